@@ -1,0 +1,1 @@
+"""The market-data fabric: sequenced streams out, mirrors and recovery in."""

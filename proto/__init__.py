@@ -1,0 +1,1 @@
+"""Contracts: every byte that crosses a process."""

@@ -1,0 +1,1 @@
+"""Programs for people: listen, replay, measure, disturb."""
