@@ -1,0 +1,200 @@
+"""Commands in, reports and deltas out: all that a matching core reads and writes.
+
+Prices are whole ticks, quantities whole lots, times nanoseconds since the Unix
+epoch. What a tick or a lot is worth is the instrument's business, so no float
+and no Decimal lives below the gateway.
+
+Everything on the order path travels in batches, as columns of plain ints or as
+flat rows of them: making an object for each order would cost more than matching
+it. The views at the end of this file give names to a row for whoever reads one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+# Commands (proto Op).
+NEW: Final = 1
+CANCEL: Final = 2
+REPLACE: Final = 3
+MASS_CANCEL: Final = 4
+
+# Sides.
+BUY: Final = 0
+SELL: Final = 1
+
+# The flags of a command (proto CommandBatch.flags).
+FLAG_SELL: Final = 1
+TYPE_SHIFT: Final = 1
+TYPE_MASK: Final = 7 << TYPE_SHIFT
+TYPE_LIMIT: Final = 0 << TYPE_SHIFT
+TYPE_MARKET: Final = 1 << TYPE_SHIFT
+TIF_SHIFT: Final = 4
+TIF_MASK: Final = 7 << TIF_SHIFT
+TIF_GTC: Final = 0 << TIF_SHIFT
+TIF_DAY: Final = 1 << TIF_SHIFT
+TIF_IOC: Final = 3 << TIF_SHIFT
+TIF_FOK: Final = 4 << TIF_SHIFT
+POST_ONLY: Final = 1 << 7
+MEANING_SHIFT: Final = 8
+MEANING_MASK: Final = 3 << MEANING_SHIFT
+MEANING_TOTAL: Final = 0 << MEANING_SHIFT
+MEANING_OPEN: Final = 1 << MEANING_SHIFT
+MEANING_REDUCE_BY: Final = 2 << MEANING_SHIFT
+REQUEUE: Final = 1 << 10
+
+# Self-trade prevention (proto SelfTradePrevention).
+STP_CANCEL_NEWEST: Final = 0
+STP_NONE: Final = 1
+
+# Reports (proto ReportKind).
+ACCEPTED: Final = 1
+TRADED: Final = 2
+CANCELED: Final = 3
+REPLACED: Final = 4
+REFUSED: Final = 5
+MASS_CANCELED: Final = 6
+UNKNOWN: Final = 7
+
+# The flags of a report (proto ReportBatch.flags); bit 0 is FLAG_SELL.
+MAKER: Final = 2
+PRIORITY_KEPT: Final = 4
+REPEAT: Final = 8
+
+# Reasons (proto Reason).
+NO_REASON: Final = 0
+MALFORMED: Final = 1
+BAD_QUANTITY: Final = 2
+BAD_PRICE: Final = 3
+NOTIONAL_TOO_LARGE: Final = 4
+THROTTLED: Final = 5
+BATCH_TOO_LARGE: Final = 6
+BAD_CLIENT_ORDER_ID: Final = 7
+UNKNOWN_INSTRUMENT: Final = 20
+PRICE_OUT_OF_LIMITS: Final = 21
+DUPLICATE_ID: Final = 22
+UNKNOWN_ORDER: Final = 23
+TOO_LATE: Final = 24
+NO_LIQUIDITY: Final = 25
+WOULD_TRADE: Final = 26
+NOT_FILLABLE: Final = 27
+BELOW_FILLED: Final = 28
+NOTHING_TO_CHANGE: Final = 29
+WRONG_INSTRUMENT: Final = 30
+IOC_REMAINDER: Final = 40
+MARKET_REMAINDER: Final = 41
+SELF_TRADE: Final = 42
+MASS_CANCEL_REASON: Final = 43
+DISCONNECTED: Final = 44
+UNAVAILABLE: Final = 60
+OUTCOME_UNKNOWN: Final = 61
+LOG_FAILED: Final = 62
+
+# Magnitudes that nothing exceeds, so that nothing can overflow later.
+QUANTITY_LIMIT: Final = 1 << 40
+PRICE_LIMIT: Final = 1 << 40
+NOTIONAL_LIMIT: Final = 1 << 62
+
+ENGINE_SHIFT: Final = 48  # order id = engine << 48 | counter
+
+REPORT_WIDTH: Final = 12
+DELTA_WIDTH: Final = 6
+
+
+@dataclass(slots=True)
+class Batch:
+    """One account's commands as columns: row i of every column is command i.
+
+    `session` is 0, or the session whose end cancels what it entered. `stp` is
+    the self-trade prevention mode of whatever takes. All columns have the same
+    length; the gateway has checked magnitudes, ops and flags.
+    """
+
+    account: int
+    session: int
+    stp: int
+    op: list[int]
+    client_order_id: list[int]
+    instrument: list[int]
+    flags: list[int]
+    price: list[int]
+    quantity: list[int]
+    target: list[int]
+
+    def __len__(self) -> int:
+        return len(self.op)
+
+
+@dataclass(slots=True)
+class AccountReports:
+    """Reports to one account: `rows` is flat, REPORT_WIDTH ints a report.
+
+    Report i has the number first_seq + i; first_seq 0 means that they have no
+    number, since they repeat what was said before.
+    """
+
+    account: int
+    first_seq: int
+    rows: list[int]
+
+
+@dataclass(slots=True)
+class ChannelDeltas:
+    """What changed on one channel: `rows` is flat, DELTA_WIDTH ints a delta.
+
+    The columns are those of a decoded feed row (proto/feed.py): op with side and
+    end-of-event bits, instrument, order id or index into `extras`, price,
+    quantity, trade id.
+    """
+
+    channel: int
+    rows: list[int]
+    extras: list[list[int | str]]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """All that one log record caused, in order."""
+
+    reports: list[AccountReports]
+    deltas: list[ChannelDeltas]
+
+
+class ReportRow(NamedTuple):
+    """A report by name (proto ReportBatch says what each column means)."""
+
+    kind: int
+    command: int
+    client_order_id: int
+    order_id: int
+    instrument: int
+    flags: int
+    price: int
+    quantity: int
+    open: int
+    filled: int
+    trade_id: int
+    reason: int
+
+
+class DeltaRow(NamedTuple):
+    """A delta by name."""
+
+    op: int
+    instrument: int
+    order_id: int
+    price: int
+    quantity: int
+    trade_id: int
+
+
+def report_rows(rows: list[int]) -> Iterator[ReportRow]:
+    """The reports in flat `rows`, in order."""
+    return map(ReportRow._make, zip(*[iter(rows)] * REPORT_WIDTH, strict=True))
+
+
+def delta_rows(rows: list[int]) -> Iterator[DeltaRow]:
+    """The deltas in flat `rows`, in order."""
+    return map(DeltaRow._make, zip(*[iter(rows)] * DELTA_WIDTH, strict=True))
