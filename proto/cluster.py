@@ -127,7 +127,7 @@ def loads(text: str, source: str = "cluster.toml") -> Cluster:
     """Read and check the text of a file; `source` names it in errors. Raises: ClusterError."""
     try:
         document = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as e:
+    except (ValueError, RecursionError) as e:  # a ValueError also for a number of more than 4,300 digits
         raise ClusterError(source, [f"is not TOML: {e}"]) from e
     faults: list[str] = []
     cluster = _cluster(_Table(document, "", faults))
@@ -319,7 +319,12 @@ def _place(key: str, i: int, value: object) -> str:
 
 
 def _shown(value: object) -> str:
-    text = repr(value) if not isinstance(value, str) else _quote(value)
+    if isinstance(value, str):
+        text = _quote(value)
+    elif type(value) is int:
+        text = f"{value:#x}" if abs(value) > ACCOUNT_MAX else str(value)
+    else:
+        text = type(value).__name__ if isinstance(value, dict | list) else repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
