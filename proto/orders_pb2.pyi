@@ -202,18 +202,20 @@ class Cursor(_message.Message):
     def __init__(self, home: _Optional[int] = ..., last_seq: _Optional[int] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("account", "cancel_on_disconnect", "self_trade_prevention", "throttle", "cursors")
+    __slots__ = ("account", "cancel_on_disconnect", "self_trade_prevention", "throttle", "cursors", "session")
     ACCOUNT_FIELD_NUMBER: _ClassVar[int]
     CANCEL_ON_DISCONNECT_FIELD_NUMBER: _ClassVar[int]
     SELF_TRADE_PREVENTION_FIELD_NUMBER: _ClassVar[int]
     THROTTLE_FIELD_NUMBER: _ClassVar[int]
     CURSORS_FIELD_NUMBER: _ClassVar[int]
+    SESSION_FIELD_NUMBER: _ClassVar[int]
     account: int
     cancel_on_disconnect: bool
     self_trade_prevention: SelfTradePrevention
     throttle: int
     cursors: _containers.RepeatedCompositeFieldContainer[Cursor]
-    def __init__(self, account: _Optional[int] = ..., cancel_on_disconnect: _Optional[bool] = ..., self_trade_prevention: _Optional[_Union[SelfTradePrevention, str]] = ..., throttle: _Optional[int] = ..., cursors: _Optional[_Iterable[_Union[Cursor, _Mapping]]] = ...) -> None: ...
+    session: int
+    def __init__(self, account: _Optional[int] = ..., cancel_on_disconnect: _Optional[bool] = ..., self_trade_prevention: _Optional[_Union[SelfTradePrevention, str]] = ..., throttle: _Optional[int] = ..., cursors: _Optional[_Iterable[_Union[Cursor, _Mapping]]] = ..., session: _Optional[int] = ...) -> None: ...
 
 class SessionRequest(_message.Message):
     __slots__ = ("hello", "commands")
@@ -224,14 +226,16 @@ class SessionRequest(_message.Message):
     def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., commands: _Optional[bytes] = ...) -> None: ...
 
 class Welcome(_message.Message):
-    __slots__ = ("engine", "session", "cursors")
+    __slots__ = ("engine", "session", "cursors", "engines")
     ENGINE_FIELD_NUMBER: _ClassVar[int]
     SESSION_FIELD_NUMBER: _ClassVar[int]
     CURSORS_FIELD_NUMBER: _ClassVar[int]
+    ENGINES_FIELD_NUMBER: _ClassVar[int]
     engine: int
     session: int
     cursors: _containers.RepeatedCompositeFieldContainer[Cursor]
-    def __init__(self, engine: _Optional[int] = ..., session: _Optional[int] = ..., cursors: _Optional[_Iterable[_Union[Cursor, _Mapping]]] = ...) -> None: ...
+    engines: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, engine: _Optional[int] = ..., session: _Optional[int] = ..., cursors: _Optional[_Iterable[_Union[Cursor, _Mapping]]] = ..., engines: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class SessionReply(_message.Message):
     __slots__ = ("welcome", "reports")
@@ -468,30 +472,36 @@ class LinkRequest(_message.Message):
     def __init__(self, hello: _Optional[_Union[LinkHello, _Mapping]] = ..., session: _Optional[_Union[LinkSession, _Mapping]] = ..., follow: _Optional[_Union[LinkFollow, _Mapping]] = ..., commands: _Optional[_Union[LinkCommands, _Mapping]] = ...) -> None: ...
 
 class LinkWelcome(_message.Message):
-    __slots__ = ("engine", "epoch")
+    __slots__ = ("engine", "epoch", "incarnation")
     ENGINE_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
     engine: int
     epoch: int
-    def __init__(self, engine: _Optional[int] = ..., epoch: _Optional[int] = ...) -> None: ...
+    incarnation: int
+    def __init__(self, engine: _Optional[int] = ..., epoch: _Optional[int] = ..., incarnation: _Optional[int] = ...) -> None: ...
 
 class LinkReply(_message.Message):
-    __slots__ = ("welcome", "reports", "following")
+    __slots__ = ("welcome", "reports", "following", "answered")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     REPORTS_FIELD_NUMBER: _ClassVar[int]
     FOLLOWING_FIELD_NUMBER: _ClassVar[int]
+    ANSWERED_FIELD_NUMBER: _ClassVar[int]
     welcome: LinkWelcome
     reports: bytes
     following: Following
-    def __init__(self, welcome: _Optional[_Union[LinkWelcome, _Mapping]] = ..., reports: _Optional[bytes] = ..., following: _Optional[_Union[Following, _Mapping]] = ...) -> None: ...
+    answered: int
+    def __init__(self, welcome: _Optional[_Union[LinkWelcome, _Mapping]] = ..., reports: _Optional[bytes] = ..., following: _Optional[_Union[Following, _Mapping]] = ..., answered: _Optional[int] = ...) -> None: ...
 
 class Following(_message.Message):
-    __slots__ = ("account", "last_seq")
+    __slots__ = ("account", "last_seq", "first_held")
     ACCOUNT_FIELD_NUMBER: _ClassVar[int]
     LAST_SEQ_FIELD_NUMBER: _ClassVar[int]
+    FIRST_HELD_FIELD_NUMBER: _ClassVar[int]
     account: int
     last_seq: int
-    def __init__(self, account: _Optional[int] = ..., last_seq: _Optional[int] = ...) -> None: ...
+    first_held: int
+    def __init__(self, account: _Optional[int] = ..., last_seq: _Optional[int] = ..., first_held: _Optional[int] = ...) -> None: ...
 
 class FindOrdersRequest(_message.Message):
     __slots__ = ("account", "instrument", "client_order_id")
