@@ -1,0 +1,96 @@
+"""An incoming order meets a book: price, then arrival, every trade at the resting order's price.
+
+Reports and deltas are appended as flat rows (engine/types.py) while it trades.
+Nothing here decides whether an order may come in, save what only a look at the
+other side can tell: `would_trade` and `fillable` look, and change nothing.
+"""
+
+from __future__ import annotations
+
+from engine.book import Book
+from engine.order import Account, Order
+from engine.types import BUY, MAKER, NO_REASON, SELF_TRADE, SELL, STP_NONE, TRADED
+from proto.feed import EXECUTE
+from proto.feed import SELL as SELL_BIT
+
+
+def would_trade(book: Book, side: int, price: int) -> bool:
+    """Whether an order of `side` at `price` meets a resting one."""
+    if side == BUY:
+        best = book.asks.best
+        return best is not None and best.price <= price
+    best = book.bids.best
+    return best is not None and best.price >= price
+
+
+def fillable(book: Book, side: int, price: int, quantity: int, account: Account, stp: int) -> bool:
+    """Whether all of `quantity` would trade at `price` or better, self-trade prevention included.
+
+    Cost: O(orders it would meet).
+    """
+    for level in book.bids if side else book.asks:
+        if level.price < price if side else level.price > price:
+            return False
+        for maker in level:
+            if maker.account is account and stp != STP_NONE:
+                return False  # it would be canceled here
+            quantity -= maker.open
+            if quantity <= 0:
+                return True
+    return False
+
+
+def trade(
+    book: Book, taker: Order, price: int, stp: int, command: int, touched: list[Account], deltas: list[int]
+) -> int:
+    """Trade `taker` against the other side, at `price` or better, until it is filled or meets nothing.
+
+    `command` is the id of the command that set it going. Accounts that get their
+    first report go to `touched`. Returns SELF_TRADE if prevention stopped it, else
+    NO_REASON; what is left open is the caller's to rest or cancel.
+
+    Cost: O(1) per trade, and O(log L) per level emptied, for L levels.
+    """
+    side = taker.side
+    ladder = book.bids if side else book.asks
+    maker_bit = 0 if side else SELL_BIT
+    maker_side = SELL if side == BUY else BUY
+    account = taker.account
+    reports = account.reports
+    while taker.open:
+        level = ladder.best
+        if level is None or (level.price < price if side else level.price > price):
+            break
+        maker = level.next
+        assert isinstance(maker, Order)
+        owner = maker.account
+        if owner is account and stp != STP_NONE:
+            return SELF_TRADE
+        at = level.price
+        quantity = maker.open
+        if quantity > taker.open:
+            quantity = taker.open
+            book.reduce(maker, quantity)
+        else:
+            book.remove(maker)
+            maker.open = 0
+        maker.filled += quantity
+        taker.open -= quantity
+        taker.filled += quantity
+        trade_id = book.next_trade_id
+        book.next_trade_id = trade_id + 1
+        book.last_price = at
+        book.last_quantity = quantity
+        instrument = book.instrument
+        reports.extend((
+            TRADED, command, taker.client_order_id, taker.order_id, instrument, side,
+            at, quantity, taker.open, taker.filled, trade_id, NO_REASON,
+        ))  # fmt: skip
+        if not owner.reports:
+            touched.append(owner)
+        owner.reports.extend((
+            TRADED, 0, maker.client_order_id, maker.order_id, instrument, maker_side | MAKER,
+            at, quantity, maker.open, maker.filled, trade_id, NO_REASON,
+        ))  # fmt: skip
+        deltas.extend((EXECUTE | maker_bit, instrument, maker.order_id, at, quantity, trade_id))
+    return NO_REASON
