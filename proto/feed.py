@@ -1,0 +1,864 @@
+"""The feed's bytes: one frame a message, readable by a stranger with FEED.md in hand.
+
+`topic | header | body`: a fixed-width topic for ZeroMQ's prefix matching, a header that needs no
+msgpack, and a msgpack body of delta-coded integers. Decoding treats every byte as hostile: what is
+damaged, truncated, of a wrong type or out of range raises FeedError, and nothing else is ever raised.
+Encoding trusts its caller: values out of range there are our own bug.
+
+Prices are whole ticks, quantities whole lots, times nanoseconds since the Unix epoch.
+"""
+
+import re
+import struct
+import zlib
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, islice
+from typing import Final, NamedTuple
+
+import msgspec
+
+# Operations: bits 0-3 of the op byte.
+ADD: Final = 1
+CANCEL: Final = 2
+MODIFY: Final = 3
+DELETE: Final = 4
+EXECUTE: Final = 5
+TRADE: Final = 6
+CLEAR: Final = 7
+DEFINITION: Final = 8
+STATUS: Final = 9
+STATISTICS: Final = 10
+OP_MASK: Final = 15
+# Its other bits.
+SELL: Final = 16  # side of the resting order; for TRADE, of the aggressor
+END: Final = 32  # last delta of its event
+TIMED: Final = 64  # on the wire only: the event's time less the previous event's follows
+
+# Header flags.
+END_OF_EVENT: Final = 1
+HEARTBEAT: Final = 2
+END_OF_STREAM: Final = 4
+FRESH: Final = 8
+DIGEST: Final = 16
+_ALL_FLAGS: Final = 31
+
+# Kinds of stream.
+KIND_D: Final = 0x44  # order-level deltas
+KIND_Q: Final = 0x51  # conflated best bid and offer
+
+# Trading states.
+PRE_OPEN: Final = 1
+OPEN: Final = 2
+HALTED: Final = 3
+AUCTION: Final = 4
+CLOSED: Final = 5
+STATE_NAMES: Final = {0: "unknown", PRE_OPEN: "pre-open", OPEN: "open", HALTED: "halted", AUCTION: "auction",
+                      CLOSED: "closed"}
+
+DELTA_WIDTH: Final = 6  # op, instrument, order_id, price, quantity, trade_id
+MAGIC: Final = 0xB7
+VERSION: Final = 1
+CODEC_MSGPACK: Final = 1
+HEADER_SIZE: Final = 48
+TOPIC_SIZE: Final = 8
+TOPIC_SIZE_Q: Final = 18
+FRAME_MAX: Final = 65_536  # bytes, topic included
+DIGESTS_MAX: Final = 1_024  # in one heartbeat
+LIMIT: Final = 1 << 40  # of a quantity, and of a price's magnitude, exclusive
+U32_MAX: Final = (1 << 32) - 1
+U64_MAX: Final = (1 << 64) - 1
+TIME_MAX: Final = (1 << 63) - 1
+CHUNK_SIZE: Final = 262_144  # bytes of a snapshot in one chunk
+SNAPSHOT_MAX: Final = 64 << 20  # bytes, unpacked
+SNAPSHOT_VERSION: Final = 1
+
+_HEADER: Final = struct.Struct("<BBBBHHHBBIIIQQQ")
+_HEADER_FRONT: Final = struct.Struct("<BBBBHHHBB")  # before the crc
+_HEADER_BACK: Final = struct.Struct("<IIQQQ")  # after it
+_SNAPSHOT_HEAD: Final = struct.Struct("<BBHI")
+_SYMBOL: Final = re.compile(r"[A-Z0-9._-]{1,16}")
+_DECIMAL: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?")
+# The code of each valid op byte: anything else is refused by not being here.
+_CODES: Final[dict[int, int]] = {
+    code | side | end | timed: code
+    for code in range(ADD, STATISTICS + 1)
+    for side in ((0, SELL) if code <= TRADE else (0,))
+    for end in (0, END)
+    for timed in (0, TIMED)
+}
+
+
+class FeedError(ValueError):
+    """These bytes are no frame, or no snapshot, of this feed: the sender's fault or the line's."""
+
+
+@dataclass(slots=True)
+class Header:
+    """What a frame says of itself. `first_seq` of a heartbeat is the next sequence to be published."""
+
+    kind: int
+    flags: int
+    engine: int
+    channel: int
+    count: int
+    codec: int
+    incarnation: int
+    epoch: int
+    first_seq: int
+    sent_ns: int
+
+
+class Digest(NamedTuple):
+    """A book in 12 bytes, at `instrument_seq`; compare only with a book that stands there."""
+
+    instrument: int
+    instrument_seq: int
+    order_hash: int
+    top_crc: int
+
+
+class Definition(NamedTuple):
+    """What an instrument is. Sizes are decimal texts; price limits are ticks."""
+
+    symbol: str
+    tick_size: str
+    lot_size: str
+    price_min: int
+    price_max: int
+
+
+class Status(NamedTuple):
+    """Trading state, and why it was entered (0: no reason given)."""
+
+    state: int
+    reason: int
+
+
+class Statistics(NamedTuple):
+    """The session so far: prices in ticks, volume in lots, turnover in ticks times lots."""
+
+    open: int
+    high: int
+    low: int
+    last: int
+    volume: int
+    turnover: int
+    trades: int
+
+
+class Quote(NamedTuple):
+    """Best bid and offer and last trade, conflated. A side without orders has quantity and count 0."""
+
+    time_ns: int
+    instrument: int
+    instrument_seq: int
+    state: int
+    bid_price: int
+    bid_quantity: int
+    bid_count: int
+    ask_price: int
+    ask_quantity: int
+    ask_count: int
+    last_price: int
+    last_quantity: int
+    last_trade_id: int
+
+
+Row = tuple[int, int, int, int, int, int]
+Extra = Definition | Status | Statistics
+
+
+@dataclass(slots=True)
+class Frame:
+    """A decoded frame.
+
+    rows         (op with SELL and END, instrument, order_id, price, quantity, trade_id), in sequence;
+                 what an op does not carry is 0; for DEFINITION, STATUS and STATISTICS order_id is the
+                 index into `extras`
+    times        (row index, event time), where the time changes; the first is for row 0
+    instruments  (instrument, its sequence at its first row here), in order of appearance
+    """
+
+    header: Header
+    rows: list[Row]
+    times: list[tuple[int, int]]
+    instruments: list[tuple[int, int]]
+    extras: list[Extra]
+    digests: list[Digest]
+    quote: Quote | None = None
+
+    @property
+    def next_seq(self) -> int:
+        """The sequence due after this frame."""
+        return self.header.first_seq + self.header.count
+
+    def time_of(self, row: int) -> int:
+        """Time of the event that row belongs to, in nanoseconds. O(log n)."""
+        return self.times[bisect_right(self.times, (row, TIME_MAX)) - 1][1]
+
+    def rows_from(self, first_seq: int) -> tuple[list[Row], list[tuple[int, int]]]:
+        """Rows from a sequence inside this frame on, and `instruments` as they stand there. O(rows)."""
+        skip = first_seq - self.header.first_seq
+        assert 0 <= skip <= len(self.rows)
+        if skip == 0:
+            return self.rows, self.instruments
+        sequences = dict(self.instruments)
+        for row in self.rows[:skip]:
+            sequences[row[1]] += 1
+        rest = self.rows[skip:]
+        return rest, [(instrument, sequences[instrument]) for instrument in dict.fromkeys(row[1] for row in rest)]
+
+
+def topic(kind: int, engine: int, channel: int) -> bytes:
+    """`D001001.`: kind, engine in 3 digits, channel in 2, version, a full stop; what a reader of D subscribes to."""
+    return b"%c%03d%02d%d." % (kind, engine, channel, VERSION)
+
+
+def quote_topic(engine: int, channel: int, instrument: int) -> bytes:
+    """Topic of one instrument's quotes; instrument 0 carries the heartbeats of the conflated stream."""
+    return topic(KIND_Q, engine, channel) + b"%010d" % instrument
+
+
+# Encoding
+
+_encoder: Final = msgspec.msgpack.Encoder()
+
+
+def encode_frame(
+    engine: int,
+    channel: int,
+    flags: int,
+    incarnation: int,
+    epoch: int,
+    first_seq: int,
+    sent_ns: int,
+    times: Sequence[tuple[int, int]],
+    instruments: Sequence[tuple[int, int]],
+    rows: Sequence[int],
+    extras: Sequence[Sequence[object]] = (),
+) -> bytes:
+    """A frame of kind D.
+
+    flags is FRESH or 0 (the end of event is read off the last row). rows is flat, DELTA_WIDTH values
+    a delta. times and instruments are as in Frame; times change only at the first row of an event.
+    extras is what the rows of DEFINITION, STATUS and STATISTICS point into.
+    """
+    index = {instrument: i for i, (instrument, _) in enumerate(instruments)}
+    ids = rows[2::DELTA_WIDTH]
+    # Ids of new orders are close to the largest one: 127 below it makes most of them one byte.
+    base = max(0, max(ids) - 127)
+    trades = dict.fromkeys(index, 0)
+    flat: list[int] = []
+    carried: list[Sequence[object]] = []
+    price0 = previous = next((rows[i + 3] for i in range(0, len(rows), DELTA_WIDTH) if rows[i] & OP_MASK in _PRICED), 0)
+    time0 = time_ns = times[0][1]
+    changes = dict(times[1:])
+    it = iter(rows)
+    for row, (op, instrument, order_id, price, quantity, trade_id) in enumerate(zip(it, it, it, it, it, it, strict=True)):
+        later = changes.get(row, 0)
+        if later:
+            op |= TIMED
+        code = op & OP_MASK
+        if code == ADD:
+            flat += (op, index[instrument], order_id - base, price - previous, quantity)
+            previous = price
+        elif code == DELETE:
+            flat += (op, index[instrument], order_id - base)
+        elif code == EXECUTE:
+            flat += (op, index[instrument], order_id - base, price - previous, quantity, trade_id - trades[instrument])
+            previous = price
+            trades[instrument] = trade_id
+        elif code in (CANCEL, MODIFY):
+            flat += (op, index[instrument], order_id - base, quantity)
+        elif code == TRADE:
+            flat += (op, index[instrument], price - previous, quantity, trade_id - trades[instrument])
+            previous = price
+            trades[instrument] = trade_id
+        elif code == CLEAR:
+            flat += (op, index[instrument])
+        else:
+            flat += (op, index[instrument], len(carried))
+            carried.append(extras[order_id])
+        if later:
+            flat.append(later - time_ns)
+            time_ns = later
+    count = len(rows) // DELTA_WIDTH
+    if rows[-DELTA_WIDTH] & END:
+        flags |= END_OF_EVENT
+    body: tuple[object, ...] = (time0, base, price0, instruments, flat)
+    if carried:
+        body += (carried,)
+    return _framed(
+        topic(KIND_D, engine, channel),
+        KIND_D, flags, engine, channel, count, incarnation, epoch, first_seq, sent_ns, _encoder.encode(body),
+    )  # fmt: skip
+
+
+_PRICED: Final = (ADD, EXECUTE, TRADE)
+
+
+def encode_heartbeat(
+    engine: int,
+    channel: int,
+    flags: int,
+    incarnation: int,
+    epoch: int,
+    next_seq: int,
+    sent_ns: int,
+    digests: Sequence[Digest] = (),
+) -> bytes:
+    """A heartbeat of kind D; flags is any of FRESH and END_OF_STREAM. Digests are taken at next_seq."""
+    flags |= HEARTBEAT
+    body = b""
+    if digests:
+        flags |= DIGEST
+        body = _encoder.encode(digests)
+    head = topic(KIND_D, engine, channel)
+    return _framed(head, KIND_D, flags, engine, channel, 0, incarnation, epoch, next_seq, sent_ns, body)
+
+
+def encode_quote(
+    engine: int, channel: int, incarnation: int, epoch: int, as_of_seq: int, sent_ns: int, quote: Quote
+) -> bytes:
+    """A frame of kind Q: the best bid and offer after delta `as_of_seq` of stream D."""
+    head = quote_topic(engine, channel, quote.instrument)
+    body = _encoder.encode(quote)
+    return _framed(head, KIND_Q, END_OF_EVENT, engine, channel, 1, incarnation, epoch, as_of_seq, sent_ns, body)
+
+
+def encode_quote_heartbeat(
+    engine: int, channel: int, flags: int, incarnation: int, epoch: int, next_seq: int, sent_ns: int
+) -> bytes:
+    """A heartbeat of kind Q; flags is END_OF_STREAM or 0."""
+    head = quote_topic(engine, channel, 0)
+    return _framed(head, KIND_Q, flags | HEARTBEAT, engine, channel, 0, incarnation, epoch, next_seq, sent_ns, b"")
+
+
+def _framed(
+    head: bytes,
+    kind: int,
+    flags: int,
+    engine: int,
+    channel: int,
+    count: int,
+    incarnation: int,
+    epoch: int,
+    first_seq: int,
+    sent_ns: int,
+    body: bytes,
+) -> bytes:
+    front = head + _HEADER_FRONT.pack(MAGIC, VERSION, kind, flags, engine, channel, count, CODEC_MSGPACK, 0)
+    back = _HEADER_BACK.pack(incarnation, 0, epoch, first_seq, sent_ns) + body
+    return front + zlib.crc32(back, zlib.crc32(front)).to_bytes(4, "little") + back
+
+
+# Decoding
+
+_Body = tuple[int, int, int, list[tuple[int, int]], list[int]]
+_BodyWithExtras = tuple[int, int, int, list[tuple[int, int]], list[int], list[list[int | str]]]
+_body_decoder: Final = msgspec.msgpack.Decoder(_Body)
+_body_with_extras_decoder: Final = msgspec.msgpack.Decoder(_BodyWithExtras)
+_digests_decoder: Final = msgspec.msgpack.Decoder(list[tuple[int, int, int, int]])
+_quote_decoder: Final = msgspec.msgpack.Decoder(tuple[int, int, int, int, int, int, int, int, int, int, int, int, int])
+
+
+def decode_header(frame: bytes) -> Header:
+    """The header, if topic, sizes, versions and flags are right; neither crc nor body is looked at. O(1)."""
+    size = TOPIC_SIZE_Q if frame[:1] == b"Q" else TOPIC_SIZE
+    if not size + HEADER_SIZE <= len(frame) <= FRAME_MAX:
+        raise FeedError(f"a frame of {len(frame)} bytes")
+    (magic, version, kind, flags, engine, channel, count, codec, reserved, _, incarnation, reserved2, epoch, first_seq,
+     sent_ns) = _HEADER.unpack_from(frame, size)  # fmt: skip
+    if magic != MAGIC or version != VERSION or codec != CODEC_MSGPACK:
+        raise FeedError(f"magic {magic:#x}, version {version}, codec {codec}")
+    if reserved or reserved2 or flags & ~_ALL_FLAGS:
+        raise FeedError(f"reserved bits are set: flags {flags:#x}, reserved {reserved:#x} and {reserved2:#x}")
+    known = kind in (KIND_D, KIND_Q) and 1 <= engine <= 999 and channel <= 99
+    if not known or frame[:TOPIC_SIZE] != topic(kind, engine, channel):
+        raise FeedError(f"topic {frame[:TOPIC_SIZE]!r} for kind {kind}, engine {engine}, channel {channel}")
+    if epoch == 0 or first_seq == 0 or first_seq + count > U64_MAX or sent_ns > TIME_MAX:
+        raise FeedError(f"epoch {epoch}, first sequence {first_seq}, count {count}, sent {sent_ns}")
+    if flags & HEARTBEAT:
+        wrong = count != 0 or flags & END_OF_EVENT != 0 or (kind == KIND_Q and flags & (FRESH | DIGEST) != 0)
+    else:
+        wrong = count == 0 or flags & (END_OF_STREAM | DIGEST) != 0 or (kind == KIND_Q and flags != END_OF_EVENT)
+    if wrong or (kind == KIND_Q and count > 1):
+        raise FeedError(f"flags {flags:#x} do not go with count {count}")
+    return Header(kind, flags, engine, channel, count, codec, incarnation, epoch, first_seq, sent_ns)
+
+
+def decode(frame: bytes) -> Frame:
+    """The whole frame, every value checked. O(deltas)."""
+    header = decode_header(frame)
+    body_at = (TOPIC_SIZE if header.kind == KIND_D else TOPIC_SIZE_Q) + HEADER_SIZE
+    crc_at = body_at - 36
+    crc = zlib.crc32(frame[crc_at + 4 :], zlib.crc32(frame[:crc_at]))
+    if crc != int.from_bytes(frame[crc_at : crc_at + 4], "little"):
+        raise FeedError("crc32 differs")
+    body = frame[body_at:]
+    try:
+        if header.flags & HEARTBEAT:
+            return _decode_heartbeat(header, body, frame)
+        if header.kind == KIND_Q:
+            return _decode_quote(header, body, frame)
+        return _decode_deltas(header, body)
+    except FeedError:
+        raise
+    except (msgspec.MsgspecError, ValueError, KeyError, IndexError, RecursionError, MemoryError) as e:
+        raise FeedError(f"body: {type(e).__name__}: {e}") from e
+
+
+def _decode_heartbeat(header: Header, body: bytes, frame: bytes) -> Frame:
+    digests: list[Digest] = []
+    if header.kind == KIND_Q and frame[TOPIC_SIZE:TOPIC_SIZE_Q] != b"0000000000":
+        raise FeedError("a heartbeat on the topic of an instrument")
+    if header.flags & DIGEST:
+        digests = [Digest(*fields) for fields in _digests_decoder.decode(body)]
+        if not 1 <= len(digests) <= DIGESTS_MAX:
+            raise FeedError(f"{len(digests)} digests")
+        for digest in digests:
+            if not (
+                0 < digest.instrument <= U32_MAX
+                and digest.instrument_seq >= 0
+                and digest.order_hash >= 0
+                and 0 <= digest.top_crc <= U32_MAX
+            ):
+                raise FeedError(f"{digest}")
+    elif body:
+        raise FeedError("a heartbeat with a body")
+    return Frame(header, [], [], [], [], digests)
+
+
+def _decode_quote(header: Header, body: bytes, frame: bytes) -> Frame:
+    quote = Quote(*_quote_decoder.decode(body))
+    if not 0 < quote.instrument <= U32_MAX or frame[TOPIC_SIZE:TOPIC_SIZE_Q] != b"%010d" % quote.instrument:
+        raise FeedError(f"instrument {quote.instrument} on topic {frame[:TOPIC_SIZE_Q]!r}")
+    if min(quote) < 0 and min(quote[:4] + quote[5:7] + quote[8:10] + quote[11:]) < 0:
+        raise FeedError(f"{quote}")
+    _check_time(quote.time_ns)
+    _check_state(quote.state)
+    for price, quantity, count in ((quote.bid_price, quote.bid_quantity, quote.bid_count),
+                                   (quote.ask_price, quote.ask_quantity, quote.ask_count)):  # fmt: skip
+        if not -LIMIT < price < LIMIT or (quantity == 0) != (count == 0) or (quantity == 0 and price != 0):
+            raise FeedError(f"{quote}")
+    if not -LIMIT < quote.last_price < LIMIT or quote.last_quantity >= LIMIT:
+        raise FeedError(f"{quote}")
+    return Frame(header, [], [(0, quote.time_ns)], [(quote.instrument, quote.instrument_seq)], [], [], quote)
+
+
+def _decode_deltas(header: Header, body: bytes) -> Frame:
+    raw_extras: list[list[int | str]] = []
+    if body[:1] == b"\x95":
+        time_ns, base, price, instruments, flat = _body_decoder.decode(body)
+    else:
+        time_ns, base, price, instruments, flat, raw_extras = _body_with_extras_decoder.decode(body)
+        if not raw_extras:
+            raise FeedError("an empty list of extras")
+    _check_time(time_ns)
+    if base < 0 or not -LIMIT < price < LIMIT:
+        raise FeedError(f"order id base {base}, price base {price}")
+    names = _names(instruments)
+    trades: dict[int, int] = {}
+    extras: list[Extra] = []
+    rows: list[Row] = []
+    times = [(0, time_ns)]
+    i = 0
+    size = len(flat)
+    while i < size:
+        op = flat[i]
+        code = _CODES[op]
+        if code == ADD:
+            _, at, order_id, step, quantity = flat[i : i + 5]
+            i += 5
+            order_id += base
+            price += step
+            if not (0 < order_id <= U64_MAX and -LIMIT < price < LIMIT and 0 < quantity < LIMIT):
+                raise FeedError(f"delta {len(rows)}: order {order_id}, {quantity} at {price}")
+            row = (op, names[at], order_id, price, quantity, 0)
+        elif code == DELETE:
+            _, at, order_id = flat[i : i + 3]
+            i += 3
+            order_id += base
+            if not 0 < order_id <= U64_MAX:
+                raise FeedError(f"delta {len(rows)}: order {order_id}")
+            row = (op, names[at], order_id, 0, 0, 0)
+        elif code == EXECUTE:
+            _, at, order_id, step, quantity, trade_step = flat[i : i + 6]
+            i += 6
+            order_id += base
+            price += step
+            trade_id = trades.get(at, 0) + trade_step
+            if not (
+                0 < order_id <= U64_MAX
+                and -LIMIT < price < LIMIT
+                and 0 < quantity < LIMIT
+                and trade_step >= 0
+                and 0 < trade_id <= U64_MAX
+            ):
+                raise FeedError(f"delta {len(rows)}: trade {trade_id}, {quantity} at {price} of order {order_id}")
+            trades[at] = trade_id
+            row = (op, names[at], order_id, price, quantity, trade_id)
+        elif code in (CANCEL, MODIFY):
+            _, at, order_id, quantity = flat[i : i + 4]
+            i += 4
+            order_id += base
+            if not (0 < order_id <= U64_MAX and 0 < quantity < LIMIT):
+                raise FeedError(f"delta {len(rows)}: order {order_id}, {quantity}")
+            row = (op, names[at], order_id, 0, quantity, 0)
+        elif code == TRADE:
+            _, at, step, quantity, trade_step = flat[i : i + 5]
+            i += 5
+            price += step
+            trade_id = trades.get(at, 0) + trade_step
+            if not (
+                -LIMIT < price < LIMIT and 0 < quantity < LIMIT and trade_step >= 0 and 0 < trade_id <= U64_MAX
+            ):
+                raise FeedError(f"delta {len(rows)}: trade {trade_id}, {quantity} at {price}")
+            trades[at] = trade_id
+            row = (op, names[at], 0, price, quantity, trade_id)
+        elif code == CLEAR:
+            row = (op, names[flat[i + 1]], 0, 0, 0, 0)
+            i += 2
+        else:
+            _, at, nth = flat[i : i + 3]
+            i += 3
+            if nth != len(extras):
+                raise FeedError(f"delta {len(rows)}: extra {nth} where {len(extras)} is due")
+            extras.append(_extra(code, raw_extras[nth]))
+            row = (op, names[at], nth, 0, 0, 0)
+        if op >= TIMED:
+            if not rows or not rows[-1][0] & END or flat[i] <= 0:
+                raise FeedError(f"delta {len(rows)}: a time out of place")
+            time_ns += flat[i]
+            i += 1
+            _check_time(time_ns)
+            times.append((len(rows), time_ns))
+            row = (op ^ TIMED, *row[1:])
+        rows.append(row)
+    if len(rows) != header.count or len(extras) != len(raw_extras):
+        raise FeedError(f"{len(rows)} deltas of {header.count}, {len(extras)} extras of {len(raw_extras)}")
+    if (rows[-1][0] & END != 0) != (header.flags & END_OF_EVENT != 0):
+        raise FeedError("the flags and the last delta disagree about the end of the event")
+    return Frame(header, rows, times, instruments, extras, [])
+
+
+def _names(instruments: list[tuple[int, int]]) -> dict[int, int]:
+    """Instrument by its index in the frame."""
+    names: dict[int, int] = {}
+    for instrument, sequence in instruments:
+        if not 0 < instrument <= U32_MAX or sequence <= 0:
+            raise FeedError(f"instrument {instrument} at sequence {sequence}")
+        names[len(names)] = instrument
+    if len(set(names.values())) != len(names):
+        raise FeedError("an instrument listed twice")
+    return names
+
+
+def _extra(code: int, fields: list[int | str]) -> Extra:
+    if code == DEFINITION:
+        return _definition(fields)
+    if code == STATUS:
+        state, reason = _integers(fields, 2)
+        _check_state(state)
+        if not 0 <= reason <= U32_MAX:
+            raise FeedError(f"reason {reason}")
+        return Status(state, reason)
+    return _statistics(fields)
+
+
+def _definition(fields: Sequence[int | str]) -> Definition:
+    """The first five elements; those a later version adds behind them are ignored."""
+    symbol, tick_size, lot_size = fields[:3]
+    price_min, price_max = _integers(fields[3:], 2)
+    if not (isinstance(symbol, str) and isinstance(tick_size, str) and isinstance(lot_size, str)):
+        raise FeedError("a symbol and two sizes are texts")
+    if not (_SYMBOL.fullmatch(symbol) and _DECIMAL.fullmatch(tick_size) and _DECIMAL.fullmatch(lot_size)):
+        raise FeedError(f"symbol {symbol!r}, tick size {tick_size!r}, lot size {lot_size!r}")
+    if not tick_size.strip("0.") or not lot_size.strip("0."):
+        raise FeedError("a tick or a lot of zero")
+    if not -LIMIT < price_min <= price_max < LIMIT:
+        raise FeedError(f"price limits {price_min} and {price_max}")
+    return Definition(symbol, tick_size, lot_size, price_min, price_max)
+
+
+def _statistics(fields: Sequence[int | str]) -> Statistics:
+    statistics = Statistics(*_integers(fields, 7))
+    for price in statistics[:4]:
+        if not -LIMIT < price < LIMIT:
+            raise FeedError(f"{statistics}")
+    if statistics.volume < 0 or statistics.trades < 0:
+        raise FeedError(f"{statistics}")
+    return statistics
+
+
+def _integers(fields: Sequence[int | str], count: int) -> list[int]:
+    """The first `count` elements, which must be integers."""
+    integers = [field for field in fields[:count] if isinstance(field, int)]
+    if len(integers) != count:
+        raise FeedError(f"{count} integers expected in {fields!r}")
+    return integers
+
+
+def _check_time(time_ns: int) -> None:
+    if not 0 <= time_ns <= TIME_MAX:
+        raise FeedError(f"time {time_ns}")
+
+
+def _check_state(state: int) -> None:
+    if not 0 <= state <= CLOSED:
+        raise FeedError(f"trading state {state}")
+
+
+# Digests
+
+_PRIME_1: Final = 11400714785074694791
+_PRIME_2: Final = 14029467366897019727
+_PRIME_5: Final = 2870177450012600261
+_MERSENNE_61: Final = (1 << 61) - 1
+
+
+def reference_order_hash(side: int, order_id: int, price: int, quantity: int) -> int:
+    """The arithmetic of FEED.md, step by step: xxHash rounds over four lanes."""
+    acc = _PRIME_5
+    for value in (side, order_id, price, quantity):
+        lane = value % _MERSENNE_61 if value >= 0 else -(-value % _MERSENNE_61)
+        if lane == -1:
+            lane = -2
+        acc = (acc + lane * _PRIME_2) & U64_MAX
+        acc = ((acc << 31) | (acc >> 33)) & U64_MAX
+        acc = acc * _PRIME_1 & U64_MAX
+    acc = (acc + (4 ^ _PRIME_5 ^ 3527539)) & U64_MAX
+    return 1546275796 if acc == U64_MAX else acc
+
+
+# Orders and their hashes, as in FEED.md.
+HASH_VECTORS: Final = (
+    ((0, 1, 100, 5), 0x99944188D2FD1C3E),
+    ((0, 281474976710657, 4021, 300), 0x7ED4EEF05A752B58),
+    ((1, 281474976710657, -1, 1), 0xFC3E0C8634D63F96),
+    ((1, 2305843009213693950, 0, 1), 0x38545F4218E6895E),
+    ((0, 18446744073709551615, -1099511627775, 1099511627775), 0x11E2CF0E2B87AC01),
+)
+# CPython (3.8 and later, 64 bits) hashes a tuple of integers by the same arithmetic, in C.
+NATIVE_HASH: Final = all(hash(order) & U64_MAX == expected for order, expected in HASH_VECTORS)
+
+
+def order_hash(side: int, order_id: int, price: int, quantity: int) -> int:
+    """64-bit hash of a live order; a book's hash is the sum over its orders, modulo 2^64."""
+    if NATIVE_HASH:
+        return hash((side, order_id, price, quantity)) & U64_MAX
+    return reference_order_hash(side, order_id, price, quantity)
+
+
+TOP_LEVELS: Final = 10
+TOP_ORDERS: Final = 100
+
+Levels = Iterable[tuple[int, Iterable[tuple[int, int]]]]
+
+
+def top_crc(bids: Levels, asks: Levels) -> int:
+    """CRC32 of the ten best levels of each side, at most the first 100 orders of each, in queue order.
+
+    A side is its levels, best first: (price, its orders as (order_id, quantity), in queue order). Both
+    may be iterators: no more is taken from them than is looked at.
+    """
+    words: list[int] = []
+    for side in (bids, asks):
+        at = len(words)
+        words.append(0)
+        for price, orders in islice(side, TOP_LEVELS):
+            words[at] += 1
+            listed = [word for order in islice(orders, TOP_ORDERS) for word in order]
+            words += (price & U64_MAX, len(listed) // 2)
+            words += listed
+    return zlib.crc32(struct.pack(f"<{len(words)}Q", *words))
+
+
+# Snapshots
+
+
+class BookSnapshot(NamedTuple):
+    """One instrument. Orders are (order_id, price, quantity) in priority order: best price first, then queue order."""
+
+    instrument: int
+    definition: Definition | None
+    status: Status
+    instrument_seq: int
+    last_price: int
+    last_quantity: int
+    last_trade_id: int
+    next_trade_id: int
+    statistics: Statistics | None
+    bids: list[tuple[int, int, int]]
+    asks: list[tuple[int, int, int]]
+
+
+class Snapshot(NamedTuple):
+    """The books of one stream after delta `last_seq` of `epoch`, which ends an event (0: before the first)."""
+
+    engine: int
+    channel: int
+    incarnation: int
+    epoch: int
+    last_seq: int
+    time_ns: int
+    books: list[BookSnapshot]
+
+
+@dataclass(slots=True)
+class Chunk:
+    """A part of an encoded snapshot, `index` of `count`, from 0; crc32 is of the body."""
+
+    index: int
+    count: int
+    crc32: int
+    body: bytes
+
+
+_Side = tuple[list[int], list[int], list[int]]
+_Book = tuple[
+    int, list[int | str], tuple[int, int], int, tuple[int, int, int, int], list[int], _Side, _Side
+]
+_snapshot_decoder: Final = msgspec.msgpack.Decoder(tuple[int, int, int, int, int, int, list[_Book]])
+
+
+def encode_snapshot(snapshot: Snapshot, compress: bool = True) -> bytes:
+    """The body that is cut into chunks."""
+    books = [
+        (
+            book.instrument,
+            book.definition or (),
+            book.status,
+            book.instrument_seq,
+            (book.last_price, book.last_quantity, book.last_trade_id, book.next_trade_id),
+            book.statistics or (),
+            _encode_side(book.bids),
+            _encode_side(book.asks),
+        )
+        for book in snapshot.books
+    ]
+    raw = _encoder.encode((*snapshot[:6], books))
+    payload = zlib.compress(raw, 1) if compress else raw
+    return _SNAPSHOT_HEAD.pack(SNAPSHOT_VERSION, int(compress), 0, len(raw)) + payload
+
+
+def _encode_side(orders: list[tuple[int, int, int]]) -> _Side:
+    if not orders:
+        return [], [], []
+    ids, prices, quantities = map(list, zip(*orders, strict=True))
+    return _steps(ids), _steps(prices), quantities
+
+
+def _steps(values: list[int]) -> list[int]:
+    """Each value less the one before it, the first less 0."""
+    return [value - before for before, value in zip([0, *values], values, strict=False)]
+
+
+def decode_snapshot(body: bytes) -> Snapshot:
+    """The snapshot, every value checked. O(orders); at most SNAPSHOT_MAX bytes are unpacked."""
+    try:
+        engine, channel, incarnation, epoch, last_seq, time_ns, books = _snapshot_decoder.decode(_unpacked(body))
+        _check_time(time_ns)
+        if not (
+            1 <= engine <= 999
+            and 0 <= channel <= 99
+            and 0 <= incarnation <= U32_MAX
+            and epoch > 0
+            and 0 <= last_seq < U64_MAX
+        ):
+            raise FeedError(f"engine {engine}, channel {channel}, epoch {epoch}, last sequence {last_seq}")
+        snapshot = Snapshot(engine, channel, incarnation, epoch, last_seq, time_ns, [_book(book) for book in books])
+        if len({book.instrument for book in snapshot.books}) != len(books):
+            raise FeedError("an instrument listed twice")
+        return snapshot
+    except FeedError:
+        raise
+    except (msgspec.MsgspecError, ValueError, RecursionError, MemoryError, zlib.error, struct.error) as e:
+        raise FeedError(f"snapshot: {type(e).__name__}: {e}") from e
+
+
+def _unpacked(body: bytes) -> bytes:
+    version, packed, reserved, size = _SNAPSHOT_HEAD.unpack_from(body)
+    if version != SNAPSHOT_VERSION or packed > 1 or reserved or size > SNAPSHOT_MAX:
+        raise FeedError(f"a snapshot of version {version}, packing {packed}, {size} bytes")
+    raw = body[_SNAPSHOT_HEAD.size :]
+    if packed:
+        inflate = zlib.decompressobj()
+        raw = inflate.decompress(raw, size + 1)
+        if not inflate.eof or inflate.unused_data:
+            raise FeedError("a packed snapshot that does not end where it should")
+    if len(raw) != size:
+        raise FeedError(f"a snapshot of {len(raw)} bytes, not {size}")
+    return raw
+
+
+def _book(fields: _Book) -> BookSnapshot:
+    instrument, definition, status, sequence, (price, quantity, trade_id, next_id), statistics, bids, asks = fields
+    _check_state(status[0])
+    if not (
+        0 < instrument <= U32_MAX
+        and 0 <= status[1] <= U32_MAX
+        and sequence >= 0
+        and -LIMIT < price < LIMIT
+        and 0 <= quantity < LIMIT
+        and 0 <= trade_id < next_id
+    ):
+        raise FeedError(f"instrument {instrument}, sequence {sequence}, last trade {trade_id}, {quantity} at {price}")
+    book = BookSnapshot(
+        instrument,
+        _definition(definition) if definition else None,
+        Status(*status),
+        sequence,
+        price,
+        quantity,
+        trade_id,
+        next_id,
+        _statistics(statistics) if statistics else None,
+        _side(bids, 1),
+        _side(asks, -1),
+    )
+    ids = {order[0] for order in book.bids}
+    ids.update(order[0] for order in book.asks)
+    if len(ids) != len(book.bids) + len(book.asks):
+        raise FeedError(f"instrument {instrument}: an order listed twice")
+    return book
+
+
+def _side(columns: _Side, falling: int) -> list[tuple[int, int, int]]:
+    ids = list(accumulate(columns[0]))
+    prices = list(accumulate(columns[1]))
+    quantities = columns[2]
+    if not len(ids) == len(prices) == len(quantities):
+        raise FeedError("columns of different lengths")
+    if not ids:
+        return []
+    if min(ids) <= 0 or max(ids) > U64_MAX or min(quantities) <= 0 or max(quantities) >= LIMIT:
+        raise FeedError("an order id or a quantity out of range")
+    if min(prices) <= -LIMIT or max(prices) >= LIMIT or prices != sorted(prices, reverse=falling > 0):
+        raise FeedError("prices out of range or out of order")
+    return list(zip(ids, prices, quantities, strict=True))
+
+
+def chunks(body: bytes, size: int = CHUNK_SIZE) -> list[Chunk]:
+    """An encoded snapshot in parts of at most `size` bytes."""
+    parts = [body[i : i + size] for i in range(0, len(body), size)]
+    return [Chunk(i, len(parts), zlib.crc32(part), part) for i, part in enumerate(parts)]
+
+
+def join_chunks(parts: Iterable[Chunk]) -> bytes:
+    """The encoded snapshot again, if all its parts are there, in order and undamaged."""
+    bodies: list[bytes] = []
+    size = count = 0
+    for part in parts:
+        if part.index != len(bodies) or part.count != (count or part.count) or part.crc32 != zlib.crc32(part.body):
+            raise FeedError(f"chunk {part.index} of {part.count} is damaged or out of place")
+        count = part.count
+        size += len(part.body)
+        if size > SNAPSHOT_MAX:
+            raise FeedError("a snapshot too long")
+        bodies.append(part.body)
+    if not bodies or len(bodies) != count:
+        raise FeedError(f"{len(bodies)} chunks of {count}")
+    return b"".join(bodies)
