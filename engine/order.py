@@ -9,14 +9,13 @@ gone from one that never was.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
-from typing import Final
+from typing import Final, TypeAlias
 
 from engine.types import FLAG_SELL
 
 
 class Node:
-    """A place in a ring."""
+    """A place in a ring; it has no neighbours until it is put into one."""
 
     __slots__ = ("next", "prev")
 
@@ -62,8 +61,6 @@ class Order(Node):
         quantity: int,
         session: int,
     ) -> None:
-        self.prev: Node = NOWHERE
-        self.next: Node = NOWHERE
         self.account = account
         self.client_order_id = client_order_id
         self.order_id = order_id
@@ -78,14 +75,8 @@ class Order(Node):
         self.entered: tuple[int, int, int] | None = None
 
 
-class Answer:
-    """What a command was that entered no order, and the report it got."""
-
-    __slots__ = ("command", "report")
-
-    def __init__(self, command: tuple[int, int, int, int, int, int], report: tuple[int, ...]) -> None:
-        self.command = command  # op, instrument, flags, price, quantity, target
-        self.report = report
+# What a command was that entered no order (op, instrument, flags, price, quantity, target), and the report it got.
+Answer: TypeAlias = tuple[int, int, int, int, int, int, tuple[int, ...]]
 
 
 class Account:
@@ -109,16 +100,20 @@ class Account:
     def forget(self, retained: int) -> None:
         """Drop the oldest commands beyond `retained`; a live order is kept and stands as new again. Cost: O(1) each."""
         recent = self.recent
+        commands = self.commands
         for _ in range(len(recent) - retained):
             client_order_id = recent.popleft()
-            known = self.commands.get(client_order_id)
+            known = commands.pop(client_order_id, None)
             if isinstance(known, Order) and known.open:
+                commands[client_order_id] = known
                 recent.append(client_order_id)
-            elif known is not None:
-                del self.commands[client_order_id]
 
-    def live(self) -> Iterator[Order]:
-        """Its live orders, in the order of their entry. Cost: O(commands remembered)."""
-        for known in self.commands.values():
-            if isinstance(known, Order) and known.open:
-                yield known
+    def live(self) -> list[Order]:
+        """Its live orders, in the order of their entry. Cost: O(n log n) in the commands remembered."""
+        live = [known for known in self.commands.values() if isinstance(known, Order) and known.open]
+        live.sort(key=_by_entry)
+        return live
+
+
+def _by_entry(order: Order) -> int:
+    return order.order_id

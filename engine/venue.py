@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from engine.book import Book
 from engine.matching import fillable, trade, would_trade
-from engine.order import Account, Answer, Order
+from engine.order import Account, Order
 from engine.types import (
     ACCEPTED,
+    BAD_QUANTITY,
     BELOW_FILLED,
     CANCEL,
     CANCELED,
@@ -47,7 +49,6 @@ from engine.types import (
     PRICE_OUT_OF_LIMITS,
     PRIORITY_KEPT,
     QUANTITY_LIMIT,
-    BAD_QUANTITY,
     REFUSED,
     REPEAT,
     REPLACE,
@@ -74,12 +75,11 @@ from engine.types import (
 )
 from proto.cluster import Instrument
 from proto.feed import ADD, DELETE, END, MODIFY
-from proto.feed import SELL as SELL_BIT
 
-RETAINED = 16_384  # commands an account can repeat and be recognised, at least
+RETAINED: Final = 16_384  # commands an account can repeat and be recognised, at least
 
-# Flags of an order that rests, if it does not trade, and is matched without a further look.
-_PLAIN = FLAG_SELL | TIF_DAY | REQUEUE | MEANING_MASK
+# An order with none of these flags is a limit order that rests if it does not trade.
+_SPECIAL: Final = TYPE_MASK | TIF_MASK & ~TIF_DAY | POST_ONLY
 
 
 class Market:
@@ -239,27 +239,23 @@ class Venue:
         quantity: int,
     ) -> None:
         market = self.markets.get(instrument)
-        reason = NO_REASON
-        if market is None:
-            reason = UNKNOWN_INSTRUMENT
-        elif flags & ~_PLAIN:
+        plain = not flags & _SPECIAL
+        if market is None or not plain or not market.price_min <= price <= market.price_max:
             reason = self._refusal(market, account, stp, flags, price, quantity)
-        elif not market.price_min <= price <= market.price_max:
-            reason = PRICE_OUT_OF_LIMITS
-        if market is None or reason:
-            self._refuse(account, (NEW, instrument, flags, price, quantity, 0), command, command, reason)
-            return
+            if market is None or reason:
+                self._refuse(account, (NEW, instrument, flags, price, quantity, 0), command, command, reason)
+                return
         self.orders_entered = counter = self.orders_entered + 1
         order_id = self.engine << ENGINE_SHIFT | counter
         order = Order(account, command, order_id, instrument, flags, price, quantity, session)
         account.commands[command] = order
-        side = order.side
+        side = flags & FLAG_SELL
         account.reports.extend((
             ACCEPTED, command, command, order_id, instrument, side, price, quantity, quantity, 0, 0, NO_REASON,
         ))  # fmt: skip
         book = market.book
         best = book.bids.best if side else book.asks.best
-        if (best is None or (best.price < price if side else best.price > price)) and not flags & ~_PLAIN:
+        if plain and (best is None or (best.price < price if side else best.price > price)):
             book.rest(order)
             market.deltas.extend((ADD | END | side << 4, instrument, order_id, price, quantity, 0))
             return
@@ -294,8 +290,12 @@ class Venue:
             ADD | order.side << 4, order.instrument, order.order_id, order.price, order.open, 0,
         ))  # fmt: skip
 
-    def _refusal(self, market: Market, account: Account, stp: int, flags: int, price: int, quantity: int) -> int:
-        """Why an order of no plain kind may not enter, or NO_REASON."""
+    def _refusal(
+        self, market: Market | None, account: Account, stp: int, flags: int, price: int, quantity: int
+    ) -> int:
+        """Why an order may not enter, or NO_REASON."""
+        if market is None:
+            return UNKNOWN_INSTRUMENT
         side = flags & FLAG_SELL
         kind = flags & TYPE_MASK
         force = flags & TIF_MASK
@@ -340,7 +340,7 @@ class Venue:
             order.price, order.quantity, 0, order.filled, 0, NO_REASON,
         )  # fmt: skip
         account.reports.extend(report)
-        account.commands[command] = Answer((CANCEL, instrument, flags, price, quantity, target), report)
+        account.commands[command] = (CANCEL, instrument, flags, price, quantity, target, report)
 
     def _replace(
         self,
@@ -414,7 +414,7 @@ class Venue:
             order.price, order.quantity, order.open, order.filled, 0, NO_REASON,
         )  # fmt: skip
         account.reports.extend(report)
-        account.commands[command] = Answer(asked, report)
+        account.commands[command] = (*asked, report)
 
     def _mass_cancel(
         self,
@@ -438,7 +438,7 @@ class Venue:
         self._cancel_all(account, orders, MASS_CANCEL_REASON)
         report = (MASS_CANCELED, command, 0, 0, instrument, 0, 0, len(orders), 0, 0, 0, NO_REASON)
         account.reports.extend(report)
-        account.commands[command] = Answer(asked, report)
+        account.commands[command] = (*asked, report)
 
     def _cancel_all(self, account: Account, orders: list[Order], reason: int) -> None:
         """Cancel live `orders` of `account` in one event a channel."""
@@ -469,7 +469,7 @@ class Venue:
         _, instrument, flags, price, quantity, _ = asked
         report = (REFUSED, command, concerned, 0, instrument, flags & FLAG_SELL, price, quantity, 0, 0, 0, reason)
         account.reports.extend(report)
-        account.commands[command] = Answer(asked, report)
+        account.commands[command] = (*asked, report)
 
     def _refuse_target(
         self,
@@ -497,8 +497,8 @@ class Venue:
                 price, quantity, quantity, 0, 0, NO_REASON,
             )  # fmt: skip
         else:
-            same = asked == known.command
-            report = known.report
+            same = asked == known[:6]
+            report = known[6]
         if same:
             if not account.repeats:
                 self._repeated.append(account)
@@ -548,4 +548,4 @@ class Venue:
                         known.open, known.filled, known.session, known.entered,
                     )  # fmt: skip
                 else:
-                    yield (command, known.command, known.report)
+                    yield (command, known)
