@@ -16,7 +16,7 @@ from typing import Final
 
 from engine.book import Book
 from engine.matching import fillable, trade, would_trade
-from engine.order import Account, Order
+from engine.order import Account, Answer, Order
 from engine.types import (
     ACCEPTED,
     BAD_QUANTITY,
@@ -135,8 +135,8 @@ class Venue:
             session = batch.session
             stp = batch.stp
             for op, command, instrument, flags, price, quantity, target in zip(
-                batch.op, batch.client_order_id, batch.instrument, batch.flags, batch.price, batch.quantity, batch.target,
-                strict=True,
+                batch.op, batch.client_order_id, batch.instrument, batch.flags,
+                batch.price, batch.quantity, batch.target, strict=True,
             ):  # fmt: skip
                 if command in commands:
                     self._again(account, command, (op, instrument, flags, price, quantity, target))
@@ -502,7 +502,7 @@ class Venue:
         if same:
             if not account.repeats:
                 self._repeated.append(account)
-            account.repeats.extend(report[:5] + (report[5] | REPEAT,) + report[6:])
+            account.repeats.extend((*report[:5], report[5] | REPEAT, *report[6:]))
             return
         _, instrument, flags, price, quantity, target = asked
         account.reports.extend((
