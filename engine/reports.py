@@ -1,0 +1,269 @@
+"""Execution reports on their way: kept for who comes back, handed to all who follow an account.
+
+A report has a number, per (home engine, account), that the home's core gave it. A follower's cursor is the last number
+it was given of each home: what it has seen already is dropped, so that a history sent again after a reconnect and live
+reports may overlap, and nothing reaches it twice. A hole is never jumped: it cuts the follower off, and the cursor it
+comes back with closes it.
+
+    bound of a history   HISTORY_MAX reports an account; the oldest batch goes first
+    bound of an outbox   OUTBOX_MAX reports beyond what a history put there; a reader slower than that is cut off
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterator
+from enum import Enum
+from typing import Final
+
+from engine.gateway import GarbledError, later_reports, read_reports, wrap, write_reports
+from engine.types import REPORT_WIDTH
+
+HISTORY_MAX: Final = 65_536
+OUTBOX_MAX: Final = 65_536
+
+
+class Cut(Enum):
+    """Why a reader gets no more; it may come back with its cursors."""
+
+    SLOW = "reader too slow: come back with the cursors of what was read"
+    GONE = "reports after the cursor are no longer held"
+    GAP = "reports were missed on the way from their home engine: come back with the cursors"
+    ANEW = "the cursor is ahead of its home engine, whose log was begun anew: come back without it"
+    STOPPED = "the engine is stopping"
+
+
+class CutOffError(Exception):
+    """An outbox was closed; `cut` says why, `detail` about what."""
+
+    def __init__(self, cut: Cut, detail: str = "") -> None:
+        super().__init__(f"{cut.value}{f' ({detail})' if detail else ''}")
+        self.cut = cut
+
+
+class Outbox:
+    """Messages that wait to be written to one stream, in order."""
+
+    __slots__ = ("_allowed", "_cut", "_messages", "_reports", "_waiting")
+
+    def __init__(self) -> None:
+        self._messages: list[bytes] = []
+        self._reports = 0
+        self._allowed = OUTBOX_MAX
+        self._cut: CutOffError | None = None
+        self._waiting: asyncio.Future[None] | None = None
+
+    def put(self, message: bytes, reports: int = 0, *, history: bool = False) -> None:
+        """Queue a message that carries so many reports; too many cut the reader off."""
+        if self._cut is not None:
+            return
+        self._messages.append(message)
+        self._reports += reports
+        if history:
+            self._allowed += reports
+        elif self._reports > self._allowed:
+            self.cut(Cut.SLOW)
+            return
+        self._wake()
+
+    def cut(self, cut: Cut, detail: str = "") -> None:
+        """Whoever takes next is told so; what is queued is dropped, since it can be had again."""
+        if self._cut is None:
+            self._cut = CutOffError(cut, detail)
+            self._messages = []
+            self._wake()
+
+    @property
+    def empty(self) -> bool:
+        return not self._messages
+
+    async def take(self) -> list[bytes]:
+        """All that is queued, waiting for the first. Raises: CutOffError. One taker at a time."""
+        while not self._messages:
+            if self._cut is not None:
+                raise self._cut
+            self._waiting = asyncio.get_running_loop().create_future()
+            await self._waiting
+        messages = self._messages
+        self._messages = []
+        self._reports = 0
+        self._allowed = OUTBOX_MAX
+        return messages
+
+    def _wake(self) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+
+class Follower:
+    """One reader of one account's reports from all homes, in its outbox.
+
+    `cursors` has, by home, the number of the last report it was given; a home not in it starts with whatever comes.
+    Reports without a number (repeats, refusals by the door) pass as they come.
+    """
+
+    __slots__ = ("account", "cursors", "outbox", "wrapped")
+
+    def __init__(self, account: int, outbox: Outbox, cursors: dict[int, int], *, wrapped: bool = True) -> None:
+        self.account = account
+        self.outbox = outbox
+        self.cursors = cursors
+        self.wrapped = wrapped
+
+    def offer(self, home: int, first_seq: int, count: int, data: bytes, *, history: bool = False) -> None:
+        """Take a ReportBatch, or the part of it that is new."""
+        if first_seq:
+            cursor = self.cursors.get(home)
+            last = first_seq + count - 1
+            if cursor is not None:
+                if last <= cursor:
+                    return
+                if first_seq > cursor + 1:
+                    self.outbox.cut(Cut.GAP, f"engine {home}: {cursor + 1} to {first_seq - 1}")
+                    return
+                if first_seq <= cursor:
+                    data = later_reports(data, cursor)
+            self.cursors[home] = last
+        self.outbox.put(wrap(data) if self.wrapped else data, count, history=history)
+
+
+class _Kept:
+    """A batch of reports in a history; encoded when it is first needed."""
+
+    __slots__ = ("count", "data", "first_seq", "position", "rows", "time_ns")
+
+    def __init__(self, first_seq: int, count: int, position: int, time_ns: int, rows: list[int], data: bytes) -> None:
+        self.first_seq = first_seq
+        self.count = count
+        self.position = position
+        self.time_ns = time_ns
+        self.rows = rows
+        self.data = data
+
+
+class History:
+    """The last reports of one account at its home engine."""
+
+    __slots__ = ("_held", "_kept", "last_seq")
+
+    def __init__(self) -> None:
+        self._kept: deque[_Kept] = deque()
+        self._held = 0
+        self.last_seq = 0
+
+    @property
+    def first_held(self) -> int:
+        """The number of the oldest report still here, or of the next one if there is none."""
+        return self._kept[0].first_seq if self._kept else self.last_seq + 1
+
+    def add(self, kept: _Kept) -> None:
+        assert kept.first_seq == self.last_seq + 1, "the core skipped a report number"
+        self._kept.append(kept)
+        self._held += kept.count
+        self.last_seq += kept.count
+        while self._held - self._kept[0].count >= HISTORY_MAX:
+            self._held -= self._kept.popleft().count
+
+    def after(self, seq: int) -> Iterator[_Kept]:
+        """Batches with reports after that number. Cost: O(batches held)."""
+        for kept in self._kept:
+            if kept.first_seq + kept.count - 1 > seq:
+                yield kept
+
+
+class Hub:
+    """Every account's followers at this engine, and the histories of the reports whose home it is."""
+
+    def __init__(self, home: int) -> None:
+        self.home = home
+        self._histories: dict[int, History] = {}
+        self._followers: dict[int, list[Follower]] = {}
+
+    def release(self, account: int, first_seq: int, position: int, time_ns: int, rows: list[int]) -> None:
+        """Hand reports of the own core to whoever follows the account; keep the numbered ones."""
+        count = len(rows) // REPORT_WIDTH
+        data = write_reports(self.home, account, first_seq, position, time_ns, rows)
+        if first_seq:
+            self._history(account).add(_Kept(first_seq, count, position, time_ns, [], data))
+        for follower in self._followers.get(account, ()):
+            follower.offer(self.home, first_seq, count, data)
+
+    def remember(self, account: int, first_seq: int, position: int, time_ns: int, rows: list[int]) -> None:
+        """Keep numbered reports, as a replay makes them, that nobody can follow yet."""
+        if first_seq:
+            count = len(rows) // REPORT_WIDTH
+            self._history(account).add(_Kept(first_seq, count, position, time_ns, rows, b""))
+
+    def relay(self, data: bytes) -> None:
+        """Hand on a ReportBatch that came from another home engine. Raises: GarbledError."""
+        reports = read_reports(data)
+        if not reports.kind:
+            raise GarbledError("a ReportBatch without reports")
+        for follower in self._followers.get(reports.account, ()):
+            follower.offer(reports.home, reports.first_seq, len(reports.kind), data)
+
+    def tell(self, home: int, account: int, rows: list[int]) -> None:
+        """Give all of an account's followers here reports without a number, in the name of `home`."""
+        data = write_reports(home, account, 0, 0, 0, rows)
+        for follower in self._followers.get(account, ()):
+            follower.offer(home, 0, len(rows) // REPORT_WIDTH, data)
+
+    def last_seq(self, account: int) -> int:
+        """The number of the account's last report at this home."""
+        history = self._histories.get(account)
+        return history.last_seq if history is not None else 0
+
+    def first_held(self, account: int) -> int:
+        """The oldest number that can still be served."""
+        history = self._histories.get(account)
+        return history.first_held if history is not None else 1
+
+    def follow(self, follower: Follower) -> None:
+        """Add a follower: first it gets the own home's reports after its cursor, then all that comes.
+
+        Without a cursor for the own home it starts live. A cursor that cannot be served cuts it off.
+        """
+        self._followers.setdefault(follower.account, []).append(follower)
+        last = self.last_seq(follower.account)
+        cursor = follower.cursors.setdefault(self.home, last)
+        if cursor > last:
+            follower.outbox.cut(Cut.ANEW, f"engine {self.home}: cursor {cursor}, last {last}")
+        elif cursor < last:
+            self.send_again(follower, cursor)
+
+    def send_again(self, follower: Follower, after: int) -> None:
+        """Give a follower the own home's reports after that number once more; it drops what it has."""
+        first = self.first_held(follower.account)
+        if after + 1 < first:
+            follower.outbox.cut(Cut.GONE, f"engine {self.home}: {after + 1} asked, {first} held")
+            return
+        for kept in self._history(follower.account).after(after):
+            follower.offer(self.home, kept.first_seq, kept.count, self._encoded(follower.account, kept), history=True)
+
+    def unfollow(self, follower: Follower) -> None:
+        """Twice is once."""
+        followers = self._followers.get(follower.account, [])
+        if follower in followers:
+            followers.remove(follower)
+        if not followers:
+            self._followers.pop(follower.account, None)
+
+    def followers(self, account: int) -> list[Follower]:
+        """Who follows the account here, in the order they came."""
+        return list(self._followers.get(account, ()))
+
+    def _history(self, account: int) -> History:
+        history = self._histories.get(account)
+        if history is None:
+            history = self._histories[account] = History()
+        return history
+
+    def _encoded(self, account: int, kept: _Kept) -> bytes:
+        if not kept.data:
+            kept.data = write_reports(self.home, account, kept.first_seq, kept.position, kept.time_ns, kept.rows)
+            kept.rows = []
+        return kept.data
+
+
+Release = Callable[[int, int, int, int, list[int]], None]
