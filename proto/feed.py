@@ -256,7 +256,8 @@ def encode_frame(
     time0 = time_ns = times[0][1]
     changes = dict(times[1:])
     it = iter(rows)
-    for row, (op, instrument, order_id, price, quantity, trade_id) in enumerate(zip(it, it, it, it, it, it, strict=True)):
+    deltas = zip(it, it, it, it, it, it, strict=True)
+    for row, (op, instrument, order_id, price, quantity, trade_id) in enumerate(deltas):
         later = changes.get(row, 0)
         if later:
             op |= TIMED
