@@ -1,0 +1,238 @@
+"""A proxy that stands between a publisher and its subscribers and loses, doubles and reorders messages, from a seed.
+
+    python -m tools.faults --upstream tcp://127.0.0.1:5555 --faults drop=0.02,dup=0.01,reorder=0.01 --seed 5
+
+TCP hides the loss of packets, so what a feed must survive is made at the level of messages. Each line is one upstream
+publisher and one address to listen at, which is bound first and stays when the publisher changes.
+
+On stdout: one JSON line when it listens, {"ready": true, "listen": {LINE: ENDPOINT, ...}, ...}. On stdin, JSON lines:
+{"line": NAME, "upstream": ENDPOINT} moves a line to another publisher, {"report": true} asks for
+{"counts": {LINE: {"messages": N, KIND: N, ...}}}. SIGTERM or SIGINT ends it.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+import zmq
+
+from tools.fault_plan import MESSAGE_FAULTS, FaultError, FaultPlan, FaultSpec, parse
+
+HIGH_WATER_MARK: Final = 8_192
+BURST: Final = 500  # messages taken from one line before the others get their turn
+
+EXAMPLES: Final = """examples:
+  python -m tools.faults --upstream tcp://127.0.0.1:5555 --faults drop=0.02
+  python -m tools.faults --upstream tcp://127.0.0.1:5555 --listen tcp://127.0.0.1:6000 --faults dup=0.1,reorder=0.1
+  python -m tools.faults --line engine-1 --line engine-2 --faults drop=0.05 --seed 5   (upstreams follow on stdin)
+"""
+
+
+class Line:
+    """One publisher's messages: from upstream, through the plan, to whoever listens."""
+
+    def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", name: str, listen: str, plan: FaultPlan) -> None:
+        self.name = name
+        self.plan = plan
+        self._context = context
+        self._out = context.socket(zmq.XPUB)
+        self._out.set_hwm(HIGH_WATER_MARK)
+        try:
+            self._out.bind(listen)
+        except zmq.ZMQError:
+            self._out.close(linger=0)
+            raise
+        self.endpoint = self._out.get_string(zmq.LAST_ENDPOINT)
+        self.upstream: zmq.Socket[bytes] | None = None
+
+    def connect(self, upstream: str) -> None:
+        """Listen to this publisher from now on, and no more to the one before. Raises: zmq.ZMQError."""
+        socket = self._context.socket(zmq.SUB)
+        socket.set_hwm(HIGH_WATER_MARK)
+        socket.setsockopt(zmq.RECONNECT_IVL, 20)
+        socket.setsockopt(zmq.SUBSCRIBE, b"")
+        try:
+            socket.connect(upstream)
+        except zmq.ZMQError:
+            socket.close(linger=0)
+            raise
+        if self.upstream:
+            self.upstream.close(linger=0)
+        self.upstream = socket
+
+    def pass_on(self, now_ns: int) -> None:
+        """Move what has come in, at most a burst of it."""
+        assert self.upstream
+        for _ in range(BURST):
+            try:
+                frame = self.upstream.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            self._send(self.plan.frame(frame, now_ns))
+
+    def release(self, now_ns: int) -> None:
+        """Send what has been held long enough; forget who subscribed, since upstream everything is asked for."""
+        self._send(self.plan.due(now_ns))
+        with contextlib.suppress(zmq.Again):
+            while True:
+                self._out.recv(zmq.NOBLOCK)
+
+    def close(self) -> None:
+        self._out.close(linger=2_000)
+        if self.upstream:
+            self.upstream.close(linger=0)
+
+    def _send(self, frames: list[bytes]) -> None:
+        for frame in frames:
+            self._out.send(frame)
+
+
+class Proxy:
+    """All lines, and the stdin that directs them."""
+
+    def __init__(self, lines: dict[str, Line]) -> None:
+        self.lines = lines
+        self.stopped = False
+        self._unread = b""
+
+    def run(self) -> None:
+        poller = zmq.Poller()
+        poller.register(sys.stdin.fileno(), zmq.POLLIN)
+        registered: dict[str, zmq.Socket[bytes] | None] = {}
+        while not self.stopped:
+            for name, line in self.lines.items():
+                if registered.get(name) is not line.upstream:
+                    if line.upstream:
+                        poller.register(line.upstream, zmq.POLLIN)
+                    registered[name] = line.upstream
+            ready = dict(poller.poll(self._wait_ms()))
+            now_ns = time.monotonic_ns()
+            for line in self.lines.values():
+                if line.upstream in ready:
+                    line.pass_on(now_ns)
+                line.release(now_ns)
+            if sys.stdin.fileno() in ready and not self._read_orders(poller):
+                poller.unregister(sys.stdin.fileno())
+
+    def _wait_ms(self) -> int:
+        due = [due_ns for line in self.lines.values() if (due_ns := line.plan.next_due_ns()) is not None]
+        if not due:
+            return 250
+        return max(0, (min(due) - time.monotonic_ns()) // 1_000_000 + 1)
+
+    def _read_orders(self, poller: zmq.Poller) -> bool:
+        """Follow what stdin says; False at its end."""
+        read = os.read(sys.stdin.fileno(), 65_536)
+        self._unread += read
+        *orders, self._unread = self._unread.split(b"\n")
+        for order in filter(None, orders):
+            try:
+                self._follow(json.loads(order), poller)
+            except (ValueError, KeyError, TypeError, zmq.ZMQError) as e:
+                print(f"faults: {order[:200]!r}: {type(e).__name__}: {e}", file=sys.stderr)
+        return bool(read)
+
+    def _follow(self, order: dict[str, Any], poller: zmq.Poller) -> None:
+        if order.get("report"):
+            print_line({"counts": {name: line.plan.counts for name, line in self.lines.items()}})
+            return
+        line = self.lines[order["line"]]
+        if line.upstream:
+            poller.unregister(line.upstream)
+        line.connect(str(order["upstream"]))
+
+
+def print_line(line: dict[str, Any]) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        print(json.dumps(line), flush=True)
+
+
+def parser() -> argparse.ArgumentParser:
+    out = argparse.ArgumentParser(
+        prog="python -m tools.faults",
+        description="Stand between a publisher and its subscribers, and lose, double and reorder messages.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    many: Any = {"action": "append", "default": []}
+    out.add_argument("--upstream", **many, metavar="[NAME=]ENDPOINT", help="a publisher (repeatable)")
+    out.add_argument("--line", **many, metavar="NAME", help="a line whose publisher stdin will name (repeatable)")
+    out.add_argument("--listen", **many, metavar="ENDPOINT", help="where to listen, line by line")
+    kinds = ", ".join(MESSAGE_FAULTS)
+    out.add_argument("--faults", default="", metavar="SPEC", help=f"rates, such as drop=0.02; there are {kinds}")
+    out.add_argument("--seed", type=int, default=1)
+    return out
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit 0 when told to end, 2 for wrong usage, 3 when an address cannot be used."""
+    args = parser().parse_args(argv)
+    try:
+        spec = parse(args.faults)
+        if spec.timed:
+            raise FaultError([f"{str(fault)!r}: this proxy meets messages, not processes" for fault in spec.timed])
+        upstreams = _upstreams(args.upstream, args.line, args.listen)
+    except FaultError as e:
+        for fault in e.faults:
+            print(f"faults: {fault}", file=sys.stderr)
+        return 2
+    return _serve(upstreams, args.listen, spec, args.seed)
+
+
+def _upstreams(upstreams: Sequence[str], names: Sequence[str], listen: Sequence[str]) -> dict[str, str]:
+    """Each line's publisher, or nothing while it is not known."""
+    lines: dict[str, str] = {}
+    for i, text in enumerate(upstreams, 1):
+        name, equals, endpoint = text.rpartition("=")
+        lines[name if equals else f"line-{i}"] = endpoint
+    for name in names:
+        lines.setdefault(name, "")
+    if not lines:
+        raise FaultError(["no line: give --upstream ENDPOINT, or --line NAME"])
+    if len(lines) != len(upstreams) + len(names):
+        raise FaultError(["two lines have one name"])
+    if len(listen) > len(lines):
+        raise FaultError([f"{len(listen)} addresses to listen at for {len(lines)} lines"])
+    return lines
+
+
+def _serve(upstreams: dict[str, str], listen: Sequence[str], spec: FaultSpec, seed: int) -> int:
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    lines: dict[str, Line] = {}
+    proxy = Proxy(lines)
+    try:
+        endpoint = ""
+        try:
+            for i, (name, upstream) in enumerate(upstreams.items()):
+                endpoint = listen[i] if i < len(listen) else "tcp://127.0.0.1:0"
+                lines[name] = Line(context, name, endpoint, FaultPlan(spec.rates, seed, name))
+                endpoint = upstream
+                if upstream:
+                    lines[name].connect(upstream)
+        except zmq.ZMQError as e:
+            print(f"faults: {endpoint}: {zmq.strerror(e.errno or 0)}", file=sys.stderr)
+            return 3
+
+        def stop(number: int, frame: object) -> None:
+            proxy.stopped = True
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, stop)
+        listening = {name: line.endpoint for name, line in lines.items()}
+        print_line({"ready": True, "name": "faults", "listen": listening, "pid": os.getpid()})
+        proxy.run()
+        return 0
+    finally:
+        for line in lines.values():
+            line.close()
+        context.term()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
