@@ -1,0 +1,173 @@
+"""A book as a picture: asks above, the spread, bids below, bars growing outward from the prices.
+
+Lines in, lines out: no terminal is known here. A line is a list of (text, style) pieces of fixed total width, so that
+a redraw never leaves anything behind; styles are names (bid, ask, price, dim, head, alarm) that `plain` drops
+and a terminal maps to colours. Nothing is told by colour alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import ROUND_DOWN, Decimal
+from typing import Final
+
+Line = list[tuple[str, str]]
+
+WIDTH: Final = 80
+DEPTH: Final = 10
+_PRICE_WIDTH: Final = 12  # at least: longer prices widen their column
+_QUANTITY_WIDTH: Final = 11
+_COUNT_WIDTH: Final = 4
+_BAR_MIN: Final = 6
+
+# A book in any other state may be old or wrong, and is drawn so.
+VALID: Final = "valid"
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """What rests at one price: ticks, lots, orders."""
+
+    price: int
+    quantity: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class LadderView:
+    """One book at one sequence, and how far it can be believed.
+
+    `state` is `valid`, `doubtful`, `stale` or `no book`; `stream` the state of the subscriber's machine. `age_s` is
+    the time since the stream was last heard. `last` is (price, quantity) of the last trade.
+    """
+
+    symbol: str
+    engine: int
+    channel: int
+    epoch: int
+    sequence: int
+    state: str
+    stream: str
+    gaps: int
+    age_s: float
+    tick_size: Decimal
+    lot_size: Decimal
+    bids: Sequence[Level] = ()
+    asks: Sequence[Level] = ()
+    last: tuple[int, int] | None = None
+    note: str = ""
+
+
+def price_text(ticks: int, tick_size: Decimal) -> str:
+    """A price as decimal text with the tick size's own number of places."""
+    return f"{ticks * tick_size:f}"
+
+
+def quantity_text(lots: int, lot_size: Decimal) -> str:
+    """A quantity as decimal text with thousands separated."""
+    return f"{lots * lot_size:,f}"
+
+
+def draw(view: LadderView, depth: int = DEPTH, width: int = WIDTH, ascii_only: bool = False) -> list[Line]:
+    """The picture of `view`: 2 * depth + 4 lines of one width, `width` unless that is too narrow. Cost: O(depth)."""
+    asks, bids = view.asks[:depth], view.bids[:depth]
+    layout = _Layout(view, (*asks, *bids), width, ascii_only)
+    lines = [*_header(view, layout.width), [(layout.rule * layout.width, "dim")]]
+    lines += [layout.blank()] * (depth - len(asks))
+    lines += [layout.ask(level) for level in reversed(asks)]
+    lines.append(layout.spread())
+    lines += [layout.bid(level) for level in bids]
+    lines += [layout.blank()] * (depth - len(bids))
+    return lines if view.state == VALID else lines[:2] + [[(text, "dim") for text, _ in line] for line in lines[2:]]
+
+
+def plain(lines: Sequence[Line]) -> list[str]:
+    """The lines without their styles."""
+    return ["".join(text for text, _ in line) for line in lines]
+
+
+def _header(view: LadderView, width: int) -> list[Line]:
+    mark = view.state.upper() if view.state == VALID else f"! {view.state.upper()}"
+    if view.state == "stale":
+        mark += f" {view.age_s:.1f} s"
+    left = f"{view.symbol}  {mark}"
+    right = f"engine-{view.engine} channel {view.channel}  epoch {view.epoch:,}  seq {view.sequence:,}"
+    style = "head" if view.state == VALID else "alarm"
+    first = _spread_out(left, right, width)
+    last = "no trade yet"
+    if view.last:
+        price, quantity = view.last
+        last = f"last {quantity_text(quantity, view.lot_size)} @ {price_text(price, view.tick_size)}"
+    second = _spread_out(view.note or last, f"stream {view.stream}  gaps {view.gaps:,}", width)
+    return [[(first, style)], [(second, "")]]
+
+
+def _spread_out(left: str, right: str, width: int) -> str:
+    """`left` and `right` at the two edges; what does not fit is cut from the right one's beginning."""
+    left = left[:width]
+    room = width - len(left) - 1
+    return left + " " * max(width - len(left) - len(right), 1 if room > 0 else 0) + right[max(len(right) - room, 0) :]
+
+
+class _Layout:
+    """The columns of one picture: bids' bar, orders, quantity; price; asks' quantity, orders, bar."""
+
+    def __init__(self, view: LadderView, levels: Sequence[Level], width: int, ascii_only: bool) -> None:
+        self._view = view
+        self._most = max((level.quantity for level in levels), default=1)
+        self._ascii = ascii_only
+        self._price_width = max([_PRICE_WIDTH, *(len(price_text(level.price, view.tick_size)) for level in levels)])
+        narrowest = 2 * (_QUANTITY_WIDTH + _COUNT_WIDTH + _BAR_MIN + 2) + self._price_width + 2
+        self.width = max(width, narrowest)
+        self._left = (self.width - self._price_width - 2) // 2
+        self._right = self.width - self._price_width - 2 - self._left
+        self.rule = "-" if ascii_only else "─"
+
+    def ask(self, level: Level) -> Line:
+        bar = self._bar(level.quantity, self._right - _QUANTITY_WIDTH - _COUNT_WIDTH - 2, outward_left=False)
+        figures = f"{self._quantity(level)} {_short(level.count, _COUNT_WIDTH)} "
+        return [(" " * self._left, ""), self._price(level), (figures + bar, "ask")]
+
+    def bid(self, level: Level) -> Line:
+        bar = self._bar(level.quantity, self._left - _QUANTITY_WIDTH - _COUNT_WIDTH - 2, outward_left=True)
+        figures = f" {_short(level.count, _COUNT_WIDTH)} {self._quantity(level)}"
+        return [(bar + figures, "bid"), self._price(level), (" " * self._right, "")]
+
+    def spread(self) -> Line:
+        view = self._view
+        label = text = ""
+        if view.bids and view.asks:
+            label, text = "spread", price_text(view.asks[0].price - view.bids[0].price, view.tick_size)
+            if len(text) > self._price_width:  # of a book that makes no sense
+                text = "?"
+        return [(f"{label:>{self._left}} {text:>{self._price_width}} " + " " * self._right, "dim")]
+
+    def blank(self) -> Line:
+        dot = "." if self._ascii else "·"
+        return [(f"{'':{self._left}} {dot:>{self._price_width}} " + " " * self._right, "dim")]
+
+    def _price(self, level: Level) -> tuple[str, str]:
+        return f" {price_text(level.price, self._view.tick_size):>{self._price_width}} ", "price"
+
+    def _quantity(self, level: Level) -> str:
+        return _short(level.quantity * self._view.lot_size, _QUANTITY_WIDTH)
+
+    def _bar(self, quantity: int, room: int, outward_left: bool) -> str:
+        """A bar in halves of a column, at least one half for anything that rests; in ASCII in whole columns."""
+        halves = max(1, 2 * room * quantity // self._most)
+        if self._ascii:
+            bar, half = "#" * max(1, halves // 2), ""
+        else:
+            bar, half = "█" * (halves // 2), ("▐" if outward_left else "▌") if halves % 2 else ""
+        return (half + bar).rjust(room) if outward_left else (bar + half).ljust(room)
+
+
+def _short(number: Decimal | int, width: int) -> str:
+    """A number, right-aligned; one too wide is told in thousands, millions, ..., never cut."""
+    text = f"{number:,f}" if isinstance(number, Decimal) else f"{number:,}"
+    for power, unit in enumerate(("k", "M", "G", "T", "P", "E"), 1):
+        if len(text) <= width:
+            break
+        scaled = Decimal(number) / 1000**power
+        places = Decimal("0.1") if scaled < 10 else Decimal(1)
+        text = f"{scaled.quantize(places, ROUND_DOWN):,f}{unit}"
+    return f"{text:>{width}}"
