@@ -1,0 +1,287 @@
+"""The judge, given evidence: what holds, what does not, and what it cannot know."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.types import ACCEPTED, CANCELED, FLAG_SELL, MAKER, REFUSED, TRADED, UNKNOWN, WOULD_TRADE, ReportRow
+from proto.feed import BookSnapshot, Definition, Snapshot, Status
+from tools import verdict as v
+from tools.tally import Counted, Latencies, Tally, TradeKey, TradeSum, added
+from tools.verdict import FAILS, HOLDS, NOTE, Evidence, Finding, Verdict, differences, judge
+
+NO_COUNTERS = {"gaps": 0, "joins": 1, "covered": 40, "digests_equal": 9}
+
+
+def row(kind: int, command: int, order: int, **columns: int) -> ReportRow:
+    empty = ReportRow(kind, command, order, 0, 1, 0, 0, 0, 0, 0, 0, 0)
+    return empty._replace(**columns)
+
+
+def tally() -> Tally:
+    """Two accounts trade 5 @ 100 once; a third is refused."""
+    out = Tally()
+    out.send(7, [(1, 1)], 0)
+    out.send(8, [(1, 1)], 0)
+    out.send(9, [(1, 1)], 0)
+    out.report(1, 7, row(ACCEPTED, 1, 1), 1_000_000)
+    out.report(1, 8, row(ACCEPTED, 1, 1), 2_000_000)
+    traded = row(TRADED, 0, 1, price=100, quantity=5, trade_id=1)
+    out.report(1, 8, traded._replace(flags=FLAG_SELL), 2_000_000)
+    out.report(1, 7, traded._replace(flags=MAKER), 2_000_000)
+    out.report(1, 9, row(REFUSED, 1, 1, reason=WOULD_TRADE), 3_000_000)
+    return out
+
+
+def trades(*keys: TradeKey) -> TradeSum:
+    out = TradeSum()
+    for key in keys:
+        out.add(key)
+    return out
+
+
+def evidence(**changes: Any) -> Evidence:
+    counted = Counted.from_json(tally().to_json())
+    whole = Evidence(
+        symbols={1: "ALFA", 2: "BRAVO"},
+        homes={1: 1, 2: 2},
+        engines=(v.Engine(1, (1,), symbols=("ALFA",)), v.Engine(2, (1,), symbols=("BRAVO",))),
+        counted=counted,
+        feed={1: trades(TradeKey(1, 100, 5))},
+        feed_missed={},
+        trade_ids={1: 1, 2: 0},
+        mirrors=tuple(v.Mirror(f"fabric-{n}", e, 1, 1, 60, 1, 20) for e in (1, 2) for n in (1, 2)),
+        seen=tuple(v.Seen(f"fabric-{n}", e, "LIVE", dict(NO_COUNTERS)) for e in (1, 2) for n in (1, 2)),
+        seconds=2.0,
+    )
+    return replace(whole, **changes)
+
+
+def finding(verdict: Verdict, title: str) -> Finding:
+    return next(each for each in verdict.findings if each.title == title)
+
+
+def test_a_good_run_holds_and_the_page_says_all_of_it() -> None:
+    verdict = judge(evidence())
+    assert verdict.holds
+    assert [text for _, text in v.page(verdict, width=110)] == [
+        "The verdict holds.",
+        " ✓ every order answered         3 sent, 3 answered (2 accepted, 1 refused)",
+        "                                refused: would trade 1",
+        " ✓ executed quantity conserved  1 trade, 5 lots: bought = sold = on the feed = in the books' trade ids",
+        " ✓ mirrors equal                4 of 4 copies on 2 machines: 40 orders in 2 books, each in its place",
+        "                                engine-1 at epoch 1, sequence 60: 20 orders resting",
+        "                                engine-2 at epoch 1, sequence 60: 20 orders resting",
+        " ✓ gaps seen and repaired       none seen",
+        "                                4 joins and 0 later snapshots stand for 160 deltas",
+        " ✓ digests agree                36 compared along the way, all equal",
+        " · rates                        2 orders/s and 0 trades/s over 2.0 s; acknowledged in 2.03 ms (p50), 3.01 ms",
+        "                                (p99)",
+    ]
+
+
+def test_the_json_says_the_same_as_the_page() -> None:
+    verdict = judge(evidence())
+    said = verdict.to_json()
+    assert said["holds"] is True
+    assert [each["title"] for each in said["findings"]] == [each.title for each in verdict.findings]
+    assert said["findings"][0]["mark"] == "holds"
+
+
+def test_an_order_without_an_answer_fails_unless_its_engine_is_down() -> None:
+    counted = Counted.from_json(tally().to_json())
+    counted.sent += 1
+    counted.waiting[2] = 1
+    up = judge(evidence(counted=counted))
+    assert not up.holds
+    assert "1 about BRAVO unanswered" in finding(up, "every order answered").details
+    engines = (v.Engine(1, (1,)), v.Engine(2, (1,), down=True, killed_at_s=1.5, symbols=("BRAVO",)))
+    down = judge(evidence(counted=counted, engines=engines))
+    assert down.holds
+    assert finding(down, "every order answered").details[-1].startswith("1 went to engines that are down")
+    assert finding(down, "engine-2") == Finding(
+        v.UNKNOWN,
+        "engine-2",
+        "killed at 1.5 s and not restarted: BRAVO stopped, the others went on",
+        (
+            "judged: 0 of 0 machines mark its books as not current",
+            "not judged: its last answers, its executed quantity, and its books, which nobody can now be asked about",
+        ),
+    )
+
+
+def test_a_machine_that_shows_a_dead_engines_books_as_valid_fails() -> None:
+    engines = (v.Engine(1, (1,)), v.Engine(2, (1,), down=True, killed_at_s=1.5, symbols=("BRAVO",)))
+    marked = (v.Marked("fabric-1", 2, "STALE", ("stale",)), v.Marked("fabric-2", 2, "LIVE", ("valid",)))
+    judged = finding(judge(evidence(engines=engines, marked=marked)), "engine-2")
+    assert judged.mark == FAILS
+    assert judged.details[0] == ("judged: 1 of 2 machines mark its books as not current; fabric-2 shows them as valid")
+
+
+def test_a_run_in_which_nothing_was_sent_proves_nothing() -> None:
+    judged = finding(judge(evidence(counted=Counted())), "every order answered")
+    assert (judged.mark, judged.details) == (FAILS, ("nothing was sent",))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"feed": {}}, "ALFA: 0 in 0 trades on the feed, 5 in 1 reported"),
+        ({"feed": {1: trades(TradeKey(1, 101, 5))}}, "ALFA: 5 in 1 trades on the feed, 5 in 1 reported"),
+        ({"trade_ids": {1: 2, 2: 0}}, "ALFA: 2 trades at its engine, 1 reported"),
+    ],
+)
+def test_trades_that_do_not_agree_everywhere_fail(changes: dict[str, Any], says: str) -> None:
+    judged = finding(judge(evidence(**changes)), "executed quantity conserved")
+    assert (judged.mark, judged.details) == (FAILS, (says,))
+
+
+def test_a_trade_reported_to_one_side_only_fails() -> None:
+    one_sided = tally()
+    one_sided.report(1, 7, row(TRADED, 0, 1, price=100, quantity=2, trade_id=2, flags=MAKER), 4_000_000)
+    judged = finding(judge(evidence(counted=Counted.from_json(one_sided.to_json()))), "executed quantity conserved")
+    assert judged.mark == FAILS
+    assert judged.details[0] == "ALFA: bought 7 in 2, sold 5 in 1, makers 7 in 2, takers 5 in 1"
+
+
+def test_trades_that_were_never_on_the_feed_of_an_engine_that_died_between_are_told_and_not_held_against_it() -> None:
+    judged = finding(judge(evidence(feed={}, feed_missed={1: 30})), "executed quantity conserved")
+    assert judged.mark == HOLDS
+    assert judged.details == (
+        "engine-1: 30 deltas of its feed not seen by the observer",
+        "1 trade reported, and numbered by the book, but not seen on the feed",
+    )
+
+
+def test_a_mirror_that_differs_or_cannot_be_had_fails_and_says_where() -> None:
+    mirrors = (
+        v.Mirror("fabric-1", 1, 1, 1, 60, 1, 20, differences=("ALFA bids: 19 orders, 20 at its owner",)),
+        v.Mirror("fabric-2", 1, 1, problem="did not answer"),
+        v.Mirror("fabric-2", 2, 1, 1, 60, 1, 20),
+    )
+    judged = finding(judge(evidence(mirrors=mirrors)), "mirrors equal")
+    assert judged == Finding(
+        FAILS,
+        "mirrors equal",
+        "1 of 3 copies on 2 machines: 20 orders in 1 book, each in its place",
+        (
+            "fabric-1, engine-1 channel 1: ALFA bids: 19 orders, 20 at its owner",
+            "fabric-2, engine-1 channel 1: did not answer",
+        ),
+    )
+
+
+def test_gaps_are_told_by_how_they_were_repaired_and_one_left_open_fails() -> None:
+    counters = {"gaps": 12, "gaps_ranged": 8, "gaps_snapshotted": 2, "gaps_late": 1, "joins": 1, "covered": 40}
+    seen = (v.Seen("fabric-1", 1, "REPAIR", counters),)
+    judged = finding(judge(evidence(seen=seen)), "gaps seen and repaired")
+    assert judged == Finding(
+        FAILS,
+        "gaps seen and repaired",
+        "12 seen: 8 by range, 2 by snapshot, 1 by late frames",
+        ("1 not closed", "1 join and 0 later snapshots stand for 40 deltas"),
+    )
+    closed = (v.Seen("fabric-1", 1, "LIVE", counters | {"gaps_late": 2}),)
+    assert finding(judge(evidence(seen=closed)), "gaps seen and repaired").mark == HOLDS
+
+
+def test_losses_that_nobody_noticed_fail() -> None:
+    proxied = {"engine-1": {"messages": 1_000, "drop": 50, "dup": 20}}
+    verdict = judge(evidence(proxied=proxied))
+    assert finding(verdict, "gaps seen and repaired").details[0] == "50 messages lost and nobody noticed"
+    assert finding(verdict, "faults") == Finding(
+        NOTE, "faults", "of 1,000 messages on the feeds 50 dropped, 20 doubled"
+    )
+    assert not verdict.holds
+
+
+@pytest.mark.parametrize("counter", ["digests_differing", "misfits", "regressions", "bad_frames"])
+def test_what_must_never_happen_fails(counter: str) -> None:
+    seen = (v.Seen("fabric-1", 1, "LIVE", NO_COUNTERS | {counter: 1}),)
+    assert finding(judge(evidence(seen=seen)), "digests agree").mark == FAILS
+
+
+def test_a_restarted_engine_must_come_back_under_a_higher_epoch() -> None:
+    risen = (v.Engine(1, (1, 57)), v.Engine(2, (1,)))
+    assert finding(judge(evidence(engines=risen)), "engine-1 came back") == Finding(
+        HOLDS, "engine-1 came back", "epoch 1 then 57; 20 orders in its books now"
+    )
+    same = (v.Engine(1, (1, 1)), v.Engine(2, (1,)))
+    assert finding(judge(evidence(engines=same)), "engine-1 came back").mark == FAILS
+
+
+def test_a_process_that_ended_by_itself_fails() -> None:
+    judged = finding(judge(evidence(ended=(v.Ended("fabric-2", "ended by itself with exit code 1"),))), "processes")
+    assert (judged.mark, judged.details) == (FAILS, ("fabric-2 ended by itself with exit code 1",))
+
+
+BOOK = BookSnapshot(
+    1, Definition("ALFA", "0.01", "1", 1, 1_000), Status(2, 0), 9, 100, 5, 1, 2, None, [(11, 99, 5), (12, 99, 6)], []
+)
+BOOKS = Snapshot(1, 1, 77, 1, 60, 0, [BOOK])
+
+
+def with_book(**changes: Any) -> Snapshot:
+    return BOOKS._replace(books=[BOOK._replace(**changes)])
+
+
+def test_equal_books_have_no_differences_whenever_they_were_taken() -> None:
+    assert differences(BOOKS, BOOKS._replace(time_ns=5)) == ()
+
+
+@pytest.mark.parametrize(
+    ("mirror", "says"),
+    [
+        (with_book(bids=[(12, 99, 6), (11, 99, 5)]), "ALFA bids: 2 orders, 2 at its owner; they differ from #1"),
+        (with_book(bids=[(11, 99, 5), (12, 99, 7)]), "ALFA bids: 2 orders, 2 at its owner; they differ from #2"),
+        (with_book(bids=[(11, 99, 5)]), "ALFA bids: 1 orders, 2 at its owner; they differ from #2"),
+        (with_book(asks=[(13, 101, 1)]), "ALFA asks: 1 orders, 0 at its owner; they differ from #1"),
+        (with_book(last_price=101), "ALFA last_price: 101 instead of 100"),
+        (BOOKS._replace(last_seq=59), "last_seq 59 instead of 60"),
+        (BOOKS._replace(epoch=2), "epoch 2 instead of 1"),
+        (BOOKS._replace(books=[]), "instrument 1 only at its owner"),
+    ],
+)
+def test_every_kind_of_difference_is_named(mirror: Snapshot, says: str) -> None:
+    assert differences(BOOKS, mirror) == (says,)
+
+
+def test_a_tally_counts_each_command_once_however_often_it_is_answered() -> None:
+    out = tally()
+    out.report(1, 7, row(CANCELED, 1, 1), 9_000_000)
+    out.send(7, [(2, 2)], 0)
+    out.report(1, 7, row(UNKNOWN, 2, 2), 9_000_000)
+    assert (out.sent, out.answered, out.unknown) == (4, 3, 1)
+    assert out.waiting_by_instrument() == {2: 1}
+    assert out.by_home == {1: 3}
+
+
+def test_a_hole_in_the_numbers_of_reports_is_counted() -> None:
+    out = Tally()
+    for first, count in ((5, 2), (7, 1), (10, 1), (9, 1), (0, 3), (11, 1)):
+        out.numbered(1, 7, first, count)
+    assert out.missed == 2
+
+
+def test_tallies_add_up() -> None:
+    one = Counted.from_json(tally().to_json())
+    both = added([one, Counted.from_json(tally().to_json())])
+    assert (both.sent, both.answered, both.answers) == (6, 6, {"accepted": 4, "refused": 2})
+    assert both.executed[1].buys.quantity == 10
+    assert both.latencies.count == 6
+    assert one.sent == 3
+
+
+@given(durations=st.lists(st.integers(0, 10**11), min_size=1, max_size=200), q=st.floats(0.01, 1))
+def test_a_quantile_is_at_most_three_per_cent_too_high(durations: list[int], q: float) -> None:
+    latencies = Latencies()
+    for duration in durations:
+        latencies.add(duration)
+    exact = sorted(durations)[max(1, -int(-len(durations) * q // 1)) - 1]
+    quantile = latencies.quantile(q)
+    assert quantile is not None
+    assert exact <= quantile <= exact + exact / 32 + 1
+    assert Latencies().quantile(q) is None

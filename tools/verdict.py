@@ -1,0 +1,436 @@
+"""The judgement of a run: evidence in, findings out, and the page or the JSON object that says so.
+
+Nothing is assumed of what could not be seen: a finding holds, or does not, or could not be judged, and then says why.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+from proto.feed import BookSnapshot, Snapshot
+from tools.tally import Counted, Executed, TradeSum
+
+HOLDS: Final = "holds"
+FAILS: Final = "fails"
+UNKNOWN: Final = "not judged"
+NOTE: Final = "note"
+
+MARKS: Final = {HOLDS: "✓", FAILS: "✗", UNKNOWN: "?", NOTE: "·"}
+ASCII_MARKS: Final = {HOLDS: "ok", FAILS: "NO", UNKNOWN: "? ", NOTE: "- "}
+DETAILS_MAX: Final = 12  # lines of detail a finding shows
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing judged: `mark` is HOLDS, FAILS, UNKNOWN or NOTE."""
+
+    mark: str
+    title: str
+    text: str
+    details: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """All findings, in the order in which they are read."""
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def holds(self) -> bool:
+        return not any(finding.mark == FAILS for finding in self.findings)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"holds": self.holds, "findings": [asdict(finding) for finding in self.findings]}
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """An engine's life. `epochs` are those it announced, one for each start; `down` if it was killed and stayed so."""
+
+    id: int
+    epochs: tuple[int, ...]
+    down: bool = False
+    killed_at_s: float | None = None
+    symbols: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return f"engine-{self.id}"
+
+    @property
+    def restarted(self) -> bool:
+        return len(self.epochs) > 1
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A process that ended when nobody had asked it to, or not as it was asked."""
+
+    name: str
+    how: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mirror:
+    """One machine's copy of one stream beside its owner's, both at rest. `differences` is empty when they are equal;
+    `problem` says why they could not be compared."""
+
+    machine: str
+    engine: int
+    channel: int
+    epoch: int = 0
+    last_seq: int = 0
+    instruments: int = 0
+    orders: int = 0
+    differences: tuple[str, ...] = ()
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """How a machine marks a stream whose engine is down: its state, and the states of its books."""
+
+    machine: str
+    engine: int
+    stream: str
+    books: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a machine's reader of one stream went through: FeedClient's counters, added up over restarts."""
+
+    machine: str
+    engine: int
+    state: str
+    counters: dict[str, int]
+    open_gaps: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that a run leaves behind for its judge."""
+
+    symbols: dict[int, str]  # by instrument
+    homes: dict[int, int]  # engine by instrument
+    engines: tuple[Engine, ...]
+    counted: Counted
+    feed: dict[int, TradeSum]  # trades by instrument, as the feed told them
+    feed_missed: dict[int, int]  # deltas of each engine's feed that the observer did not see
+    trade_ids: dict[int, int]  # trades by instrument, as its book numbered them during the run
+    mirrors: tuple[Mirror, ...]
+    seen: tuple[Seen, ...]
+    seconds: float
+    marked: tuple[Marked, ...] = ()
+    ended: tuple[Ended, ...] = ()
+    proxied: dict[str, dict[str, int]] = field(default_factory=dict)  # what the fault proxy did, line by line
+    lost_loss: bool = False  # messages were to be lost
+    checks: tuple[Finding, ...] = ()  # of replayed flow against recorded books
+
+
+def judge(evidence: Evidence) -> Verdict:
+    """Every finding of a run. Cost: O(machines x engines + instruments)."""
+    findings = [
+        _answered(evidence),
+        _conserved(evidence),
+        *_mirrors(evidence),
+        *_gaps(evidence),
+        *_integrity(evidence),
+        *_restarts(evidence),
+        *_down(evidence),
+        *_ended(evidence),
+        *evidence.checks,
+        *_proxied(evidence),
+        _rates(evidence),
+    ]
+    return Verdict(tuple(findings))
+
+
+def differences(owner: Snapshot, mirror: Snapshot) -> tuple[str, ...]:
+    """Where a mirror is not its owner's book: epoch, sequence, definition, state, last trade, every order in its place.
+
+    Both must stand at one sequence. Cost: O(orders).
+    """
+    out = [
+        f"{name} {getattr(mirror, name):,} instead of {getattr(owner, name):,}"
+        for name in ("incarnation", "epoch", "last_seq")
+        if getattr(mirror, name) != getattr(owner, name)
+    ]
+    owned = {book.instrument: book for book in owner.books}
+    mirrored = {book.instrument: book for book in mirror.books}
+    for instrument in sorted(owned.keys() | mirrored.keys()):
+        mine, its = owned.get(instrument), mirrored.get(instrument)
+        if mine is None or its is None:
+            out.append(f"instrument {instrument} only {'in the mirror' if mine is None else 'at its owner'}")
+        elif mine != its:
+            out += _book_differences(mine, its)
+    return tuple(out)
+
+
+def _book_differences(owner: BookSnapshot, mirror: BookSnapshot) -> list[str]:
+    symbol = owner.definition.symbol if owner.definition else str(owner.instrument)
+    out: list[str] = []
+    for name in BookSnapshot._fields:
+        mine, its = getattr(owner, name), getattr(mirror, name)
+        if mine == its:
+            continue
+        if name in ("bids", "asks"):
+            place = next(
+                (i for i, (a, b) in enumerate(zip(mine, its, strict=False)) if a != b), min(len(mine), len(its))
+            )
+            out.append(
+                f"{symbol} {name}: {len(its):,} orders, {len(mine):,} at its owner; they differ from #{place + 1}"
+            )
+        else:
+            out.append(f"{symbol} {name}: {its!r} instead of {mine!r}")
+    return out
+
+
+def _answered(evidence: Evidence) -> Finding:
+    counted = evidence.counted
+    down = {engine.id for engine in evidence.engines if engine.down}
+    open_up = {i: n for i, n in counted.waiting.items() if evidence.homes.get(i) not in down}
+    open_down = sum(counted.waiting.values()) - sum(open_up.values())
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(counted.answers.items(), key=lambda kv: -kv[1]))
+    text = f"{counted.sent:,} sent, {counted.answered:,} answered" + (f" ({kinds})" if kinds else "")
+    details = [f"{n:,} about {evidence.symbols.get(i, i)} unanswered" for i, n in sorted(open_up.items())]
+    if counted.missed:
+        details.append(f"{counted.missed:,} execution reports are missing by their numbers")
+    if counted.refusals:
+        reasons = sorted(counted.refusals.items(), key=lambda kv: -kv[1])
+        details.append("refused: " + ", ".join(f"{reason} {count:,}" for reason, count in reasons))
+    if open_down:
+        details.append(f"{open_down:,} went to engines that are down: what became of them could not be judged")
+    if counted.unknown:
+        details.append(f"{counted.unknown:,} times the outcome was unknown at first, and asked again under the same id")
+    whole = not open_up and not counted.missed and counted.sent > 0
+    if not counted.sent:
+        details.append("nothing was sent")
+    return Finding(HOLDS if whole else FAILS, "every order answered", text, tuple(details))
+
+
+def _conserved(evidence: Evidence) -> Finding:
+    """Buys, sells, makers', takers' and the feed's trades are the same trades, as many as the book numbered."""
+    engines = {engine.id: engine for engine in evidence.engines}
+    trades = lots = unpublished = 0
+    wrong: list[str] = []
+    open_points: list[str] = []
+    for instrument, symbol in evidence.symbols.items():
+        home = engines.get(evidence.homes[instrument])
+        if home is None or home.down:
+            continue
+        executed = evidence.counted.executed.get(instrument, Executed())
+        on_feed = evidence.feed.get(instrument, TradeSum())
+        trades += executed.buys.count
+        lots += executed.buys.quantity
+        if not executed.buys == executed.sells == executed.makers == executed.takers:
+            names = ("bought", "sold", "makers", "takers")
+            sums = zip(names, executed.sums(), strict=True)
+            wrong.append(f"{symbol}: " + ", ".join(f"{name} {s.quantity:,} in {s.count:,}" for name, s in sums))
+        numbered = evidence.trade_ids.get(instrument)
+        if numbered is None:
+            open_points.append(f"{symbol}: its trades could not be counted at its engine")
+        elif numbered != executed.buys.count:
+            wrong.append(f"{symbol}: {numbered:,} trades at its engine, {executed.buys.count:,} reported")
+        if evidence.feed_missed.get(home.id):
+            if on_feed.count > executed.buys.count:
+                wrong.append(f"{symbol}: {on_feed.count:,} trades on the feed, {executed.buys.count:,} reported")
+            unpublished += executed.buys.count - on_feed.count
+        elif on_feed != executed.buys:
+            wrong.append(
+                f"{symbol}: {on_feed.quantity:,} in {on_feed.count:,} trades on the feed, "
+                f"{executed.buys.quantity:,} in {executed.buys.count:,} reported"
+            )
+    for engine, missed in sorted(evidence.feed_missed.items()):
+        if missed and not engines[engine].down:
+            open_points.append(f"engine-{engine}: {of(missed, 'delta')} of its feed not seen by the observer")
+    if unpublished:
+        open_points.append(f"{of(unpublished, 'trade')} reported, and numbered by the book, but not seen on the feed")
+    text = f"{of(trades, 'trade')}, {of(lots, 'lot')}: bought = sold = on the feed = in the books' trade ids"
+    if wrong:
+        text = f"{of(trades, 'trade')}, {of(lots, 'lot')} bought; not all agree"
+    return Finding(FAILS if wrong else HOLDS, "executed quantity conserved", text, tuple(wrong + open_points))
+
+
+def _mirrors(evidence: Evidence) -> list[Finding]:
+    if not evidence.mirrors:
+        return [Finding(UNKNOWN, "mirrors equal", "there was none to compare")]
+    equal = [mirror for mirror in evidence.mirrors if not mirror.differences and not mirror.problem]
+    streams = {(m.engine, m.channel): m for m in equal}
+    books = sum(mirror.instruments for mirror in streams.values())
+    orders = sum(mirror.orders for mirror in streams.values())
+    machines = len({mirror.machine for mirror in evidence.mirrors})
+    details = []
+    for mirror in evidence.mirrors:
+        where = f"{mirror.machine}, engine-{mirror.engine} channel {mirror.channel}"
+        if mirror.problem:
+            details.append(f"{where}: {mirror.problem}")
+        details += [f"{where}: {difference}" for difference in mirror.differences]
+    if not details:
+        details = [
+            f"engine-{m.engine} at epoch {m.epoch:,}, sequence {m.last_seq:,}: {m.orders:,} orders resting"
+            for m in streams.values()
+        ]
+    text = (
+        f"{len(equal)} of {len(evidence.mirrors)} copies on {of(machines, 'machine')}: "
+        f"{of(orders, 'order')} in {of(books, 'book')}, each in its place"
+    )
+    mark = HOLDS if len(equal) == len(evidence.mirrors) else FAILS
+    return [Finding(mark, "mirrors equal", text, tuple(details))]
+
+
+def counter(seen: Sequence[Seen], *names: str) -> int:
+    """The sum of these counters over all streams."""
+    return sum(each.counters.get(name, 0) for each in seen for name in names)
+
+
+def _gaps(evidence: Evidence) -> list[Finding]:
+    seen = evidence.seen
+    gaps = counter(seen, "gaps")
+    parts = [
+        (counter(seen, "gaps_ranged"), "by range"),
+        (counter(seen, "gaps_snapshotted"), "by snapshot"),
+        (counter(seen, "gaps_late"), "by late frames"),
+        (counter(seen, "gaps_abandoned"), "ended with their epoch"),
+    ]
+    how = ", ".join(f"{count:,} {what}" for count, what in parts if count)
+    down = {engine.id for engine in evidence.engines if engine.down}
+    judged = [each for each in seen if each.engine not in down]
+    still_open = counter(judged, "gaps") - counter(
+        judged, "gaps_ranged", "gaps_snapshotted", "gaps_late", "gaps_abandoned"
+    )
+    lost = sum(line.get("drop", 0) for line in evidence.proxied.values())
+    text = "none seen" if not gaps else f"{gaps:,} seen" + (f": {how}" if how else "")
+    joins, again = counter(seen, "joins"), counter(seen, "resnapshots")
+    details = [
+        f"{of(joins, 'join')} and {of(again, 'later snapshot')} stand for {of(counter(seen, 'covered'), 'delta')}"
+    ]
+    if still_open:
+        details.insert(0, f"{still_open:,} not closed")
+    if lost and not gaps:
+        details.insert(0, f"{of(lost, 'message')} lost and nobody noticed")
+    fails = still_open or (lost > 20 and not gaps)
+    return [Finding(FAILS if fails else HOLDS, "gaps seen and repaired", text, tuple(details))]
+
+
+def _integrity(evidence: Evidence) -> list[Finding]:
+    """Things that must never happen, whatever is lost on the way."""
+    wrong = [
+        (counter(evidence.seen, "digests_differing"), "digests differed from a book said to be valid"),
+        (counter(evidence.seen, "misfits"), "deltas did not fit the book"),
+        (counter(evidence.seen, "regressions"), "times a publisher went back in its sequence"),
+        (counter(evidence.seen, "bad_frames"), "frames were damaged"),
+    ]
+    equal = counter(evidence.seen, "digests_equal")
+    details = tuple(f"{count:,} {what}" for count, what in wrong if count)
+    text = f"{equal:,} compared along the way, {'all equal' if not details else 'not all well'}"
+    return [Finding(FAILS if details else HOLDS, "digests agree", text, details)]
+
+
+def _restarts(evidence: Evidence) -> list[Finding]:
+    out = []
+    for engine in evidence.engines:
+        if not engine.restarted or engine.down:
+            continue
+        rising = all(a < b for a, b in zip(engine.epochs, engine.epochs[1:], strict=False))
+        epochs = " then ".join(f"{epoch:,}" for epoch in engine.epochs)
+        orders = max((m.orders for m in evidence.mirrors if m.engine == engine.id), default=0)
+        text = f"epoch {epochs}; {orders:,} orders in its books now"
+        out.append(Finding(HOLDS if rising else FAILS, f"{engine.name} came back", text))
+    return out
+
+
+def _down(evidence: Evidence) -> list[Finding]:
+    """For an engine that was killed for good: what can be said, and what cannot."""
+    out = []
+    for engine in evidence.engines:
+        if not engine.down:
+            continue
+        marked = [mark for mark in evidence.marked if mark.engine == engine.id]
+        shown_valid = [mark for mark in marked if any(book == "valid" for book in mark.books)]
+        when = f"killed at {engine.killed_at_s:g} s" if engine.killed_at_s is not None else "down"
+        text = f"{when} and not restarted: {', '.join(engine.symbols) or 'its instruments'} stopped, the others went on"
+        details = [
+            f"judged: {len(marked) - len(shown_valid)} of {len(marked)} machines mark its books as not current"
+            + "".join(f"; {mark.machine} shows them as valid" for mark in shown_valid),
+            "not judged: its last answers, its executed quantity, and its books, which nobody can now be asked about",
+        ]
+        out.append(Finding(FAILS if shown_valid else UNKNOWN, engine.name, text, tuple(details)))
+    return out
+
+
+def _ended(evidence: Evidence) -> list[Finding]:
+    if not evidence.ended:
+        return []
+    details = tuple(f"{ended.name} {ended.how}" for ended in evidence.ended)
+    return [Finding(FAILS, "processes", "not every process ended as it was asked to", details)]
+
+
+def _proxied(evidence: Evidence) -> list[Finding]:
+    if not evidence.proxied:
+        return []
+    total: dict[str, int] = {}
+    for counts in evidence.proxied.values():
+        for kind, count in counts.items():
+            total[kind] = total.get(kind, 0) + count
+    messages = total.pop("messages", 0)
+    done = {"drop": "dropped", "dup": "doubled", "reorder": "reordered"}
+    text = ", ".join(f"{count:,} {done.get(kind, kind)}" for kind, count in total.items() if count) or "none hit"
+    return [Finding(NOTE, "faults", f"of {messages:,} messages on the feeds {text}")]
+
+
+def _rates(evidence: Evidence) -> Finding:
+    counted = evidence.counted
+    rate = counted.answered / evidence.seconds if evidence.seconds else 0.0
+    trades = sum(executed.buys.count for executed in counted.executed.values())
+    text = (
+        f"{rate:,.0f} orders/s and {trades / max(evidence.seconds, 1e-9):,.0f} trades/s over {evidence.seconds:.1f} s"
+    )
+    p50, p99 = counted.latencies.quantile(0.5), counted.latencies.quantile(0.99)
+    if p50 is not None and p99 is not None:
+        text += f"; acknowledged in {milliseconds(p50)} (p50), {milliseconds(p99)} (p99)"
+    return Finding(NOTE, "rates", text)
+
+
+def of(count: int, what: str) -> str:
+    """`1 trade`, `1,329 trades`."""
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+
+
+def milliseconds(ns: int) -> str:
+    """Three figures: what a person compares."""
+    ms = ns / 1e6
+    return f"{ms:.2f} ms" if ms < 10 else f"{ms:.1f} ms" if ms < 100 else f"{ms:,.0f} ms"
+
+
+def page(verdict: Verdict, width: int = 100, ascii_only: bool = False) -> list[tuple[str, str]]:
+    """The verdict as lines of (style, text) to print; the styles are the findings' marks, `dim`, and `head`."""
+    marks = ASCII_MARKS if ascii_only else MARKS
+    lines = [
+        ("head" if verdict.holds else FAILS, "The verdict holds." if verdict.holds else "The verdict does not hold.")
+    ]
+    room = max((len(finding.title) for finding in verdict.findings), default=0)
+    for finding in verdict.findings:
+        mark = f" {marks[finding.mark]} {finding.title:<{room}}  "
+        lines += _wrapped(finding.mark, mark, finding.text, width)
+        details = finding.details[:DETAILS_MAX]
+        for detail in details:
+            lines += _wrapped("dim", " " * (len(mark)), detail, width)
+        if len(finding.details) > len(details):
+            lines.append(("dim", " " * len(mark) + f"and {len(finding.details) - len(details):,} more"))
+    return lines
+
+
+def _wrapped(style: str, start: str, text: str, width: int) -> list[tuple[str, str]]:
+    lines: list[tuple[str, str]] = []
+    room = max(width - len(start), 30)
+    line = ""
+    for word in text.split(" "):
+        if line and len(line) + 1 + len(word) > room:
+            lines.append((style, start + line))
+            start, line = " " * len(start), word
+        else:
+            line = f"{line} {word}" if line else word
+    lines.append((style, start + line))
+    return lines
