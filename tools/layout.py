@@ -5,10 +5,11 @@ from typing import Final
 
 from proto.cluster import Cluster, EngineEntry, Instrument
 
-NAMES: Final = (
+_WORDS: Final = (
     "ALFA BRAVO CHARLIE DELTA ECHO FOXTROT GOLF HOTEL INDIA JULIETT KILO LIMA MIKE NOVEMBER OSCAR PAPA QUEBEC ROMEO "
     "SIERRA TANGO UNIFORM VICTOR WHISKEY XRAY YANKEE ZULU"
-).split()
+)
+NAMES: Final = tuple(_WORDS.split())
 TICK_SIZE: Final = Decimal("0.01")
 PRICE_MAX: Final = 1_000_000
 

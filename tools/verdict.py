@@ -176,12 +176,9 @@ def _book_differences(owner: BookSnapshot, mirror: BookSnapshot) -> list[str]:
         if mine == its:
             continue
         if name in ("bids", "asks"):
-            place = next(
-                (i for i, (a, b) in enumerate(zip(mine, its, strict=False)) if a != b), min(len(mine), len(its))
-            )
-            out.append(
-                f"{symbol} {name}: {len(its):,} orders, {len(mine):,} at its owner; they differ from #{place + 1}"
-            )
+            pairs = enumerate(zip(mine, its, strict=False), 1)
+            place = next((i for i, (a, b) in pairs if a != b), min(len(mine), len(its)) + 1)
+            out.append(f"{symbol} {name}: {len(its):,} orders, {len(mine):,} at its owner; they differ from #{place}")
         else:
             out.append(f"{symbol} {name}: {its!r} instead of {mine!r}")
     return out
