@@ -1,0 +1,1 @@
+"""What the venue costs, beside what the same work costs without it."""

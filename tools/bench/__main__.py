@@ -1,0 +1,64 @@
+"""`python -m tools.bench PART`: measure a part of the venue beside what its work costs without it."""
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from tools.bench import compare, core, document, flows, show
+from tools.bench.machine import this_machine
+from tools.bench.measure import Options, Report, say
+
+PARTS: Final[dict[str, Callable[[Options], Report]]] = {
+    "core": core.run,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit 0 when everything was measured; `compare`: 1 if something became worse; 2 for wrong usage or no input."""
+    args = parser().parse_args(argv)
+    if args.part == "compare":
+        return compare.main(args.before, args.after)
+    options = Options(args.quick, args.seed, args.rounds, None if args.synthetic else flows.find_data())
+    reports = []
+    for name in PARTS if args.part == "all" else [args.part]:
+        report = dataclasses.replace(PARTS[name](options), machine=this_machine())
+        reports.append(report)
+        if args.json:
+            for result in report.results:
+                print(show.json_line(result), flush=True)
+        else:
+            print(f"## {report.part}\n\n{show.text(report)}\n", flush=True)
+    if args.write:
+        document.write(args.write, reports)
+        say(f"wrote {args.write}")
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tools.bench", description=__doc__)
+    parts = parser.add_subparsers(dest="part", required=True, metavar="PART")
+    for name in (*PARTS, "all"):
+        part = parts.add_parser(name, help="everything, in turn" if name == "all" else _idea(name))
+        part.add_argument("--quick", action="store_true", help="fewer rounds and smaller sizes: every name, roughly")
+        part.add_argument("--json", action="store_true", help="one JSON object a result instead of tables")
+        part.add_argument("--seed", type=int, default=7, help="of what is synthesised (default 7)")
+        part.add_argument("--rounds", type=int, default=0, help="rounds of each comparison (0: as many as needed)")
+        part.add_argument("--synthetic", action="store_true", help="synthesise the flow even where recorded flow is")
+        part.add_argument("--write", type=Path, metavar="FILE", help="put the tables in this Markdown file too")
+    against = parts.add_parser("compare", help="what changed between two files of --json")
+    against.add_argument("before", type=Path)
+    against.add_argument("after", type=Path)
+    return parser
+
+
+def _idea(name: str) -> str:
+    """The first line of a part's docstring."""
+    doc = sys.modules[PARTS[name].__module__].__doc__ or ""
+    return doc.splitlines()[0]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

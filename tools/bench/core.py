@@ -1,0 +1,175 @@
+"""Matching alone: the same `Venue.apply` that an engine calls, on the batches that an engine would make.
+
+Only `apply` is timed. The columns are decoded from a session's bytes just before, so that the integers are as fresh
+as in an engine, and the reports are encoded just after, as an engine does before it lets go of them.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter_ns
+from typing import Final
+
+from engine.gateway import read_batch, write_reports
+from engine.types import MAKER, TRADED, Batch, report_rows
+from engine.venue import Venue
+from tools.bench import flows
+from tools.bench.bare import BareMatcher, Trade
+from tools.bench.flows import ACCOUNT, BATCH, INSTRUMENT, LARGE, REGIMES, STP, Flow
+from tools.bench.machine import build_of
+from tools.bench.measure import Options, Report, Rounds, hash_of, in_turns, quiet, result, say
+
+GOAL_PLAIN: Final = 800_000
+GOAL_COMPILED: Final = 1_800_000
+MODULES: Final = ("engine.order", "engine.book", "engine.matching", "engine.venue")
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A flow made ready: its bytes, and the hash of the right answers."""
+
+    flow: Flow
+    batches: list[bytes]
+    digest: str
+    trades: list[Trade]
+    resting: int
+
+
+def read(commands: bytes) -> Batch:
+    return read_batch(ACCOUNT, 0, STP, commands)
+
+
+def prepare(flow: Flow) -> Work:
+    """Run the flow once, untimed: walk the venue's invariants, check its trades against the bare matcher's."""
+    encoded = flows.batches(flow.rows)
+    venue = Venue(1, [INSTRUMENT])
+    bare = BareMatcher()
+    reports: list[int] = []
+    for i, commands in enumerate(encoded, 1):
+        batch = read(commands)
+        for answered in venue.apply(i, i, [batch]).reports:
+            reports += answered.rows
+        bare.apply(batch.op, batch.client_order_id, batch.flags, batch.price, batch.quantity, batch.target)
+    venue.check()
+    trades = traded(reports)
+    if trades != bare.trades:
+        raise AssertionError(f"{flow.name}: the venue and the bare matcher trade differently")
+    text = "\n".join(flows.answers(flow.rows, reports))
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return Work(flow, encoded, digest, trades, len(bare.orders))
+
+
+def traded(reports: list[int]) -> list[Trade]:
+    """Taker, maker, price and quantity of every trade, in order."""
+    found: list[Trade] = []
+    taker = 0
+    for report in report_rows(reports):
+        if report.kind == TRADED:
+            if report.flags & MAKER:
+                found.append((taker, report.client_order_id, report.price, report.quantity))
+            else:
+                taker = report.client_order_id
+    return found
+
+
+def venue_rate(batches: list[bytes]) -> float:
+    """Messages a second through a new venue's `apply`."""
+    venue = Venue(1, [INSTRUMENT])
+    spent = count = 0
+    with quiet():
+        for i, commands in enumerate(batches, 1):
+            batch = read(commands)
+            before = perf_counter_ns()
+            outcome = venue.apply(i, i, [batch])
+            spent += perf_counter_ns() - before
+            count += len(batch)
+            for answered in outcome.reports:
+                write_reports(1, answered.account, answered.first_seq, i, i, answered.rows)
+    return count * 1e9 / spent
+
+
+def bare_rate(batches: list[bytes]) -> float:
+    """The same through the bare matcher."""
+    bare = BareMatcher()
+    spent = count = 0
+    with quiet():
+        for commands in batches:
+            batch = read(commands)
+            before = perf_counter_ns()
+            bare.apply(batch.op, batch.client_order_id, batch.flags, batch.price, batch.quantity, batch.target)
+            spent += perf_counter_ns() - before
+            count += len(batch)
+    return count * 1e9 / spent
+
+
+def run(options: Options) -> Report:
+    """core.<regime> for each regime, and core.worst of the five."""
+    names = [*REGIMES, LARGE]
+    say("core: reading and checking six flows")
+    works = {
+        name: prepare(flows.load(name, options.data, options.seed, options.take(0, 100_000 if name == LARGE else 0)))
+        for name in names
+    }
+    rounds = options.turns(9, 3)
+    say(f"core: {rounds} rounds")
+    found = measure(works, REGIMES, rounds)
+    found |= measure(works, (LARGE,), min(rounds, 5))
+    compiled = build_of(MODULES) == "compiled"
+    goal = GOAL_COMPILED if compiled else GOAL_PLAIN
+    report = Report(
+        "core",
+        f"at least {goal:,} messages/s ({'compiled' if compiled else 'plain Python'}) on the worst of the five regimes "
+        f"and on {LARGE}",
+        f"batches of {BATCH}; " + ", ".join(work.flow.source for work in works.values()),
+        "one process, one thread; the other core idle",
+    )
+    worst = min(REGIMES, key=lambda name: sorted(found[name])[len(found[name]) // 2])
+    for name, title in [(worst, "worst"), *((name, name) for name in names)]:
+        report.results.append(
+            result(
+                f"core.{title}",
+                "messages/s",
+                found[name],
+                found[_bare(name)],
+                command="python -m tools.bench core",
+                digest=works[name].digest[:16],
+                against="a bare bisect matcher: no ids, accounts, repeats, reports or deltas",
+                goal=f">= {goal:,}" if title in ("worst", LARGE) else "",
+            )
+        )
+    report.notes.append(
+        f"The worst regime is {worst}. Trades equal the bare matcher's in every flow. SHA-256 of the answers:\n\n"
+        + "\n".join(
+            f"    {name:12} {work.digest}  {len(work.trades):,} trades, {work.resting:,} resting"
+            for name, work in works.items()
+        )
+    )
+    return report
+
+
+def measure(works: dict[str, Work], names: tuple[str, ...], rounds: int) -> Rounds:
+    contenders: dict[str, Callable[[], float]] = {}
+    for name in names:
+        contenders[name] = _Timed(venue_rate, works[name].batches)
+        contenders[_bare(name)] = _Timed(bare_rate, works[name].batches)
+    return in_turns(contenders, rounds)
+
+
+class _Timed:
+    """A contender: what to run, and on what."""
+
+    def __init__(self, rate: Callable[[list[bytes]], float], batches: list[bytes]) -> None:
+        self._rate = rate
+        self._batches = batches
+
+    def __call__(self) -> float:
+        return self._rate(self._batches)
+
+
+def _bare(name: str) -> str:
+    return f"{name} bare"
+
+
+def digest_of(works: dict[str, Work]) -> str:
+    """One hash of all flows."""
+    return hash_of(*(work.digest for work in works.values()))

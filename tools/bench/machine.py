@@ -1,0 +1,62 @@
+"""The machine a figure was measured on: no figure means anything without it."""
+
+import datetime
+import os
+import platform
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+CORES_MODULES: Final = ("engine.venue", "engine.book", "engine.matching", "proto.feed", "bus.sequencer", "bus.mirror")
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What a reader needs to judge a figure; `cores` says which pure cores ran compiled."""
+
+    cpu: str
+    count: int
+    system: str
+    python: str
+    date: str
+    cores: str
+
+    def __str__(self) -> str:
+        return f"{self.count} cores of {self.cpu}, {self.system}, Python {self.python}, {self.cores}, {self.date}"
+
+
+def this_machine() -> Machine:
+    """Where this process runs, and when."""
+    return Machine(
+        cpu=_cpu(),
+        count=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        system=f"{platform.system()} {platform.release()}",
+        python=f"{platform.python_version()} ({platform.python_implementation()})",
+        date=datetime.date.today().isoformat(),
+        cores=build_of(CORES_MODULES),
+    )
+
+
+def build_of(modules: Iterable[str]) -> str:
+    """`plain Python`, `compiled`, or which of the modules are compiled."""
+    compiled = [name for name in modules if is_compiled(name)]
+    if not compiled:
+        return "plain Python"
+    return "compiled" if len(compiled) == len(list(modules)) else f"compiled: {', '.join(compiled)}"
+
+
+def is_compiled(module: str) -> bool:
+    """Whether a module of ours runs as machine code."""
+    file = __import__(module, fromlist=["__file__"]).__file__ or ""
+    return not file.endswith(".py")
+
+
+def _cpu() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

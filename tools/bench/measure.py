@@ -1,0 +1,145 @@
+"""Figures that can be believed: rounds that take turns, the median, how far they strayed, and a hash of the work.
+
+A machine that is shared runs at half speed for minutes, so a figure alone says little. Whatever is compared is run in
+turns, round by round, and a ratio is the median of the rounds' own ratios: both sides of each saw the same machine.
+"""
+
+import gc
+import hashlib
+import statistics
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from tools.bench.machine import Machine
+
+HIGHER_IS_BETTER: Final = ("messages/s", "orders/s", "deltas/s", "commits/s", "updates/s", "MB/s")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a run is told. `quick` trades rounds and sizes for time, not names."""
+
+    quick: bool = False
+    seed: int = 7
+    rounds: int = 0  # 0: as many as the part thinks right
+    data: Path | None = None  # where recorded flow is; None: synthesise it
+
+    def take(self, full: int, quick: int) -> int:
+        """How many of something."""
+        return quick if self.quick else full
+
+    def turns(self, full: int, quick: int) -> int:
+        """How many rounds."""
+        return self.rounds or self.take(full, quick)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One figure.
+
+    baseline  what the same work cost, or how fast it went, without us, in the same unit; None: there is none
+    ratio     value / baseline, the median of the rounds' own; None without a baseline
+    spread    (highest - lowest) / median over the rounds; 0 for what cannot vary
+    digest    hash of the work done: two results with the same digest did the same
+    against   what the baseline is; goal: what the figure should reach. For people: not part of the JSON.
+    """
+
+    name: str
+    value: float
+    unit: str
+    baseline: float | None = None
+    ratio: float | None = None
+    spread: float = 0.0
+    command: str = ""
+    digest: str = ""
+    against: str = ""
+    goal: str = ""
+
+
+@dataclass(slots=True)
+class Report:
+    """All that one part found. `notes` are whole paragraphs: tables, histograms, what to know."""
+
+    part: str
+    goal: str
+    workload: str
+    processes: str  # which processes shared the cores
+    results: list[Result] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    machine: Machine | None = None
+
+
+Rounds = dict[str, list[float]]
+
+
+def in_turns(contenders: Mapping[str, Callable[[], float]], rounds: int) -> Rounds:
+    """Run each contender once a round, `rounds` times; every second round goes backwards, so that nobody always
+    follows the same one."""
+    found: Rounds = {name: [] for name in contenders}
+    names = list(contenders)
+    for i in range(rounds):
+        for name in names if i % 2 == 0 else reversed(names):
+            found[name].append(contenders[name]())
+    return found
+
+
+def spread(values: Sequence[float]) -> float:
+    """(highest - lowest) / median; 0 for fewer than two."""
+    return (max(values) - min(values)) / statistics.median(values) if len(values) > 1 else 0.0
+
+
+def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """The median of the rounds' own ratios."""
+    return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+
+
+def result(
+    name: str, unit: str, ours: Sequence[float], theirs: Sequence[float] = (), *,
+    command: str, digest: str, against: str = "", goal: str = "",
+) -> Result:  # fmt: skip
+    """The figure of rounds, and of the baseline's rounds if there is one."""
+    return Result(
+        name,
+        statistics.median(ours),
+        unit,
+        statistics.median(theirs) if theirs else None,
+        ratio(ours, theirs) if theirs else None,
+        spread(ours),
+        command,
+        digest,
+        against,
+        goal,
+    )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the collector out, as an engine does: what lives stays where it is, and nothing is collected."""
+    was_on = gc.isenabled()
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        if was_on:
+            gc.enable()
+        gc.collect()
+
+
+def hash_of(*parts: object) -> str:
+    """16 hex digits over the parts: bytes as they are, anything else by its repr."""
+    hasher = hashlib.sha256()
+    for part in parts:
+        hasher.update(part if isinstance(part, bytes) else repr(part).encode())
+    return hasher.hexdigest()[:16]
+
+
+def say(text: str) -> None:
+    """A word on progress, for whoever waits; results go to stdout."""
+    print(f"bench: {text}", file=sys.stderr, flush=True)

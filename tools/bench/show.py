@@ -1,0 +1,103 @@
+"""Results as people and programs read them: tables, a histogram, a plot in text, one JSON object a line."""
+
+import json
+from collections.abc import Sequence
+from typing import Final
+
+from tools.bench.measure import Report, Result
+
+_KEYS: Final = ("name", "value", "unit", "baseline", "ratio", "spread", "command", "digest")
+_BAR: Final = 40  # characters of a histogram's longest bar
+
+
+def json_line(result: Result) -> str:
+    """The result as one JSON object."""
+    return json.dumps({key: getattr(result, key) for key in _KEYS})
+
+
+def figure(value: float, unit: str) -> str:
+    """A value as people read it, with its unit."""
+    if unit == "s":
+        if value >= 1:
+            return f"{value:.2f} s"
+        return f"{value * 1e3:.2f} ms" if value >= 1e-3 else f"{value * 1e6:.1f} µs"
+    if unit == "B":
+        return f"{value:,.2f} B"
+    if unit == "x":
+        return f"{value:.2f} x"
+    return f"{value:,.0f} {unit}"
+
+
+def table(report: Report) -> str:
+    """The report's results as a Markdown table."""
+    rows = [("name", "median", "spread", "baseline", "ratio", "goal", "work"), *map(_cells, report.results)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+             for row in rows]  # fmt: skip
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(lines)
+
+
+def _cells(result: Result) -> tuple[str, ...]:
+    return (
+        result.name,
+        figure(result.value, result.unit),
+        f"{result.spread:.0%}" if result.spread else "",
+        figure(result.baseline, result.unit) if result.baseline is not None else "",
+        f"{result.ratio:.2f}" if result.ratio is not None else "",
+        result.goal,
+        result.digest[:8],
+    )
+
+
+def text(report: Report) -> str:
+    """All of a report, in Markdown that also reads well on a terminal."""
+    parts = [
+        f"Goal: {report.goal}.",
+        f"Workload: {report.workload}.",
+        f"Processes: {report.processes}.",
+        f"Machine: {report.machine}.",
+        table(report),
+    ]
+    baselines = dict.fromkeys((result.against, result.name) for result in report.results if result.against)
+    named: dict[str, list[str]] = {}
+    for against, name in baselines:
+        named.setdefault(against, []).append(name)
+    if named:
+        parts.append("\n".join(f"- baseline of {', '.join(names)}: {against}" for against, names in named.items()))
+    return "\n\n".join(parts + report.notes)
+
+
+def histogram(title: str, values_s: Sequence[float], rows: int = 12) -> str:
+    """Latencies on a scale of powers of the square root of two, with the percentiles that matter."""
+    ordered = sorted(values_s)
+    head = f"{title}: " + ", ".join(
+        f"p{name} {figure(percentile(ordered, q), 's')}"
+        for name, q in (("50", 0.5), ("90", 0.9), ("99", 0.99), ("99.9", 0.999), ("100", 1.0))
+    )
+    low = max(ordered[0], 1e-9)
+    edges = [low]
+    while edges[-1] < ordered[-1]:
+        edges.append(edges[-1] * 2**0.5)
+    while len(edges) > rows + 1:  # too fine: take every second edge
+        last = edges[-1]
+        edges = edges[::2]
+        if edges[-1] < last:
+            edges.append(last)
+    counts = [0] * max(1, len(edges) - 1)
+    at = 0
+    for value in ordered:
+        while at + 2 < len(edges) and value >= edges[at + 1]:
+            at += 1
+        counts[at] += 1
+    most = max(counts)
+    lines = [
+        f"    {figure(edge, 's'):>10}  {'#' * round(_BAR * count / most):{_BAR}} {count:>7,}"
+        for edge, count in zip(edges, counts, strict=False)
+    ]
+    return "\n".join([head, "", *lines])
+
+
+def percentile(ordered: Sequence[float], q: float) -> float:
+    """The value at quantile q of sorted values."""
+    return ordered[min(len(ordered) - 1, int(q * len(ordered)))]
