@@ -82,7 +82,8 @@ Answer: TypeAlias = tuple[int, int, int, int, int, int, tuple[int, ...]]
 class Account:
     """An account as one engine knows it.
 
-    `commands` holds every live order and the last `retained` commands at least.
+    `commands` holds every live order and what was done by other commands: an order
+    also stands under the command that canceled it.
     `reports` and `repeats` are flat report rows not yet released; reports are
     numbered, and `next_seq` is the number of the first of them.
     """
@@ -97,11 +98,15 @@ class Account:
         self.reports: list[int] = []
         self.repeats: list[int] = []
 
-    def forget(self, retained: int) -> None:
-        """Drop the oldest commands beyond `retained`; a live order is kept and stands as new again. Cost: O(1) each."""
+    def forget(self, retained: int, limit: int) -> None:
+        """Drop the oldest commands beyond `retained`; a live order is kept and stands as new again.
+
+        Cost: O(1) each, at most `limit`: with twice as many as came in, live orders
+        beyond `retained` are passed over without being looked at again and again.
+        """
         recent = self.recent
         commands = self.commands
-        for _ in range(len(recent) - retained):
+        for _ in range(min(len(recent) - retained, limit)):
             client_order_id = recent.popleft()
             known = commands.pop(client_order_id, None)
             if isinstance(known, Order) and known.open:

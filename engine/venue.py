@@ -149,8 +149,7 @@ class Venue:
                 else:
                     self._mass_cancel(account, op, command, instrument, flags, price, quantity, target)
             account.recent.extend(batch.client_order_id)
-            if len(account.recent) > self.retained:
-                account.forget(self.retained)
+            account.forget(self.retained, 2 * len(batch.op))
         return self._close()
 
     def disconnect(self, position: int, time_ns: int, account: int, session: int) -> Outcome:
@@ -335,12 +334,11 @@ class Venue:
             DELETE | END | side << 4, instrument, order.order_id, order.price, order.open, 0,
         ))  # fmt: skip
         order.open = 0
-        report = (
+        account.reports.extend((
             CANCELED, command, target, order.order_id, instrument, side,
             order.price, order.quantity, 0, order.filled, 0, NO_REASON,
-        )  # fmt: skip
-        account.reports.extend(report)
-        account.commands[command] = (CANCEL, instrument, flags, price, quantity, target, report)
+        ))  # fmt: skip
+        account.commands[command] = order  # all that a repeat of this cancel is answered with
 
     def _replace(
         self,
@@ -489,16 +487,23 @@ class Venue:
     def _again(self, account: Account, command: int, asked: tuple[int, int, int, int, int, int]) -> None:
         """Answer a command whose id was used before: say again what was said, or refuse what differs."""
         known = account.commands[command]
-        if isinstance(known, Order):
+        if not isinstance(known, Order):
+            same = asked == known[:6]
+            report = known[6]
+        elif known.client_order_id == command:
             flags, price, quantity = known.entered or (known.flags, known.price, known.quantity)
             same = asked[:5] == (NEW, known.instrument, flags, price, quantity)
-            report: tuple[int, ...] = (
+            report = (
                 ACCEPTED, command, command, known.order_id, known.instrument, known.side,
                 price, quantity, quantity, 0, 0, NO_REASON,
             )  # fmt: skip
         else:
-            same = asked == known[:6]
-            report = known[6]
+            target = known.client_order_id
+            same = (asked[0], asked[1], asked[5]) == (CANCEL, known.instrument, target)
+            report = (
+                CANCELED, command, target, known.order_id, known.instrument, known.side,
+                known.price, known.quantity, 0, known.filled, 0, NO_REASON,
+            )  # fmt: skip
         if same:
             if not account.repeats:
                 self._repeated.append(account)
