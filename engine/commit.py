@@ -123,6 +123,11 @@ class Committer:
         """Commands taken and not yet durable."""
         return self._gathered + self._in_flight
 
+    @property
+    def crowded(self) -> bool:
+        """Whether whoever can wait should await `room` before it brings more."""
+        return self._gathered + self._in_flight > BACKLOG_MAX
+
     def submit(self, submission: Submission) -> None:
         """Take a batch. Its columns have been checked (engine/gateway.py)."""
         if self.state is not State.READY:
@@ -138,7 +143,7 @@ class Committer:
 
     async def room(self) -> None:
         """Wait until the backlog is small enough for one more batch."""
-        while self.backlog > BACKLOG_MAX and self.state is State.READY:
+        while self.crowded and self.state is State.READY:
             waiting = self._loop.create_future()
             self._room.append(waiting)
             await waiting

@@ -1,8 +1,8 @@
 """The door: bytes to checked columns of commands, flat report rows to bytes, decimal text to ticks and lots.
 
 Nothing gets past it that could overflow, or that the core would have to doubt. A check looks at whole columns at C
-speed and goes through single rows only when a column is known to have a bad one. The bytes of a good batch go on as they
-came; of a batch with some bad rows, the good ones are encoded again, so that what is logged is what was let in.
+speed and goes through single rows only when a column is known to have a bad one. The bytes of a good batch go on as
+they came; of a batch with some bad rows, the good ones are encoded again, so that what is logged is what was let in.
 """
 
 from __future__ import annotations

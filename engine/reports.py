@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from enum import Enum
 from typing import Final
 
@@ -22,6 +22,7 @@ from engine.types import REPORT_WIDTH
 
 HISTORY_MAX: Final = 65_536
 OUTBOX_MAX: Final = 65_536
+REPORTS_MAX: Final = 8_192  # reports a message: at 50 to 80 bytes each, well below the 4 MiB that a gRPC client takes
 
 
 class Cut(Enum):
@@ -45,13 +46,14 @@ class CutOffError(Exception):
 class Outbox:
     """Messages that wait to be written to one stream, in order."""
 
-    __slots__ = ("_allowed", "_cut", "_messages", "_reports", "_waiting")
+    __slots__ = ("_allowed", "_cut", "_finished", "_messages", "_reports", "_waiting")
 
     def __init__(self) -> None:
         self._messages: list[bytes] = []
         self._reports = 0
         self._allowed = OUTBOX_MAX
         self._cut: CutOffError | None = None
+        self._finished = False
         self._waiting: asyncio.Future[None] | None = None
 
     def put(self, message: bytes, reports: int = 0, *, history: bool = False) -> None:
@@ -74,15 +76,21 @@ class Outbox:
             self._messages = []
             self._wake()
 
-    @property
-    def empty(self) -> bool:
-        return not self._messages
+    def finish(self) -> None:
+        """Nothing more will be put in; what is queued can still be taken."""
+        self._finished = True
+        self._wake()
 
     async def take(self) -> list[bytes]:
-        """All that is queued, waiting for the first. Raises: CutOffError. One taker at a time."""
+        """All that is queued, waiting for the first; nothing once it is finished. One taker at a time.
+
+        Raises: CutOffError.
+        """
         while not self._messages:
             if self._cut is not None:
                 raise self._cut
+            if self._finished:
+                return []
             self._waiting = asyncio.get_running_loop().create_future()
             await self._waiting
         messages = self._messages
@@ -100,16 +108,30 @@ class Follower:
     """One reader of one account's reports from all homes, in its outbox.
 
     `cursors` has, by home, the number of the last report it was given; a home not in it starts with whatever comes.
-    Reports without a number (repeats, refusals by the door) pass as they come.
+    Reports without a number (repeats, refusals by the door) pass as they come. `catching_up` has the homes that were
+    asked to send what follows the cursor: until that comes, later reports are dropped, for it holds them too.
+    With `oldest`, a cursor of 0 means the oldest report held, not the first there ever was. `began` has where each
+    home's reports begin: those after that number are given.
     """
 
-    __slots__ = ("account", "cursors", "outbox", "wrapped")
+    __slots__ = ("account", "began", "catching_up", "cursors", "oldest", "outbox", "wrapped")
 
-    def __init__(self, account: int, outbox: Outbox, cursors: dict[int, int], *, wrapped: bool = True) -> None:
+    def __init__(
+        self,
+        account: int,
+        outbox: Outbox,
+        cursors: dict[int, int],
+        *,
+        wrapped: bool = True,
+        oldest: bool = False,
+    ) -> None:
         self.account = account
         self.outbox = outbox
         self.cursors = cursors
+        self.began = cursors.copy()
+        self.catching_up: set[int] = set()
         self.wrapped = wrapped
+        self.oldest = oldest
 
     def offer(self, home: int, first_seq: int, count: int, data: bytes, *, history: bool = False) -> None:
         """Take a ReportBatch, or the part of it that is new."""
@@ -120,12 +142,33 @@ class Follower:
                 if last <= cursor:
                     return
                 if first_seq > cursor + 1:
+                    if home in self.catching_up:
+                        return
                     self.outbox.cut(Cut.GAP, f"engine {home}: {cursor + 1} to {first_seq - 1}")
                     return
                 if first_seq <= cursor:
                     data = later_reports(data, cursor)
+            else:
+                self.began[home] = first_seq - 1
             self.cursors[home] = last
+            self.catching_up.discard(home)
         self.outbox.put(wrap(data) if self.wrapped else data, count, history=history)
+
+    def stands(self, home: int, first_held: int, last_seq: int) -> None:
+        """Learn where the account's numbers stand at a home, before anything is sent again.
+
+        A cursor that cannot be continued cuts the reader off.
+        """
+        cursor = self.cursors.setdefault(home, last_seq)
+        if cursor == 0 and self.oldest:
+            cursor = self.cursors[home] = first_held - 1
+        self.began.setdefault(home, cursor)
+        if cursor > last_seq:
+            self.outbox.cut(Cut.ANEW, f"engine {home}: cursor {cursor}, last {last_seq}")
+        elif cursor + 1 < first_held:
+            self.outbox.cut(Cut.GONE, f"engine {home}: {cursor + 1} asked, {first_held} held")
+        elif cursor == last_seq:
+            self.catching_up.discard(home)
 
 
 class _Kept:
@@ -182,18 +225,19 @@ class Hub:
 
     def release(self, account: int, first_seq: int, position: int, time_ns: int, rows: list[int]) -> None:
         """Hand reports of the own core to whoever follows the account; keep the numbered ones."""
-        count = len(rows) // REPORT_WIDTH
-        data = write_reports(self.home, account, first_seq, position, time_ns, rows)
-        if first_seq:
-            self._history(account).add(_Kept(first_seq, count, position, time_ns, [], data))
-        for follower in self._followers.get(account, ()):
-            follower.offer(self.home, first_seq, count, data)
+        for seq, part in _parts(first_seq, rows):
+            count = len(part) // REPORT_WIDTH
+            data = write_reports(self.home, account, seq, position, time_ns, part)
+            if seq:
+                self._history(account).add(_Kept(seq, count, position, time_ns, [], data))
+            for follower in self._followers.get(account, ()):
+                follower.offer(self.home, seq, count, data)
 
     def remember(self, account: int, first_seq: int, position: int, time_ns: int, rows: list[int]) -> None:
         """Keep numbered reports, as a replay makes them, that nobody can follow yet."""
         if first_seq:
-            count = len(rows) // REPORT_WIDTH
-            self._history(account).add(_Kept(first_seq, count, position, time_ns, rows, b""))
+            for seq, part in _parts(first_seq, rows):
+                self._history(account).add(_Kept(seq, len(part) // REPORT_WIDTH, position, time_ns, part, b""))
 
     def relay(self, data: bytes) -> None:
         """Hand on a ReportBatch that came from another home engine. Raises: GarbledError."""
@@ -225,19 +269,14 @@ class Hub:
         Without a cursor for the own home it starts live. A cursor that cannot be served cuts it off.
         """
         self._followers.setdefault(follower.account, []).append(follower)
-        last = self.last_seq(follower.account)
-        cursor = follower.cursors.setdefault(self.home, last)
-        if cursor > last:
-            follower.outbox.cut(Cut.ANEW, f"engine {self.home}: cursor {cursor}, last {last}")
-        elif cursor < last:
-            self.send_again(follower, cursor)
+        first, last = self.first_held(follower.account), self.last_seq(follower.account)
+        follower.stands(self.home, first, last)
+        if follower.cursors[self.home] < last:
+            self.send_again(follower, follower.cursors[self.home])
 
     def send_again(self, follower: Follower, after: int) -> None:
-        """Give a follower the own home's reports after that number once more; it drops what it has."""
-        first = self.first_held(follower.account)
-        if after + 1 < first:
-            follower.outbox.cut(Cut.GONE, f"engine {self.home}: {after + 1} asked, {first} held")
-            return
+        """Give a follower the own home's reports after that number, as far as they are held."""
+        follower.cursors[self.home] = max(after, self.first_held(follower.account) - 1)
         for kept in self._history(follower.account).after(after):
             follower.offer(self.home, kept.first_seq, kept.count, self._encoded(follower.account, kept), history=True)
 
@@ -266,4 +305,11 @@ class Hub:
         return kept.data
 
 
-Release = Callable[[int, int, int, int, list[int]], None]
+def _parts(first_seq: int, rows: list[int]) -> Iterator[tuple[int, list[int]]]:
+    """Rows in parts that fit a message, each with the number of its first report."""
+    width = REPORTS_MAX * REPORT_WIDTH
+    if len(rows) <= width:
+        yield first_seq, rows
+        return
+    for start in range(0, len(rows), width):
+        yield first_seq and first_seq + start // REPORT_WIDTH, rows[start : start + width]
