@@ -75,8 +75,11 @@ class Order(Node):
         self.entered: tuple[int, int, int] | None = None
 
 
-# What a command was that entered no order (op, instrument, flags, price, quantity, target), and the report it got.
-Answer: TypeAlias = tuple[int, int, int, int, int, int, tuple[int, ...]]
+# A command: op, its own client order id, instrument, flags, price, quantity, target.
+Row: TypeAlias = tuple[int, int, int, int, int, int, int]
+
+# What a command was that entered no order, and the report it got.
+Answer: TypeAlias = tuple[Row, tuple[int, ...]]
 
 
 class Account:

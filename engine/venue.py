@@ -16,7 +16,7 @@ from typing import Final
 
 from engine.book import Book
 from engine.matching import fillable, trade, would_trade
-from engine.order import Account, Answer, Order
+from engine.order import Account, Answer, Order, Row
 from engine.types import (
     ACCEPTED,
     BAD_QUANTITY,
@@ -100,6 +100,7 @@ class Venue:
 
     def __init__(self, engine: int, instruments: Sequence[Instrument], *, retained: int = RETAINED) -> None:
         self.engine = engine
+        self.first_order_id = engine << ENGINE_SHIFT
         self.retained = retained
         self.position = 0
         self.time_ns = 0
@@ -132,22 +133,21 @@ class Venue:
             if not account.reports:
                 self._touched.append(account)
             commands = account.commands
-            session = batch.session
-            stp = batch.stp
-            for op, command, instrument, flags, price, quantity, target in zip(
+            for row in zip(
                 batch.op, batch.client_order_id, batch.instrument, batch.flags,
                 batch.price, batch.quantity, batch.target, strict=True,
             ):  # fmt: skip
-                if command in commands:
-                    self._again(account, command, (op, instrument, flags, price, quantity, target))
+                op = row[0]
+                if row[1] in commands:
+                    self._again(account, row)
                 elif op == NEW:
-                    self._new(account, session, stp, command, instrument, flags, price, quantity)
+                    self._new(account, batch, row)
                 elif op == CANCEL:
-                    self._cancel(account, command, instrument, flags, price, quantity, target)
+                    self._cancel(account, row)
                 elif op == REPLACE:
-                    self._replace(account, stp, command, instrument, flags, price, quantity, target)
+                    self._replace(account, batch, row)
                 else:
-                    self._mass_cancel(account, op, command, instrument, flags, price, quantity, target)
+                    self._mass_cancel(account, row)
             account.recent.extend(batch.client_order_id)
             account.forget(self.retained, 2 * len(batch.op))
         return self._close()
@@ -226,28 +226,20 @@ class Venue:
 
     # One command
 
-    def _new(
-        self,
-        account: Account,
-        session: int,
-        stp: int,
-        command: int,
-        instrument: int,
-        flags: int,
-        price: int,
-        quantity: int,
-    ) -> None:
+    def _new(self, account: Account, batch: Batch, row: Row) -> None:
+        _, command, instrument, flags, price, quantity, _ = row
         market = self.markets.get(instrument)
         plain = not flags & _SPECIAL
         if market is None or not plain or not market.price_min <= price <= market.price_max:
-            reason = self._refusal(market, account, stp, flags, price, quantity)
+            reason = self._refusal(market, account, batch.stp, flags, price, quantity)
             if market is None or reason:
-                self._refuse(account, (NEW, instrument, flags, price, quantity, 0), command, command, reason)
+                self._refuse(account, row, reason)
                 return
         self.orders_entered = counter = self.orders_entered + 1
-        order_id = self.engine << ENGINE_SHIFT | counter
-        order = Order(account, command, order_id, instrument, flags, price, quantity, session)
-        account.commands[command] = order
+        order_id = self.first_order_id + counter
+        account.commands[command] = order = Order(
+            account, command, order_id, instrument, flags, price, quantity, batch.session
+        )
         side = flags & FLAG_SELL
         account.reports.extend((
             ACCEPTED, command, command, order_id, instrument, side, price, quantity, quantity, 0, 0, NO_REASON,
@@ -257,8 +249,8 @@ class Venue:
         if plain and (best is None or (best.price < price if side else best.price > price)):
             book.rest(order)
             market.deltas.extend((ADD | END | side << 4, instrument, order_id, price, quantity, 0))
-            return
-        self._trade(market, order, stp, command)
+        else:
+            self._trade(market, order, batch.stp, command)
 
     def _trade(self, market: Market, order: Order, stp: int, command: int) -> None:
         """Trade `order`, then rest or cancel what is left of it; this ends the event."""
@@ -320,41 +312,30 @@ class Venue:
             return NOT_FILLABLE
         return NO_REASON
 
-    def _cancel(
-        self, account: Account, command: int, instrument: int, flags: int, price: int, quantity: int, target: int
-    ) -> None:
+    def _cancel(self, account: Account, row: Row) -> None:
+        _, command, instrument, _, _, _, target = row
         order = account.commands.get(target)
         if not isinstance(order, Order) or not order.open or order.instrument != instrument:
-            self._refuse_target(account, (CANCEL, instrument, flags, price, quantity, target), command, order)
+            self._refuse_target(account, row, order)
             return
         market = self.markets[instrument]
         market.book.remove(order)
         side = order.side
-        market.deltas.extend((
-            DELETE | END | side << 4, instrument, order.order_id, order.price, order.open, 0,
-        ))  # fmt: skip
+        order_id = order.order_id
+        price = order.price
+        market.deltas.extend((DELETE | END | side << 4, instrument, order_id, price, order.open, 0))
         order.open = 0
         account.reports.extend((
-            CANCELED, command, target, order.order_id, instrument, side,
-            order.price, order.quantity, 0, order.filled, 0, NO_REASON,
+            CANCELED, command, target, order_id, instrument, side,
+            price, order.quantity, 0, order.filled, 0, NO_REASON,
         ))  # fmt: skip
         account.commands[command] = order  # all that a repeat of this cancel is answered with
 
-    def _replace(
-        self,
-        account: Account,
-        stp: int,
-        command: int,
-        instrument: int,
-        flags: int,
-        price: int,
-        quantity: int,
-        target: int,
-    ) -> None:
-        asked = (REPLACE, instrument, flags, price, quantity, target)
+    def _replace(self, account: Account, batch: Batch, row: Row) -> None:
+        _, command, instrument, flags, price, quantity, target = row
         order = account.commands.get(target)
         if not isinstance(order, Order) or not order.open or order.instrument != instrument:
-            self._refuse_target(account, asked, command, order)
+            self._refuse_target(account, row, order)
             return
         meaning = flags & MEANING_MASK
         if meaning == MEANING_TOTAL:
@@ -366,27 +347,33 @@ class Venue:
         market = self.markets[instrument]
         reason = self._replace_refusal(market, order, flags, price, total)
         if reason:
-            self._refuse(account, asked, command, target, reason)
+            self._refuse(account, row, reason)
             return
         if order.entered is None:
             order.entered = (order.flags, order.price, order.quantity)
         book = market.book
         side = order.side
+        order_id = order.order_id
         open = total - order.filled
-        if price == order.price and open < order.open and not flags & REQUEUE:
+        kept = PRIORITY_KEPT if price == order.price and open < order.open and not flags & REQUEUE else 0
+        if kept:
             book.reduce(order, order.open - open)
-            order.quantity = total
-            market.deltas.extend((MODIFY | END | side << 4, instrument, order.order_id, price, open, 0))
-            self._answer_replace(account, asked, command, order, PRIORITY_KEPT)
-            return
-        book.remove(order)
-        market.deltas.extend((DELETE | side << 4, instrument, order.order_id, order.price, order.open, 0))
-        order.price = price
+            market.deltas.extend((MODIFY | END | side << 4, instrument, order_id, price, open, 0))
+        else:
+            book.remove(order)
+            market.deltas.extend((DELETE | side << 4, instrument, order_id, order.price, order.open, 0))
+            order.price = price
+            order.open = open
         order.quantity = total
-        order.open = open
-        self._answer_replace(account, asked, command, order, 0)
-        self._trade(market, order, stp, command)
-        market.deltas[-DELTA_WIDTH] |= END
+        report = (
+            REPLACED, command, target, order_id, instrument, side | kept,
+            price, total, open, order.filled, 0, NO_REASON,
+        )  # fmt: skip
+        account.reports.extend(report)
+        account.commands[command] = (row, report)
+        if not kept:
+            self._trade(market, order, batch.stp, command)
+            market.deltas[-DELTA_WIDTH] |= END
 
     def _replace_refusal(self, market: Market, order: Order, flags: int, price: int, total: int) -> int:
         """Why `order` may not become `total` at `price`, or NO_REASON."""
@@ -404,39 +391,19 @@ class Venue:
             return WOULD_TRADE
         return NO_REASON
 
-    def _answer_replace(
-        self, account: Account, asked: tuple[int, int, int, int, int, int], command: int, order: Order, kept: int
-    ) -> None:
-        report = (
-            REPLACED, command, order.client_order_id, order.order_id, order.instrument, order.side | kept,
-            order.price, order.quantity, order.open, order.filled, 0, NO_REASON,
-        )  # fmt: skip
-        account.reports.extend(report)
-        account.commands[command] = (*asked, report)
-
-    def _mass_cancel(
-        self,
-        account: Account,
-        op: int,
-        command: int,
-        instrument: int,
-        flags: int,
-        price: int,
-        quantity: int,
-        target: int,
-    ) -> None:
-        asked = (op, instrument, flags, price, quantity, target)
+    def _mass_cancel(self, account: Account, row: Row) -> None:
+        op, command, instrument, _, _, _, _ = row
         if op != MASS_CANCEL:
-            self._refuse(account, asked, command, 0, MALFORMED)
+            self._refuse(account, row, MALFORMED)
             return
         if instrument and instrument not in self.markets:
-            self._refuse(account, asked, command, 0, UNKNOWN_INSTRUMENT)
+            self._refuse(account, row, UNKNOWN_INSTRUMENT)
             return
         orders = self.open_orders(account.id, instrument)
         self._cancel_all(account, orders, MASS_CANCEL_REASON)
         report = (MASS_CANCELED, command, 0, 0, instrument, 0, 0, len(orders), 0, 0, 0, NO_REASON)
         account.reports.extend(report)
-        account.commands[command] = (*asked, report)
+        account.commands[command] = (row, report)
 
     def _cancel_all(self, account: Account, orders: list[Order], reason: int) -> None:
         """Cancel live `orders` of `account` in one event a channel."""
@@ -461,59 +428,48 @@ class Venue:
             order.price, order.quantity, order.open, order.filled, 0, reason,
         ))  # fmt: skip
 
-    def _refuse(
-        self, account: Account, asked: tuple[int, int, int, int, int, int], command: int, concerned: int, reason: int
-    ) -> None:
-        _, instrument, flags, price, quantity, _ = asked
+    def _refuse(self, account: Account, row: Row, reason: int) -> None:
+        op, command, instrument, flags, price, quantity, target = row
+        concerned = command if op == NEW else target
         report = (REFUSED, command, concerned, 0, instrument, flags & FLAG_SELL, price, quantity, 0, 0, 0, reason)
         account.reports.extend(report)
-        account.commands[command] = (*asked, report)
+        if reason != DUPLICATE_ID:
+            account.commands[command] = (row, report)
 
-    def _refuse_target(
-        self,
-        account: Account,
-        asked: tuple[int, int, int, int, int, int],
-        command: int,
-        known: Order | Answer | None,
-    ) -> None:
+    def _refuse_target(self, account: Account, row: Row, known: Order | Answer | None) -> None:
+        instrument = row[2]
         if not isinstance(known, Order):
-            reason = UNKNOWN_INSTRUMENT if asked[1] not in self.markets else UNKNOWN_ORDER
-        elif known.instrument != asked[1]:
-            reason = WRONG_INSTRUMENT
+            self._refuse(account, row, UNKNOWN_ORDER if instrument in self.markets else UNKNOWN_INSTRUMENT)
         else:
-            reason = TOO_LATE
-        self._refuse(account, asked, command, asked[5], reason)
+            self._refuse(account, row, TOO_LATE if known.instrument == instrument else WRONG_INSTRUMENT)
 
-    def _again(self, account: Account, command: int, asked: tuple[int, int, int, int, int, int]) -> None:
+    def _again(self, account: Account, row: Row) -> None:
         """Answer a command whose id was used before: say again what was said, or refuse what differs."""
+        command = row[1]
         known = account.commands[command]
         if not isinstance(known, Order):
-            same = asked == known[:6]
-            report = known[6]
+            same = row == known[0]
+            report = known[1]
         elif known.client_order_id == command:
             flags, price, quantity = known.entered or (known.flags, known.price, known.quantity)
-            same = asked[:5] == (NEW, known.instrument, flags, price, quantity)
+            same = row[:6] == (NEW, command, known.instrument, flags, price, quantity)
             report = (
                 ACCEPTED, command, command, known.order_id, known.instrument, known.side,
                 price, quantity, quantity, 0, 0, NO_REASON,
             )  # fmt: skip
         else:
             target = known.client_order_id
-            same = (asked[0], asked[1], asked[5]) == (CANCEL, known.instrument, target)
+            same = (row[0], row[2], row[6]) == (CANCEL, known.instrument, target)
             report = (
                 CANCELED, command, target, known.order_id, known.instrument, known.side,
                 known.price, known.quantity, 0, known.filled, 0, NO_REASON,
             )  # fmt: skip
-        if same:
-            if not account.repeats:
-                self._repeated.append(account)
-            account.repeats.extend((*report[:5], report[5] | REPEAT, *report[6:]))
+        if not same:
+            self._refuse(account, row, DUPLICATE_ID)
             return
-        _, instrument, flags, price, quantity, target = asked
-        account.reports.extend((
-            REFUSED, command, target or command, 0, instrument, flags & FLAG_SELL, price, quantity, 0, 0, 0,
-            DUPLICATE_ID,
-        ))  # fmt: skip
+        if not account.repeats:
+            self._repeated.append(account)
+        account.repeats.extend((*report[:5], report[5] | REPEAT, *report[6:]))
 
     # Whole
 
