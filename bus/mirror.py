@@ -4,7 +4,7 @@ A mirror trusts nobody. A delta that does not fit its book is the peer's fault a
 is of no use after that until the next load(). No I/O, no clock.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Final
 
@@ -18,7 +18,7 @@ from proto.feed import (
     DEFINITION,
     DELETE,
     END,
-    MODIFY,
+    EXECUTE,
     OP_MASK,
     SELL,
     TRADE,
@@ -36,16 +36,15 @@ from proto.feed import (
 BUY_SIDE: Final = 0
 SELL_SIDE: Final = 1
 
-Order = tuple[int, int, int, int]  # side, order id, price, quantity
-Level = dict[int, Order]  # a queue: its orders by id, in order of arrival
+Level = dict[int, int]  # a queue: quantity by order id, in order of arrival
 
 
-def _reference_hash(order: Order) -> int:
+def _reference_hash(order: tuple[int, int, int, int]) -> int:
     return feed.reference_order_hash(*order)
 
 
-# Modulo 2^64: sums are masked when they are read.
-_hash: Final[Callable[[Order], int]] = hash if feed.NATIVE_HASH else _reference_hash
+# Of (side, order id, price, quantity), modulo 2^64: sums are masked when they are read.
+_hash: Final[Callable[[tuple[int, int, int, int]], int]] = hash if feed.NATIVE_HASH else _reference_hash
 
 
 class MirrorError(Exception):
@@ -85,7 +84,7 @@ class MirrorBook:
         self.last_price = 0
         self.last_quantity = 0
         self.last_trade_id = 0
-        self._orders: dict[int, Order] = {}
+        self._orders: dict[int, int] = {}  # price by order id
         self._bid_levels: dict[int, Level] = {}
         self._ask_levels: dict[int, Level] = {}
         # Ascending; touched only at the birth and the death of a level.
@@ -118,15 +117,15 @@ class MirrorBook:
         """(price, quantity, orders) of the `depth` best levels, or of all; best first. O(orders in them)."""
         levels = self._levels(side)
         return [
-            (price, sum([order[3] for order in levels[price].values()]), len(levels[price]))
+            (price, sum(levels[price].values()), len(levels[price]))
             for price in islice(self._prices(side), depth or None)
         ]
 
-    def queues(self, side: int) -> Iterator[tuple[int, Iterator[tuple[int, int]]]]:
+    def queues(self, side: int) -> Iterator[tuple[int, Iterable[tuple[int, int]]]]:
         """Each level's price and its (order id, quantity) in queue order; best first."""
         levels = self._levels(side)
         for price in self._prices(side):
-            yield price, ((order_id, order[3]) for order_id, order in levels[price].items())
+            yield price, levels[price].items()
 
     def orders(self, side: int) -> Iterator[tuple[int, int, int]]:
         """(order id, price, quantity) in priority order: best price first, then queue order."""
@@ -157,20 +156,20 @@ class MirrorBook:
 
     def check(self) -> None:
         """Walk every invariant; AssertionError if one is broken. O(orders log orders)."""
-        seen = 0
+        hash_sum = count = 0
         for side in (BUY_SIDE, SELL_SIDE):
             levels = self._levels(side)
             prices = list(self._prices(side))
             assert prices == sorted(levels, reverse=side == BUY_SIDE), "the ladder is not the levels in order"
             for price, level in levels.items():
                 assert level, f"an empty level at {price}"
-                for order_id, order in level.items():
-                    assert order[:3] == (side, order_id, price), order
-                    assert order[3] > 0, order
-                    assert self._orders.get(order_id) is order, f"order {order_id} is not one but two"
-                seen += len(level)
-        assert seen == len(self._orders), "an order outside the levels"
-        assert self.hash == sum(_hash(order) for order in self._orders.values()) & U64_MAX, "the hash has drifted"
+                count += len(level)
+                for order_id, quantity in level.items():
+                    assert self._orders.get(order_id) == price, f"order {order_id} at {price}"
+                    assert quantity > 0, f"order {order_id} of {quantity}"
+                    hash_sum += _hash((side, order_id, price, quantity))
+        assert count == len(self._orders), "an order outside the levels, or in two"
+        assert self.hash == hash_sum & U64_MAX, "the hash has drifted"
 
     def _levels(self, side: int) -> dict[int, Level]:
         return self._ask_levels if side == SELL_SIDE else self._bid_levels
@@ -178,50 +177,40 @@ class MirrorBook:
     def _prices(self, side: int) -> Iterator[int]:
         return iter(self._ask_prices) if side == SELL_SIDE else reversed(self._bid_prices)
 
-    def _birth(self, side: int, price: int, order: Order) -> None:
-        self._levels(side)[price] = {order[1]: order}
+    def _birth(self, side: int, price: int, order_id: int, quantity: int) -> None:
+        self._levels(side)[price] = {order_id: quantity}
         (self._ask_prices if side == SELL_SIDE else self._bid_prices).add(price)
 
     def _death(self, side: int, price: int) -> None:
         del self._levels(side)[price]
         (self._ask_prices if side == SELL_SIDE else self._bid_prices).remove(price)
 
-    def _resize(self, order_id: int, side: int, quantity: int) -> None:
-        """Give a live order a new quantity, in place; 0 takes it out. KeyError if it is not on that side."""
-        order = self._orders[order_id]
-        price = order[2]
-        level = self._levels(side)[price]
-        if level[order_id] is not order:
-            raise KeyError(order_id)
-        self._hash_sum -= _hash(order)
-        if quantity:
-            level[order_id] = self._orders[order_id] = changed = (side, order_id, price, quantity)
-            self._hash_sum += _hash(changed)
+    def _reduce(self, op: int, order_id: int, price: int, quantity: int, trade_id: int) -> None:
+        """Cancel in part, modify in place, or execute. KeyError if the order is not there, MirrorError if too much."""
+        side = SELL_SIDE if op & SELL else BUY_SIDE
+        limit = self._orders[order_id]
+        level = (self._ask_levels if side else self._bid_levels)[limit]
+        before = level[order_id]
+        code = op & OP_MASK
+        if code == EXECUTE:
+            left = before - quantity
+            if left < 0 or (price < limit if side else price > limit):
+                raise MirrorError(f"{quantity} executed at {price} of order {order_id}: {before} at {limit}")
+            self._traded(price, quantity, trade_id)
+        elif code == CANCEL:
+            left = before - quantity
+            if left <= 0:
+                raise MirrorError(f"{quantity} canceled of order {order_id}, which has {before}")
+        else:
+            left = quantity
+        self._hash_sum -= _hash((side, order_id, limit, before))
+        if left:
+            level[order_id] = left
+            self._hash_sum += _hash((side, order_id, limit, left))
             return
         del self._orders[order_id], level[order_id]
         if not level:
-            self._death(side, price)
-
-    def _rest(self, op: int, order_id: int, quantity: int, price: int, trade_id: int) -> None:
-        """The less frequent half of the operations on orders. KeyError or MirrorError if one does not fit."""
-        code = op & OP_MASK
-        if code == TRADE:
-            self._traded(price, quantity, trade_id)
-            return
-        side = SELL_SIDE if op & SELL else BUY_SIDE
-        left = self._orders[order_id][3]
-        if code == MODIFY:
-            self._resize(order_id, side, quantity)
-        elif code == CANCEL:
-            if quantity >= left:
-                raise MirrorError(f"{quantity} canceled of order {order_id}, which has {left}")
-            self._resize(order_id, side, left - quantity)
-        else:
-            limit = self._orders[order_id][2]
-            if quantity > left or (price < limit if side == SELL_SIDE else price > limit):
-                raise MirrorError(f"{quantity} executed at {price} of order {order_id}: {left} at {limit}")
-            self._resize(order_id, side, left - quantity)
-            self._traded(price, quantity, trade_id)
+            self._death(side, limit)
 
     def _traded(self, price: int, quantity: int, trade_id: int) -> None:
         if trade_id < self.last_trade_id:
@@ -260,11 +249,21 @@ class MirrorBook:
     def _load_side(self, side: int, orders: Sequence[tuple[int, int, int]]) -> None:
         levels = self._levels(side)
         for order_id, price, quantity in orders:
-            order = (side, order_id, price, quantity)
-            self._orders[order_id] = order
-            levels.setdefault(price, {})[order_id] = order
-            self._hash_sum += _hash(order)
+            self._orders[order_id] = price
+            levels.setdefault(price, {})[order_id] = quantity
+            self._hash_sum += _hash((side, order_id, price, quantity))
         (self._ask_prices if side == SELL_SIDE else self._bid_prices).update(levels)
+
+
+class _Aside:
+    """An instrument whose deltas are recorded instead of applied, until a snapshot of it comes."""
+
+    __slots__ = ("book", "recorded", "sequence")
+
+    def __init__(self, sequence: int) -> None:
+        self.sequence = sequence  # of the last delta recorded
+        self.recorded: list[tuple[Row, Extra | None]] = []
+        self.book: MirrorBook | None = None  # from a snapshot ahead of `sequence`
 
 
 class Mirror:
@@ -272,25 +271,49 @@ class Mirror:
 
     books       by instrument, in order of first appearance
     last_seq    of the last delta applied, which ended an event; 0 before the first
-    held        deltas received beyond it, whose event has not ended
     """
 
-    __slots__ = ("_held", "_held_extras", "books", "last_seq")
+    __slots__ = ("_aside", "_held", "_held_extras", "_live", "books", "last_seq")
 
     def __init__(self) -> None:
         self.books: dict[int, MirrorBook] = {}
         self.last_seq = 0
+        self._live: dict[int, MirrorBook] = {}  # the books that deltas change: those not set aside
+        self._aside: dict[int, _Aside] = {}
         self._held: list[Row] = []
         self._held_extras: list[Extra] = []
 
     @property
     def held(self) -> int:
+        """Deltas received beyond last_seq, whose event has not ended."""
         return len(self._held)
 
     @property
     def next_seq(self) -> int:
         """The sequence of the next delta due."""
         return self.last_seq + len(self._held) + 1
+
+    @property
+    def aside(self) -> list[int]:
+        """The instruments set aside, in that order."""
+        return list(self._aside)
+
+    @property
+    def recorded(self) -> int:
+        """Deltas recorded for the instruments set aside."""
+        return sum([len(aside.recorded) for aside in self._aside.values()])
+
+    def instrument_seq(self, instrument: int) -> int:
+        """The sequence of the instrument's last delta received, applied or not. O(held)."""
+        book = self._live.get(instrument)
+        sequence = book.sequence if book is not None else 0
+        if instrument in self._aside:
+            sequence = self._aside[instrument].sequence
+        return sequence + sum([row[1] == instrument for row in self._held])
+
+    def digest(self, instrument: int) -> Digest:
+        """The digest of a book as the mirror has it; KeyError if there is no such book."""
+        return self.books[instrument].digest()
 
     def apply(
         self, rows: list[Row], extras: Sequence[Extra] = (), instruments: Sequence[tuple[int, int]] = ()
@@ -302,58 +325,59 @@ class Mirror:
         Cost: O(1) a delta, O(log levels) at the birth and death of a level.
         Raises: MirrorError if a delta does not fit; load() is the only way on from there.
         """
-        if instruments:
-            self._check_sequences(instruments)
+        for instrument, sequence in instruments:
+            book = self._live.get(instrument)
+            if book is None or self._held or book.sequence + 1 != sequence:
+                self._check_sequence(instrument, sequence)
         if self._held:
-            shift = len(self._held_extras)
-            extras = [*self._held_extras, *extras]
-            rows = self._held + [_shifted(row, shift) if row[0] & OP_MASK >= DEFINITION else row for row in rows]
-            self._held = []
-            self._held_extras = []
+            rows, extras = self._joined(rows, extras)
         if rows and not rows[-1][0] & END:
-            whole = len(rows)
-            while whole and not rows[whole - 1][0] & END:
-                whole -= 1
-            self._held = rows[whole:]
-            self._held_extras = list(extras)
-            rows = rows[:whole]
+            rows = self._hold(rows, extras)
         self._apply(rows, extras)
         self.last_seq += len(rows)
 
     def _apply(self, rows: list[Row], extras: Sequence[Extra]) -> None:
-        books = self.books
+        live = self._live
         try:
             for op, instrument, order_id, price, quantity, trade_id in rows:
                 try:
-                    book = books[instrument]
+                    book = live[instrument]
                 except KeyError:
-                    book = books[instrument] = MirrorBook(instrument)
+                    if instrument in self._aside:
+                        self._record((op, instrument, order_id, price, quantity, trade_id), extras)
+                        continue
+                    book = live[instrument] = self.books[instrument] = MirrorBook(instrument)
                 book.sequence += 1
                 code = op & OP_MASK
                 if code == ADD:
-                    side = SELL_SIDE if op & SELL else BUY_SIDE
-                    order = (side, order_id, price, quantity)
                     orders = book._orders
                     if order_id in orders:
                         raise MirrorError(f"order {order_id} of instrument {instrument} is added twice")
-                    orders[order_id] = order
-                    book._hash_sum += _hash(order)
-                    level = (book._ask_levels if side else book._bid_levels).get(price)
-                    if level is None:
-                        book._birth(side, price, order)
+                    orders[order_id] = price
+                    if op & SELL:
+                        book._hash_sum += _hash((1, order_id, price, quantity))
+                        level = book._ask_levels.get(price)
                     else:
-                        level[order_id] = order
+                        book._hash_sum += _hash((0, order_id, price, quantity))
+                        level = book._bid_levels.get(price)
+                    if level is None:
+                        book._birth(op >> 4 & 1, price, order_id, quantity)
+                    else:
+                        level[order_id] = quantity
                 elif code == DELETE:
-                    order = book._orders.pop(order_id)
-                    price = order[2]
-                    side = SELL_SIDE if op & SELL else BUY_SIDE
-                    level = (book._ask_levels if side else book._bid_levels)[price]
-                    del level[order_id]
-                    book._hash_sum -= _hash(order)
+                    price = book._orders.pop(order_id)
+                    if op & SELL:
+                        level = book._ask_levels[price]
+                        book._hash_sum -= _hash((1, order_id, price, level.pop(order_id)))
+                    else:
+                        level = book._bid_levels[price]
+                        book._hash_sum -= _hash((0, order_id, price, level.pop(order_id)))
                     if not level:
-                        book._death(side, price)
-                elif code <= TRADE:
-                    book._rest(op, order_id, quantity, price, trade_id)
+                        book._death(op >> 4 & 1, price)
+                elif code <= EXECUTE:
+                    book._reduce(op, order_id, price, quantity, trade_id)
+                elif code == TRADE:
+                    book._traded(price, quantity, trade_id)
                 elif code == CLEAR:
                     book._clear()
                 else:
@@ -361,50 +385,102 @@ class Mirror:
         except KeyError as e:
             raise MirrorError(f"order {order_id} of instrument {instrument} is not in the book on that side") from e
 
-    def _check_sequences(self, instruments: Sequence[tuple[int, int]]) -> None:
-        for instrument, sequence in instruments:
-            if sequence != self.instrument_seq(instrument) + 1:
-                raise MirrorError(
-                    f"instrument {instrument} goes on at {sequence}, after {self.instrument_seq(instrument)}"
-                )
+    def _check_sequence(self, instrument: int, sequence: int) -> None:
+        last = self.instrument_seq(instrument)
+        if sequence != last + 1:
+            raise MirrorError(f"instrument {instrument} goes on at {sequence}, after {last}")
 
-    def instrument_seq(self, instrument: int) -> int:
-        """The sequence of the instrument's last delta received, held ones included. O(held)."""
-        book = self.books.get(instrument)
-        applied = book.sequence if book is not None else 0
-        return applied + sum([row[1] == instrument for row in self._held])
+    def _joined(self, rows: list[Row], extras: Sequence[Extra]) -> tuple[list[Row], Sequence[Extra]]:
+        """The held rows and these, whose indices into their extras move up behind the held ones'."""
+        shift = len(self._held_extras)
+        joined = self._held
+        for op, instrument, order_id, price, quantity, trade_id in rows:
+            nth = order_id + shift if op & OP_MASK >= DEFINITION else order_id
+            joined.append((op, instrument, nth, price, quantity, trade_id))
+        extras = [*self._held_extras, *extras]
+        self._held = []
+        self._held_extras = []
+        return joined, extras
 
-    def digest(self, instrument: int) -> Digest:
-        """The digest of a book, as the mirror has it; KeyError if there is no such book."""
-        return self.books[instrument].digest()
+    def _hold(self, rows: list[Row], extras: Sequence[Extra]) -> list[Row]:
+        """Hold the rows behind the last end of an event; return those before."""
+        whole = len(rows)
+        while whole and not rows[whole - 1][0] & END:
+            whole -= 1
+        self._held = rows[whole:]
+        self._held_extras = list(extras)
+        return rows[:whole]
 
     def load(self, snapshot: Snapshot) -> None:
         """Begin anew from a snapshot, whole. O(orders)."""
-        books: dict[int, MirrorBook] = {}
+        self.books = {}
         for content in snapshot.books:
-            book = books[content.instrument] = MirrorBook(content.instrument)
+            book = self.books[content.instrument] = MirrorBook(content.instrument)
             book._load(content)
-        self.books = books
-        self.last_seq = snapshot.last_seq
+        self._live = dict(self.books)
+        self._aside = {}
         self._held = []
         self._held_extras = []
+        self.last_seq = snapshot.last_seq
 
     def snapshot(
         self, engine: int, channel: int, incarnation: int, epoch: int, time_ns: int, instruments: Sequence[int] = ()
     ) -> Snapshot:
-        """The books, or those named, as of last_seq. O(orders)."""
+        """The books, or those named that exist, as of last_seq. O(orders). MirrorError if one is set aside."""
         chosen = [name for name in instruments if name in self.books] if instruments else list(self.books)
+        for name in chosen:
+            if name in self._aside:
+                raise MirrorError(f"instrument {name} is set aside")
         books = [self.books[name].snapshot() for name in chosen]
         return Snapshot(engine, channel, incarnation, epoch, self.last_seq, time_ns, books)
 
+    def set_aside(self, instrument: int) -> None:
+        """Leave this book as it is, for reading, and record its deltas until splice(). Again: no effect."""
+        book = self._live.pop(instrument, None)
+        if book is not None:
+            self._aside[instrument] = _Aside(book.sequence)
+
+    def splice(self, content: BookSnapshot) -> bool:
+        """Put a book that was set aside back, from a snapshot of it and the deltas recorded since.
+
+        A snapshot ahead of the stream waits for it: the book stays set aside until then. False, and nothing
+        changed, if the snapshot ends before the record begins. O(orders and deltas recorded).
+        Raises: MirrorError if a recorded delta does not fit the snapshot.
+        """
+        aside = self._aside[content.instrument]
+        skip = content.instrument_seq - (aside.sequence - len(aside.recorded))
+        if skip < 0 or aside.book is not None:
+            return False
+        book = MirrorBook(content.instrument)
+        book._load(content)
+        if content.instrument_seq > aside.sequence:
+            aside.book = book
+            aside.recorded = []
+            return True
+        self._return(book)
+        for row, extra in aside.recorded[skip:]:
+            op, instrument, _, price, quantity, trade_id = row
+            self._apply([row] if extra is None else [(op, instrument, 0, price, quantity, trade_id)],
+                        [] if extra is None else [extra])  # fmt: skip
+        return True
+
+    def _record(self, row: Row, extras: Sequence[Extra]) -> None:
+        aside = self._aside[row[1]]
+        aside.sequence += 1
+        if aside.book is None:
+            aside.recorded.append((row, extras[row[2]] if row[0] & OP_MASK >= DEFINITION else None))
+        elif aside.book.sequence == aside.sequence:
+            self._return(aside.book)
+
+    def _return(self, book: MirrorBook) -> None:
+        self.books[book.instrument] = self._live[book.instrument] = book
+        del self._aside[book.instrument]
+
     def check(self) -> None:
         """Walk every invariant of every book; AssertionError if one is broken."""
+        assert self.books.keys() == self._live.keys() | self._aside.keys()
         for instrument, book in self.books.items():
             assert book.instrument == instrument
+            assert (instrument in self._live) != (instrument in self._aside)
             book.check()
         assert not any(row[0] & END for row in self._held), "an ended event is held"
-
-
-def _shifted(row: Row, shift: int) -> Row:
-    op, instrument, nth, price, quantity, trade_id = row
-    return op, instrument, nth + shift, price, quantity, trade_id

@@ -69,22 +69,29 @@ class FrameRing:
         further than what is held is not kept; one that overlaps may be.
         """
         end = first_seq + count
-        if epoch != self.epoch or (self._ends and first_seq > self._ends[-1]):
+        held_end = self._ends[-1] if self._ends else 0
+        if epoch != self.epoch or first_seq > held_end:
             self.clear(epoch)
-        if self._ends and end <= self._ends[-1]:
+        elif first_seq < held_end and not self._make_room(first_seq, end):
             return
-        while len(self) and first_seq <= self._firsts[-1]:  # the new one holds all of that, and more
-            self._firsts.pop()
-            self._ends.pop()
-            self._frames.pop()
         self._firsts.append(first_seq)
         self._ends.append(end)
         self._frames.append(frame)
-        if len(self) > self._size:
+        if len(self._frames) - self._start > self._size:
             self._frames[self._start] = b""
             self._start += 1
             if self._start > self._size // 4:
                 self._sweep()
+
+    def _make_room(self, first_seq: int, end: int) -> bool:
+        """Let go of frames that a new one covers; False if one held reaches as far as the new one."""
+        if end <= self._ends[-1]:
+            return False
+        while len(self) and first_seq <= self._firsts[-1]:
+            self._firsts.pop()
+            self._ends.pop()
+            self._frames.pop()
+        return True
 
     def clear(self, epoch: int) -> None:
         """Forget all frames; those of `epoch` come next."""
@@ -235,6 +242,7 @@ class Sequencer:
 
     def _flushed(self, now_ns: int, flags: int, digests: Sequence[Digest]) -> list[bytes]:
         frames = self.take(now_ns, True)
+        self._sent_ns = max(now_ns, self._sent_ns + 1)
         frames.append(
             feed.encode_heartbeat(
                 self._engine,
@@ -243,7 +251,7 @@ class Sequencer:
                 self._incarnation,
                 self._epoch,
                 self.next_seq,
-                self._next_sent_ns(now_ns),
+                self._sent_ns,
                 digests,
             )
         )
@@ -253,15 +261,15 @@ class Sequencer:
         """Frame `count` pending deltas, in halves if they make it too long."""
         rows = self._rows[at * DELTA_WIDTH : (at + count) * DELTA_WIDTH]
         extras = self._carried_by(rows) if self._extras else []
-        sequences = self._instrument_seqs
         names = rows[1::DELTA_WIDTH]
+        sequences = self._instrument_seqs
         instruments = [(name, sequences.get(name, 0) + 1) for name in dict.fromkeys(names)]
         first_seq = self._framed_seq
-        end_seq = first_seq + count
         times = [(0, self._time_ns)]
         changes = 0
-        if self._times and self._times[0][0] < end_seq:
-            times, changes = self._times_within(first_seq, end_seq)
+        if self._times and self._times[0][0] < first_seq + count:
+            times, changes = self._times_within(first_seq, first_seq + count)
+        sent_ns = max(now_ns, self._sent_ns + 1)
         frame = feed.encode_frame(
             self._engine,
             self._channel,
@@ -269,7 +277,7 @@ class Sequencer:
             self._incarnation,
             self._epoch,
             first_seq,
-            max(now_ns, self._sent_ns + 1),
+            sent_ns,
             times,
             instruments,
             rows,
@@ -279,23 +287,20 @@ class Sequencer:
             self._frame(at, count // 2, now_ns, taken)
             self._frame(at + count // 2, count - count // 2, now_ns, taken)
             return
-        for name, before in instruments:
-            sequences[name] = before - 1
-        for name in names:
-            sequences[name] += 1
+        if len(instruments) == 1:
+            sequences[names[0]] = instruments[0][1] + count - 1
+        else:
+            for name in names:
+                sequences[name] = sequences.get(name, 0) + 1
         if changes:
             self._time_ns = times[-1][1]
             del self._times[:changes]
-        self._framed_seq = end_seq
-        self._next_sent_ns(now_ns)
         if extras:
             del self._extras[: len(extras)]
+        self._framed_seq = first_seq + count
+        self._sent_ns = sent_ns
         self.ring.append(self._epoch, first_seq, count, frame)
         taken.append(frame)
-
-    def _next_sent_ns(self, now_ns: int) -> int:
-        self._sent_ns = max(now_ns, self._sent_ns + 1)
-        return self._sent_ns
 
     def _carried_by(self, rows: list[int]) -> list[Sequence[object]]:
         """The extras of the next frame's rows, which are made to point at them."""

@@ -213,7 +213,7 @@ class Frame:
 
 def topic(kind: int, engine: int, channel: int) -> bytes:
     """`D001001.`: kind, engine in 3 digits, channel in 2, version, a full stop; what a reader of D subscribes to."""
-    return b"%c%03d%02d%d." % (kind, engine, channel, VERSION)
+    return b"%c%03d%02d1." % (kind, engine, channel)
 
 
 def quote_topic(engine: int, channel: int, instrument: int) -> bytes:
@@ -245,59 +245,84 @@ def encode_frame(
     a delta. times and instruments are as in Frame; times change only at the first row of an event.
     extras is what the rows of DEFINITION, STATUS and STATISTICS point into.
     """
-    index = {instrument: i for i, (instrument, _) in enumerate(instruments)}
-    ids = rows[2::DELTA_WIDTH]
-    # Ids of new orders are close to the largest one: 127 below it makes most of them one byte.
-    base = max(0, max(ids) - 127)
-    trades = dict.fromkeys(index, 0)
-    flat: list[int] = []
-    carried: list[Sequence[object]] = []
-    price0 = previous = next((rows[i + 3] for i in range(0, len(rows), DELTA_WIDTH) if rows[i] & OP_MASK in _PRICED), 0)
-    time0 = time_ns = times[0][1]
-    changes = dict(times[1:])
-    it = iter(rows)
-    deltas = zip(it, it, it, it, it, it, strict=True)
-    for row, (op, instrument, order_id, price, quantity, trade_id) in enumerate(deltas):
-        later = changes.get(row, 0)
-        if later:
-            op |= TIMED
-        code = op & OP_MASK
-        if code == ADD:
-            flat += (op, index[instrument], order_id - base, price - previous, quantity)
-            previous = price
-        elif code == DELETE:
-            flat += (op, index[instrument], order_id - base)
-        elif code == EXECUTE:
-            flat += (op, index[instrument], order_id - base, price - previous, quantity, trade_id - trades[instrument])
-            previous = price
-            trades[instrument] = trade_id
-        elif code in (CANCEL, MODIFY):
-            flat += (op, index[instrument], order_id - base, quantity)
-        elif code == TRADE:
-            flat += (op, index[instrument], price - previous, quantity, trade_id - trades[instrument])
-            previous = price
-            trades[instrument] = trade_id
-        elif code == CLEAR:
-            flat += (op, index[instrument])
-        else:
-            flat += (op, index[instrument], len(carried))
-            carried.append(extras[order_id])
-        if later:
-            flat.append(later - time_ns)
-            time_ns = later
+    # Ids of new orders are close to the largest one: a base 127 below it makes most of them one byte.
+    base = max(0, max(rows[2::DELTA_WIDTH]) - 127)
+    body = _Body(base, rows[3], instruments, extras)
+    time_ns = times[0][1]
+    start = 0
+    for row, later_ns in times[1:]:
+        at = row * DELTA_WIDTH
+        body.add(rows[start:at])
+        start = at + DELTA_WIDTH
+        body.add_timed(rows[at:start], later_ns - time_ns)
+        time_ns = later_ns
+    body.add(rows[start:] if start else rows)
     count = len(rows) // DELTA_WIDTH
     if rows[-DELTA_WIDTH] & END:
         flags |= END_OF_EVENT
-    body: tuple[object, ...] = (time0, base, price0, instruments, flat)
-    if carried:
-        body += (carried,)
-    return _framed(
-        topic(KIND_D, engine, channel),
-        KIND_D, flags, engine, channel, count, incarnation, epoch, first_seq, sent_ns, _encoder.encode(body),
-    )  # fmt: skip
+    head = topic(KIND_D, engine, channel)
+    packed = _encoder.encode(body.parts(times[0][1]))
+    return _framed(head, KIND_D, flags, engine, channel, count, incarnation, epoch, first_seq, sent_ns, packed)
 
 
-_PRICED: Final = (ADD, EXECUTE, TRADE)
+class _Body:
+    """The body of a frame in the making: what the delta coding remembers between deltas."""
+
+    __slots__ = ("_base", "_carried", "_extras", "_flat", "_index", "_instruments", "_price", "_price0", "_trades")
+
+    def __init__(
+        self, base: int, price0: int, instruments: Sequence[tuple[int, int]], extras: Sequence[Sequence[object]]
+    ) -> None:
+        self._base = base
+        self._price0 = self._price = price0
+        self._instruments = instruments
+        self._index = {instrument: i for i, (instrument, _) in enumerate(instruments)}
+        self._trades: dict[int, int] = {}
+        self._extras = extras
+        self._carried: list[Sequence[object]] = []
+        self._flat: list[int] = []
+
+    def parts(self, time0_ns: int) -> tuple[object, ...]:
+        if self._carried:
+            return time0_ns, self._base, self._price0, self._instruments, self._flat, self._carried
+        return time0_ns, self._base, self._price0, self._instruments, self._flat
+
+    def add_timed(self, rows: Sequence[int], step_ns: int) -> None:
+        """The first delta of an event whose time is not the previous event's."""
+        at = len(self._flat)
+        self.add(rows)
+        self._flat[at] |= TIMED
+        self._flat.append(step_ns)
+
+    def add(self, rows: Sequence[int]) -> None:
+        base, index, flat, trades = self._base, self._index, self._flat, self._trades
+        previous = self._price
+        it = iter(rows)
+        for op, instrument, order_id, price, quantity, trade_id in zip(it, it, it, it, it, it, strict=True):
+            code = op & OP_MASK
+            if code == ADD:
+                flat += (op, index[instrument], order_id - base, price - previous, quantity)
+                previous = price
+            elif code == DELETE:
+                flat += (op, index[instrument], order_id - base)
+            elif code == EXECUTE:
+                step = trade_id - trades.get(instrument, 0)
+                flat += (op, index[instrument], order_id - base, price - previous, quantity, step)
+                previous = price
+                trades[instrument] = trade_id
+            elif code in (CANCEL, MODIFY):
+                flat += (op, index[instrument], order_id - base, quantity)
+            elif code == TRADE:
+                step = trade_id - trades.get(instrument, 0)
+                flat += (op, index[instrument], price - previous, quantity, step)
+                previous = price
+                trades[instrument] = trade_id
+            elif code == CLEAR:
+                flat += (op, index[instrument])
+            else:
+                flat += (op, index[instrument], len(self._carried))
+                self._carried.append(self._extras[order_id])
+        self._price = previous
 
 
 def encode_heartbeat(
@@ -352,15 +377,15 @@ def _framed(
 ) -> bytes:
     front = head + _HEADER_FRONT.pack(MAGIC, VERSION, kind, flags, engine, channel, count, CODEC_MSGPACK, 0)
     back = _HEADER_BACK.pack(incarnation, 0, epoch, first_seq, sent_ns) + body
-    return front + zlib.crc32(back, zlib.crc32(front)).to_bytes(4, "little") + back
+    return b"%b%b%b" % (front, zlib.crc32(back, zlib.crc32(front)).to_bytes(4, "little"), back)
 
 
 # Decoding
 
-_Body = tuple[int, int, int, list[tuple[int, int]], list[int]]
-_BodyWithExtras = tuple[int, int, int, list[tuple[int, int]], list[int], list[list[int | str]]]
-_body_decoder: Final = msgspec.msgpack.Decoder(_Body)
-_body_with_extras_decoder: Final = msgspec.msgpack.Decoder(_BodyWithExtras)
+_Deltas = tuple[int, int, int, list[tuple[int, int]], list[int]]
+_DeltasWithExtras = tuple[int, int, int, list[tuple[int, int]], list[int], list[list[int | str]]]
+_deltas_decoder: Final = msgspec.msgpack.Decoder(_Deltas)
+_deltas_with_extras_decoder: Final = msgspec.msgpack.Decoder(_DeltasWithExtras)
 _digests_decoder: Final = msgspec.msgpack.Decoder(list[tuple[int, int, int, int]])
 _quote_decoder: Final = msgspec.msgpack.Decoder(tuple[int, int, int, int, int, int, int, int, int, int, int, int, int])
 
@@ -407,7 +432,7 @@ def decode(frame: bytes) -> Frame:
         return _decode_deltas(header, body)
     except FeedError:
         raise
-    except (msgspec.MsgspecError, ValueError, KeyError, IndexError, RecursionError, MemoryError) as e:
+    except (msgspec.MsgspecError, ValueError, KeyError, IndexError, StopIteration, RecursionError, MemoryError) as e:
         raise FeedError(f"body: {type(e).__name__}: {e}") from e
 
 
@@ -452,9 +477,9 @@ def _decode_quote(header: Header, body: bytes, frame: bytes) -> Frame:
 def _decode_deltas(header: Header, body: bytes) -> Frame:
     raw_extras: list[list[int | str]] = []
     if body[:1] == b"\x95":
-        time_ns, base, price, instruments, flat = _body_decoder.decode(body)
+        time_ns, base, price, instruments, flat = _deltas_decoder.decode(body)
     else:
-        time_ns, base, price, instruments, flat, raw_extras = _body_with_extras_decoder.decode(body)
+        time_ns, base, price, instruments, flat, raw_extras = _deltas_with_extras_decoder.decode(body)
         if not raw_extras:
             raise FeedError("an empty list of extras")
     _check_time(time_ns)
@@ -465,78 +490,60 @@ def _decode_deltas(header: Header, body: bytes) -> Frame:
     extras: list[Extra] = []
     rows: list[Row] = []
     times = [(0, time_ns)]
-    i = 0
-    size = len(flat)
-    while i < size:
-        op = flat[i]
+    values = iter(flat)
+    for op in values:
         code = _CODES[op]
         if code == ADD:
-            _, at, order_id, step, quantity = flat[i : i + 5]
-            i += 5
-            order_id += base
-            price += step
+            name = names[next(values)]
+            order_id = next(values) + base
+            price += next(values)
+            quantity = next(values)
             if not (0 < order_id <= U64_MAX and -LIMIT < price < LIMIT and 0 < quantity < LIMIT):
                 raise FeedError(f"delta {len(rows)}: order {order_id}, {quantity} at {price}")
-            row = (op, names[at], order_id, price, quantity, 0)
+            row = (op, name, order_id, price, quantity, 0)
         elif code == DELETE:
-            _, at, order_id = flat[i : i + 3]
-            i += 3
-            order_id += base
+            name = names[next(values)]
+            order_id = next(values) + base
             if not 0 < order_id <= U64_MAX:
                 raise FeedError(f"delta {len(rows)}: order {order_id}")
-            row = (op, names[at], order_id, 0, 0, 0)
-        elif code == EXECUTE:
-            _, at, order_id, step, quantity, trade_step = flat[i : i + 6]
-            i += 6
-            order_id += base
-            price += step
-            trade_id = trades.get(at, 0) + trade_step
-            if not (
-                0 < order_id <= U64_MAX
-                and -LIMIT < price < LIMIT
-                and 0 < quantity < LIMIT
-                and trade_step >= 0
-                and 0 < trade_id <= U64_MAX
-            ):
-                raise FeedError(f"delta {len(rows)}: trade {trade_id}, {quantity} at {price} of order {order_id}")
-            trades[at] = trade_id
-            row = (op, names[at], order_id, price, quantity, trade_id)
-        elif code in (CANCEL, MODIFY):
-            _, at, order_id, quantity = flat[i : i + 4]
-            i += 4
-            order_id += base
+            row = (op, name, order_id, 0, 0, 0)
+        elif code == EXECUTE or code == TRADE:  # noqa: SIM109 - half the cost
+            name = names[next(values)]
+            order_id = next(values) + base if code == EXECUTE else 0
+            price += next(values)
+            quantity = next(values)
+            step = next(values)
+            trade_id = trades.get(name, 0) + step
+            if not (-LIMIT < price < LIMIT and 0 < quantity < LIMIT and 0 < trade_id <= U64_MAX and step >= 0):
+                raise FeedError(f"delta {len(rows)}: trade {trade_id}, {quantity} at {price}")
+            if code == EXECUTE and not 0 < order_id <= U64_MAX:
+                raise FeedError(f"delta {len(rows)}: order {order_id}")
+            trades[name] = trade_id
+            row = (op, name, order_id, price, quantity, trade_id)
+        elif code == CANCEL or code == MODIFY:  # noqa: SIM109
+            name = names[next(values)]
+            order_id = next(values) + base
+            quantity = next(values)
             if not (0 < order_id <= U64_MAX and 0 < quantity < LIMIT):
                 raise FeedError(f"delta {len(rows)}: order {order_id}, {quantity}")
-            row = (op, names[at], order_id, 0, quantity, 0)
-        elif code == TRADE:
-            _, at, step, quantity, trade_step = flat[i : i + 5]
-            i += 5
-            price += step
-            trade_id = trades.get(at, 0) + trade_step
-            if not (
-                -LIMIT < price < LIMIT and 0 < quantity < LIMIT and trade_step >= 0 and 0 < trade_id <= U64_MAX
-            ):
-                raise FeedError(f"delta {len(rows)}: trade {trade_id}, {quantity} at {price}")
-            trades[at] = trade_id
-            row = (op, names[at], 0, price, quantity, trade_id)
+            row = (op, name, order_id, 0, quantity, 0)
         elif code == CLEAR:
-            row = (op, names[flat[i + 1]], 0, 0, 0, 0)
-            i += 2
+            name = names[next(values)]
+            row = (op, name, 0, 0, 0, 0)
         else:
-            _, at, nth = flat[i : i + 3]
-            i += 3
+            name = names[next(values)]
+            nth = next(values)
             if nth != len(extras):
                 raise FeedError(f"delta {len(rows)}: extra {nth} where {len(extras)} is due")
             extras.append(_extra(code, raw_extras[nth]))
-            row = (op, names[at], nth, 0, 0, 0)
+            row = (op, name, nth, 0, 0, 0)
         if op >= TIMED:
-            if not rows or not rows[-1][0] & END or flat[i] <= 0:
+            step = next(values)
+            time_ns += step
+            if not rows or not rows[-1][0] & END or step <= 0 or time_ns > TIME_MAX:
                 raise FeedError(f"delta {len(rows)}: a time out of place")
-            time_ns += flat[i]
-            i += 1
-            _check_time(time_ns)
             times.append((len(rows), time_ns))
-            row = (op ^ TIMED, *row[1:])
+            row = (op ^ TIMED, name, *row[2:])
         rows.append(row)
     if len(rows) != header.count or len(extras) != len(raw_extras):
         raise FeedError(f"{len(rows)} deltas of {header.count}, {len(extras)} extras of {len(raw_extras)}")
@@ -552,7 +559,7 @@ def _names(instruments: list[tuple[int, int]]) -> dict[int, int]:
         if not 0 < instrument <= U32_MAX or sequence <= 0:
             raise FeedError(f"instrument {instrument} at sequence {sequence}")
         names[len(names)] = instrument
-    if len(set(names.values())) != len(names):
+    if len(names) > 1 and len(set(names.values())) != len(names):
         raise FeedError("an instrument listed twice")
     return names
 
