@@ -9,7 +9,7 @@ from itertools import islice
 from time import perf_counter_ns
 from typing import Final
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]
 
 from engine.types import DELTA_WIDTH
 from proto import feed
@@ -38,7 +38,7 @@ def run(options: Options) -> Report:
         "codec",
         "at most 12 bytes a delta at 32 a batch, header and time included, on real flow",
         f"{source}, logged as they arrived by an engine that commits in {COMMIT_NS // 1000} µs; beside it (_timed) "
-        "every event with its own nanosecond, which no engine with a log publishes, and (_venue) the venue's deltas for "
+        "every event with its own nanosecond, as if each had met an idle engine, and (_venue) the venue's deltas for "
         f"normal in records of {flows.BATCH} commands",
         "one process, one thread",
     )

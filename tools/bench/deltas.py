@@ -64,9 +64,9 @@ def of_lobster(path: Path, engine: int = INSTRUMENT.engine) -> Iterator[Event]:
         if message.kind == flow.SUBMITTED:
             rows += (ADD | side, INSTRUMENT.id, order_id, message.price, message.size, 0)
         elif message.kind == flow.REDUCED:
-            rows += (CANCEL | side, INSTRUMENT.id, order_id, 0, message.size, 0)
+            rows += (CANCEL | side, INSTRUMENT.id, order_id, message.price, message.size, 0)
         elif message.kind == flow.DELETED:
-            rows += (DELETE | side, INSTRUMENT.id, order_id, 0, 0, 0)
+            rows += (DELETE | side, INSTRUMENT.id, order_id, message.price, message.size, 0)
         elif message.kind == flow.EXECUTED:
             rows += (EXECUTE | side, INSTRUMENT.id, order_id, message.price, message.size, trade_id)
         else:
