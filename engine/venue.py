@@ -165,7 +165,7 @@ class Venue:
         """The account's order with that id, live or not yet forgotten."""
         owner = self.accounts.get(account)
         known = owner.commands.get(client_order_id) if owner is not None else None
-        return known if isinstance(known, Order) else None
+        return known if isinstance(known, Order) and known.client_order_id == client_order_id else None
 
     def open_orders(self, account: int, instrument: int = 0) -> list[Order]:
         """The account's live orders, of one instrument or (0) of all, in the order of their entry."""
@@ -438,7 +438,7 @@ class Venue:
 
     def _refuse_target(self, account: Account, row: Row, known: Order | Answer | None) -> None:
         instrument = row[2]
-        if not isinstance(known, Order):
+        if not isinstance(known, Order) or known.client_order_id != row[6]:  # it stands under its cancel's id, too
             self._refuse(account, row, UNKNOWN_ORDER if instrument in self.markets else UNKNOWN_INSTRUMENT)
         else:
             self._refuse(account, row, TOO_LATE if known.instrument == instrument else WRONG_INSTRUMENT)
