@@ -1,0 +1,1074 @@
+"""A reader's side of one sequenced stream: what to do with what comes, without sockets, clock or chance.
+
+One FeedClient reads one (engine, channel). Frames, answers and the time go in; typed actions come out, and the
+books of `mirror` are right wherever `standing()` calls them valid. Its table, one cell for every state and input:
+next state, then what comes out. The tests read this table and walk it.
+
+    input                   DOWN      JOINING   SNAPSHOT  LIVE      REPAIR    STALE     ENDED
+    start                   J         J         S         L         R         T         E
+    stop                    D         D         D wx      D         D wx      D         D
+    data at the top         D         S s       S         L a       R         L a       L a
+    fresh data from 1       D         L a       S         L         R         T         E
+    data beyond the top     D         S s       S g       R gq      R g       R gq      R gq
+    data far beyond         D         S s       S g       S gs      S gws     S gs      S gs
+    data fills the hole     D         S s       S r       L         L raaw    L         E
+    data wholly old         D         S s       S         L         R         T         E
+    data old and new        D         S s       S         L a       R         L a       E
+    data old, sent anew     D         S s       S !wxc    S !c      S !wxc    S !c      S !c
+    heartbeat at the top    D         S s       S         L         R         L         L
+    heartbeat beyond        D         S s       S g       R gq      R g       R gq      R gq
+    fresh heartbeat at 1    D         L         S         L         R         T         E
+    end at the top          D         S s       S         E         R         E         E
+    end beyond              D         S s       S g       R gq      R g       R gq      R gq
+    digest equal            D         S s       S         L         R         L         L
+    digest differs          D         S s       S         L di      R         L di      L di
+    delta that misfits      D         S s       S         L dai     R         L dai     L dai
+    filler that misfits     D         S s       S r       L         L rdaawi  L         E
+    higher epoch            D         S s       S wxs     S s       S wxs     S s       S s
+    higher epoch, fresh     D         L a       L wxa     L a       L wxa     L a       L a
+    lower epoch             D         S s       S         L         R         T         E
+    another incarnation     D         S s       S         L c       R         T c       E c
+    damaged frame           D         J         S         L         R         T         E
+    held too much           D         S s       S         L a       S ws      L a       L a
+    silence                 D         J         S         T         R         T         E
+    tick, nothing due       D         J         S         L         R         T         E
+    tick, ask overdue       D         J         S s       L         R q       T         E
+    third time overdue      D         J         S s       L         S s       T         E
+    range fills the hole    D         J         S         L         L aar     T         E
+    range fills a part      D         J         S         L         R aq      T         E
+    range brings nothing    D         J         S         L         R q       T         E
+    range out of range      D         J         S         L         S s       T         E
+    range of another epoch  D         J         S         L         S s       T         E
+    snapshot that splices   D         J         L mr      L         R         T         E
+    snapshot before a hole  D         J         R mq      L         R         T         E
+    snapshot too old        D         J         S s       L         R         T         E
+    snapshot, older epoch   D         J         S s       L         R         T         E
+    snapshot, newer epoch   D         J         L xm      L         R         T         E
+    ask failed              D         J         S s       L         R q       T         E
+    answer not asked for    D         J         S         L         R         T         E
+
+    D J S L R E are the states by initial, T is STALE. a Applied; g GapOpened; r GapRepaired; x GapRepaired, as
+    abandoned; m MissingSpan; q AskRange; s AskSnapshot of all; c the same, of the publisher alone; i AskSnapshot of
+    one instrument; w Withdrawn; d Doubted; ! Alarm. Every change of state is also a StateChanged. An ask that is
+    not due yet comes out of tick(), at `deadline_ns`.
+
+"The top" is the highest next sequence heard of; in LIVE it is the sequence due. A frame that is older than the newest
+heard (by its sent_ns) proves nothing about the present: it may fill a hole, and changes nothing else.
+
+Rules beyond the table.
+Doubt. In LIVE every book is valid except those whose digest differed. In REPAIR a book is valid, at its own
+instrument sequence, if the first delta held of that instrument continues that sequence or a digest agreed since;
+silence proves nothing. A doubted instrument is set aside: its deltas are recorded, not applied, until a snapshot of it
+alone is spliced in by instrument sequence.
+End of stream. Noted in SNAPSHOT and REPAIR, and taken once no hole is left. Newer frames after it mean it was none.
+Silence. Also noted in REPAIR, where it takes validity from all books; the repair goes on, and ends in STALE.
+A run. After an old sequence in a newer frame (the publisher broke its word) all accounts of the epoch begin anew,
+frames sent before are refused, and only the publisher itself is asked for the snapshot.
+Asking. One ask at a time; a new one replaces the last, and an answer to any other is dropped. Delays are jittered by
+the `random.Random` passed in.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from bus.held import Held
+from bus.ledger import Gap, Ledger
+from bus.mirror import Mirror, MirrorBook, MirrorError
+from bus.sequencer import FrameRing, RangeStatus
+from proto import feed
+from proto.feed import (
+    DEFINITION,
+    END,
+    END_OF_STREAM,
+    FRESH,
+    KIND_D,
+    OP_MASK,
+    BookSnapshot,
+    Extra,
+    FeedError,
+    Frame,
+    Row,
+    Snapshot,
+)
+
+MS: Final = 1_000_000
+RECORDED_MAX: Final = 65_536  # deltas of a doubted instrument kept while its snapshot is waited for
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Times in nanoseconds, sizes in bytes, holes in deltas."""
+
+    silence_ns: int = 750 * MS  # three heartbeats
+    jitter_ns: int = MS // 2  # before a first ask, at most
+    range_ns: int = 250 * MS  # for the first try; each further one gets twice the time
+    range_tries: int = 3
+    snapshot_ns: int = 2_000 * MS
+    retry_ns: int = 50 * MS  # after a failure; doubles, up to
+    retry_ns_max: int = 2_000 * MS
+    hole_max: int = 65_536  # a longer hole is left to a snapshot, which is cheaper
+    held_max: int = 64 << 20
+    doubted_max: int = 16  # books set aside; with more, all are asked for anew
+
+
+class State(Enum):
+    """Where the reader of a stream stands."""
+
+    DOWN = "down"
+    JOINING = "joining"  # subscribed, nothing heard yet
+    SNAPSHOT = "snapshot"  # frames are held, a snapshot is asked for
+    LIVE = "live"
+    REPAIR = "repair"  # frames are held behind a hole
+    STALE = "stale"  # nothing heard for three heartbeats
+    ENDED = "ended"
+
+
+class Standing(Enum):
+    """What one book is worth. Numbers as BookState in marketdata.proto."""
+
+    UNKNOWN = 0
+    VALID = 1
+    DOUBTFUL = 2
+    STALE = 3
+
+
+# What comes out
+
+
+@dataclass(frozen=True, slots=True)
+class AskRange:
+    """Fetch the frames that hold `first` to `last`, within `timeout_ns`; `attempt` counts from 0."""
+
+    ask: int
+    epoch: int
+    first: int
+    last: int
+    attempt: int
+    timeout_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class AskSnapshot:
+    """Fetch the books of the stream, or one (`instrument` not 0); each `attempt` from another source.
+
+    home: only the publisher itself may answer.
+    """
+
+    ask: int
+    instrument: int
+    attempt: int
+    home: bool
+    timeout_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """The answer to this ask is not wanted any more."""
+
+    ask: int
+
+
+@dataclass(frozen=True, slots=True)
+class StateChanged:
+    before: State
+    after: State
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """Whole events, now in the books: deltas `first` to `last` of the stream, rows and times as in feed.Frame."""
+
+    epoch: int
+    first: int
+    last: int
+    rows: list[Row]
+    times: list[tuple[int, int]]
+    extras: list[Extra]
+
+
+@dataclass(frozen=True, slots=True)
+class GapOpened:
+    gap: Gap
+
+
+@dataclass(frozen=True, slots=True)
+class GapRepaired:
+    """`gap.how` says by what."""
+
+    gap: Gap
+
+
+@dataclass(frozen=True, slots=True)
+class MissingSpan:
+    """A snapshot stands for `first` to `last`: their effect is in the books, their trades were not seen."""
+
+    epoch: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class Doubted:
+    """This book alone is not to be trusted."""
+
+    instrument: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trusted:
+    """A doubted book was replaced."""
+
+    instrument: int
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """The publisher, or the line, did what must not be."""
+
+    text: str
+
+
+Action = (
+    AskRange
+    | AskSnapshot
+    | Withdrawn
+    | StateChanged
+    | Applied
+    | GapOpened
+    | GapRepaired
+    | MissingSpan
+    | Doubted
+    | Trusted
+    | Alarm
+)
+
+
+class _Want(Enum):
+    NOTHING = 0
+    RANGE = 1
+    SNAPSHOT = 2
+    INSTRUMENT = 3
+    CONFIRM = 4
+
+
+class _Aside:
+    """A doubted instrument: what was published of it since, and the snapshot that waits for the stream to reach it."""
+
+    __slots__ = ("rows", "sequence", "since", "snapshot")
+
+    def __init__(self, sequence: int) -> None:
+        self.restart(sequence)
+
+    def restart(self, sequence: int) -> None:
+        """Only a snapshot at `sequence` or later will do."""
+        self.since = sequence  # instrument sequence after which rows are recorded
+        self.sequence = sequence  # of the last row recorded
+        self.rows: list[tuple[Row, Extra | None]] = []
+        self.snapshot: BookSnapshot | None = None
+
+    def record(self, row: Row, extras: Sequence[Extra]) -> None:
+        self.sequence += 1
+        self.rows.append((row, extras[row[2]] if row[0] & OP_MASK >= DEFINITION else None))
+        if len(self.rows) > RECORDED_MAX:
+            self.restart(self.sequence)
+
+    def splice(self) -> MirrorBook:
+        """The book of the snapshot with what was published since. Raises MirrorError if that does not fit."""
+        content = self.snapshot
+        assert content is not None
+        mirror = Mirror()
+        mirror.load(Snapshot(1, 0, 0, 1, 0, 0, [content]))
+        rows: list[Row] = []
+        extras: list[Extra] = []
+        for (op, instrument, order_id, price, quantity, trade_id), extra in self.rows[
+            content.instrument_seq - self.since :
+        ]:
+            if extra is not None:
+                order_id = len(extras)
+                extras.append(extra)
+            rows.append((op, instrument, order_id, price, quantity, trade_id))
+        mirror.apply(_ended(rows), extras)
+        return mirror.books[content.instrument]
+
+
+class FeedClient:
+    """The reader of one stream. Inputs are methods; each returns what is to be done, in order.
+
+    mirror       the books; see standing() for what each is worth
+    next_seq     the sequence due
+    ledger       counters and gaps
+    deadline_ns  when tick() is wanted next; None: not before another input
+    Raises: nothing a peer can cause.
+    """
+
+    def __init__(
+        self,
+        engine: int,
+        channel: int,
+        rng: random.Random,
+        ring: FrameRing | None = None,
+        limits: Limits = Limits(),
+    ) -> None:
+        self.engine = engine
+        self.channel = channel
+        self.limits = limits
+        self.ledger = Ledger()
+        self.counters = self.ledger.counters
+        self.ring = ring  # frames as published, for those who ask us
+        self.state = State.DOWN
+        self.mirror = Mirror()
+        self.incarnation = 0
+        self.epoch = 0  # 0: none heard of
+        self.next_seq = 1
+        self.heard_ns = 0  # when the newest frame came
+        self._rng = rng
+        self._kept = (0, 0)  # epoch and sequence of books of an earlier run, until they are replaced
+        self._joined = False  # the mirror is of this run
+        self._silent = False
+        self._end_seq = 0  # next sequence at the end of stream, once it was announced
+        self._top_sent_ns = 0  # of the newest frame
+        self._top_next = 0  # next sequence after it
+        self._run_sent_ns = 0  # frames sent before belong to an earlier run
+        self._home_only = False
+        self._foreign = 0  # an incarnation heard of, unconfirmed
+        self._held = Held(1)
+        self._first_held: dict[int, int] = {}  # by instrument: its first sequence held
+        self._proved: dict[int, int] = {}  # by instrument: its sequence when a digest agreed, behind the hole
+        self._rows: list[Row] = []  # of an event that has not ended
+        self._times: list[tuple[int, int]] = []
+        self._extras: list[Extra] = []
+        self._aside: dict[int, _Aside] = {}
+        self._want = _Want.NOTHING
+        self._ask = 0  # number of the last ask
+        self._asked: AskRange | AskSnapshot | None = None  # not answered yet
+        self._ask_at_ns = 0  # when the next ask is due, if none is out
+        self._expires_ns = 0
+        self._tries = 0
+
+    # What is known
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """Epoch and sequence of the last event in the books."""
+        return (self.epoch, self.mirror.last_seq) if self._joined else self._kept
+
+    @property
+    def _key(self) -> tuple[int, int, int, int]:
+        return self.engine, self.channel, self.incarnation, self.epoch
+
+    @property
+    def doubted(self) -> list[int]:
+        """Instruments set aside, in ascending order."""
+        return sorted(self._aside)
+
+    def standing(self, instrument: int) -> Standing:
+        """What this instrument's book is worth now. O(1)."""
+        book = self.mirror.books.get(instrument)
+        if book is None:
+            return Standing.UNKNOWN
+        if self.state in (State.DOWN, State.STALE, State.ENDED):
+            return Standing.STALE
+        if self.state is State.LIVE and not self._aside:
+            return Standing.VALID
+        if self.state in (State.JOINING, State.SNAPSHOT) or instrument in self._aside:
+            return Standing.DOUBTFUL
+        if self.state is State.LIVE:
+            return Standing.VALID
+        if self._silent:
+            return Standing.STALE
+        if self._proved.get(instrument) == book.sequence:
+            return Standing.VALID
+        due = book.sequence + 1 + sum([row[1] == instrument for row in self._rows])
+        return Standing.VALID if self._first_held.get(instrument) == due else Standing.DOUBTFUL
+
+    @property
+    def deadline_ns(self) -> int | None:
+        due: list[int] = []
+        if self._asked is not None:
+            due.append(self._expires_ns)
+        elif self._want is not _Want.NOTHING:
+            due.append(self._ask_at_ns)
+        if self.state in (State.LIVE, State.REPAIR) and not self._silent:
+            due.append(self.heard_ns + self.limits.silence_ns)
+        return min(due, default=None)
+
+    # Inputs
+
+    def start(self, now_ns: int) -> list[Action]:
+        """The caller has subscribed."""
+        if self.state is not State.DOWN:
+            return []
+        actions: list[Action] = []
+        self.heard_ns = now_ns
+        self._go(State.JOINING, "started", actions)
+        return actions
+
+    def stop(self, now_ns: int) -> list[Action]:
+        """No more frames will come; the books stay readable."""
+        if self.state is State.DOWN:
+            return []
+        actions: list[Action] = []
+        self._begin(0, 0, "stopped", now_ns, actions)
+        self._go(State.DOWN, "stopped", actions)
+        return actions
+
+    def frame(self, data: bytes, now_ns: int) -> list[Action]:
+        """A frame as it came off the wire. O(deltas) where it is due."""
+        if self.state is State.DOWN:
+            return []
+        try:
+            frame = feed.decode(data)
+        except FeedError:
+            self.counters.bad_frames += 1
+            return []
+        header = frame.header
+        if (
+            self.state is State.LIVE
+            and header.first_seq == self.next_seq
+            and header.count
+            and header.sent_ns > self._top_sent_ns
+            and header.epoch == self.epoch
+            and header.incarnation == self.incarnation
+            and header.channel == self.channel
+            and header.engine == self.engine
+            and header.kind == KIND_D
+            and not self._end_seq
+        ):
+            self.heard_ns = now_ns
+            self._top_sent_ns = header.sent_ns
+            self._top_next = frame.next_seq
+            actions: list[Action] = []
+            self._apply(frame, data, header.first_seq, frame.next_seq, False, actions)
+            if self._aside:
+                self._send(now_ns, actions)
+            return actions
+        return self._judge(frame, data, now_ns)
+
+    def tick(self, now_ns: int) -> list[Action]:
+        """Time has passed."""
+        actions: list[Action] = []
+        if (
+            self.state in (State.LIVE, State.REPAIR)
+            and not self._silent
+            and now_ns - self.heard_ns >= self.limits.silence_ns
+        ):
+            self._silent = True
+            if self.state is State.LIVE:
+                self._go(State.STALE, "silence", actions)
+        if self._asked is not None and now_ns >= self._expires_ns:
+            self._failed("no answer in time", 0, now_ns, actions)
+        self._send(now_ns, actions)
+        return actions
+
+    def range_reply(
+        self, ask: int, status: RangeStatus, epoch: int, frames: Sequence[bytes], now_ns: int
+    ) -> list[Action]:
+        """An answer to AskRange: original frames, which may overhang at both ends, or why there are none."""
+        asked = self._answered(ask)
+        if not isinstance(asked, AskRange):
+            return []
+        actions: list[Action] = []
+        if status is not RangeStatus.OK or epoch != self.epoch:
+            reason = f"{status.name.lower().replace('_', ' ')}: {asked.first} to {asked.last} of epoch {asked.epoch}"
+            self._to_snapshot(reason, now_ns, actions)
+        elif self._fill(frames):
+            self._tries = 0
+            self._want = _Want.NOTHING
+            self._drain(now_ns, actions)
+        else:
+            self._failed("a range that brings nothing", self.limits.retry_ns, now_ns, actions)
+        self._send(now_ns, actions)
+        return actions
+
+    def snapshot_reply(self, ask: int, snapshot: Snapshot, now_ns: int) -> list[Action]:
+        """An answer to AskSnapshot."""
+        asked = self._answered(ask)
+        if not isinstance(asked, AskSnapshot):
+            return []
+        actions: list[Action] = []
+        if self._want is _Want.INSTRUMENT:
+            self._judge_one(asked, snapshot, now_ns, actions)
+        else:
+            self._judge_all(asked, snapshot, now_ns, actions)
+        self._send(now_ns, actions)
+        return actions
+
+    def failed(self, ask: int, reason: str, now_ns: int) -> list[Action]:
+        """An ask could not be done: an error, an answer cut off or damaged, no source."""
+        if self._answered(ask) is None:
+            return []
+        actions: list[Action] = []
+        self._failed(reason, self.limits.retry_ns, now_ns, actions)
+        self._send(now_ns, actions)
+        return actions
+
+    # Frames out of the ordinary
+
+    def _judge(self, frame: Frame, data: bytes, now_ns: int) -> list[Action]:
+        header = frame.header
+        if (header.kind, header.engine, header.channel) != (KIND_D, self.engine, self.channel):
+            self.counters.bad_frames += 1
+            return []
+        actions: list[Action] = []
+        if self.epoch and header.incarnation != self.incarnation:
+            self.counters.foreign += 1
+            self._doubt_incarnation(header.incarnation, now_ns, actions)
+        elif header.epoch < self.epoch or header.sent_ns < self._run_sent_ns:
+            self.counters.lower_epoch += 1
+        else:
+            if header.epoch > self.epoch:
+                self._begin(header.epoch, header.incarnation, f"epoch {header.epoch}", now_ns, actions)
+            elif header.sent_ns > self._top_sent_ns and header.first_seq < self._top_next:
+                self._regress(frame, now_ns, actions)
+            elif header.sent_ns < self._top_sent_ns and frame.next_seq > self._top_next:
+                self.counters.regressions += 1  # sent before the newest, and beyond it
+                return []
+            newest = header.sent_ns > self._top_sent_ns
+            if newest:
+                self._hear(frame, now_ns, actions)
+            self._place(frame, data, newest, now_ns, actions)
+        self._send(now_ns, actions)
+        return actions
+
+    def _hear(self, frame: Frame, now_ns: int, actions: list[Action]) -> None:
+        """This is the newest frame: the publisher lives, and has come so far."""
+        header = frame.header
+        self._top_sent_ns = header.sent_ns
+        self._top_next = frame.next_seq
+        self.heard_ns = now_ns
+        self._silent = False
+        self._end_seq = frame.next_seq if header.flags & END_OF_STREAM else 0
+        if self.state is State.STALE:
+            self._go(State.LIVE, "heard again", actions)
+        elif self.state is State.ENDED and (not self._end_seq or self._end_seq != self.next_seq):
+            self._go(State.LIVE, "not the end", actions)
+
+    def _place(self, frame: Frame, data: bytes, newest: bool, now_ns: int, actions: list[Action]) -> None:
+        header = frame.header
+        if not header.count:
+            self.counters.heartbeats += 1
+        if self.state is State.JOINING:
+            self._held = Held(header.first_seq)
+            if header.flags & FRESH and header.first_seq == 1:
+                self._replace(Mirror(), 1)
+                self._go(State.LIVE, "fresh: every book is empty", actions)
+            else:
+                self._go(State.SNAPSHOT, f"first heard at {header.first_seq}", actions)
+                self._ask_soon(_Want.SNAPSHOT, now_ns, actions)
+        if not header.count and not newest:
+            return  # an old heartbeat proves nothing
+        if self.state in (State.LIVE, State.STALE, State.ENDED):
+            self._place_live(frame, data, newest, now_ns, actions)
+        else:
+            self._place_held(frame, data, now_ns, actions)
+
+    def _place_live(self, frame: Frame, data: bytes, newest: bool, now_ns: int, actions: list[Action]) -> None:
+        header = frame.header
+        if header.first_seq > self.next_seq:
+            self._held = Held(self.next_seq)
+            self._first_held, self._proved = {}, {}
+            self._go(State.REPAIR, f"{self.next_seq} was due, {header.first_seq} came", actions)
+            self._place_held(frame, data, now_ns, actions)
+        elif frame.next_seq > self.next_seq:
+            self._apply(frame, data, self.next_seq, frame.next_seq, False, actions)
+        elif header.count:
+            self._count_old(newest)
+        else:
+            if self._end_seq == self.next_seq and self.state is State.LIVE:
+                self._go(State.ENDED, "end of stream", actions)
+            if header.first_seq == self.next_seq and not self._rows:
+                self._compare(frame, actions)
+
+    def _place_held(self, frame: Frame, data: bytes, now_ns: int, actions: list[Action]) -> None:
+        """Keep what is new of a frame while a hole or a snapshot is waited for."""
+        header = frame.header
+        held = self._held
+        if header.first_seq > held.top:
+            self._open_gap(frame, now_ns, actions)
+        if header.count:
+            top = held.top
+            filled = held.add(header.first_seq, frame.next_seq, data, False, frame.instruments)
+            for low, high, gap in filled:
+                gap.late += high - low
+            if held.top > top or filled:
+                self._note_held(frame)
+            else:
+                self._count_old(False)
+        elif header.first_seq == held.top:
+            self._prove(frame)
+        self._settle(now_ns, actions)
+        if held.size > self.limits.held_max:
+            self.counters.overflows += 1
+            held.forget_below(held.top)
+            self._to_snapshot("held more than its bound", now_ns, actions)
+        elif self.state is State.REPAIR:
+            self._drain(now_ns, actions)
+
+    def _open_gap(self, frame: Frame, now_ns: int, actions: list[Action]) -> None:
+        header = frame.header
+        held = self._held
+        cause = "frame" if header.count else "end" if header.flags & END_OF_STREAM else "heartbeat"
+        gap = Gap(self.epoch, held.top, header.first_seq - 1, cause, now_ns)
+        held.miss(header.first_seq, gap)
+        self.ledger.begin(gap)
+        actions.append(GapOpened(gap))
+
+    def _note_held(self, frame: Frame) -> None:
+        """Which instruments continue their sequence behind the hole."""
+        first_held = self._first_held
+        for instrument, sequence in frame.instruments:
+            if sequence < first_held.get(instrument, sequence + 1):
+                first_held[instrument] = sequence
+
+    def _note_all_held(self) -> None:
+        self._first_held = {}
+        for piece in self._held.pieces:
+            for instrument, sequence in piece.instruments:
+                self._first_held.setdefault(instrument, sequence)
+
+    def _prove(self, frame: Frame) -> None:
+        """A digest that agrees proves an instrument unchanged up to here, hole or not."""
+        if self.state is not State.REPAIR:
+            return
+        for digest in frame.digests:
+            book = self.mirror.books.get(digest.instrument)
+            if book is not None and book.sequence == digest.instrument_seq and book.digest() == digest:
+                self.counters.digests_equal += 1
+                self._proved[digest.instrument] = digest.instrument_seq
+
+    def _count_old(self, newest: bool) -> None:
+        if newest:
+            self.counters.superseded += 1
+        else:
+            self.counters.duplicates += 1
+
+    def _regress(self, frame: Frame, now_ns: int, actions: list[Action]) -> None:
+        header = frame.header
+        self.counters.regressions += 1
+        actions.append(
+            Alarm(f"sequence {header.first_seq} was sent after {self._top_next - 1}, in the same epoch {self.epoch}")
+        )
+        self._begin(self.epoch, self.incarnation, "an old sequence, sent anew", now_ns, actions)
+        self._run_sent_ns = header.sent_ns
+        self._home_only = True
+        self._held = Held(header.first_seq)
+        self._go(State.SNAPSHOT, "an old sequence, sent anew", actions)
+        self._ask_soon(_Want.SNAPSHOT, now_ns, actions)
+
+    def _doubt_incarnation(self, incarnation: int, now_ns: int, actions: list[Action]) -> None:
+        """It is believed once the publisher itself, asked over another line, says so."""
+        self._foreign = incarnation
+        if self._want is _Want.INSTRUMENT:
+            self._ask_soon(_Want.CONFIRM, now_ns, actions)
+
+    # Books
+
+    def _apply(self, frame: Frame, data: bytes, first: int, end: int, repaired: bool, actions: list[Action]) -> None:
+        """Take sequences `first`, which is due, to before `end` out of a frame."""
+        header = frame.header
+        rows, times, extras, instruments = frame.rows, frame.times, frame.extras, frame.instruments
+        if first != header.first_seq or end != frame.next_seq:
+            rows, times, instruments = _cut(frame, first, end)
+        books = self.mirror.books
+        for instrument, sequence in instruments:
+            book = books.get(instrument)
+            if (book.sequence if book is not None else 0) + 1 != sequence:
+                self._check_sequence(instrument, sequence, actions)
+        if self._rows or not rows[-1][0] & END:
+            rows, times, extras = self._whole(rows, times, extras)
+            instruments = self._standing_before(rows)
+        self.next_seq = end
+        if repaired:
+            self.counters.repaired += end - first
+        else:
+            self.counters.received += end - first
+        if self.ring is not None:
+            self.ring.append(self.epoch, header.first_seq, header.count, data)
+        if not rows:
+            return
+        last = end - 1 - len(self._rows)
+        if self._aside:
+            self._to_some(rows, extras, last, actions)
+        else:
+            try:
+                self.mirror.apply(rows, extras)
+            except MirrorError as e:
+                rest = self._lay_aside(rows, instruments, str(e), actions)
+                self._to_some(rest, extras, last, actions)
+        actions.append(Applied(self.epoch, last + 1 - len(rows), last, rows, times, extras))
+
+    def _whole(
+        self, rows: list[Row], times: list[tuple[int, int]], extras: list[Extra]
+    ) -> tuple[list[Row], list[tuple[int, int]], list[Extra]]:
+        """What was left of an event, and these, as far as events have ended. The rest is left."""
+        if self._rows:
+            at, shift = len(self._rows), len(self._extras)
+            if shift and extras:
+                rows = [(op, i, ref + shift, p, q, t) if op & OP_MASK >= DEFINITION else (op, i, ref, p, q, t)
+                        for op, i, ref, p, q, t in rows]  # fmt: skip
+            rows = self._rows + rows
+            times = self._times + [(row + at, time_ns) for row, time_ns in times if time_ns != self._times[0][1]]
+            extras = self._extras + extras
+        whole = len(rows)
+        while whole and not rows[whole - 1][0] & END:
+            whole -= 1
+        self._rows = rows[whole:]
+        self._times = [(0, [time_ns for row, time_ns in times if row <= whole][-1])] if self._rows else []
+        self._extras = extras if self._rows else []
+        return rows[:whole], [(row, time_ns) for row, time_ns in times if row < whole], extras
+
+    def _standing_before(self, rows: list[Row]) -> list[tuple[int, int]]:
+        """At which instrument sequence each instrument's first row stands, by the books."""
+        books = self.mirror.books
+        return [
+            (instrument, books[instrument].sequence + 1 if instrument in books else 1)
+            for instrument in dict.fromkeys([row[1] for row in rows])
+        ]
+
+    def _check_sequence(self, instrument: int, sequence: int, actions: list[Action]) -> None:
+        """The stream and the book disagree, or seem to, about where an instrument stands."""
+        waiting = sum([row[1] == instrument for row in self._rows])
+        aside = self._aside.get(instrument)
+        if aside is not None:
+            if aside.sequence + waiting + 1 != sequence:
+                aside.restart(sequence - 1 - waiting)
+            return
+        book = self.mirror.books.get(instrument)
+        stands = (book.sequence if book is not None else 0) + waiting
+        if stands + 1 != sequence:
+            self.counters.misfits += 1
+            self._set_aside(
+                instrument, sequence - 1 - waiting, f"goes on at {sequence}, after {stands}", actions
+            )
+
+    def _lay_aside(
+        self, rows: list[Row], instruments: Sequence[tuple[int, int]], reason: str, actions: list[Action]
+    ) -> list[Row]:
+        """Set aside the instrument whose delta did not fit; return the rows from that delta on.
+
+        A book counts a delta before it applies it: so the sequences tell how far the mirror came.
+        """
+        books = self.mirror.books
+        tried = sum([books[name].sequence - sequence + 1 for name, sequence in instruments if name in books])
+        culprit = rows[tried - 1][1]
+        self.counters.misfits += 1
+        self._set_aside(culprit, books[culprit].sequence - 1, reason, actions)
+        return rows[tried - 1 :]
+
+    def _to_some(self, rows: list[Row], extras: list[Extra], last: int, actions: list[Action]) -> None:
+        """Apply what is not of an instrument set aside; record what is."""
+        while True:
+            taken: list[Row] = []
+            for row in rows:
+                aside = self._aside.get(row[1])
+                if aside is None:
+                    taken.append(row)
+                else:
+                    aside.record(row, extras)
+            before = self._standing_before(taken)
+            try:
+                self.mirror.apply(_ended(taken), extras)
+                break
+            except MirrorError as e:
+                rows = self._lay_aside(taken, before, str(e), actions)
+        self.mirror.last_seq = last
+        self._splice_asides(actions)
+
+    # One instrument in doubt
+
+    def _set_aside(self, instrument: int, sequence: int, reason: str, actions: list[Action]) -> None:
+        self._aside[instrument] = _Aside(sequence)
+        actions.append(Doubted(instrument, reason))
+
+    def _compare(self, frame: Frame, actions: list[Action]) -> None:
+        """Digests taken where we stand."""
+        for digest in frame.digests:
+            instrument = digest.instrument
+            if instrument in self._aside:
+                continue
+            book = self.mirror.books.get(instrument)
+            if book.digest() == digest if book is not None else digest.instrument_seq == 0:
+                self.counters.digests_equal += 1
+                continue
+            self.counters.digests_differing += 1
+            self._set_aside(instrument, digest.instrument_seq, "digest differs", actions)
+
+    def _judge_one(self, asked: AskSnapshot, snapshot: Snapshot, now_ns: int, actions: list[Action]) -> None:
+        aside = self._aside.get(asked.instrument)
+        found = [book for book in snapshot.books if book.instrument == asked.instrument]
+        if aside is None or snapshot[:4] != self._key or not found:
+            self._failed("not the book that was asked for", self.limits.retry_ns, now_ns, actions)
+        elif found[0].instrument_seq < aside.since:
+            self._failed(
+                f"a book at {found[0].instrument_seq}, before {aside.since}", self.limits.retry_ns, now_ns, actions
+            )
+        else:
+            aside.snapshot = found[0]
+            self._tries = 0
+            self._splice_asides(actions)
+            self._want = _Want.NOTHING
+            self._want_next(now_ns, actions)
+            if aside.snapshot is not None:  # ahead of us: wait for the stream, but not for ever
+                self._ask_at_ns = now_ns + self.limits.snapshot_ns
+
+    def _splice_asides(self, actions: list[Action]) -> None:
+        for instrument, aside in list(self._aside.items()):
+            if aside.snapshot is None or aside.snapshot.instrument_seq > aside.sequence:
+                continue
+            try:
+                self.mirror.books[instrument] = aside.splice()
+            except MirrorError:
+                self.counters.misfits += 1
+                aside.restart(aside.sequence)
+                continue
+            del self._aside[instrument]
+            self.counters.instrument_repairs += 1
+            actions.append(Trusted(instrument))
+
+    # Holes and snapshots
+
+    def _drain(self, now_ns: int, actions: list[Action]) -> None:
+        """Apply what is held as far as the next hole."""
+        held = self._held
+        pieces = held.take(self.next_seq)
+        for piece in pieces:
+            self._apply(feed.decode(piece.frame), piece.frame, piece.first, piece.end, piece.repaired, actions)
+        self._settle(now_ns, actions)
+        if not held.holes:
+            assert not held.pieces
+            assert held.top == self.next_seq
+            self._drop_ask(actions)
+            self._proved = {}
+            if self._end_seq == self.next_seq:
+                self._go(State.ENDED, "end of stream", actions)
+            elif self._silent:
+                self._go(State.STALE, "silence", actions)
+            else:
+                self._go(State.LIVE, f"all up to {self.next_seq - 1}", actions)
+            return
+        far = [hole for hole in held.holes if hole.end - hole.first > self.limits.hole_max]
+        if far:
+            held.forget_below(far[-1].end)
+            self._to_snapshot(f"a hole of more than {self.limits.hole_max}", now_ns, actions)
+            return
+        if pieces:
+            self._note_all_held()
+        self._go(State.REPAIR, f"{self.next_seq} is due", actions)
+        if isinstance(self._asked, AskRange) and self._asked.last < self.next_seq:
+            self._drop_ask(actions)
+        if self._want is not _Want.RANGE:
+            self._ask_soon(_Want.RANGE, now_ns, actions)
+
+    def _fill(self, frames: Sequence[bytes]) -> bool:
+        """Keep what a range brings of what is missing; whether it brought anything."""
+        brought = False
+        for data in frames:
+            try:
+                frame = feed.decode(data)
+            except FeedError:
+                self.counters.bad_frames += 1
+                continue
+            header = frame.header
+            if (
+                (header.kind, header.engine, header.channel) != (KIND_D, self.engine, self.channel)
+                or (header.epoch, header.incarnation) != (self.epoch, self.incarnation)
+                or header.sent_ns < self._run_sent_ns
+                or header.first_seq > self._held.top
+                or not header.count
+            ):
+                continue
+            for low, high, gap in self._held.add(header.first_seq, frame.next_seq, data, True, frame.instruments):
+                gap.ranged += high - low
+                brought = True
+        return brought
+
+    def _judge_all(self, asked: AskSnapshot, snapshot: Snapshot, now_ns: int, actions: list[Action]) -> None:
+        retry_ns = self.limits.retry_ns
+        if (snapshot.engine, snapshot.channel) != (self.engine, self.channel):
+            self._failed("a snapshot of another stream", retry_ns, now_ns, actions)
+        elif snapshot.incarnation != self.incarnation:
+            if asked.home:
+                actions.append(Alarm(f"incarnation {snapshot.incarnation} in place of {self.incarnation}"))
+                self._begin(snapshot.epoch, snapshot.incarnation, "another incarnation", now_ns, actions)
+                self._load(snapshot, now_ns, actions)
+            else:
+                self._foreign = snapshot.incarnation
+                self._failed(f"a snapshot of incarnation {snapshot.incarnation}", retry_ns, now_ns, actions)
+        elif self._want is _Want.CONFIRM:
+            self._foreign = 0
+            self._want = _Want.NOTHING
+            self._want_next(now_ns, actions)
+        elif snapshot.epoch < self.epoch:
+            self._failed(f"a snapshot of epoch {snapshot.epoch}", retry_ns, now_ns, actions)
+        elif snapshot.epoch > self.epoch:
+            self._begin(snapshot.epoch, snapshot.incarnation, f"epoch {snapshot.epoch}", now_ns, actions)
+            self._load(snapshot, now_ns, actions)
+        elif snapshot.last_seq + 1 < self._held.floor:
+            self._failed(
+                f"a snapshot at {snapshot.last_seq}, and the next held is {self._held.floor}", retry_ns, now_ns, actions
+            )
+        else:
+            self._load(snapshot, now_ns, actions)
+
+    def _load(self, snapshot: Snapshot, now_ns: int, actions: list[Action]) -> None:
+        """Swap the books, then apply what is held from there on."""
+        mirror = Mirror()
+        mirror.load(snapshot)
+        last = snapshot.last_seq
+        if self._joined:
+            self.counters.resnapshots += 1
+        else:
+            self.counters.joins += 1
+        if last >= self.next_seq:
+            self.counters.covered += last + 1 - self.next_seq
+            actions.append(MissingSpan(self.epoch, self.next_seq, last))
+        self._replace(mirror, last + 1)
+        for low, high, gap in self._held.cover(last):
+            gap.snapshotted += high - low
+        self._foreign = 0
+        self._home_only = False
+        self._want = _Want.NOTHING
+        self._tries = 0
+        self._note_all_held()
+        self._drain(now_ns, actions)
+
+    def _replace(self, mirror: Mirror, next_seq: int) -> None:
+        self.mirror = mirror
+        self.next_seq = next_seq
+        self._joined = True
+        self._rows, self._times, self._extras = [], [], []
+        self._aside = {}
+
+    def _begin(self, epoch: int, incarnation: int, reason: str, now_ns: int, actions: list[Action]) -> None:
+        """Nothing of what was, but the books to look at, belongs to what comes."""
+        self._drop_ask(actions)
+        actions.extend(GapRepaired(gap) for gap in self.ledger.abandon(now_ns))
+        self._kept = self.position
+        self._joined = False
+        self.epoch, self.incarnation = epoch, incarnation
+        counters = self.counters
+        counters.received = counters.repaired = counters.covered = 0
+        self.next_seq = 1
+        self._held = Held(1)
+        self._first_held, self._proved = {}, {}
+        self._rows, self._times, self._extras = [], [], []
+        self._aside = {}
+        self._silent = self._home_only = False
+        self._end_seq = self._top_sent_ns = self._top_next = self._run_sent_ns = self._foreign = 0
+        if self.ring is not None:
+            self.ring.clear(epoch)
+        self._go(State.JOINING, reason, actions)
+
+    def _to_snapshot(self, reason: str, now_ns: int, actions: list[Action]) -> None:
+        self._silent = False
+        self._go(State.SNAPSHOT, reason, actions)
+        if self._want is not _Want.SNAPSHOT:
+            self._ask_soon(_Want.SNAPSHOT, now_ns, actions)
+
+    def _settle(self, now_ns: int, actions: list[Action]) -> None:
+        if self.ledger.open:
+            actions.extend(GapRepaired(gap) for gap in self.ledger.settle(now_ns))
+
+    def _go(self, state: State, reason: str, actions: list[Action]) -> None:
+        if state is not self.state:
+            actions.append(StateChanged(self.state, state, reason))
+            self.state = state
+
+    # Asking
+
+    def _ask_soon(self, want: _Want, now_ns: int, actions: list[Action]) -> None:
+        """Ask for something else than before, after a moment that differs from reader to reader."""
+        self._drop_ask(actions)
+        self._want = want
+        self._tries = 0
+        self._ask_at_ns = now_ns + self._rng.randrange(self.limits.jitter_ns + 1)
+
+    def _drop_ask(self, actions: list[Action]) -> None:
+        if self._asked is not None:
+            actions.append(Withdrawn(self._asked.ask))
+            self._asked = None
+        self._want = _Want.NOTHING
+
+    def _want_next(self, now_ns: int, actions: list[Action]) -> None:
+        """With nothing more urgent on hand: confirm an incarnation, or mend a doubted book."""
+        if self._want is not _Want.NOTHING or self.state not in _SETTLED:
+            return
+        if self._foreign:
+            self._ask_soon(_Want.CONFIRM, now_ns, actions)
+        elif len(self._aside) > self.limits.doubted_max:
+            self._to_snapshot(f"{len(self._aside)} books in doubt", now_ns, actions)
+        elif self._aside:
+            self._ask_soon(_Want.INSTRUMENT, now_ns, actions)
+
+    def _answered(self, ask: int) -> AskRange | AskSnapshot | None:
+        """The ask that this answers, if it is the present one."""
+        asked = self._asked
+        if asked is None or asked.ask != ask:
+            return None
+        self._asked = None
+        return asked
+
+    def _failed(self, reason: str, retry_ns: int, now_ns: int, actions: list[Action]) -> None:
+        """Ask again, another source, after `retry_ns` doubled with each try; or give up on a range."""
+        self._asked = None
+        self._tries += 1
+        if self._want is _Want.RANGE and self._tries >= self.limits.range_tries:
+            self._to_snapshot(f"{self._tries} tries: {reason}", now_ns, actions)
+            return
+        delay_ns = min(retry_ns << min(self._tries - 1, 16), self.limits.retry_ns_max)
+        self._ask_at_ns = now_ns + self._jittered(delay_ns)
+
+    def _send(self, now_ns: int, actions: list[Action]) -> None:
+        """Ask, if it is time to."""
+        self._want_next(now_ns, actions)
+        want = self._want
+        if want is _Want.NOTHING or self._asked is not None or now_ns < self._ask_at_ns:
+            return
+        self._ask += 1
+        limits = self.limits
+        asked: AskRange | AskSnapshot
+        if want is _Want.RANGE:
+            hole = self._held.holes[0]
+            timeout_ns = self._jittered(limits.range_ns << self._tries)
+            asked = AskRange(self._ask, self.epoch, hole.first, hole.end - 1, self._tries, timeout_ns)
+        else:
+            instrument = min(self._aside) if want is _Want.INSTRUMENT else 0
+            home = want is _Want.CONFIRM or self._home_only or self._foreign != 0
+            timeout_ns = limits.snapshot_ns
+            asked = AskSnapshot(self._ask, instrument, self._tries, home, timeout_ns)
+        self._asked = asked
+        self._expires_ns = now_ns + timeout_ns
+        actions.append(asked)
+
+    def _jittered(self, time_ns: int) -> int:
+        """Three to five quarters of it."""
+        return time_ns * (768 + self._rng.randrange(513)) // 1024
+
+
+_SETTLED: Final = (State.LIVE, State.STALE, State.ENDED)
+
+
+def _cut(frame: Frame, first: int, end: int) -> tuple[list[Row], list[tuple[int, int]], list[tuple[int, int]]]:
+    """Rows, times and instruments of a part of a frame."""
+    low, high = first - frame.header.first_seq, end - frame.header.first_seq
+    rows, instruments = frame.rows_from(first)
+    rows = rows[: high - low]
+    names = {row[1] for row in rows}
+    times = [(0, frame.time_of(low)), *((row - low, time_ns) for row, time_ns in frame.times if low < row < high)]
+    return rows, times, [(name, sequence) for name, sequence in instruments if name in names]
+
+
+def _ended(rows: list[Row]) -> list[Row]:
+    """Rows picked out of whole events, the last marked as an end so that they are taken as such."""
+    if rows and not rows[-1][0] & END:
+        op, *rest = rows[-1]
+        instrument, order_id, price, quantity, trade_id = rest
+        return [*rows[:-1], (op | END, instrument, order_id, price, quantity, trade_id)]
+    return rows
