@@ -1,0 +1,156 @@
+"""Who may import whom, and what a pure module may not touch: read from the sources, wherever an import stands."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+ROOTS = ("proto", "bus", "engine", "tools", "run_cluster", "tests")
+
+MAY_IMPORT = {
+    "proto": ("proto",),
+    "bus": ("proto", "bus"),
+    "engine": ("proto", "engine"),
+    "tools": ("proto", "bus", "engine", "tools"),
+    "run_cluster": ("proto", "bus", "engine", "tools"),
+}
+PUBLISHING = ("engine.__main__", "engine.node", "engine.publish")  # here alone engine meets bus
+
+# No clock, file, socket, environment or random source; time arrives as an argument.
+PURE = (
+    "bus.directory",
+    "bus.feed_client",
+    "bus.held",
+    "bus.ledger",
+    "bus.mirror",
+    "bus.sequencer",
+    "engine.book",
+    "engine.gateway",
+    "engine.matching",
+    "engine.order",
+    "engine.records",
+    "engine.types",
+    "engine.venue",
+    "proto.feed",
+)
+PACKAGES = ("bus", "engine", "proto")  # their __init__ has a docstring only
+CONTRACTS = ("proto.cluster", "proto.orders_pb2", "proto.marketdata_pb2", "proto.cluster_pb2")
+PURE_MAY_IMPORT = (
+    "__future__",
+    "bisect",
+    "collections",
+    "collections.abc",
+    "dataclasses",
+    "decimal",
+    "enum",
+    "functools",
+    "google.protobuf.message",
+    "hashlib",
+    "heapq",
+    "itertools",
+    "math",
+    "msgspec",
+    "operator",
+    "random",  # as the type of an argument: see below
+    "re",
+    "sortedcontainers",
+    "struct",
+    "typing",
+    "zlib",
+)
+PURE_MAY_NOT_CALL = ("__import__", "breakpoint", "eval", "exec", "input", "open", "print")
+
+
+def modules() -> dict[str, Path]:
+    """Every module of ours, by name, but the tests."""
+    paths = [path for root in MAY_IMPORT for path in sorted((ROOT / root).rglob("*.py"))]
+    paths += [path for path in [ROOT / "run_cluster.py"] if path.exists()]
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
+
+
+MODULES = modules()
+
+
+def imported(source: str) -> list[str]:
+    """Every module that a source imports: `from a import b` gives a, and a.b if that is a module of ours."""
+    found: list[str] = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative import"
+            assert node.module is not None
+            ours = [f"{node.module}.{alias.name}" for alias in node.names]
+            found += [node.module, *(name for name in ours if name in MODULES)]
+    return found
+
+
+def wrong_directions(name: str, source: str) -> list[str]:
+    allowed = MAY_IMPORT[name.partition(".")[0]] + (("bus",) if name in PUBLISHING else ())
+    return [other for other in imported(source) if other.partition(".")[0] in set(ROOTS) - set(allowed)]
+
+
+def impurities(source: str) -> list[str]:
+    found = [other for other in imported(source) if other not in (*PURE_MAY_IMPORT, *PURE, *CONTRACTS, *PACKAGES)]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            if called in PURE_MAY_NOT_CALL or called.startswith("random."):
+                found.append(called)
+        elif isinstance(node, ast.Attribute) and ast.unparse(node.value) == "random" and node.attr != "Random":
+            found.append(ast.unparse(node))
+        elif isinstance(node, ast.ImportFrom) and node.module == "random":
+            found.append("from random")
+    return found
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_point_downwards_only(name: str) -> None:
+    assert wrong_directions(name, MODULES[name].read_text()) == []
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_a_package_by_itself_imports_nothing(name: str) -> None:
+    assert imported(MODULES[name].read_text()) == []
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_a_pure_module_touches_nothing_outside(name: str) -> None:
+    assert impurities(MODULES[name].read_text()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "wrong"),
+    [
+        ("bus.mirror", "from engine import book", ["engine", "engine.book"]),
+        ("engine.venue", "def f():\n    import bus.mirror", ["bus.mirror"]),
+        ("engine.publish", "from bus.sequencer import Sequencer", []),
+        ("engine.publish", "from tools import replay", ["tools"]),
+        ("proto.feed", "import bus", ["bus"]),
+        ("tools.replay", "import engine.venue, bus.mirror, proto.feed", []),
+        ("tools.replay", "import tests", ["tests"]),
+    ],
+)
+def test_a_wrong_direction_is_found(name: str, source: str, wrong: list[str]) -> None:
+    assert wrong_directions(name, source) == wrong
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("import time", ["time"]),
+        ("if x:\n    from socket import socket", ["socket"]),
+        ("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import asyncio", ["asyncio"]),
+        ("import engine.log", ["engine.log"]),
+        ("from engine import log", ["engine.log"]),
+        ("from bus.mirror import Mirror", []),
+        ("print(1)", ["print"]),
+        ("import random\ndef f(rng: random.Random) -> None: ...", []),
+        ("import random\nx = random.Random(1)", ["random.Random"]),
+        ("import random\nx = random.random", ["random.random"]),
+        ("from random import Random", ["from random"]),
+    ],
+)
+def test_an_impurity_is_found(source: str, found: list[str]) -> None:
+    assert impurities(source) == found
