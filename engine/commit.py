@@ -42,8 +42,6 @@ logger = logging.getLogger(__name__)
 class Core(Protocol):
     """What the loop needs of a venue."""
 
-    time_ns: int
-
     def apply(self, position: int, time_ns: int, batches: list[Batch]) -> Outcome: ...
 
     def disconnect(self, position: int, time_ns: int, account: int, session: int) -> Outcome: ...
@@ -94,6 +92,7 @@ class Committer:
         core: Core,
         epoch: int,
         *,
+        time_ns: int,
         clock_ns: Callable[[], int],
         release: Release,
         stop: Callable[[BaseException], None],
@@ -108,7 +107,7 @@ class Committer:
         self._release = release
         self._stop = stop
         self._position = log.position
-        self._time_ns = core.time_ns
+        self._time_ns = time_ns  # of the last record; time never falls
         self._gathering: list[Submission] = []
         self._gathered = 0
         self._syncing: list[_Record] = []

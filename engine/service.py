@@ -512,7 +512,7 @@ class OrdersServicer:
             home=home,
             seq=seq,
             account=account,
-            client_order_id=row.client_order_id,
+            client_order_id=row.client_order_id or row.command,
             order_id=row.order_id,
             side=row.flags & FLAG_SELL,  # type: ignore[arg-type]
             time_ns=time_ns,

@@ -1,0 +1,266 @@
+"""An engine in one piece: core, log, order entry and links, put together; `engine/__main__.py` makes a process of it.
+
+    engine = Engine(cluster, 1, log, where=directory_look_up)
+    for position in engine.replay(): ...             # blocks; the books, the reports and the epoch are those of the log
+    engine.begin()                                   # appends the epoch record: from here on this engine owns the log
+    port = await engine.serve("127.0.0.1:0")
+    await engine.stopping                            # ends when something makes it stop: an int, the exit code
+    await engine.stop()
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
+from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
+
+from engine import records
+from engine.commit import Committer, replay
+from engine.entry import Entry
+from engine.log import Log, LogConflict, LogFailed, OutcomeUnknown, SqliteLog
+from engine.peers import GRACE_S, KEEPALIVE, MESSAGE_MAX, HomeLink, PeersServicer, Presence
+from engine.reports import Hub
+from engine.service import OrdersServicer, SessionIds
+from engine.types import ChannelDeltas, Outcome
+from engine.venue import Venue
+from proto.cluster import Cluster, Instrument
+
+EXIT_OK: Final = 0
+EXIT_BROKEN: Final = 1  # our own bug: the core or a release raised
+EXIT_USAGE: Final = 2
+EXIT_CANNOT_START: Final = 3
+EXIT_LOG_LOST: Final = 4  # the log's outcome is unknown, or somebody else writes to it
+
+STREAMS_MAX: Final = 1_024  # calls at once on one connection
+STOP_S: Final = 1.0
+IDLE_S: Final = 0.5  # without a command for so long, there is time to collect garbage
+
+SERVER_OPTIONS: Final = [
+    *KEEPALIVE,
+    ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
+    ("grpc.http2.max_ping_strikes", 0),
+    ("grpc.max_receive_message_length", MESSAGE_MAX),
+    ("grpc.max_concurrent_streams", STREAMS_MAX),
+    ("grpc.so_reuseport", 0),
+]
+
+logger = logging.getLogger(__name__)
+
+
+class Feed(Protocol):
+    """Where deltas go; `engine/publish.py` is the real one."""
+
+    def publish(self, time_ns: int, deltas: list[ChannelDeltas]) -> None: ...
+
+
+class Services(Protocol):
+    """Other services on the engine's port: market data, the directory."""
+
+    def add_to(self, server: grpc.aio.Server) -> None: ...
+
+
+@dataclass(slots=True)
+class Begun:
+    """The epoch that `Engine.begin` opened."""
+
+    epoch: int
+    incarnation: int
+    fresh: bool  # the log was empty: every book is, too
+    time_ns: int  # no command will have an earlier one
+
+
+class Engine:
+    """One engine, in the running process. Everything but `replay` and `begin` wants the event loop."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        engine: int,
+        log: Log,
+        *,
+        where: Callable[[int], str | None],
+        owner: str = "",
+        clock_ns: Callable[[], int] = time.time_ns,
+        grace_s: float = GRACE_S,
+        answer_s: float = 2.0,
+    ) -> None:
+        self.engine = engine
+        self.log = log
+        self.venue = Venue(engine, cluster.instruments_of(engine))
+        self.hub = Hub(engine)
+        self.presence = Presence(grace_s)
+        self.links: dict[int, HomeLink] = {}
+        self.feed: Feed | None = None
+        self._cluster = cluster
+        self._where = where
+        self._owner = owner
+        self._clock_ns = clock_ns
+        self._answer_s = answer_s
+        self._epoch = 0
+        self._tasks: list[asyncio.Task[None]] = []
+        self._server: grpc.aio.Server | None = None
+        self._health: Any = None
+
+    def replay(self) -> Iterator[int]:
+        """Apply the whole log; gives the position reached now and then. Raises: LogDamaged, RecordError."""
+        for position, epoch in replay(self.log, self.venue, 0, 0, self._remember):
+            self._epoch = epoch
+            yield position
+
+    def begin(self) -> Begun:
+        """Open an epoch: the log is this engine's from here on. Raises: LogError."""
+        fresh = self.log.position == 0
+        record = records.Epoch(self._epoch, self._owner[: records.OWNER_MAX])
+        self._epoch = self.log.append(self.log.position, [records.encode(record)])
+        time_ns = max(self._clock_ns(), self.venue.time_ns)
+        self.begun = Begun(self._epoch, self.log.incarnation, fresh, time_ns)
+        return self.begun
+
+    async def serve(self, address: str, services: Iterable[Services] = ()) -> int:
+        """Open the port; the engine takes orders when this returns. Raises: RuntimeError if the port is taken."""
+        loop = asyncio.get_running_loop()
+        self.stopping: asyncio.Future[int] = loop.create_future()
+        self.committer = Committer(
+            self.log,
+            self.venue,
+            self._epoch,
+            time_ns=self.begun.time_ns,
+            clock_ns=self._clock_ns,
+            release=self._release,
+            stop=self._broken,
+        )
+        homes = {instrument.id: instrument.engine for instrument in self._cluster.instruments}
+        self.entry = Entry(self.engine, self.committer, homes)
+        self.orders = OrdersServicer(
+            self.entry,
+            self.hub,
+            self.presence,
+            self.venue,
+            self.links,
+            SessionIds(self.engine, self._clock_ns),
+            frozenset(account.id for account in self._cluster.accounts),
+        )
+        self.presence.committer = self.committer
+        self.presence.found(self.venue.sessions(), loop.time())
+        self.learn(self._cluster.instruments, [entry.id for entry in self._cluster.engines])
+        port = await self._open(address, services)
+        self._tasks.append(loop.create_task(self._keep_house()))
+        return port
+
+    def learn(self, instruments: Iterable[Instrument], engines: Iterable[int]) -> None:
+        """Instruments and engines of the venue, from the cluster's file or because they joined."""
+        instruments = list(instruments)
+        self.entry.learn({instrument.id: instrument.engine for instrument in instruments})
+        self.orders.learn(instruments)
+        for engine in sorted(set(engines) - {self.engine} - set(self.links)):
+            link = HomeLink(self.engine, engine, self.hub, self._endpoint_of(engine), answer_s=self._answer_s)
+            self.links[engine] = self.entry.carriers[engine] = link
+            self._tasks.append(asyncio.get_running_loop().create_task(link.run()))
+
+    async def stop(self) -> None:
+        """End streams in good order, then the log's thread; the log itself is the caller's to close."""
+        self.presence.committer = None  # our going is not our clients': their orders stay, and they come back
+        await self._health.enter_graceful_shutdown()
+        self.orders.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        assert self._server is not None
+        await self._server.stop(STOP_S)
+        self.committer.close()
+
+    async def _open(self, address: str, services: Iterable[Services]) -> int:
+        peers = PeersServicer(
+            self.entry, self.hub, self.presence, epoch=self._epoch, incarnation=self.log.incarnation
+        )
+        server = grpc.aio.server(options=SERVER_OPTIONS)
+        self._server = server
+        server.add_generic_rpc_handlers((_orders(self.orders), _peers(peers, self.orders)))
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        names = ["lobmesh.v1.Orders", "lobmesh.v1.Peers", "lobmesh.v1.MarketData", "lobmesh.v1.Directory"]
+        reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+        for service in services:
+            service.add_to(server)
+        port = server.add_insecure_port(address)
+        await server.start()
+        await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
+        return port
+
+    def _endpoint_of(self, engine: int) -> Callable[[], str | None]:
+        return lambda: self._where(engine)
+
+    def _release(self, position: int, time_ns: int, outcome: Outcome) -> None:
+        for reports in outcome.reports:
+            self.hub.release(reports.account, reports.first_seq, position, time_ns, reports.rows)
+        if self.feed is not None and outcome.deltas:
+            self.feed.publish(time_ns, outcome.deltas)
+
+    def _remember(self, position: int, time_ns: int, outcome: Outcome) -> None:
+        for reports in outcome.reports:
+            self.hub.remember(reports.account, reports.first_seq, position, time_ns, reports.rows)
+
+    def _broken(self, error: BaseException) -> None:
+        """No command may be answered any more: have the process end."""
+        known = isinstance(error, OutcomeUnknown | LogConflict)
+        logger.critical("stopping: %s", error, exc_info=None if known else error)
+        self.orders.stop()
+        if not self.stopping.done():
+            self.stopping.set_result(EXIT_LOG_LOST if known else EXIT_BROKEN)
+
+    async def _keep_house(self) -> None:
+        """Everything that is due now and then: sessions that did not come back, checkpoints, garbage."""
+        loop = asyncio.get_running_loop()
+        seen, seen_at, clean = self.committer.commands, loop.time(), True
+        while True:
+            await asyncio.sleep(0.1)
+            self.presence.tick(loop.time())
+            if self.committer.commands != seen:
+                seen, seen_at, clean = self.committer.commands, loop.time(), False
+            elif not clean and loop.time() > seen_at + IDLE_S:
+                # The collector is off (engine/__main__.py). What came since the last time is looked at once; what is
+                # still alive then is not looked at again.
+                gc.collect(0)
+                clean = True
+            if isinstance(self.log, SqliteLog) and self.log.checkpoint_due:
+                try:
+                    await asyncio.to_thread(self.log.checkpoint)
+                except LogFailed as e:  # the next append is refused, too, and says so to whoever waits
+                    logger.error("%s", e)
+
+
+def _orders(servicer: OrdersServicer) -> grpc.GenericRpcHandler:
+    unary = grpc.unary_unary_rpc_method_handler
+    handlers: dict[str, Any] = {
+        "Session": grpc.stream_stream_rpc_method_handler(servicer.session),
+        "NewOrder": unary(servicer.new_order),
+        "CancelOrder": unary(servicer.cancel_order),
+        "ReplaceOrder": unary(servicer.replace_order),
+        "MassCancel": unary(servicer.mass_cancel),
+        "GetOrder": unary(servicer.get_order),
+        "OpenOrders": unary(servicer.open_orders),
+        "Executions": grpc.unary_stream_rpc_method_handler(servicer.executions),
+    }
+    return grpc.method_handlers_generic_handler("lobmesh.v1.Orders", handlers)
+
+
+def _peers(servicer: PeersServicer, orders: OrdersServicer) -> grpc.GenericRpcHandler:
+    handlers: dict[str, Any] = {
+        "Link": grpc.stream_stream_rpc_method_handler(servicer.link),
+        "FindOrders": grpc.unary_unary_rpc_method_handler(orders.find_orders),
+    }
+    return grpc.method_handlers_generic_handler("lobmesh.v1.Peers", handlers)
+
+
+def owner_name(name: str) -> str:
+    """Who owns an epoch, for people to read in the log."""
+    return f"{name} pid {os.getpid()}"
