@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from engine.types import ACCEPTED, CANCELED, FLAG_SELL, MAKER, REFUSED, TRADED, UNKNOWN, WOULD_TRADE, ReportRow
 from proto.feed import BookSnapshot, Definition, Snapshot, Status
 from tools import verdict as v
+from tools.compare import differences
 from tools.tally import Counted, Latencies, Tally, TradeKey, TradeSum, added
-from tools.verdict import FAILS, HOLDS, NOTE, Evidence, Finding, Verdict, differences, judge
+from tools.verdict import FAILS, HOLDS, NOTE, Evidence, Finding, Verdict, judge
 
 NO_COUNTERS = {"gaps": 0, "joins": 1, "covered": 40, "digests_equal": 9}
 

@@ -1,0 +1,204 @@
+"""Start a cluster, let seeded traders or recorded flow loose on it, trouble it as told, and judge what became of it.
+
+python run_cluster.py
+python run_cluster.py --faults drop=0.05,dup=0.02,reorder=0.02 --seed 5
+python run_cluster.py --faults kill=engine-2@5,restart=engine-2@9,pause=fabric-1@4:2
+python run_cluster.py --replay MESSAGES.csv.gz --check ORDERBOOK.csv.gz
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from tools.cluster import CannotStart, ClusterRun, Options, UsageError
+from tools.fault_plan import FaultError, parse
+from tools.live_view import render
+from tools.verdict import FAILS, HOLDS, NOTE, UNKNOWN, Verdict, page
+
+HOLDS_EXIT: Final = 0
+FAILS_EXIT: Final = 1
+USAGE_EXIT: Final = 2
+START_EXIT: Final = 3
+QUIT_EXIT: Final = 130
+
+FRAME_S: Final = 0.25
+WIDTH_MAX: Final = 120
+STYLES: Final = {HOLDS: "green", FAILS: "bold red", UNKNOWN: "yellow", NOTE: "", "dim": "dim", "head": "bold green"}
+
+
+def parser() -> argparse.ArgumentParser:
+    out = argparse.ArgumentParser(
+        prog="run_cluster.py",
+        usage="python run_cluster.py [options]",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="Exit 0 if the verdict holds, 1 if it does not, 2 for wrong usage, 3 if the cluster could not start. "
+        "Ctrl-C ends trading and gives the verdict; a second one quits (130).",
+    )
+    default = Options()
+    venue = out.add_argument_group("the venue")
+    venue.add_argument("--engines", type=_count, default=default.engines, metavar="N", help="default 3")
+    venue.add_argument("--instruments", type=_count, default=default.instruments, metavar="N", help="default 6")
+    venue.add_argument(
+        "--data-dir", type=Path, metavar="DIR", help="keep logs and books there; go on with what it holds"
+    )
+    flow = out.add_argument_group("the flow")
+    flow.add_argument(
+        "--traders", type=_count, default=default.traders, metavar="N", help="half make markets; default 12"
+    )
+    flow.add_argument("--rate", type=_count, default=default.rate, metavar="N", help="orders/s of all; default 1,500")
+    flow.add_argument("--duration", type=_seconds, default=default.duration_s, metavar="S", help="default 20")
+    flow.add_argument("--seed", type=int, default=default.seed, help="of traders and faults; default 1")
+    flow.add_argument(
+        "--replay", type=Path, nargs="+", default=[], metavar="FILE", help="recorded flow instead of traders"
+    )
+    flow.add_argument(
+        "--check", type=Path, nargs="+", default=[], metavar="FILE", help="the books after it, file by file"
+    )
+    trouble = out.add_argument_group("trouble")
+    trouble.add_argument(
+        "--faults",
+        default="",
+        metavar="SPEC",
+        help="drop=0.02,dup=0.01,reorder=0.01,kill=NAME@S,restart=NAME@S,pause=NAME@S:FOR",
+    )
+    shown = out.add_argument_group("what is shown and kept")
+    shown.add_argument("--report", type=Path, metavar="FILE", help="write the verdict there, as JSON")
+    shown.add_argument("--json", action="store_true", help="print the verdict as one JSON object")
+    shown.add_argument("--no-progress", action="store_true", help="no live table")
+    shown.add_argument("--keep-logs", action="store_true", help="keep what the processes wrote, and say where")
+    return out
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= 1_000_000:
+        raise argparse.ArgumentTypeError(f"{text} is not within 1 .. 1,000,000")
+    return number
+
+
+def _seconds(text: str) -> float:
+    number = float(text)
+    if not 0 < number <= 86_400:
+        raise argparse.ArgumentTypeError(f"{text} is not within 0 .. 86,400 seconds")
+    return number
+
+
+def options_of(args: argparse.Namespace) -> Options:
+    """Raises: FaultError, UsageError."""
+    faults = parse(args.faults)
+    if args.engines > 99:
+        raise UsageError("--engines: at most 99")
+    if args.engines > args.instruments and not args.replay:
+        raise UsageError(f"--instruments {args.instruments}: every one of the {args.engines} engines needs one")
+    for fault in faults.timed:
+        if int(fault.name.rpartition("-")[2]) > args.engines:
+            raise UsageError(f"--faults {fault}: there is no {fault.name}")
+        if not args.replay and fault.at_s >= args.duration:
+            raise UsageError(f"--faults {fault}: the run ends after {args.duration:g} s (--duration)")
+    if args.check and len(args.check) != len(args.replay):
+        raise UsageError("--check: one file for each file of --replay")
+    for path in (*args.replay, *args.check):
+        if not path.is_file():
+            raise UsageError(f"{path}: no such file")
+    return Options(
+        engines=args.engines,
+        instruments=args.instruments,
+        traders=args.traders,
+        rate=args.rate,
+        duration_s=args.duration,
+        seed=args.seed,
+        replay=tuple(args.replay),
+        check=tuple(args.check),
+        faults=faults,
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit 0 if the verdict holds, 1 if it does not, 2 for wrong usage, 3 if it could not start, 130 if interrupted."""
+    args = parser().parse_args(argv)
+    try:
+        options = options_of(args)
+        directory = args.data_dir or Path(tempfile.mkdtemp(prefix="lobmesh-"))
+        run = ClusterRun(options, directory)
+    except (FaultError, UsageError) as e:
+        print(f"run_cluster: {e}", file=sys.stderr)
+        return USAGE_EXIT
+    keep = args.keep_logs
+    try:
+        verdict = asyncio.run(_watched(run, args))
+        keep = keep or not verdict.holds
+    except CannotStart as e:
+        print(f"run_cluster: could not start: {e}", file=sys.stderr)
+        keep = True
+        return START_EXIT
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        print("run_cluster: interrupted, no verdict", file=sys.stderr)
+        return QUIT_EXIT
+    finally:
+        if args.data_dir is None and not keep:
+            shutil.rmtree(directory, ignore_errors=True)
+        elif args.data_dir is None:
+            print(f"run_cluster: logs and books are in {directory}", file=sys.stderr)
+    _tell(verdict, args)
+    return HOLDS_EXIT if verdict.holds else FAILS_EXIT
+
+
+async def _watched(run: ClusterRun, args: argparse.Namespace) -> Verdict:
+    """The run, with its picture on a terminal, and with the first and the second Ctrl-C."""
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(run.run())
+    interrupts = 0
+
+    def interrupted() -> None:
+        nonlocal interrupts
+        interrupts += 1
+        run.drain()
+        if interrupts > 1:
+            task.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, interrupted)
+    console = Console(stderr=args.json)
+    if args.no_progress or not console.is_terminal:
+        return await task
+    with Live(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False) as live:
+        while not task.done():
+            live.update(render(run.board), refresh=True)
+            await asyncio.wait([task], timeout=FRAME_S)
+        live.update(render(run.board), refresh=True)
+    return await task
+
+
+def _tell(verdict: Verdict, args: argparse.Namespace) -> None:
+    """The verdict on stdout, for people or for programs, and into the report."""
+    said = json.dumps(verdict.to_json())
+    if args.report:
+        args.report.write_text(said + "\n")
+    try:
+        if args.json:
+            print(said, flush=True)
+            return
+        console = Console(highlight=False)
+        ascii_only = not (console.encoding or "").lower().startswith("utf")
+        for style, text in page(verdict, min(console.width, WIDTH_MAX), ascii_only):
+            console.print(Text(text, style=STYLES[style]), no_wrap=True, crop=False, overflow="ignore", soft_wrap=True)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that nothing complains at exit
+
+
+if __name__ == "__main__":
+    sys.exit(main())
