@@ -926,9 +926,10 @@ class FeedClient:
             self.counters.resnapshots += 1
         else:
             self.counters.joins += 1
-        if last >= self.next_seq:
-            self.counters.covered += last + 1 - self.next_seq
-            actions.append(MissingSpan(self.epoch, self.next_seq, last))
+        self.counters.covered += last + 1 - self.next_seq
+        first = self.next_seq - len(self._rows)  # what is left of an event was heard, not delivered
+        if last >= first:
+            actions.append(MissingSpan(self.epoch, first, last))
         self._replace(mirror, last + 1)
         for low, high, gap in self._held.cover(last):
             gap.snapshotted += high - low

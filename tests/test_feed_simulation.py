@@ -1,0 +1,335 @@
+"""A publisher, a bad network and readers under one seeded clock: right or marked, and in step when the faults end.
+
+The real Sequencer, FrameRing, Mirror and FeedClient run; only time, the line and the recovery calls are made up.
+After every input every book that calls itself valid is compared with the publisher's at that sequence.
+"""
+
+import heapq
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import pytest
+
+from bus.feed_client import (
+    Action,
+    Applied,
+    AskRange,
+    AskSnapshot,
+    FeedClient,
+    MissingSpan,
+    Standing,
+    State,
+    StateChanged,
+)
+from bus.mirror import Mirror
+from bus.sequencer import FrameRing, Sequencer
+from proto import feed
+from proto.feed import ADD, CANCEL, CLEAR, DELETE, END, EXECUTE, MODIFY, SELL, TRADE, Digest, Row, Snapshot
+
+MS = 1_000_000
+INSTRUMENTS = (1, 2, 3, 4)
+QUIET_MS = 30_000  # long enough for every retry after the faults end
+
+
+@dataclass(frozen=True)
+class Faults:
+    """Probabilities; delays in milliseconds at most."""
+
+    drop: float = 0.0
+    duplicate: float = 0.0
+    reorder: float = 0.0
+    damage: float = 0.0
+    fail: float = 0.0  # of a recovery call
+    hang: float = 0.0  # no answer at all
+    stale: float = 0.0  # a snapshot of earlier
+    restart: float = 0.0  # of the publisher, a millisecond: a higher epoch
+    relapse: float = 0.0  # the same, under the same epoch: a protocol error
+    burst: float = 0.0  # silence of the line for a while
+
+
+class World:
+    def __init__(self, seed: int, faults: Faults) -> None:
+        self.rng = random.Random(seed)
+        self.faults = faults
+        self.now = 0
+        self.queue: list[tuple[int, int, Callable[[], None]]] = []
+        self.scheduled = 0
+        self.epoch = 0
+        self.run = 0
+        self.epochs: dict[int, int] = {}  # by run
+        self.next_order = 1
+        self.next_trade = dict.fromkeys(INSTRUMENTS, 1)
+        self.truth = Mirror()
+        self.seen: dict[tuple[int, int, int], Digest] = {}  # (run, instrument, instrument sequence): the book then
+        self.earlier: list[Snapshot] = []
+        self.muted_until = 0
+        self.beat_at = 0
+        self.turn = 0
+        self.begin(fresh=True)
+        self.ring = FrameRing()
+        self.client = FeedClient(1, 1, random.Random(seed + 1), self.ring)
+        self.due = 1  # the next delta to be delivered, or said to be missing
+        self.take(self.client.start(0))
+
+    # The publisher
+
+    def begin(self, *, fresh: bool = False, relapse: bool = False) -> None:
+        """A new epoch, or the sequences of this one from 1 again, with the books as they are."""
+        self.epoch += not relapse
+        self.run += 1
+        self.epochs[self.run] = self.epoch
+        self.sequencer = Sequencer(1, 1, 99, self.epoch, fresh)
+        self.truth.last_seq = 0
+        for book in self.truth.books.values():
+            book.sequence = 0
+        self.note(self.truth.books)
+
+    def note(self, instruments: Iterable[int]) -> None:
+        for instrument in instruments:
+            book = self.truth.books[instrument]
+            self.seen[self.run, instrument, book.sequence] = book.digest()
+
+    def trade_a_little(self) -> None:
+        rng = self.rng
+        for _ in range(rng.choice((1, 1, 1, 2, 5))):
+            rows = [row for _ in range(rng.choice((1, 1, 1, 2, 3, 90))) for row in self.delta()]
+            op, *rest = rows[-1]
+            rows[-1] = (op | END, *rest)  # type: ignore[assignment]
+            self.sequencer.append(self.now, [value for row in rows for value in row])
+            touched = list(dict.fromkeys(row[1] for row in rows))
+            self.note(touched)
+        self.send(self.sequencer.take(self.now, flush=rng.random() < 0.7))
+        if rng.random() < 0.2:
+            self.earlier = [*self.earlier[-5:], self.snapshot()]
+
+    def delta(self) -> list[Row]:
+        """One delta that fits, applied to the truth as the event it will be part of."""
+        rng = self.rng
+        instrument = rng.choice(INSTRUMENTS)
+        book = self.truth.books.get(instrument)
+        orders = [(side, *order) for side in (0, 1) for order in book.orders(side)] if book is not None else []
+        kind = rng.random()
+        row: Row
+        if len(orders) < 3 or (kind < 0.45 and len(orders) < 30):
+            side = rng.randrange(2)
+            price = rng.randrange(90, 100) + 10 * side
+            row = (ADD | (SELL if side else 0), instrument, self.next_order, price, rng.randrange(1, 50), 0)
+            self.next_order += 1
+        elif kind > 0.995:
+            row = (CLEAR, instrument, 0, 0, 0, 0)
+        elif kind > 0.95:
+            row = (TRADE, instrument, 0, 100, 5, self.trade(instrument))
+        else:
+            side, order_id, price, quantity = rng.choice(orders)
+            bit = SELL if side else 0
+            if kind < 0.6 or quantity == 1:
+                row = (DELETE | bit, instrument, order_id, 0, 0, 0)
+            elif kind < 0.7:
+                row = (CANCEL | bit, instrument, order_id, 0, rng.randrange(1, quantity), 0)
+            elif kind < 0.8:
+                row = (MODIFY | bit, instrument, order_id, 0, rng.randrange(1, 50), 0)
+            else:
+                executed = rng.randrange(1, quantity + 1)
+                row = (EXECUTE | bit, instrument, order_id, price, executed, self.trade(instrument))
+        op, *rest = row
+        self.truth.apply([(op | END, *rest)])  # type: ignore[list-item]
+        return [row]
+
+    def trade(self, instrument: int) -> int:
+        self.next_trade[instrument] += 1
+        return self.next_trade[instrument] - 1
+
+    def snapshot(self, instruments: tuple[int, ...] = ()) -> Snapshot:
+        return self.truth.snapshot(1, 1, 99, self.epoch, 0, instruments)
+
+    def heartbeat(self) -> None:
+        names = list(self.truth.books)
+        self.turn += 1
+        digests = [self.truth.digest(names[self.turn % len(names)])] if names else []
+        self.send(self.sequencer.heartbeat(self.now, digests))
+
+    # The line
+
+    def send(self, frames: list[bytes]) -> None:
+        rng, faults = self.rng, self.faults
+        for frame in frames:
+            self.beat_at = self.now + 250 * MS
+            if self.now < self.muted_until or rng.random() < faults.drop:
+                continue
+            if rng.random() < faults.damage:
+                at = rng.randrange(len(frame))
+                frame = frame[:at] + bytes([frame[at] ^ (1 << rng.randrange(8))]) + frame[at + 1 :]
+            delay = rng.randrange(2 * MS)
+            if rng.random() < faults.reorder:
+                delay += rng.randrange(20 * MS)
+            # What is not reordered comes in the order it was sent.
+            self.at(MS + delay if delay >= 2 * MS else MS, lambda frame=frame: self.hear(frame))  # type: ignore[misc]
+            if rng.random() < faults.duplicate:
+                self.at(rng.randrange(50 * MS), lambda frame=frame: self.hear(frame))  # type: ignore[misc]
+
+    def hear(self, frame: bytes) -> None:
+        self.take(self.client.frame(frame, self.now))
+
+    # The recovery calls
+
+    def answer(self, asked: AskRange | AskSnapshot) -> None:
+        rng, faults = self.rng, self.faults
+        delay = rng.randrange(5 * MS)
+        if rng.random() < faults.hang:
+            return
+        if rng.random() < faults.fail:
+            self.at(delay, lambda: self.take(self.client.failed(asked.ask, "unavailable", self.now)))
+        elif isinstance(asked, AskRange):
+            self.at(delay, lambda: self.answer_range(asked))
+        else:
+            content = self.snapshot((asked.instrument,) if asked.instrument else ())
+            if not asked.home and not asked.instrument and self.earlier and rng.random() < faults.stale:
+                content = rng.choice(self.earlier)
+            if rng.random() < faults.reorder:
+                delay += rng.randrange(300 * MS)
+            body = feed.encode_snapshot(content)
+            self.at(
+                delay, lambda: self.take(self.client.snapshot_reply(asked.ask, feed.decode_snapshot(body), self.now))
+            )
+
+    def answer_range(self, asked: AskRange) -> None:
+        found = self.sequencer.ring.find(asked.epoch, asked.first, asked.last)
+        frames = found.frames
+        if len(frames) > 1 and self.rng.random() < 0.3:
+            frames = frames[: self.rng.randrange(1, len(frames))]
+        self.take(self.client.range_reply(asked.ask, found.status, found.epoch, frames, self.now))
+
+    # The reader
+
+    def take(self, actions: list[Action]) -> None:
+        for action in actions:
+            if isinstance(action, AskRange | AskSnapshot):
+                self.answer(action)
+            elif isinstance(action, StateChanged) and action.after is State.JOINING:
+                self.due = 1
+            elif isinstance(action, Applied | MissingSpan):
+                assert action.first == self.due
+                self.due = action.last + 1
+                if isinstance(action, Applied):
+                    assert action.rows[-1][0] & END
+                    assert action.last - action.first + 1 == len(action.rows)
+        self.check()
+
+    def check(self) -> None:
+        client = self.client
+        counters = client.counters
+        assert counters.received + counters.repaired + counters.covered == client.next_seq - 1
+        client._held.check(client.next_seq if client._joined else 1)
+        runs = [run for run, epoch in self.epochs.items() if epoch == client.epoch]
+        for instrument, book in client.mirror.books.items():
+            if client.standing(instrument) is Standing.VALID:
+                digest = book.digest()
+                assert any(self.seen.get((run, instrument, book.sequence)) == digest for run in runs), (
+                    f"instrument {instrument} at {book.sequence} of epoch {client.epoch} is wrong and called valid"
+                )
+
+
+    # Time
+
+    def at(self, delay: int, what: Callable[[], None]) -> None:
+        self.scheduled += 1
+        heapq.heappush(self.queue, (self.now + delay, self.scheduled, what))
+
+    def advance(self, step_ns: int) -> None:
+        """Let what is due happen, timers included, for a while."""
+        until = self.now + step_ns
+        while True:
+            due = self.queue[0][0] if self.queue else until + 1
+            deadline = self.client.deadline_ns
+            if deadline is not None and deadline < due and deadline <= until:
+                self.now = max(self.now, deadline)
+                self.take(self.client.tick(self.now))
+            elif due <= until:
+                self.now, _, what = heapq.heappop(self.queue)
+                what()
+            else:
+                self.now = until
+                return
+
+    def publish(self, steps: int, mishaps: bool = True) -> None:
+        """`steps` milliseconds of trading, with the faults on."""
+        rng, faults = self.rng, self.faults
+        for _ in range(steps):
+            if rng.random() < 0.6:
+                self.trade_a_little()
+            elif self.now >= self.beat_at:
+                self.heartbeat()
+            if mishaps and rng.random() < faults.restart:
+                self.begin()
+            if mishaps and rng.random() < faults.relapse:
+                self.begin(relapse=True)
+            if mishaps and rng.random() < faults.burst:
+                self.muted_until = self.now + rng.randrange(1500 * MS)
+                self.advance(rng.randrange(1500 * MS))
+            self.advance(rng.choice((MS, MS, MS, 10 * MS)))
+
+    def settle(self) -> None:
+        """The faults end; heartbeats go on until nothing moves any more."""
+        self.faults = Faults(relapse=self.faults.relapse)
+        self.muted_until = 0
+        self.earlier = []
+        for _ in range(QUIET_MS // 250):
+            self.heartbeat()
+            self.advance(250 * MS)
+            if self.in_step():
+                return
+
+    def in_step(self) -> bool:
+        return self.client.state is State.LIVE and self.client.next_seq == self.sequencer.next_seq
+
+    def contents(self, mirror: Mirror) -> list[tuple[int, int, list[tuple[int, int, int]], list[tuple[int, int, int]]]]:
+        return [
+            (instrument, book.sequence, list(book.orders(0)), list(book.orders(1)))
+            for instrument, book in sorted(mirror.books.items())
+        ]
+
+
+KINDS = {
+    "nothing": Faults(),
+    "drop": Faults(drop=0.1),
+    "duplicate": Faults(duplicate=0.3),
+    "reorder": Faults(reorder=0.3),
+    "damage": Faults(damage=0.1),
+    "burst": Faults(burst=0.02),
+    "failing recovery": Faults(drop=0.1, fail=0.5, hang=0.3),
+    "stale snapshots": Faults(drop=0.1, restart=0.01, stale=0.8),
+    "restart": Faults(restart=0.02),
+    "relapse": Faults(relapse=0.01),
+    "all": Faults(drop=0.1, duplicate=0.1, reorder=0.1, damage=0.02, burst=0.01, fail=0.2, hang=0.1, stale=0.3,
+                  restart=0.01),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("kind", KINDS)
+def test_books_are_right_or_marked_and_all_is_in_step_when_the_faults_end(kind: str, seed: int) -> None:
+    world = World(seed, KINDS[kind])
+    world.publish(120)
+    world.settle()
+    assert world.in_step(), (world.client.state, world.client.next_seq, world.sequencer.next_seq)
+    assert world.contents(world.client.mirror) == world.contents(world.truth)
+    assert all(world.client.standing(name) is Standing.VALID for name in world.truth.books)
+    the_ledger_adds_up(world)
+
+
+def the_ledger_adds_up(world: World) -> None:
+    ledger = world.client.ledger
+    counters = ledger.counters
+    assert ledger.open == []
+    assert counters.gaps == len(ledger.closed)
+    assert counters.gaps == (
+        counters.gaps_late + counters.gaps_ranged + counters.gaps_snapshotted + counters.gaps_abandoned
+    )
+    for gap in ledger.closed:
+        assert gap.missing == 0
+        assert gap.closed_ns >= gap.opened_ns
+    epoch = [gap for gap in ledger.closed if gap.epoch == world.client.epoch]
+    if not KINDS["relapse"].relapse or counters.regressions == 0:
+        assert counters.repaired == sum(gap.ranged for gap in epoch)
+        assert counters.covered >= sum(gap.snapshotted for gap in epoch)
