@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from tools.bench import codec, compare, core, document, flows, log, show
+from tools.bench import codec, compare, core, document, feed, flows, log, show
 from tools.bench.machine import this_machine
 from tools.bench.measure import Options, Report, say
 
 PARTS: Final[dict[str, Callable[[Options], Report]]] = {
     "core": core.run,
     "codec": codec.run,
+    "feed": feed.run,
     "log": log.run,
 }
 
