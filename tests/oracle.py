@@ -1,8 +1,8 @@
 """A matcher so slow and so plain that it can be believed: every question is answered by looking at every order.
 
-Written from the rules (DESIGN's matching table and the contracts in proto/), not from the engine, of which it shares only
-the names of the numbers. It has no ladder, no queue and no index: a book is whichever orders are live, and priority is
-a sort. What it says of a log record is a `Said`, in which nothing depends on how the engine keeps its accounts.
+Written from the matching rules and the contracts in proto/, not from the engine, of which it shares only the names of
+the numbers. It has no ladder, no queue and no index: a book is whichever orders are live, and priority is a sort. What
+it says of a log record is a `Said`, in which nothing depends on how the engine keeps its accounts.
 """
 
 from collections.abc import Sequence
@@ -147,7 +147,8 @@ class Oracle:
         self._said = Said()
         for batch in batches:
             columns = (
-                batch.op, batch.client_order_id, batch.instrument, batch.flags, batch.price, batch.quantity, batch.target
+                batch.op, batch.client_order_id, batch.instrument, batch.flags,
+                batch.price, batch.quantity, batch.target,
             )  # fmt: skip
             for row in zip(*columns, strict=True):
                 self._command(Command(batch.account, *row), batch.session, batch.stp)

@@ -55,6 +55,7 @@ _MAGIC: Final = int.from_bytes(b"100_WBEM", "little")
 _VERSION: Final = 1
 _NO_PRICE: Final = 9_999_999_999
 _LIMIT: Final = 1 << 40  # of a price or a size; nothing real comes near
+_ID_LIMIT: Final = 1 << 62  # of what a file numbers; ids above are for those who replay it
 _LINE_MAX: Final = 65_536
 _NANOSECOND: Final = Decimal("1e-9")
 _DAY_NS: Final = 86_400 * 10**9
@@ -124,8 +125,8 @@ def read_workload(path: str | PathLike[str]) -> list[WorkloadRow]:
     for i, row in enumerate(rows, 1):
         if row.kind > MODIFY or row.side > 1 or row.ioc > 1:
             raise FlowError(name, i, f"type {row.kind}, side {row.side}, ioc {row.ioc} mean nothing")
-        if not row.order_id:
-            raise FlowError(name, i, "order id 0")
+        if not 0 < row.order_id < _ID_LIMIT or row.sequence >= _ID_LIMIT:
+            raise FlowError(name, i, f"order id {row.order_id}, sequence {row.sequence} are out of reach")
         if row.kind != CANCEL and not row.quantity:
             raise FlowError(name, i, "quantity 0")
         if not -_LIMIT < row.price < _LIMIT:
@@ -150,7 +151,7 @@ def read_messages(path: str | PathLike[str]) -> Iterator[Message]:
             raise FlowError(name, i, f"type {kind} is not within {SUBMITTED} .. {HALTED}")
         if direction not in (1, -1):
             raise FlowError(name, i, f"direction {direction} is neither 1 nor -1")
-        if kind <= EXECUTED and not (0 < order_id < 1 << 63 and 0 < size < _LIMIT and -_LIMIT < price < _LIMIT):
+        if kind <= EXECUTED and not (0 < order_id < _ID_LIMIT and 0 < size < _LIMIT and -_LIMIT < price < _LIMIT):
             raise FlowError(name, i, f"order id {order_id}, size {size}, price {price} cannot be an order's")
         yield Message(time_ns, kind, order_id, size, price, direction)
 

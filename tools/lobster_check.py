@@ -32,16 +32,15 @@ class Verdict:
     """What the checker found.
 
     `rows_agree` of the `rows` that end an event agree, to ten levels, at every price that was in view before the event
-    as well; `rows_identical` are alike at ten levels without that proviso. `rows_revealing` brought into view what was
-    not known. `takers_agree` of the aggressive orders had just the fills they had on Nasdaq. Every difference is
-    listed: `taker_differences`, `row_differences`, and what else the venue did that Nasdaq did not (`surprises`).
-    `unanswered` commands have no report that says what became of them, `unjudged` steps no book.
+    as well; `rows_identical` are alike at ten levels without that proviso. `takers_agree` of the aggressive orders had
+    just the fills they had on Nasdaq. Every difference is listed: `taker_differences`, `row_differences`, and what else
+    the venue did that Nasdaq did not (`surprises`). `unanswered` commands have no report that says what became of them,
+    `unjudged` steps no book.
     """
 
     rows: int = 0
     rows_agree: int = 0
     rows_identical: int = 0
-    rows_revealing: int = 0
     takers: int = 0
     takers_agree: int = 0
     unanswered: int = 0
@@ -187,7 +186,6 @@ class Checker:
         bids, asks = self._book
         verdict = self._verdict
         verdict.rows += 1
-        verdict.rows_revealing += bool(step.after)
         verdict.rows_identical += (
             tuple(bids[:LEVELS_JUDGED]) == step.book.bids[:LEVELS_JUDGED]
             and tuple(asks[:LEVELS_JUDGED]) == step.book.asks[:LEVELS_JUDGED]
@@ -203,12 +201,13 @@ class Checker:
 
 def summary(verdict: Verdict) -> list[str]:
     """A verdict in lines for a reader; each difference has one."""
-    lines = [
-        f"rows that end an event: {verdict.rows_agree:,} of {verdict.rows:,} agree at ten levels",
-        f"aggressive orders: {verdict.takers_agree:,} of {verdict.takers:,} filled as on Nasdaq",
-    ]
-    if verdict.rows_revealing:
-        lines.insert(1, f"rows that brought unknown orders into view, judged without those: {verdict.rows_revealing:,}")
+    lines = []
+    if verdict.rows:
+        lines.append(f"rows that end an event: {verdict.rows_agree:,} of {verdict.rows:,} agree at ten levels")
+    if verdict.rows_agree > verdict.rows_identical:
+        revealing = verdict.rows_agree - verdict.rows_identical
+        lines.append(f"  {revealing:,} of these apart from prices that only then came into view")
+    lines.append(f"aggressive orders: {verdict.takers_agree:,} of {verdict.takers:,} filled as on Nasdaq")
     for name, differences in (
         ("aggressive order", verdict.taker_differences),
         ("book", verdict.row_differences),
@@ -218,6 +217,15 @@ def summary(verdict: Verdict) -> list[str]:
     if verdict.unanswered or verdict.unjudged:
         lines.append(f"not judged: {verdict.unanswered} commands unanswered, {verdict.unjudged} rows without a book")
     return lines
+
+
+def figures(verdict: Verdict) -> dict[str, object]:
+    """A verdict for a program: its counts, and its differences as (row, cause)."""
+    return {
+        name: [list(difference[:2]) for difference in value] if isinstance(value, list) else value
+        for name in Verdict.__slots__
+        for value in [getattr(verdict, name)]
+    }
 
 
 def _wrong_level(name: str, direction: int, ours: Levels, theirs: Levels, floor: int | None) -> str:

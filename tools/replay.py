@@ -1,0 +1,221 @@
+"""Replays recorded order flow, in a core of its own or through a running cluster, and says what came of it.
+
+    python -m tools.replay WORKLOAD --in-process --answers
+    python -m tools.replay MESSAGES.csv.gz --in-process --check ORDERBOOK.csv.gz
+    python -m tools.replay WORKLOAD --cluster 127.0.0.1:5001 --symbol ALFA --answers
+
+A file is a workload (tools.workload) or LOBSTER's messages (tools.lobster); its first bytes tell. The flow is one
+account's, and self-trade prevention is off.
+"""
+
+import argparse
+import gc
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from time import perf_counter, perf_counter_ns
+from typing import Final, TextIO
+
+from engine.types import STP_NONE, Batch, report_rows
+from engine.venue import Venue
+from proto.cluster import PRICE_MAX, Instrument
+from tools import lobster, lobster_check, workload
+from tools.flow import FlowError, WorkloadRow, is_workload, read_books, read_messages, read_workload
+from tools.lobster import Command, Step
+from tools.lobster_check import LEVELS_JUDGED, Checker
+
+HOLDS_EXIT: Final = 0
+FAILS_EXIT: Final = 1
+USAGE_EXIT: Final = 2
+CLUSTER_EXIT: Final = 3
+
+BATCH: Final = 256
+BATCH_MAX: Final = 4_096
+SHOWN_EVERY_S: Final = 0.1
+INSTRUMENT: Final = Instrument(1, "FLOW", 1, 1, Decimal("0.0001"), Decimal(1), -PRICE_MAX, PRICE_MAX)
+
+
+@dataclass(slots=True)
+class Findings:
+    """What a replay has to say: to a reader, to a program, and whether all is as it should be."""
+
+    lines: list[str] = field(default_factory=list)
+    figures: dict[str, object] = field(default_factory=dict)
+    holds: bool = True
+
+
+class Progress:
+    """How far a replay is, on one line of a terminal; nothing where there is none."""
+
+    def __init__(self, total: int, out: TextIO) -> None:
+        self._total = total
+        self._out = out if out.isatty() else None
+        self._next_s = 0.0
+
+    def show(self, done: int) -> None:
+        if self._out is not None and (now_s := perf_counter()) >= self._next_s:
+            self._next_s = now_s + SHOWN_EVERY_S
+            print(f"\r{done:,} of {self._total:,} messages", end="", file=self._out, flush=True)
+
+    def clear(self) -> None:
+        if self._out is not None:
+            print("\r\x1b[K", end="", file=self._out, flush=True)
+
+
+# A workload
+
+
+def replay_workload(options: argparse.Namespace, rows: Sequence[WorkloadRow], progress: Progress) -> Findings:
+    """Send a workload, then turn the reports into the benchmark's answers."""
+    batches = list(workload.batches(rows, options.account, INSTRUMENT.id, options.batch))
+    reports, spent_ns = apply_timed(batches, progress)
+    rate = len(rows) * 10**9 // max(1, spent_ns)
+    found = Findings(figures={"file": options.file.name, "messages": len(rows), "messages_per_s": rate})
+    found.lines.append(f"{options.file.name}: {len(rows):,} messages at {rate:,} a second, {options.batch} at a time")
+    if options.answers:
+        answers = workload.answers(rows, report_rows(reports))
+        found.lines += [f"trades {answers.trades:,}, resting at the end {answers.resting:,}", answers.sha256]
+        found.figures |= answers._asdict()
+    return found
+
+
+def apply_timed(batches: Sequence[Batch], progress: Progress) -> tuple[list[int], int]:
+    """The flat reports of a new venue's `apply`, and the nanoseconds spent in it and nowhere else."""
+    venue = Venue(INSTRUMENT.engine, [INSTRUMENT])
+    rows: list[int] = []
+    spent_ns = done = 0
+    with no_collection():
+        for position, batch in enumerate(batches, 1):
+            started_ns = perf_counter_ns()
+            outcome = venue.apply(position, position, [batch])
+            spent_ns += perf_counter_ns() - started_ns
+            for reports in outcome.reports:
+                rows += reports.rows
+            done += len(batch)
+            progress.show(done)
+    progress.clear()
+    venue.check()
+    return rows, spent_ns
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Keep the garbage collector out, as an engine does."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.unfreeze()
+
+
+# LOBSTER
+
+
+def replay_lobster(options: argparse.Namespace, out: TextIO) -> Findings:
+    """Send what caused the messages, then say how the venue differs from Nasdaq."""
+    messages = list(read_messages(options.file))
+    books = list(read_books(options.check)) if options.check else []
+    if not messages:
+        raise FlowError(str(options.file), 0, "has no message")
+    if options.check and len(books) != len(messages):
+        raise FlowError(str(options.check), 0, f"has {len(books):,} books for {len(messages):,} messages")
+    steps = list(lobster.plan(messages, books))
+    checker = Checker(steps)
+    drive(steps, checker, options.account, Progress(len(messages), out))
+    verdict = checker.verdict()
+    found = Findings(holds=verdict.holds())
+    found.lines.append(f"{options.file.name}: {len(messages):,} messages")
+    found.lines += lobster_check.summary(verdict)
+    found.figures = {"file": options.file.name, "messages": len(messages), **lobster_check.figures(verdict)}
+    return found
+
+
+def drive(steps: Sequence[Step], checker: Checker, account: int, progress: Progress) -> None:
+    """Put a plan's commands through a new venue, one a record, and let the checker see what comes of each."""
+    venue = Venue(INSTRUMENT.engine, [INSTRUMENT])
+    book = venue.books[INSTRUMENT.id]
+    position = 0
+    for step in steps:
+        for command in (*step.commands, *step.after):
+            position += 1
+            outcome = venue.apply(position, position, [as_batch(account, command)])
+            for reports in outcome.reports:
+                for report in report_rows(reports.rows):
+                    checker.reported(report)
+            if outcome.deltas:
+                bids, asks = ([(price, size) for price, size, _ in book.levels(side, LEVELS_JUDGED)] for side in (0, 1))
+                checker.event(bids, asks)
+        progress.show(step.row)
+    progress.clear()
+    venue.check()
+
+
+def as_batch(account: int, command: Command) -> Batch:
+    columns = ([value] for value in (command.op, command.client_order_id, INSTRUMENT.id, *command[2:]))
+    return Batch(account, 0, STP_NONE, *columns)
+
+
+# The command line
+
+
+def parser() -> argparse.ArgumentParser:
+    out = argparse.ArgumentParser(
+        prog="python -m tools.replay", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    out.add_argument("file", type=Path, metavar="FILE", help="a workload or LOBSTER messages, plain or gzip")
+    out.add_argument("--in-process", action="store_true", help="through a core of its own; no cluster, no log")
+    out.add_argument("--answers", action="store_true", help="print the SHA-256 of a workload's answers")
+    out.add_argument("--check", type=Path, metavar="FILE", help="compare with the books of this LOBSTER file")
+    out.add_argument("--account", type=_count, default=1, metavar="N", help="whose orders they are; default 1")
+    out.add_argument("--batch", type=_count, default=BATCH, metavar="N", help=f"commands at a time; default {BATCH}")
+    out.add_argument("--json", action="store_true", help="one JSON object instead of lines")
+    return out
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit 0 if all went as it should, 1 if the venue differs from the files, 2 for wrong usage or a bad file."""
+    options = parser().parse_args(argv)
+    try:
+        if problem := usage_problem(options):
+            print(f"replay: {problem}", file=sys.stderr)
+            return USAGE_EXIT
+        if is_workload(options.file):
+            rows = read_workload(options.file)
+            found = replay_workload(options, rows, Progress(len(rows), sys.stderr))
+        else:
+            found = replay_lobster(options, sys.stderr)
+    except FlowError as e:
+        print(f"replay: {e}", file=sys.stderr)
+        return USAGE_EXIT
+    except workload.AnswerError as e:
+        print(f"replay: {options.file}: {e}", file=sys.stderr)
+        return FAILS_EXIT
+    print(json.dumps(found.figures | {"holds": found.holds}) if options.json else "\n".join(found.lines))
+    return HOLDS_EXIT if found.holds else FAILS_EXIT
+
+
+def usage_problem(options: argparse.Namespace) -> str:
+    """What is wrong with the options as a whole, or nothing."""
+    if not options.in_process:
+        return "say --in-process"
+    if options.batch > BATCH_MAX:
+        return f"--batch {options.batch} is above {BATCH_MAX:,}"
+    return ""
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not above zero")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())
