@@ -14,7 +14,7 @@ from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator
 
 from engine.order import NOWHERE, Node, Order
-from engine.types import BUY, SELL
+from engine.types import BUY, SELL, Boxed
 from proto.feed import NATIVE_HASH, U64_MAX, order_hash
 
 
@@ -31,9 +31,9 @@ class Level(Node):
 
     __slots__ = ("price",)
 
-    def __init__(self, price: int) -> None:
+    def __init__(self, price: Boxed) -> None:
         self.prev = self.next = self
-        self.price = price
+        self.price: Boxed = price
 
     def __iter__(self) -> Iterator[Order]:
         """The orders, first come first. The ring must not change meanwhile."""
@@ -63,7 +63,7 @@ class Ladder:
         self.levels: dict[int, Level] = {}
         self.best: Level | None = None
 
-    def open(self, price: int) -> Level:
+    def open(self, price: Boxed) -> Level:
         """A new, empty level at `price`, where there is none."""
         level = self.levels[price] = Level(price)
         key = price * self._sign
@@ -77,7 +77,7 @@ class Ladder:
 
     def close(self, level: Level) -> None:
         """Remove `level`, which is empty."""
-        price = level.price
+        price: Boxed = level.price
         del self.levels[price]
         level.prev = level.next = NOWHERE
         keys = self._keys

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from engine.book import Book
 from engine.order import Account, Order
-from engine.types import BUY, MAKER, NO_REASON, SELF_TRADE, SELL, STP_NONE, TRADED
+from engine.types import BUY, MAKER, NO_REASON, SELF_TRADE, SELL, STP_NONE, TRADED, Boxed
 from proto.feed import EXECUTE
 from proto.feed import SELL as SELL_BIT
 
@@ -41,7 +41,7 @@ def fillable(book: Book, side: int, price: int, quantity: int, account: Account,
 
 
 def trade(
-    book: Book, taker: Order, price: int, stp: int, command: int, touched: list[Account], deltas: list[int]
+    book: Book, taker: Order, price: int, stp: int, command: Boxed, touched: list[Account], deltas: list[int]
 ) -> int:
     """Trade `taker` against the other side, at `price` or better, until it is filled or meets nothing.
 

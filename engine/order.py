@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final, TypeAlias
 
-from engine.types import FLAG_SELL
+from engine.types import FLAG_SELL, Boxed
 
 
 class Node:
@@ -53,12 +53,12 @@ class Order(Node):
     def __init__(
         self,
         account: Account,
-        client_order_id: int,
-        order_id: int,
+        client_order_id: Boxed,
+        order_id: Boxed,
         instrument: int,
         flags: int,
-        price: int,
-        quantity: int,
+        price: Boxed,
+        quantity: Boxed,
         session: int,
     ) -> None:
         self.account = account
@@ -69,14 +69,14 @@ class Order(Node):
         self.side = flags & FLAG_SELL
         self.price = price
         self.quantity = quantity
-        self.open = quantity
-        self.filled = 0
+        self.open: Boxed = quantity
+        self.filled: Boxed = 0
         self.session = session
         self.entered: tuple[int, int, int] | None = None
 
 
 # A command: op, its own client order id, instrument, flags, price, quantity, target.
-Row: TypeAlias = tuple[int, int, int, int, int, int, int]
+Row: TypeAlias = tuple[int, Boxed, int, int, Boxed, Boxed, Boxed]
 
 # What a command was that entered no order, and the report it got.
 Answer: TypeAlias = tuple[Row, tuple[int, ...]]
@@ -123,5 +123,5 @@ class Account:
         return live
 
 
-def _by_entry(order: Order) -> int:
+def _by_entry(order: Order) -> Boxed:
     return order.order_id

@@ -13,7 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
+
+# An int that is passed on far more often than it is calculated with: ids, prices, quantities. The loose type keeps
+# the compiled build from unpacking and packing it again at each step, which took a fifth of the time of matching.
+Boxed: TypeAlias = Any
 
 # Commands (proto Op).
 NEW: Final = 1

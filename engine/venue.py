@@ -70,6 +70,7 @@ from engine.types import (
     WRONG_INSTRUMENT,
     AccountReports,
     Batch,
+    Boxed,
     ChannelDeltas,
     Outcome,
 )
@@ -236,7 +237,7 @@ class Venue:
                 self._refuse(account, row, reason)
                 return
         self.orders_entered = counter = self.orders_entered + 1
-        order_id = self.first_order_id + counter
+        order_id: Boxed = self.first_order_id + counter
         account.commands[command] = order = Order(
             account, command, order_id, instrument, flags, price, quantity, batch.session
         )
@@ -282,7 +283,7 @@ class Venue:
         ))  # fmt: skip
 
     def _refusal(
-        self, market: Market | None, account: Account, stp: int, flags: int, price: int, quantity: int
+        self, market: Market | None, account: Account, stp: int, flags: int, price: Boxed, quantity: Boxed
     ) -> int:
         """Why an order may not enter, or NO_REASON."""
         if market is None:
@@ -375,7 +376,7 @@ class Venue:
             self._trade(market, order, batch.stp, command)
             market.deltas[-DELTA_WIDTH] |= END
 
-    def _replace_refusal(self, market: Market, order: Order, flags: int, price: int, total: int) -> int:
+    def _replace_refusal(self, market: Market, order: Order, flags: int, price: Boxed, total: int) -> int:
         """Why `order` may not become `total` at `price`, or NO_REASON."""
         if total <= order.filled:
             return BELOW_FILLED
