@@ -123,6 +123,7 @@ class ClusterRun:
         self._flows: list[Child] = []  # traders, or replays
         self._flow_lines: dict[str, dict[str, Any]] = {}  # the last tally of each
         self._flow_done: dict[str, asyncio.Event] = {}
+        self._flow_reported: dict[str, asyncio.Event] = {}
         self._readers: list[asyncio.Task[None]] = []
         self._proxy: Child | None = None
         self._observer = Observer()
@@ -222,6 +223,8 @@ class ClusterRun:
     async def _start_traders(self) -> None:
         arguments = ["--config", str(self.directory / "cluster.toml"), "--seed", str(self.options.seed)]
         arguments += ["--traders", str(self.options.traders), "--rate", str(self.options.rate)]
+        if self._first_trade != dict.fromkeys(self._first_trade, 1):  # the venue goes on: its ids were given before
+            arguments += ["--first-id", str(time.time_ns())]
         arguments += self._joins("traders")
         child = await self._start_flow("traders", "tools.trade", arguments)
         line = await _within(child.line(), OPENING_S)
@@ -238,6 +241,7 @@ class ClusterRun:
 
     def _follow_flow(self, child: Child) -> None:
         self._flow_done[child.name] = asyncio.Event()
+        self._flow_reported[child.name] = asyncio.Event()
         self._readers.append(asyncio.get_running_loop().create_task(self._read_flow(child)))
 
     async def _read_flow(self, child: Child) -> None:
@@ -248,8 +252,11 @@ class ClusterRun:
                     self._flow_lines[child.name] = line
                 if line.get("done"):
                     self._flow_done[child.name].set()
+                if line.get("reported"):
+                    self._flow_reported[child.name].set()
         finally:
             self._flow_done[child.name].set()
+            self._flow_reported[child.name].set()
 
     def _child(self, name: str, module: str, arguments: Sequence[str]) -> Child:
         return Child(name, module, arguments, self.directory / "logs" / f"{name}.log")
@@ -419,6 +426,9 @@ class ClusterRun:
         await _within(asyncio.gather(*(done.wait() for done in self._flow_done.values())), DRAIN_S)
         self._say("coming to rest")
         await self._rest()
+        for flow in self._flows:
+            flow.tell({"report": True})
+        await _within(asyncio.gather(*(told.wait() for told in self._flow_reported.values())), DRAIN_S)
         await self._look()
         mirrors, trade_ids = await self._compare()
         marked = await self._marks()

@@ -17,6 +17,7 @@ from engine.types import (
     REFUSED,
     REPLACED,
     TRADED,
+    UNAVAILABLE,
     UNKNOWN,
     ReportRow,
 )
@@ -111,7 +112,11 @@ class Executed:
 
 @dataclass(slots=True)
 class Tally:
-    """See the module. `waiting` holds unanswered commands: (account, client order id) -> (time sent, instrument)."""
+    """See the module. `waiting` holds unanswered commands: (account, client order id) -> (time sent, instrument).
+
+    A command that was sent again under its id may have had its effect the first time. That it now cannot be sent is
+    therefore no answer.
+    """
 
     sent: int = 0
     answers: dict[str, int] = field(default_factory=dict)
@@ -123,6 +128,7 @@ class Tally:
     latencies: Latencies = field(default_factory=Latencies)
     waiting: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
     _due: dict[tuple[int, int], int] = field(default_factory=dict)
+    _again: dict[tuple[int, int], None] = field(default_factory=dict)  # sent more than once
 
     @property
     def answered(self) -> int:
@@ -133,6 +139,16 @@ class Tally:
         for client_order_id, instrument in commands:
             self.waiting[account, client_order_id] = (now_ns, instrument)
             self.sent += 1
+
+    def send_again(self, account: int, client_order_id: int) -> None:
+        """A command has been sent again, the same under the same id."""
+        self._again[account, client_order_id] = None
+
+    def is_open(self, account: int, row: ReportRow) -> bool:
+        """Whether a report leaves open what became of its command, so that it is to be sent again."""
+        if row.kind == UNKNOWN:
+            return True
+        return row.kind == REFUSED and row.reason == UNAVAILABLE and (account, row.command) in self._again
 
     def numbered(self, home: int, account: int, first_seq: int, count: int) -> None:
         """Reports first_seq, ... came from `home`; 0: they have no numbers."""
@@ -146,11 +162,12 @@ class Tally:
         """One report has come."""
         if row.kind == TRADED:
             self._traded(row)
-        elif row.kind == UNKNOWN:
+        elif self.is_open(account, row):
             self.unknown += 1
         elif row.command and (waiting := self.waiting.pop((account, row.command), None)):
             sent_ns, _ = waiting
             self.latencies.add(max(0, now_ns - sent_ns))
+            self._again.pop((account, row.command), None)
             answer = ANSWERS[row.kind]
             self.answers[answer] = self.answers.get(answer, 0) + 1
             self.by_home[home] = self.by_home.get(home, 0) + 1

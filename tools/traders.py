@@ -28,6 +28,7 @@ from engine.types import (
     TOO_LATE,
     TRADED,
     TYPE_MARKET,
+    UNAVAILABLE,
     UNKNOWN_ORDER,
     ReportRow,
 )
@@ -37,6 +38,7 @@ NEWS_STEP_S: Final = 0.25  # how often a fair price moves
 RESTING_GOAL: Final = 1_400  # orders that the makers of a venue keep resting, all together
 LEVELS_MIN: Final = 20  # quotes a side that a maker keeps at least
 NOISE_ORDERS_MAX: Final = 40  # an account of noise with more live orders cancels before it enters
+AWAY_S: Final = 1.0  # how long an instrument whose engine does not answer is left alone
 
 
 class Command(NamedTuple):
@@ -107,6 +109,7 @@ class Agent:
         self._limits = {instrument.id: instrument for instrument in instruments}
         self._next_id = first_id
         self._about: dict[int, int] = {}  # command id -> the order it is about
+        self._unavailable: dict[int, float | None] = {}  # instruments left alone, and until when, once that is known
 
     def act(self, now_s: float, commands: int) -> list[Command]:
         """Up to `commands` commands to send now."""
@@ -136,6 +139,8 @@ class Agent:
 
     def _refused(self, row: ReportRow, target: int) -> None:
         """A refused order never was; a refused change leaves its target as it is, unless that is gone."""
+        if row.reason == UNAVAILABLE:
+            self._unavailable.setdefault(row.instrument, None)
         order = self.orders.get(target or row.command)
         if order is None:
             return
@@ -144,6 +149,17 @@ class Agent:
         else:
             order.busy = False
             order.wanted = order.price
+
+    def _open_to(self, now_s: float) -> tuple[Instrument, ...]:
+        """The instruments whose engines answer, or may do so again."""
+        if not self._unavailable:
+            return self.instruments
+        for instrument, until_s in list(self._unavailable.items()):
+            if until_s is None:
+                self._unavailable[instrument] = now_s + AWAY_S
+            elif until_s <= now_s:
+                del self._unavailable[instrument]
+        return tuple(instrument for instrument in self.instruments if instrument.id not in self._unavailable)
 
     def _enter(self, instrument: int, sell: int, price: int, quantity: int, flags: int = 0) -> Command:
         limits = self._limits[instrument]
@@ -205,10 +221,11 @@ class MarketMaker(Agent):
 
     def act(self, now_s: float, commands: int) -> list[Command]:
         sent: list[Command] = []
-        for _ in self.instruments:
+        instruments = self._open_to(now_s)
+        for _ in instruments:
             if len(sent) >= commands:
                 break
-            instrument = self.instruments[self._next % len(self.instruments)]
+            instrument = instruments[self._next % len(instruments)]
             self._next += 1
             for sell in (0, 1):
                 sent += self._requote(instrument.id, sell, now_s, commands - len(sent))
@@ -254,11 +271,13 @@ class Noise(Agent):
     kind = "noise"
 
     def act(self, now_s: float, commands: int) -> list[Command]:
-        return [self._one(now_s) for _ in range(commands)]
+        instruments = self._open_to(now_s)
+        return [self._one(now_s, instruments) for _ in range(commands)] if instruments else []
 
-    def _one(self, now_s: float) -> Command:
+    def _one(self, now_s: float, instruments: Sequence[Instrument]) -> Command:
         chance = self.chance
-        idle = [i for i, order in self.orders.items() if not order.busy]
+        away = self._unavailable
+        idle = [i for i, order in self.orders.items() if not order.busy and order.instrument not in away]
         if len(self.orders) >= NOISE_ORDERS_MAX and idle:
             return self._cancel(idle[0])
         dice = chance.random()
@@ -266,20 +285,20 @@ class Noise(Agent):
             return self._cancel(chance.choice(idle))
         if idle and dice < 0.24:
             return self._change(chance.choice(idle))
-        instrument = chance.choice(self.instruments).id
+        instrument = chance.choice(instruments).id
         sell = chance.randint(0, 1)
         fair = self.news.fair(instrument, now_s)
-        away = -1 if sell else 1  # the way to a worse price for this side
+        worse = -1 if sell else 1  # the way to a worse price for this side
         quantity = chance.randint(1, 30)
         if dice < 0.54:
-            return self._enter(instrument, sell, fair - away * int(abs(chance.gauss(0, 6))), quantity)
+            return self._enter(instrument, sell, fair - worse * int(abs(chance.gauss(0, 6))), quantity)
         if dice < 0.80:
-            return self._enter(instrument, sell, fair + away * chance.randint(2, 6), quantity, TIF_IOC)
+            return self._enter(instrument, sell, fair + worse * chance.randint(2, 6), quantity, TIF_IOC)
         if dice < 0.88:
             return self._enter(instrument, sell, 0, quantity, TYPE_MARKET | TIF_IOC)
         if dice < 0.94:
-            return self._enter(instrument, sell, fair + away * chance.randint(1, 5), 2 * quantity, TIF_FOK)
-        return self._enter(instrument, sell, fair - away * chance.randint(-1, 4), quantity, POST_ONLY)
+            return self._enter(instrument, sell, fair + worse * chance.randint(1, 5), 2 * quantity, TIF_FOK)
+        return self._enter(instrument, sell, fair - worse * chance.randint(-1, 4), quantity, POST_ONLY)
 
     def _change(self, target: int) -> Command:
         order = self.orders[target]

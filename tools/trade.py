@@ -1,0 +1,266 @@
+"""Traders as a process: seeded agents with a session each, entering through all engines in turn.
+
+    python -m tools.trade --config cluster.toml --join 127.0.0.1:4000 --traders 12 --rate 1500 --seed 1
+
+On stdout, JSON lines: {"ready": true, ...} when all sessions stand; {"opened": N} when the makers' opening ladders are
+answered; {"tally": {...}} twice a second; with "done": true when, told to stop, all is answered or time is up.
+On stdin: {"stop": true} ends trading, {"report": true} asks for a last tally. The end of stdin ends the process.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from engine.client import Client, ClientError, Commands, Session
+from engine.gateway import report_columns
+from engine.types import ReportRow
+from proto import cluster
+from proto.cluster import Cluster, ClusterError
+from proto.orders_pb2 import ReportBatch
+from tools.tally import Tally
+from tools.traders import Agent, Command, MarketMaker, made_traders
+
+PACE_S: Final = 0.05  # each agent acts so often
+BATCH_MAX: Final = 256
+OPENING_MAX: Final = 100_000
+TALLY_S: Final = 0.5
+AGAIN_S: Final = 0.5  # until a command whose outcome is unknown is sent again
+ANSWERS_S: Final = 10.0  # how long the last answers may take
+PATIENCE_S: Final = 2.0  # an engine that is away longer is left for another
+UNANSWERED_MAX: Final = 500  # an account with more waits before it sends more
+
+
+class Desk:
+    """One agent and its session, over as many engines as it takes."""
+
+    def __init__(self, agent: Agent, joins: Sequence[str], venue: Cluster, first_engine: int, tally: Tally) -> None:
+        self.agent = agent
+        self.session: Session | None = None
+        self._joins = list(joins)
+        self._venue = venue
+        self._engines = [engine.id for engine in venue.engines]
+        self._next_engine = self._engines.index(first_engine)
+        self._tally = tally
+        self._cursors: dict[int, int] = {}
+        self._waiting: dict[int, Command] = {}
+        self._again: dict[int, float] = {}  # command -> when it is to be sent again
+        self.up = asyncio.Event()
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    async def run(self) -> None:
+        """Hold a session; when its engine stays away, go on through the next one, from where the reports stood."""
+        while True:
+            client = Client(
+                self._joins,
+                self.agent.account,
+                engine=self._engines[self._next_engine],
+                patience_s=PATIENCE_S,
+                instruments=self._venue.instruments,
+            )
+            self._next_engine = (self._next_engine + 1) % len(self._engines)
+            try:
+                async with client.session(self._cursors) as session:
+                    self.session = session
+                    await self._send_again(list(self._waiting))
+                    self.up.set()
+                    async for batch in session.batches():
+                        self._take(batch)
+            except ClientError as e:
+                print(f"account {self.agent.account}: {e}", file=sys.stderr)
+            finally:
+                if self.session:
+                    self._cursors = dict(self.session.cursors)
+                self.session = None
+                self.up.clear()
+
+    async def act(self, now_s: float, commands: int) -> int:
+        """Let the agent send up to `commands`; how many it did send."""
+        if self.session is None or self.waiting > UNANSWERED_MAX:
+            return 0
+        wished = self.agent.act(now_s, commands)
+        for start in range(0, len(wished), BATCH_MAX):
+            batch = wished[start : start + BATCH_MAX]
+            self._tally.send(
+                self.agent.account, [(c.client_order_id, c.instrument) for c in batch], time.monotonic_ns()
+            )
+            self._waiting.update((command.client_order_id, command) for command in batch)
+            await self._submit(batch)
+        return len(wished)
+
+    async def chase(self, now_s: float) -> None:
+        """Send again what nobody could say the outcome of."""
+        due = [id for id, at_s in self._again.items() if at_s <= now_s]
+        for id in due:
+            del self._again[id]
+        await self._send_again([id for id in due if id in self._waiting])
+
+    async def _send_again(self, ids: Sequence[int]) -> None:
+        for start in range(0, len(ids), BATCH_MAX):
+            batch = [self._waiting[id] for id in ids[start : start + BATCH_MAX]]
+            for command in batch:
+                self._tally.send_again(self.agent.account, command.client_order_id)
+            await self._submit(batch)
+
+    async def _submit(self, batch: Sequence[Command]) -> None:
+        """A batch that cannot be sent now stays in `waiting`, and goes with the next session."""
+        if self.session is None:
+            return
+        commands = Commands()
+        for c in batch:
+            commands.add(c.op, c.client_order_id, c.instrument, c.flags, c.price, c.quantity, c.target)
+        with suppress(ClientError):
+            await self.session.submit(commands)
+
+    def _take(self, batch: ReportBatch) -> None:
+        now_ns = time.monotonic_ns()
+        account = self.agent.account
+        self._tally.numbered(batch.home, account, batch.first_seq, len(batch.kind))
+        for row in map(ReportRow._make, zip(*report_columns(batch), strict=True)):
+            if self._tally.is_open(account, row) and row.command in self._waiting:
+                self._again[row.command] = now_ns / 1e9 + AGAIN_S
+                self._tally.report(batch.home, account, row, now_ns)
+                continue
+            self._tally.report(batch.home, account, row, now_ns)
+            if (account, row.command) not in self._tally.waiting:
+                self._waiting.pop(row.command, None)
+            self.agent.report(row)
+
+
+class Floor:
+    """All desks, their pace, and what is said to whoever watches."""
+
+    def __init__(self, venue: Cluster, joins: Sequence[str], traders: int, rate: int, seed: int, first_id: int) -> None:
+        self.tally = Tally()
+        agents = made_traders(traders, venue.instruments, seed, first_id)
+        engines = [engine.id for engine in venue.engines]
+        self.desks = [
+            Desk(agent, joins, venue, engines[i % len(engines)], self.tally) for i, agent in enumerate(agents)
+        ]
+        self._pace = rate * PACE_S / max(1, traders)
+        self._stopped = asyncio.Event()
+        self._began = time.monotonic()
+
+    async def run(self) -> None:
+        tasks = [asyncio.create_task(desk.run()) for desk in self.desks]
+        try:
+            await asyncio.gather(*(desk.up.wait() for desk in self.desks))
+            say({"ready": True, "name": "traders", "pid": os.getpid()})
+            listener = asyncio.create_task(self._listen())
+            tasks.append(listener)
+            await self._open()
+            tasks.append(asyncio.create_task(self._tell()))
+            await self._trade()
+            await self._finish()
+            await listener
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _now_s(self) -> float:
+        return time.monotonic() - self._began
+
+    async def _open(self) -> None:
+        """The makers' ladders, as fast as they are taken."""
+        makers = [desk for desk in self.desks if isinstance(desk.agent, MarketMaker)]
+        sent = [await desk.act(0.0, OPENING_MAX) for desk in makers]
+        await self._answered(self._began + ANSWERS_S)
+        self._began = time.monotonic()
+        say({"opened": sum(sent)})
+
+    async def _trade(self) -> None:
+        owed = [0.0] * len(self.desks)
+        while not self._stopped.is_set():
+            now_s = self._now_s()
+            for i, desk in enumerate(self.desks):
+                owed[i] = min(owed[i] + self._pace, 10 * self._pace + 1)
+                if owed[i] >= 1:
+                    await desk.act(now_s, int(owed[i]))
+                    owed[i] -= int(owed[i])
+                await desk.chase(time.monotonic())
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(0.001, PACE_S - (self._now_s() - now_s))):
+                    await self._stopped.wait()
+
+    async def _finish(self) -> None:
+        await self._answered(time.monotonic() + ANSWERS_S)
+        say({"tally": self.tally.to_json(), "done": True})
+
+    async def _answered(self, deadline: float) -> None:
+        while any(desk.waiting for desk in self.desks) and time.monotonic() < deadline:
+            for desk in self.desks:
+                await desk.chase(time.monotonic())
+            await asyncio.sleep(PACE_S)
+
+    async def _tell(self) -> None:
+        while True:
+            await asyncio.sleep(TALLY_S)
+            say({"tally": self.tally.to_json()})
+
+    async def _listen(self) -> None:
+        """Follow stdin to its end."""
+        reader = asyncio.StreamReader()
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+        try:
+            while line := await reader.readline():
+                order = json.loads(line)
+                if order.get("stop"):
+                    self._stopped.set()
+                if order.get("report"):
+                    say({"tally": self.tally.to_json(), "reported": True})
+        finally:
+            self._stopped.set()
+            transport.close()
+
+
+def say(line: dict[str, Any]) -> None:
+    with suppress(BrokenPipeError):
+        print(json.dumps(line), flush=True)
+
+
+def parser() -> argparse.ArgumentParser:
+    out = argparse.ArgumentParser(prog="python -m tools.trade", description="Seeded traders for a running cluster.")
+    out.add_argument("--config", type=Path, required=True, help="the venue's cluster.toml")
+    out.add_argument("--join", action="append", required=True, metavar="HOST:PORT", help="any machine (repeatable)")
+    out.add_argument("--traders", type=int, default=12)
+    out.add_argument("--rate", type=int, default=1_500, help="orders/s of all together")
+    out.add_argument("--seed", type=int, default=1)
+    out.add_argument("--first-id", type=int, default=1, help="first client order id")
+    return out
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit 0 when told to end, 2 for wrong usage."""
+    args = parser().parse_args(argv)
+    try:
+        venue = cluster.load(args.config)
+    except ClusterError as e:
+        print(f"trade: {e}", file=sys.stderr)
+        return 2
+    with suppress(asyncio.CancelledError):
+        asyncio.run(_run(venue, args))
+    return 0
+
+
+async def _run(venue: Cluster, args: argparse.Namespace) -> None:
+    task = asyncio.current_task()
+    assert task
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    await Floor(venue, args.join, args.traders, args.rate, args.seed, args.first_id).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
