@@ -78,7 +78,7 @@ from typing import Final
 
 from bus.held import Held
 from bus.ledger import Gap, Ledger
-from bus.mirror import Mirror, MirrorBook, MirrorError
+from bus.mirror import Mirror, MirrorError
 from bus.sequencer import FrameRing, RangeStatus
 from proto import feed
 from proto.feed import (
@@ -88,7 +88,6 @@ from proto.feed import (
     FRESH,
     KIND_D,
     OP_MASK,
-    BookSnapshot,
     Extra,
     FeedError,
     Frame,
@@ -97,7 +96,7 @@ from proto.feed import (
 )
 
 MS: Final = 1_000_000
-RECORDED_MAX: Final = 65_536  # deltas of a doubted instrument kept while its snapshot is waited for
+RECORDED_MAX: Final = 65_536  # deltas of doubted books kept while their snapshots are waited for
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +107,7 @@ class Limits:
     jitter_ns: int = MS // 2  # before a first ask, at most
     range_ns: int = 250 * MS  # for the first try; each further one gets twice the time
     range_tries: int = 3
+    instrument_tries: int = 5  # for one doubted book
     snapshot_ns: int = 2_000 * MS
     retry_ns: int = 50 * MS  # after a failure; doubles, up to
     retry_ns_max: int = 2_000 * MS
@@ -258,46 +258,6 @@ class _Want(Enum):
     CONFIRM = 4
 
 
-class _Aside:
-    """A doubted instrument: what was published of it since, and the snapshot that waits for the stream to reach it."""
-
-    __slots__ = ("rows", "sequence", "since", "snapshot")
-
-    def __init__(self, sequence: int) -> None:
-        self.restart(sequence)
-
-    def restart(self, sequence: int) -> None:
-        """Only a snapshot at `sequence` or later will do."""
-        self.since = sequence  # instrument sequence after which rows are recorded
-        self.sequence = sequence  # of the last row recorded
-        self.rows: list[tuple[Row, Extra | None]] = []
-        self.snapshot: BookSnapshot | None = None
-
-    def record(self, row: Row, extras: Sequence[Extra]) -> None:
-        self.sequence += 1
-        self.rows.append((row, extras[row[2]] if row[0] & OP_MASK >= DEFINITION else None))
-        if len(self.rows) > RECORDED_MAX:
-            self.restart(self.sequence)
-
-    def splice(self) -> MirrorBook:
-        """The book of the snapshot with what was published since. Raises MirrorError if that does not fit."""
-        content = self.snapshot
-        assert content is not None
-        mirror = Mirror()
-        mirror.load(Snapshot(1, 0, 0, 1, 0, 0, [content]))
-        rows: list[Row] = []
-        extras: list[Extra] = []
-        for (op, instrument, order_id, price, quantity, trade_id), extra in self.rows[
-            content.instrument_seq - self.since :
-        ]:
-            if extra is not None:
-                order_id = len(extras)
-                extras.append(extra)
-            rows.append((op, instrument, order_id, price, quantity, trade_id))
-        mirror.apply(_ended(rows), extras)
-        return mirror.books[content.instrument]
-
-
 class FeedClient:
     """The reader of one stream. Inputs are methods; each returns what is to be done, in order.
 
@@ -344,7 +304,7 @@ class FeedClient:
         self._rows: list[Row] = []  # of an event that has not ended
         self._times: list[tuple[int, int]] = []
         self._extras: list[Extra] = []
-        self._aside: dict[int, _Aside] = {}
+        self._doubted: list[int] = []  # instruments set aside
         self._want = _Want.NOTHING
         self._ask = 0  # number of the last ask
         self._asked: AskRange | AskSnapshot | None = None  # not answered yet
@@ -360,13 +320,9 @@ class FeedClient:
         return (self.epoch, self.mirror.last_seq) if self._joined else self._kept
 
     @property
-    def _key(self) -> tuple[int, int, int, int]:
-        return self.engine, self.channel, self.incarnation, self.epoch
-
-    @property
     def doubted(self) -> list[int]:
-        """Instruments set aside, in ascending order."""
-        return sorted(self._aside)
+        """Instruments set aside: their books are wrong, and asked for."""
+        return list(self._doubted)
 
     def standing(self, instrument: int) -> Standing:
         """What this instrument's book is worth now. O(1)."""
@@ -375,9 +331,7 @@ class FeedClient:
             return Standing.UNKNOWN
         if self.state in (State.DOWN, State.STALE, State.ENDED):
             return Standing.STALE
-        if self.state is State.LIVE and not self._aside:
-            return Standing.VALID
-        if self.state in (State.JOINING, State.SNAPSHOT) or instrument in self._aside:
+        if self.state in (State.JOINING, State.SNAPSHOT) or instrument in self._doubted:
             return Standing.DOUBTFUL
         if self.state is State.LIVE:
             return Standing.VALID
@@ -445,8 +399,9 @@ class FeedClient:
             self._top_sent_ns = header.sent_ns
             self._top_next = frame.next_seq
             actions: list[Action] = []
-            self._apply(frame, data, header.first_seq, frame.next_seq, False, actions)
-            if self._aside:
+            if not self._apply(frame, data, header.first_seq, frame.next_seq, False, actions):
+                self._misfit(frame.next_seq, now_ns, actions)
+            if self._doubted or self.state is not State.LIVE:
                 self._send(now_ns, actions)
             return actions
         return self._judge(frame, data, now_ns)
@@ -577,14 +532,15 @@ class FeedClient:
             self._go(State.REPAIR, f"{self.next_seq} was due, {header.first_seq} came", actions)
             self._place_held(frame, data, now_ns, actions)
         elif frame.next_seq > self.next_seq:
-            self._apply(frame, data, self.next_seq, frame.next_seq, False, actions)
+            if not self._apply(frame, data, self.next_seq, frame.next_seq, False, actions):
+                self._misfit(frame.next_seq, now_ns, actions)
         elif header.count:
             self._count_old(newest)
         else:
             if self._end_seq == self.next_seq and self.state is State.LIVE:
                 self._go(State.ENDED, "end of stream", actions)
             if header.first_seq == self.next_seq and not self._rows:
-                self._compare(frame, actions)
+                self._compare(frame, now_ns, actions)
 
     def _place_held(self, frame: Frame, data: bytes, now_ns: int, actions: list[Action]) -> None:
         """Keep what is new of a frame while a hole or a snapshot is waited for."""
@@ -670,20 +626,26 @@ class FeedClient:
 
     # Books
 
-    def _apply(self, frame: Frame, data: bytes, first: int, end: int, repaired: bool, actions: list[Action]) -> None:
-        """Take sequences `first`, which is due, to before `end` out of a frame."""
+    def _apply(self, frame: Frame, data: bytes, first: int, end: int, repaired: bool, actions: list[Action]) -> bool:
+        """Take sequences `first`, which is due, to before `end` out of a frame.
+
+        False, and nothing taken, if an instrument sequence does not go on: then no book can be trusted.
+        """
         header = frame.header
         rows, times, extras, instruments = frame.rows, frame.times, frame.extras, frame.instruments
         if first != header.first_seq or end != frame.next_seq:
             rows, times, instruments = _cut(frame, first, end)
-        books = self.mirror.books
-        for instrument, sequence in instruments:
-            book = books.get(instrument)
-            if (book.sequence if book is not None else 0) + 1 != sequence:
-                self._check_sequence(instrument, sequence, actions)
         if self._rows or not rows[-1][0] & END:
+            if any(self._received(name) + 1 != sequence for name, sequence in instruments):
+                return self._contradicted(first, end, actions)
             rows, times, extras = self._whole(rows, times, extras)
-            instruments = self._standing_before(rows)
+            instruments = [(name, self.mirror.instrument_seq(name) + 1) for name in dict.fromkeys([r[1] for r in rows])]
+        if rows:
+            try:
+                self.mirror.apply(rows, extras, instruments)
+            except MirrorError as e:
+                if not self._apply_the_rest(rows, extras, instruments, str(e), actions):
+                    return self._contradicted(first, end, actions)
         self.next_seq = end
         if repaired:
             self.counters.repaired += end - first
@@ -691,18 +653,29 @@ class FeedClient:
             self.counters.received += end - first
         if self.ring is not None:
             self.ring.append(self.epoch, header.first_seq, header.count, data)
-        if not rows:
-            return
-        last = end - 1 - len(self._rows)
-        if self._aside:
-            self._to_some(rows, extras, last, actions)
-        else:
-            try:
-                self.mirror.apply(rows, extras)
-            except MirrorError as e:
-                rest = self._lay_aside(rows, instruments, str(e), actions)
-                self._to_some(rest, extras, last, actions)
-        actions.append(Applied(self.epoch, last + 1 - len(rows), last, rows, times, extras))
+        if rows:
+            last = end - 1 - len(self._rows)
+            actions.append(Applied(self.epoch, last + 1 - len(rows), last, rows, times, extras))
+            if self._doubted:
+                self.mirror.last_seq = last
+                self._trust(actions)
+        return True
+
+    def _received(self, instrument: int) -> int:
+        """The sequence of the instrument's last delta, those of an event that has not ended included."""
+        return self.mirror.instrument_seq(instrument) + sum([row[1] == instrument for row in self._rows])
+
+    def _contradicted(self, first: int, end: int, actions: list[Action]) -> bool:
+        self.counters.misfits += 1
+        actions.append(Alarm(f"{first} to {end - 1} of epoch {self.epoch}: an instrument's sequence does not go on"))
+        return False
+
+    def _misfit(self, end: int, now_ns: int, actions: list[Action]) -> None:
+        """What was said of the stream contradicts itself: begin again behind `end`."""
+        if not self._held.pieces and not self._held.holes:
+            self._held = Held(end)
+        self._held.forget_below(end)
+        self._to_snapshot("the stream contradicts the books", now_ns, actions)
 
     def _whole(
         self, rows: list[Row], times: list[tuple[int, int]], extras: list[Extra]
@@ -724,113 +697,90 @@ class FeedClient:
         self._extras = extras if self._rows else []
         return rows[:whole], [(row, time_ns) for row, time_ns in times if row < whole], extras
 
-    def _standing_before(self, rows: list[Row]) -> list[tuple[int, int]]:
-        """At which instrument sequence each instrument's first row stands, by the books."""
-        books = self.mirror.books
-        return [
-            (instrument, books[instrument].sequence + 1 if instrument in books else 1)
-            for instrument in dict.fromkeys([row[1] for row in rows])
-        ]
-
-    def _check_sequence(self, instrument: int, sequence: int, actions: list[Action]) -> None:
-        """The stream and the book disagree, or seem to, about where an instrument stands."""
-        waiting = sum([row[1] == instrument for row in self._rows])
-        aside = self._aside.get(instrument)
-        if aside is not None:
-            if aside.sequence + waiting + 1 != sequence:
-                aside.restart(sequence - 1 - waiting)
-            return
-        book = self.mirror.books.get(instrument)
-        stands = (book.sequence if book is not None else 0) + waiting
-        if stands + 1 != sequence:
-            self.counters.misfits += 1
-            self._set_aside(
-                instrument, sequence - 1 - waiting, f"goes on at {sequence}, after {stands}", actions
-            )
-
-    def _lay_aside(
-        self, rows: list[Row], instruments: Sequence[tuple[int, int]], reason: str, actions: list[Action]
-    ) -> list[Row]:
-        """Set aside the instrument whose delta did not fit; return the rows from that delta on.
-
-        A book counts a delta before it applies it: so the sequences tell how far the mirror came.
-        """
-        books = self.mirror.books
-        tried = sum([books[name].sequence - sequence + 1 for name, sequence in instruments if name in books])
-        culprit = rows[tried - 1][1]
-        self.counters.misfits += 1
-        self._set_aside(culprit, books[culprit].sequence - 1, reason, actions)
-        return rows[tried - 1 :]
-
-    def _to_some(self, rows: list[Row], extras: list[Extra], last: int, actions: list[Action]) -> None:
-        """Apply what is not of an instrument set aside; record what is."""
-        while True:
-            taken: list[Row] = []
-            for row in rows:
-                aside = self._aside.get(row[1])
-                if aside is None:
-                    taken.append(row)
-                else:
-                    aside.record(row, extras)
-            before = self._standing_before(taken)
-            try:
-                self.mirror.apply(_ended(taken), extras)
-                break
-            except MirrorError as e:
-                rows = self._lay_aside(taken, before, str(e), actions)
-        self.mirror.last_seq = last
-        self._splice_asides(actions)
-
     # One instrument in doubt
 
-    def _set_aside(self, instrument: int, sequence: int, reason: str, actions: list[Action]) -> None:
-        self._aside[instrument] = _Aside(sequence)
+    def _apply_the_rest(
+        self,
+        rows: list[Row],
+        extras: list[Extra],
+        instruments: Sequence[tuple[int, int]],
+        reason: str,
+        actions: list[Action],
+    ) -> bool:
+        """A delta did not fit: set its book aside, and go on with all others. False if none was tried.
+
+        A book counts a delta before it tries it, and the others are as they should be: so the sequences tell which
+        delta it was.
+        """
+        mirror = self.mirror
+        while True:
+            tried = sum([mirror.instrument_seq(name) - sequence + 1 for name, sequence in instruments])
+            if not tried:
+                return False
+            self.counters.misfits += 1
+            self._set_aside(rows[tried - 1][1], reason, actions)
+            rows = rows[tried:]
+            instruments = [(name, mirror.instrument_seq(name) + 1) for name in dict.fromkeys([row[1] for row in rows])]
+            try:
+                mirror.apply(rows, extras, instruments)
+                return True
+            except MirrorError as e:
+                reason = str(e)
+
+    def _set_aside(self, instrument: int, reason: str, actions: list[Action]) -> None:
+        self.mirror.set_aside(instrument)
+        self._doubted.append(instrument)
         actions.append(Doubted(instrument, reason))
 
-    def _compare(self, frame: Frame, actions: list[Action]) -> None:
+    def _trust(self, actions: list[Action]) -> None:
+        """Those that have come back."""
+        aside = self.mirror.aside
+        if len(aside) < len(self._doubted):
+            self.counters.instrument_repairs += len(self._doubted) - len(aside)
+            actions.extend(Trusted(instrument) for instrument in self._doubted if instrument not in aside)
+            self._doubted = aside
+
+    def _compare(self, frame: Frame, now_ns: int, actions: list[Action]) -> None:
         """Digests taken where we stand."""
         for digest in frame.digests:
             instrument = digest.instrument
-            if instrument in self._aside:
+            if instrument in self._doubted:
                 continue
             book = self.mirror.books.get(instrument)
-            if book.digest() == digest if book is not None else digest.instrument_seq == 0:
+            if book is not None and book.digest() == digest:
                 self.counters.digests_equal += 1
                 continue
             self.counters.digests_differing += 1
-            self._set_aside(instrument, digest.instrument_seq, "digest differs", actions)
+            if book is not None and book.sequence == digest.instrument_seq:
+                self._set_aside(instrument, "digest differs", actions)
+            elif book is not None or digest.instrument_seq:
+                self._misfit(self.next_seq, now_ns, actions)
+                return
 
     def _judge_one(self, asked: AskSnapshot, snapshot: Snapshot, now_ns: int, actions: list[Action]) -> None:
-        aside = self._aside.get(asked.instrument)
-        found = [book for book in snapshot.books if book.instrument == asked.instrument]
-        if aside is None or snapshot[:4] != self._key or not found:
-            self._failed("not the book that was asked for", self.limits.retry_ns, now_ns, actions)
-        elif found[0].instrument_seq < aside.since:
-            self._failed(
-                f"a book at {found[0].instrument_seq}, before {aside.since}", self.limits.retry_ns, now_ns, actions
-            )
-        else:
-            aside.snapshot = found[0]
-            self._tries = 0
-            self._splice_asides(actions)
+        """A snapshot of one book is spliced by its instrument sequence; one ahead of the stream waits for it."""
+        if asked.instrument not in self._doubted:  # the stream has reached an earlier answer meanwhile
             self._want = _Want.NOTHING
-            self._want_next(now_ns, actions)
-            if aside.snapshot is not None:  # ahead of us: wait for the stream, but not for ever
-                self._ask_at_ns = now_ns + self.limits.snapshot_ns
-
-    def _splice_asides(self, actions: list[Action]) -> None:
-        for instrument, aside in list(self._aside.items()):
-            if aside.snapshot is None or aside.snapshot.instrument_seq > aside.sequence:
-                continue
-            try:
-                self.mirror.books[instrument] = aside.splice()
-            except MirrorError:
-                self.counters.misfits += 1
-                aside.restart(aside.sequence)
-                continue
-            del self._aside[instrument]
-            self.counters.instrument_repairs += 1
-            actions.append(Trusted(instrument))
+            return
+        found = [book for book in snapshot.books if book.instrument == asked.instrument]
+        if snapshot[:4] != (self.engine, self.channel, self.incarnation, self.epoch) or not found:
+            self._failed("not the book that was asked for", self.limits.retry_ns, now_ns, actions)
+            return
+        try:
+            spliced = self.mirror.splice(found[0])
+        except MirrorError as e:
+            actions.append(Alarm(f"instrument {asked.instrument}: {e}"))
+            self._misfit(self.next_seq, now_ns, actions)
+            return
+        if not spliced:
+            self._failed("a book of too early a sequence", self.limits.retry_ns, now_ns, actions)
+            return
+        self._trust(actions)
+        if asked.instrument in self._doubted:
+            self._tries += 1
+            self._ask_at_ns = now_ns + self.limits.snapshot_ns
+        else:
+            self._want = _Want.NOTHING
 
     # Holes and snapshots
 
@@ -839,7 +789,11 @@ class FeedClient:
         held = self._held
         pieces = held.take(self.next_seq)
         for piece in pieces:
-            self._apply(feed.decode(piece.frame), piece.frame, piece.first, piece.end, piece.repaired, actions)
+            frame = feed.decode(piece.frame)
+            if not self._apply(frame, piece.frame, piece.first, piece.end, piece.repaired, actions):
+                held.forget_below(pieces[-1].end)
+                self._misfit(pieces[-1].end, now_ns, actions)
+                return
         self._settle(now_ns, actions)
         if not held.holes:
             assert not held.pieces
@@ -945,7 +899,7 @@ class FeedClient:
         self.next_seq = next_seq
         self._joined = True
         self._rows, self._times, self._extras = [], [], []
-        self._aside = {}
+        self._doubted = []
 
     def _begin(self, epoch: int, incarnation: int, reason: str, now_ns: int, actions: list[Action]) -> None:
         """Nothing of what was, but the books to look at, belongs to what comes."""
@@ -960,7 +914,7 @@ class FeedClient:
         self._held = Held(1)
         self._first_held, self._proved = {}, {}
         self._rows, self._times, self._extras = [], [], []
-        self._aside = {}
+        self._doubted = []
         self._silent = self._home_only = False
         self._end_seq = self._top_sent_ns = self._top_next = self._run_sent_ns = self._foreign = 0
         if self.ring is not None:
@@ -999,13 +953,15 @@ class FeedClient:
 
     def _want_next(self, now_ns: int, actions: list[Action]) -> None:
         """With nothing more urgent on hand: confirm an incarnation, or mend a doubted book."""
+        if self._want is _Want.INSTRUMENT and self._asked is None and not self._doubted:
+            self._want = _Want.NOTHING
         if self._want is not _Want.NOTHING or self.state not in _SETTLED:
             return
         if self._foreign:
             self._ask_soon(_Want.CONFIRM, now_ns, actions)
-        elif len(self._aside) > self.limits.doubted_max:
-            self._to_snapshot(f"{len(self._aside)} books in doubt", now_ns, actions)
-        elif self._aside:
+        elif len(self._doubted) > self.limits.doubted_max or self.mirror.recorded > RECORDED_MAX:
+            self._to_snapshot(f"{len(self._doubted)} books in doubt", now_ns, actions)
+        elif self._doubted:
             self._ask_soon(_Want.INSTRUMENT, now_ns, actions)
 
     def _answered(self, ask: int) -> AskRange | AskSnapshot | None:
@@ -1021,6 +977,9 @@ class FeedClient:
         self._asked = None
         self._tries += 1
         if self._want is _Want.RANGE and self._tries >= self.limits.range_tries:
+            self._to_snapshot(f"{self._tries} tries: {reason}", now_ns, actions)
+            return
+        if self._want is _Want.INSTRUMENT and self._tries >= self.limits.instrument_tries:
             self._to_snapshot(f"{self._tries} tries: {reason}", now_ns, actions)
             return
         delay_ns = min(retry_ns << min(self._tries - 1, 16), self.limits.retry_ns_max)
@@ -1040,7 +999,7 @@ class FeedClient:
             timeout_ns = self._jittered(limits.range_ns << self._tries)
             asked = AskRange(self._ask, self.epoch, hole.first, hole.end - 1, self._tries, timeout_ns)
         else:
-            instrument = min(self._aside) if want is _Want.INSTRUMENT else 0
+            instrument = self._doubted[0] if want is _Want.INSTRUMENT else 0
             home = want is _Want.CONFIRM or self._home_only or self._foreign != 0
             timeout_ns = limits.snapshot_ns
             asked = AskSnapshot(self._ask, instrument, self._tries, home, timeout_ns)
@@ -1064,12 +1023,3 @@ def _cut(frame: Frame, first: int, end: int) -> tuple[list[Row], list[tuple[int,
     names = {row[1] for row in rows}
     times = [(0, frame.time_of(low)), *((row - low, time_ns) for row, time_ns in frame.times if low < row < high)]
     return rows, times, [(name, sequence) for name, sequence in instruments if name in names]
-
-
-def _ended(rows: list[Row]) -> list[Row]:
-    """Rows picked out of whole events, the last marked as an end so that they are taken as such."""
-    if rows and not rows[-1][0] & END:
-        op, *rest = rows[-1]
-        instrument, order_id, price, quantity, trade_id = rest
-        return [*rows[:-1], (op | END, instrument, order_id, price, quantity, trade_id)]
-    return rows

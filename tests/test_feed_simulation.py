@@ -5,6 +5,7 @@ After every input every book that calls itself valid is compared with the publis
 """
 
 import heapq
+import os
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from proto.feed import ADD, CANCEL, CLEAR, DELETE, END, EXECUTE, MODIFY, SELL, T
 
 MS = 1_000_000
 INSTRUMENTS = (1, 2, 3, 4)
+SEEDS = int(os.environ.get("LOBMESH_SEEDS", "20"))  # for each kind of fault
 QUIET_MS = 30_000  # long enough for every retry after the faults end
 
 
@@ -306,7 +308,7 @@ KINDS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", range(SEEDS))
 @pytest.mark.parametrize("kind", KINDS)
 def test_books_are_right_or_marked_and_all_is_in_step_when_the_faults_end(kind: str, seed: int) -> None:
     world = World(seed, KINDS[kind])
