@@ -167,6 +167,14 @@ def test_a_refused_entry_is_believed_when_the_holder_gives_way() -> None:
     assert directory.engine_of(1) == rival
 
 
+def test_the_id_of_an_engine_that_left_is_free() -> None:
+    directory = Directory()
+    gone, heir = engine(1, left=True), engine(1, name="heir", instruments=(instrument(8, 1),))
+    directory.merge([gone])
+    assert directory.merge([heir]) == [Changed(heir, None)]
+    assert directory.engine(1) == heir
+
+
 def test_an_entry_whose_change_is_refused_stays_as_it_was() -> None:
     directory = Directory()
     directory.merge([engine(1), engine(2)])
@@ -362,6 +370,10 @@ class Machine:
     def names(self) -> list[str]:
         return [entry.name for entry in self.loop.directory.entries() if not entry.left]
 
+    def quiet(self) -> bool:
+        """No call is under way, and none will be before the next round is due."""
+        return not self.loop._calls and not self.loop._wake.is_set()
+
     async def crash(self) -> None:
         """Go without a good-bye."""
         self.loop.directory.own = None
@@ -451,10 +463,41 @@ async def test_a_change_reaches_everyone_before_the_next_round_is_due() -> None:
         first = await c.begin(engine(1))
         others = [await c.begin(engine(n), first.target) for n in (2, 3)]
         await until(lambda: all(len(machine.names()) == 3 for machine in c.machines), within_s=5)
+        await until(lambda: all(machine.quiet() for machine in c.machines), within_s=5)
         own = first.loop.directory.own
         assert own is not None
         first.loop.announce(replace(own, instruments=(instrument(7, 1),)))
         await until(lambda: all(machine.loop.directory.engine_of("S7") is not None for machine in others), within_s=5)
+
+
+@scenario
+async def test_a_machine_that_was_being_called_when_something_changed_is_called_again() -> None:
+    class Slow:
+        def __init__(self) -> None:
+            self.versions: list[list[int]] = []
+            self.answer = asyncio.Event()
+
+        async def Exchange(self, request: Any, context: Any) -> Any:
+            self.versions.append([entry.version for entry in request.entries if entry.name == "engine-1"])
+            await self.answer.wait()
+            return cluster_pb2.DirectoryEntries()
+
+    slow, server = Slow(), grpc.aio.server()
+    add: Any = cluster_pb2_grpc.add_DirectoryServicer_to_server
+    add(slow, server)
+    target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    await server.start()
+    loop = DirectoryLoop(Directory(), [target], period_s=30.0, deadline_s=30.0)
+    loop.announce(engine(1))
+    loop.directory.merge([replace(engine(2), grpc=target)])
+    loop.start()
+    await until(lambda: slow.versions)
+    loop.announce(engine(1, version=2))
+    await until(lambda: not loop._wake.is_set())  # a round has begun, and passed over the one being called
+    slow.answer.set()
+    await until(lambda: [2] in slow.versions)
+    await loop.stop()
+    await server.stop(None)
 
 
 @scenario

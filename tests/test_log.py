@@ -174,6 +174,9 @@ def test_a_log_whose_records_were_all_dropped_goes_on_from_its_position(opener: 
     log.close()
     again = opener()
     assert (again.position, records(again, after=3)) == (3, [])
+    with pytest.raises(LogDamaged) as damaged:
+        records(again, after=1)
+    assert damaged.value.position == 2
     assert again.append(3, [b"four"]) == 4
     again.close()
     assert records(opener(), after=3) == [(4, b"four")]
@@ -452,6 +455,7 @@ def test_a_full_disk_ends_appends_before_they_are_acknowledged_and_reads_go_on(t
         for _ in range(9):
             log.append(log.position, [bytes(9000)])
     last = log.position
+    assert not log._db.in_transaction
     with pytest.raises(LogFull):
         log.append(last, [b"small"])
     with pytest.raises(LogFull):
@@ -465,11 +469,12 @@ def test_a_full_disk_ends_appends_before_they_are_acknowledged_and_reads_go_on(t
 
 
 class FailingCommit:
-    """A connection whose next COMMIT fails to sync: before or after it has become durable."""
+    """A connection whose next COMMIT fails: before or after it has become durable."""
 
-    def __init__(self, connection: sqlite3.Connection, durable: bool) -> None:
+    def __init__(self, connection: sqlite3.Connection, durable: bool, code: int = sqlite3.SQLITE_IOERR_FSYNC) -> None:
         self._connection = connection
         self._durable = durable
+        self._code = code
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)
@@ -480,7 +485,7 @@ class FailingCommit:
         if self._durable:
             self._connection.execute(sql)
         error = sqlite3.OperationalError("disk I/O error")
-        error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+        error.sqlite_errorcode = self._code
         raise error
 
 
@@ -498,6 +503,17 @@ def test_after_a_failed_sync_the_outcome_is_unknown_and_nothing_is_tried_again(t
     assert records(log)[:9] == [(i, body_of(i)) for i in range(1, 10)]
     log.close()
     assert positions(tmp_path) == list(range(1, 11 if durable else 10))
+
+
+def test_a_commit_without_room_is_known_not_to_be_durable(tmp_path: Path) -> None:
+    log = SqliteLog(tmp_path, wal_bytes=0)
+    fill(log, 9)
+    log._db = FailingCommit(log._db, False, sqlite3.SQLITE_FULL)  # type: ignore[assignment]
+    with pytest.raises(LogFull):
+        log.append(9, [body_of(10)])
+    assert not log._db.in_transaction
+    log.close()
+    assert positions(tmp_path) == list(range(1, 10))
 
 
 def test_a_write_that_fails_never_takes_an_acknowledged_record_with_it(tmp_path: Path) -> None:
@@ -518,7 +534,7 @@ def test_checkpoints_beside_appends_keep_the_write_ahead_log_small(tmp_path: Pat
     stop = threading.Event()
 
     def checkpoints() -> None:
-        while not stop.wait(0.001):
+        while not stop.wait(0.01):
             log.checkpoint()
 
     thread = threading.Thread(target=checkpoints)
@@ -531,6 +547,17 @@ def test_checkpoints_beside_appends_keep_the_write_ahead_log_small(tmp_path: Pat
     assert (tmp_path / "log.sqlite-wal").stat().st_size < grown + (1 << 20)
     log.close()
     assert positions(tmp_path) == list(range(1, 701))
+
+
+def test_no_append_makes_a_checkpoint(tmp_path: Path) -> None:
+    log = SqliteLog(tmp_path, wal_bytes=0)
+    before = (tmp_path / "log.sqlite").stat().st_size
+    for position in range(10):
+        log.append(position, [bytes(1_000_000)])
+    assert (tmp_path / "log.sqlite").stat().st_size == before
+    log.checkpoint()
+    assert (tmp_path / "log.sqlite").stat().st_size > 10_000_000
+    log.close()
 
 
 def test_a_checkpoint_is_due_when_half_of_the_write_ahead_log_is_written(tmp_path: Path) -> None:
