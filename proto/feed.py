@@ -70,6 +70,7 @@ LIMIT: Final = 1 << 40  # of a quantity, and of a price's magnitude, exclusive
 U32_MAX: Final = (1 << 32) - 1
 U64_MAX: Final = (1 << 64) - 1
 TIME_MAX: Final = (1 << 63) - 1
+ID_MAX: Final = (1 << 63) - 1  # of orders and trades: so the difference of two fits in 64 bits with its sign
 CHUNK_SIZE: Final = 262_144  # bytes of a snapshot in one chunk
 SNAPSHOT_MAX: Final = 64 << 20  # bytes, unpacked
 SNAPSHOT_VERSION: Final = 1
@@ -469,7 +470,7 @@ def _decode_quote(header: Header, body: bytes, frame: bytes) -> Frame:
                                    (quote.ask_price, quote.ask_quantity, quote.ask_count)):  # fmt: skip
         if not -LIMIT < price < LIMIT or (quantity == 0) != (count == 0) or (quantity == 0 and price != 0):
             raise FeedError(f"{quote}")
-    if not -LIMIT < quote.last_price < LIMIT or quote.last_quantity >= LIMIT:
+    if not -LIMIT < quote.last_price < LIMIT or quote.last_quantity >= LIMIT or quote.last_trade_id > ID_MAX:
         raise FeedError(f"{quote}")
     return Frame(header, [], [(0, quote.time_ns)], [(quote.instrument, quote.instrument_seq)], [], [], quote)
 
@@ -483,7 +484,7 @@ def _decode_deltas(header: Header, body: bytes) -> Frame:
         if not raw_extras:
             raise FeedError("an empty list of extras")
     _check_time(time_ns)
-    if base < 0 or not -LIMIT < price < LIMIT:
+    if not (0 <= base <= ID_MAX and -LIMIT < price < LIMIT):
         raise FeedError(f"order id base {base}, price base {price}")
     names = _names(instruments)
     trades: dict[int, int] = {}
@@ -498,13 +499,13 @@ def _decode_deltas(header: Header, body: bytes) -> Frame:
             order_id = next(values) + base
             price += next(values)
             quantity = next(values)
-            if not (0 < order_id <= U64_MAX and -LIMIT < price < LIMIT and 0 < quantity < LIMIT):
+            if not (0 < order_id <= ID_MAX and -LIMIT < price < LIMIT and 0 < quantity < LIMIT):
                 raise FeedError(f"delta {len(rows)}: order {order_id}, {quantity} at {price}")
             row = (op, name, order_id, price, quantity, 0)
         elif code == DELETE:
             name = names[next(values)]
             order_id = next(values) + base
-            if not 0 < order_id <= U64_MAX:
+            if not 0 < order_id <= ID_MAX:
                 raise FeedError(f"delta {len(rows)}: order {order_id}")
             row = (op, name, order_id, 0, 0, 0)
         elif code == EXECUTE or code == TRADE:  # noqa: SIM109 - half the cost
@@ -514,9 +515,9 @@ def _decode_deltas(header: Header, body: bytes) -> Frame:
             quantity = next(values)
             step = next(values)
             trade_id = trades.get(name, 0) + step
-            if not (-LIMIT < price < LIMIT and 0 < quantity < LIMIT and 0 < trade_id <= U64_MAX and step >= 0):
+            if not (-LIMIT < price < LIMIT and 0 < quantity < LIMIT and 0 < trade_id <= ID_MAX and step >= 0):
                 raise FeedError(f"delta {len(rows)}: trade {trade_id}, {quantity} at {price}")
-            if code == EXECUTE and not 0 < order_id <= U64_MAX:
+            if code == EXECUTE and not 0 < order_id <= ID_MAX:
                 raise FeedError(f"delta {len(rows)}: order {order_id}")
             trades[name] = trade_id
             row = (op, name, order_id, price, quantity, trade_id)
@@ -524,7 +525,7 @@ def _decode_deltas(header: Header, body: bytes) -> Frame:
             name = names[next(values)]
             order_id = next(values) + base
             quantity = next(values)
-            if not (0 < order_id <= U64_MAX and 0 < quantity < LIMIT):
+            if not (0 < order_id <= ID_MAX and 0 < quantity < LIMIT):
                 raise FeedError(f"delta {len(rows)}: order {order_id}, {quantity}")
             row = (op, name, order_id, 0, quantity, 0)
         elif code == CLEAR:
@@ -647,7 +648,7 @@ HASH_VECTORS: Final = (
     ((0, 281474976710657, 4021, 300), 0x7ED4EEF05A752B58),
     ((1, 281474976710657, -1, 1), 0xFC3E0C8634D63F96),
     ((1, 2305843009213693950, 0, 1), 0x38545F4218E6895E),
-    ((0, 18446744073709551615, -1099511627775, 1099511627775), 0x11E2CF0E2B87AC01),
+    ((0, 9223372036854775807, -1099511627775, 1099511627775), 0x888D8C611647219C),
 )
 # CPython (3.8 and later, 64 bits) hashes a tuple of integers by the same arithmetic, in C.
 NATIVE_HASH: Final = all(hash(order) & U64_MAX == expected for order, expected in HASH_VECTORS)
@@ -811,7 +812,7 @@ def _book(fields: _Book) -> BookSnapshot:
         and sequence >= 0
         and -LIMIT < price < LIMIT
         and 0 <= quantity < LIMIT
-        and 0 <= trade_id < next_id
+        and 0 <= trade_id < next_id <= ID_MAX
     ):
         raise FeedError(f"instrument {instrument}, sequence {sequence}, last trade {trade_id}, {quantity} at {price}")
     book = BookSnapshot(
@@ -842,7 +843,7 @@ def _side(columns: _Side, falling: int) -> list[tuple[int, int, int]]:
         raise FeedError("columns of different lengths")
     if not ids:
         return []
-    if min(ids) <= 0 or max(ids) > U64_MAX or min(quantities) <= 0 or max(quantities) >= LIMIT:
+    if min(ids) <= 0 or max(ids) > ID_MAX or min(quantities) <= 0 or max(quantities) >= LIMIT:
         raise FeedError("an order id or a quantity out of range")
     if min(prices) <= -LIMIT or max(prices) >= LIMIT or prices != sorted(prices, reverse=falling > 0):
         raise FeedError("prices out of range or out of order")
