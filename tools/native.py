@@ -9,6 +9,7 @@ changed. Nothing needs the build; it is made in a directory of its own, and only
 """
 
 import argparse
+import ast
 import hashlib
 import importlib
 import os
@@ -38,8 +39,10 @@ MODULES: Final = (
 )
 SEEN: Final = ("engine", "bus", "proto")  # packages whose types the compiler looks at
 
-# Goes to the end of the source that is compiled, not of the one that is kept.
-REFUSAL: Final = """
+# Goes to the end of the source that is compiled, not of the one that is kept. (The compiler forgets docstrings.)
+TAIL: Final = """
+
+__doc__ = {doc!r}
 
 import hashlib as _hashlib
 import pathlib as _pathlib
@@ -119,8 +122,9 @@ def prepare(root: Path, workshop: Path) -> None:
     for module in MODULES:
         path = workshop / _path(module)
         source = path.read_bytes()
-        refusal = REFUSAL.format(file=path.name, digest=hashlib.sha256(source).hexdigest(), module=module)
-        path.write_bytes(source + refusal.encode())
+        doc = ast.get_docstring(ast.parse(source), clean=False)
+        tail = TAIL.format(doc=doc, file=path.name, digest=hashlib.sha256(source).hexdigest(), module=module)
+        path.write_bytes(source + tail.encode())
 
 
 def clean(root: Path) -> None:
