@@ -203,6 +203,8 @@ async def _proxy_test(tmp_path: Path) -> None:
             second, second_endpoint = publisher()
             proxy.tell({"line": "engine-1", "upstream": second_endpoint})
             assert subscribed(second)
+            assert first.poll(5_000)  # the old one is left
+            assert first.recv()[:1] == b"\x00"
             expected_frames = [out for frame in sent for out in plan.frame(frame, 0)]
             for frame in sent:
                 second.send(frame)

@@ -8,13 +8,14 @@ from engine.types import (
     REFUSED,
     REPLACED,
     TRADED,
+    UNAVAILABLE,
     Batch,
     ReportRow,
     report_rows,
 )
 from engine.venue import Venue
 from proto.cluster import Instrument
-from tools.traders import RESTING_GOAL, Agent, Command, MarketMaker, News, made_traders
+from tools.traders import AWAY_S, RESTING_GOAL, Agent, Command, MarketMaker, News, made_traders
 
 SEED = 3
 INSTRUMENTS = tuple(
@@ -76,7 +77,7 @@ def test_agents_know_exactly_the_orders_that_rest_for_them() -> None:
 
 def test_the_default_traders_keep_a_thousand_orders_resting() -> None:
     exchange = Exchange(made_traders(12, INSTRUMENTS, SEED))
-    exchange.run(30, commands=20)
+    exchange.run(12, commands=20)
     assert sum(len(agent.orders) for agent in exchange.agents.values()) >= 1_000
 
 
@@ -112,6 +113,20 @@ def test_every_command_is_answered_once() -> None:
     cancels = [c.client_order_id for c in exchange.sent if c.op == 2]
     assert len(answers) <= len(exchange.sent)
     assert len(cancels) > 0
+
+
+def test_an_instrument_whose_engine_does_not_answer_is_left_alone_for_a_while() -> None:
+    for agent in made_traders(2, INSTRUMENTS, SEED):
+        (first, *_) = agent.act(0.0, 1)
+        refused = ReportRow(
+            REFUSED, first.client_order_id, first.client_order_id, 0, first.instrument, *[0] * 6, UNAVAILABLE
+        )
+        agent.report(refused)
+        soon = {command.instrument for command in agent.act(0.1, 1_500)}
+        later = {command.instrument for command in agent.act(0.1 + AWAY_S, 1_500)}
+        assert first.instrument not in soon, agent.kind
+        assert len(soon) == len(INSTRUMENTS) - 1, agent.kind
+        assert first.instrument in later, agent.kind
 
 
 def test_all_agents_of_a_run_see_the_same_fair_price_however_often_they_look() -> None:

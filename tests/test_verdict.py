@@ -7,7 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.types import ACCEPTED, CANCELED, FLAG_SELL, MAKER, REFUSED, TRADED, UNKNOWN, WOULD_TRADE, ReportRow
+from engine.types import (
+    ACCEPTED,
+    CANCELED,
+    FLAG_SELL,
+    MAKER,
+    REFUSED,
+    TRADED,
+    UNAVAILABLE,
+    UNKNOWN,
+    WOULD_TRADE,
+    ReportRow,
+)
 from proto.feed import BookSnapshot, Definition, Snapshot, Status
 from tools import verdict as v
 from tools.compare import differences
@@ -258,6 +269,18 @@ def test_a_tally_counts_each_command_once_however_often_it_is_answered() -> None
     assert (out.sent, out.answered, out.unknown) == (4, 3, 1)
     assert out.waiting_by_instrument() == {2: 1}
     assert out.by_home == {1: 3}
+
+
+def test_a_command_sent_again_is_not_answered_by_saying_that_it_cannot_be_sent() -> None:
+    out = tally()
+    out.send(7, [(2, 2), (3, 2)], 0)
+    out.send_again(7, 2)
+    for command in (2, 3):
+        out.report(2, 7, row(REFUSED, command, command, reason=UNAVAILABLE), 9_000_000)
+    assert (out.unknown, out.refusals) == (1, {"would trade": 1, "unavailable": 1})
+    assert out.waiting_by_instrument() == {2: 1}
+    out.report(2, 7, row(ACCEPTED, 2, 2), 9_000_000)
+    assert out.waiting_by_instrument() == {}
 
 
 def test_a_hole_in_the_numbers_of_reports_is_counted() -> None:

@@ -29,7 +29,7 @@ DRAIN_S: Final = 15.0  # for the last answers
 REST_S: Final = 15.0  # for every mirror to reach its owner's sequence
 TICK_S: Final = 0.05
 LOOK_S: Final = 0.4  # between two looks at all machines
-LIVE: Final = "LIVE"
+LIVE: Final = "live"
 
 Answer = TypeVar("Answer")
 

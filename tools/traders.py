@@ -7,7 +7,7 @@ one seed and the same reports at the same times, an agent sends the same command
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from engine.types import (
@@ -191,14 +191,6 @@ class Agent:
         return self._next_id - 1
 
 
-@dataclass(slots=True)
-class _Quotes:
-    """A maker's live quotes on one side of one instrument, and the prices it has and wants there."""
-
-    ids: list[int] = field(default_factory=list)
-    prices: dict[int, int] = field(default_factory=dict)  # wanted price -> order
-
-
 class MarketMaker(Agent):
     """Keeps `levels` quotes a side on every instrument, one a tick, and moves those left behind when the fair price
     has moved. Its first commands are its opening ladders."""
@@ -238,31 +230,32 @@ class MarketMaker(Agent):
         best += self._half_spread if sell else -self._half_spread
         step = 1 if sell else -1
         wanted = [best + step * level for level in range(self.levels)]
-        quotes = self._quotes(instrument, sell)
-        missing = [price for price in wanted if price not in quotes.prices]
-        near = dict.fromkeys(wanted)
-        spare = [i for i in quotes.ids if self.orders[i].wanted not in near and not self.orders[i].busy]
-        spare += [i for price, i in quotes.prices.items() if price in near for i in self._doubles(quotes, price, i)]
+        spare, quoted, count = self._quotes(instrument, sell, dict.fromkeys(wanted))
         sent: list[Command] = []
-        for price in missing[:commands]:
+        for price in [price for price in wanted if price not in quoted][:commands]:
             if spare:
-                target = spare.pop(0)
+                target = spare.pop()
                 sent.append(self._replace(target, price, self.orders[target].open, MEANING_OPEN))
-            elif len(quotes.ids) + len(sent) < self.levels:
+            elif count + len(sent) < self.levels:
                 sent.append(self._enter(instrument, sell, price, self.chance.randint(1, 40)))
         return sent
 
-    def _doubles(self, quotes: _Quotes, price: int, kept: int) -> list[int]:
-        """Quotes at a price that has one already."""
-        return [i for i in quotes.ids if i != kept and self.orders[i].wanted == price and not self.orders[i].busy]
+    def _quotes(self, instrument: int, sell: int, wanted: dict[int, None]) -> tuple[list[int], dict[int, int], int]:
+        """The quotes on this side that may be moved, the prices that have or await one, and how many there are.
 
-    def _quotes(self, instrument: int, sell: int) -> _Quotes:
-        quotes = _Quotes()
-        for i, order in self.orders.items():
-            if order.instrument == instrument and order.sell == sell:
-                quotes.ids.append(i)
-                quotes.prices.setdefault(order.wanted, i)
-        return quotes
+        Cost: O(own orders).
+        """
+        own = {i: o for i, o in self.orders.items() if o.instrument == instrument and o.sell == sell}
+        quoted = {order.wanted: i for i, order in own.items() if order.busy}
+        spare: list[int] = []
+        for i, order in own.items():
+            if order.busy:
+                continue
+            if order.wanted in wanted and order.wanted not in quoted:
+                quoted[order.wanted] = i
+            else:
+                spare.append(i)
+        return spare, quoted, len(own)
 
 
 class Noise(Agent):
