@@ -30,7 +30,7 @@ import gzip
 import struct
 import zlib
 from collections.abc import Iterator
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from itertools import pairwise
 from os import PathLike
 from pathlib import Path
@@ -195,7 +195,7 @@ def _nanoseconds(name: str, row: int, text: str) -> int:
         time_ns = int((Decimal(text) / _NANOSECOND).to_integral_value())  # some files carry the dust of a float
         if 0 <= time_ns < _DAY_NS:
             return time_ns
-    except (InvalidOperation, OverflowError, ValueError):
+    except (ArithmeticError, ValueError):
         pass
     raise FlowError(name, row, f"time {text[:40]!r} is not in seconds after midnight")
 

@@ -43,6 +43,9 @@ from tools.flow import WorkloadRow
 OWN: Final = 1 << 63  # cancels and modifies have this and their sequence as their own ids; order ids are below
 
 
+_TRADED: Final = 1  # the one kind of line that answers no message
+
+
 class AnswerError(ValueError):
     """A report that no answer of the benchmark's stands for: a venue that it was not made for, or a broken flow."""
 
@@ -113,6 +116,8 @@ def answers(rows: Sequence[WorkloadRow], reports: Iterable[ReportRow]) -> Answer
             lines.append((sequence, kind, f"{kind},{sequence},{order_id}"))
         else:
             raise AnswerError(f"message {sequence}: report of kind {report.kind}, reason {report.reason}")
+    if missing := len(rows) - len({sequence for sequence, kind, _ in lines if kind != _TRADED}):
+        raise AnswerError(f"{missing:,} messages have no answer: did this account use their ids before?")
     lines.sort(key=_by_sequence)
     text = "\n".join([line for _, _, line in lines])
     return Answers(hashlib.sha256(text.encode()).hexdigest(), trades, sum(map(bool, live.values())))
