@@ -1,0 +1,106 @@
+"""`python -m bus`: a fabric node as a process."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import re
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from bus.directory_service import DirectoryRefused
+from bus.node import Node
+
+EXIT_OK: Final = 0
+EXIT_USAGE: Final = 2
+EXIT_CANNOT_START: Final = 3
+
+logger = logging.getLogger("bus")
+
+
+def endpoint(text: str) -> str:
+    if not re.fullmatch(r"[^\s/]{1,255}:[0-9]{1,5}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
+    return text
+
+
+def engine_id(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,3}", text) or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an engine's id, 1 to 999")
+    return int(text)
+
+
+def machine_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a name: 1 to 64 letters, digits, . _ -")
+    return text
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m bus",
+        description="A fabric node: mirrors the books of every engine it hears of, and serves snapshots, ranges and "
+        "books for any of them. Prints one line of JSON when it serves.",
+        epilog="example: python -m bus --name fabric-1 --join 127.0.0.1:4001",
+    )
+    parser.add_argument("--engine", type=engine_id, default=0, metavar="N", help="the engine on the same machine")
+    parser.add_argument("--name", type=machine_name, help="unique; by default fabric-N for engine N")
+    parser.add_argument("--grpc", type=endpoint, default="127.0.0.1:0", metavar="HOST:PORT", help="where to serve")
+    parser.add_argument(
+        "--join", type=endpoint, action="append", default=[], metavar="HOST:PORT", help="any machine of the venue"
+    )
+    parser.add_argument("--only", type=engine_id, nargs="+", default=[], metavar="N", help="mirror only these engines")
+    parser.add_argument("--seed", type=int, default=0, help="of the jitter in its asking")
+    parser.add_argument("--verbose", action="store_true", help="log states and gaps, too")
+    return parser
+
+
+async def run(args: argparse.Namespace) -> int:
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    node = Node(args.name, engine=args.engine, only=args.only, seed=args.seed)
+    try:
+        await node.serve(args.grpc, args.join)
+    except (RuntimeError, OSError, DirectoryRefused) as e:
+        print(f"bus: {args.name} cannot start: {e}", file=sys.stderr)
+        await node.stop()
+        return EXIT_CANNOT_START
+    ready = {"ready": True, "name": args.name, "grpc": node.grpc, "pid": os.getpid()}
+    with contextlib.suppress(BrokenPipeError):
+        print(json.dumps(ready), flush=True)
+    await stopping.wait()
+    await node.stop()
+    return EXIT_OK
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit 0 after a clean stop, 2 for wrong usage, 3 if it cannot start."""
+    args = parser().parse_args(argv)
+    if args.name is None:
+        if not args.engine:
+            print("bus: --name or --engine is needed", file=sys.stderr)
+            return EXIT_USAGE
+        args.name = f"fabric-{args.engine}"
+    logging.basicConfig(
+        level=logging.INFO if args.verbose else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(run(args))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(run(args))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,285 @@
+"""MarketData over gRPC: snapshots, ranges and books for whoever asks, out of any source of them.
+
+A fabric node's source is its mirrors, an engine's its own books. Work is bounded: however many ask for a stream's
+snapshot, one encoding is under way at a time, and all who asked before it began share it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import grpc
+
+from bus.feed_client import Standing
+from bus.sequencer import RangeResult
+from proto import feed, marketdata_pb2, marketdata_pb2_grpc
+from proto.cluster import Instrument
+
+ENCODINGS: Final = 64  # kept, all streams and selections together
+SNAPSHOTS_PER_PEER: Final = 4  # at once, over one connection
+BOOK_MAX: Final = 100_000  # orders or levels in one answer
+INSTRUMENTS_MAX: Final = 1_024  # named in one request
+
+Level = tuple[int, int, int, list[tuple[int, int]]]  # price, quantity, orders; (order id, quantity) if asked for
+
+
+class NotServed(Exception):
+    """This source knows the stream but cannot speak for it now: ask another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A book to look at. `age_ns` is the time since its stream was last heard."""
+
+    instrument: Instrument
+    epoch: int
+    sequence: int
+    instrument_seq: int
+    standing: Standing
+    age_ns: int
+    trading_state: int
+    last_price: int
+    last_quantity: int
+    last_trade_id: int
+    bids: list[Level]
+    asks: list[Level]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamLook:
+    engine: int
+    channel: int
+    epoch: int
+    state: str
+    next_seq: int
+    counters: dict[str, int]
+
+
+class Source(Protocol):
+    """Where the answers come from. Every method is called on the event loop and must not block."""
+
+    def position(self, engine: int, channel: int) -> tuple[int, int, int] | None:
+        """Incarnation, epoch and sequence of the stream's last event; None: no such stream. Raises: NotServed."""
+
+    def snapshot(self, engine: int, channel: int, instruments: Sequence[int]) -> feed.Snapshot:
+        """The stream's books, or those named that exist, at position(). Raises: NotServed."""
+
+    def find(self, engine: int, channel: int, epoch: int, first_seq: int, last_seq: int) -> RangeResult | None:
+        """Original frames; None: no such stream."""
+
+    def look(self, symbol: str, depth: int, by_order: bool) -> Look | None:
+        """A book, `depth` levels a side (0: all); None: no such symbol. More than BOOK_MAX entries may be cut."""
+
+    def instruments(self) -> Sequence[Instrument]:
+        """All that look() knows, by id."""
+
+    def streams(self) -> Sequence[StreamLook]:
+        """By engine and channel."""
+
+
+_Key = tuple[int, int, tuple[int, ...]]
+_Position = tuple[int, int, int]
+_Chunks = list[marketdata_pb2.SnapshotChunk]
+
+
+class _Encoding:
+    """One encoding under way; `started` tells who came before it."""
+
+    __slots__ = ("started", "task")
+
+    def __init__(self, started: int, task: asyncio.Task[_Chunks]) -> None:
+        self.started = started
+        self.task = task
+
+
+class MarketData:
+    """The service. `snapshots` counts encodings, `served` the callers they were for."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.snapshots = 0
+        self.served = 0
+        self.ranges = 0
+        self._clock = 0  # of arrivals and starts
+        self._encoded: OrderedDict[_Key, tuple[_Position, _Chunks]] = OrderedDict()
+        self._encoding: dict[_Key, _Encoding] = {}
+        self._serving: dict[str, int] = {}  # snapshots under way, by peer
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Answer MarketData calls on a server that has not started yet."""
+        add: Any = marketdata_pb2_grpc.add_MarketDataServicer_to_server
+        add(self, server)
+
+    async def GetSnapshot(
+        self, request: marketdata_pb2.SnapshotRequest, context: Any
+    ) -> AsyncIterator[marketdata_pb2.SnapshotChunk]:
+        if len(request.instruments) > INSTRUMENTS_MAX:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"more than {INSTRUMENTS_MAX} instruments")
+        peer = context.peer()
+        if self._serving.get(peer, 0) >= SNAPSHOTS_PER_PEER:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{SNAPSHOTS_PER_PEER} snapshots are under way")
+        self._serving[peer] = self._serving.get(peer, 0) + 1
+        try:
+            for chunk in await self._chunks(request, context):
+                yield chunk
+        finally:
+            self._serving[peer] -= 1
+            if not self._serving[peer]:
+                del self._serving[peer]
+
+    async def GetRange(self, request: marketdata_pb2.RangeRequest, context: Any) -> marketdata_pb2.RangeReply:
+        self.ranges += 1
+        found = self.source.find(request.engine, request.channel, request.epoch, request.first_seq, request.last_seq)
+        if found is None:
+            return marketdata_pb2.RangeReply(status=marketdata_pb2.RANGE_UNKNOWN_STREAM)
+        return marketdata_pb2.RangeReply(
+            status=f"RANGE_{found.status.name}",
+            epoch=found.epoch,
+            held_first=found.held_first,
+            held_last=found.held_last,
+            frames=found.frames,
+        )
+
+    async def GetBook(self, request: marketdata_pb2.BookRequest, context: Any) -> marketdata_pb2.Book:
+        look = self.source.look(request.symbol, request.depth, request.by_order)
+        if look is None:
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"no instrument {request.symbol!r} is known here")
+            raise AssertionError("abort raises")
+        if sum(len(level[3]) or 1 for side in (look.bids, look.asks) for level in side) > BOOK_MAX:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"more than {BOOK_MAX} entries: ask for less depth")
+        return book_message(look)
+
+    async def GetInstruments(
+        self, request: marketdata_pb2.InstrumentsRequest, context: Any
+    ) -> marketdata_pb2.InstrumentsReply:
+        return marketdata_pb2.InstrumentsReply(instruments=map(instrument_message, self.source.instruments()))
+
+    async def GetStreams(self, request: marketdata_pb2.StreamsRequest, context: Any) -> marketdata_pb2.StreamsReply:
+        return marketdata_pb2.StreamsReply(
+            streams=[
+                marketdata_pb2.Stream(
+                    engine=look.engine,
+                    channel=look.channel,
+                    epoch=look.epoch,
+                    state=look.state,
+                    next_seq=look.next_seq,
+                    counters=look.counters,
+                )
+                for look in self.source.streams()
+            ]
+        )
+
+    async def _chunks(self, request: marketdata_pb2.SnapshotRequest, context: Any) -> _Chunks:
+        """The snapshot at the stream's present position, encoded by us or for another who asks at the same time."""
+        key = (request.engine, request.channel, tuple(sorted(set(request.instruments))))
+        self._clock += 1
+        arrived = self._clock
+        self.served += 1
+        while True:
+            try:
+                position = self.source.position(request.engine, request.channel)
+                if position is None:
+                    await context.abort(
+                        grpc.StatusCode.NOT_FOUND, f"no stream {request.channel} of engine {request.engine} here"
+                    )
+                    raise AssertionError("abort raises")
+                known = self._encoded.get(key)
+                if known is not None and known[0] == position:
+                    self._encoded.move_to_end(key)
+                    return known[1]
+                encoding = self._encoding.get(key)
+                if encoding is None:
+                    encoding = self._begin(key, position)
+            except NotServed as e:
+                await context.abort(grpc.StatusCode.UNAVAILABLE, str(e))
+                raise AssertionError("abort raises") from e
+            chunks = await asyncio.shield(encoding.task)
+            if encoding.started > arrived:
+                return chunks
+
+    def _begin(self, key: _Key, position: _Position) -> _Encoding:
+        """Take the cut now, encode it on a thread."""
+        snapshot = self.source.snapshot(*key)
+        self.snapshots += 1
+        self._clock += 1
+        task = asyncio.get_running_loop().create_task(self._encode(key, position, snapshot))
+        encoding = self._encoding[key] = _Encoding(self._clock, task)
+        return encoding
+
+    async def _encode(self, key: _Key, position: _Position, snapshot: feed.Snapshot) -> _Chunks:
+        try:
+            chunks = await asyncio.to_thread(_chunked, snapshot)
+        finally:
+            del self._encoding[key]
+        self._encoded[key] = (position, chunks)
+        self._encoded.move_to_end(key)
+        while len(self._encoded) > ENCODINGS:
+            self._encoded.popitem(last=False)
+        return chunks
+
+
+def _chunked(snapshot: feed.Snapshot) -> _Chunks:
+    return [
+        marketdata_pb2.SnapshotChunk(
+            engine=snapshot.engine,
+            channel=snapshot.channel,
+            incarnation=snapshot.incarnation,
+            epoch=snapshot.epoch,
+            last_seq=snapshot.last_seq,
+            index=chunk.index,
+            count=chunk.count,
+            crc32=chunk.crc32,
+            body=chunk.body,
+        )
+        for chunk in feed.chunks(feed.encode_snapshot(snapshot))
+    ]
+
+
+def instrument_message(instrument: Instrument) -> marketdata_pb2.Instrument:
+    return marketdata_pb2.Instrument(
+        id=instrument.id,
+        symbol=instrument.symbol,
+        engine=instrument.engine,
+        channel=instrument.channel,
+        tick_size=format(instrument.tick_size, "f"),
+        lot_size=format(instrument.lot_size, "f"),
+        price_min=instrument.price_min,
+        price_max=instrument.price_max,
+    )
+
+
+def book_message(look: Look) -> marketdata_pb2.Book:
+    instrument = look.instrument
+    return marketdata_pb2.Book(
+        symbol=instrument.symbol,
+        instrument=instrument.id,
+        engine=instrument.engine,
+        channel=instrument.channel,
+        epoch=look.epoch,
+        sequence=look.sequence,
+        instrument_sequence=look.instrument_seq,
+        state=f"BOOK_{look.standing.name}",
+        age_ns=look.age_ns,
+        trading_state=feed.STATE_NAMES[look.trading_state],
+        bids=map(_level, look.bids),
+        asks=map(_level, look.asks),
+        last_price=look.last_price,
+        last_quantity=look.last_quantity,
+        last_trade_id=look.last_trade_id,
+        tick_size=format(instrument.tick_size, "f"),
+        lot_size=format(instrument.lot_size, "f"),
+    )
+
+
+def _level(level: Level) -> marketdata_pb2.BookLevel:
+    price, quantity, count, orders = level
+    return marketdata_pb2.BookLevel(
+        price=price,
+        quantity=quantity,
+        count=count,
+        orders=[marketdata_pb2.BookOrder(order_id=order_id, quantity=left) for order_id, left in orders],
+    )
