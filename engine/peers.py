@@ -504,20 +504,23 @@ class PeersServicer:
         """One entry engine's link, to its end."""
         outbox = Outbox()
         link = _EntryLink(self._hub, outbox)
+        code, why = grpc.StatusCode.OK, ""
         try:
             hello = LinkRequest.FromString(await context.read()).hello
             if not hello.engine or hello.engine == self._entry.engine:
-                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the hello names no other engine")
+                raise GarbledError("the hello names no other engine")
             welcome = LinkWelcome(engine=self._entry.engine, epoch=self._epoch, incarnation=self._incarnation)
             outbox.put(LinkReply(welcome=welcome).SerializeToString())
-            await first_to_end(self._receive(context, link), write_all(context, outbox))
+            await first_to_end(self._receive(context, link), write_all(context, outbox), outbox.broken())
         except (DecodeError, GarbledError, TypeError) as e:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"garbled: {e}")
+            code, why = grpc.StatusCode.INVALID_ARGUMENT, f"garbled: {e}"
         except CutOffError as e:
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(e))
+            code, why = grpc.StatusCode.RESOURCE_EXHAUSTED, str(e)
         finally:
             link.close()
             self._presence.lost(link, asyncio.get_running_loop().time())
+        if why:
+            await context.abort(code, why)
 
     async def _receive(self, context: Any, link: _EntryLink) -> None:
         while (data := await context.read()) is not grpc.aio.EOF:
