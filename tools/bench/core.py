@@ -4,20 +4,21 @@ Only `apply` is timed. The columns are decoded from a session's bytes just befor
 as in an engine, and the reports are encoded just after, as an engine does before it lets go of them.
 """
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter_ns
 from typing import Final
 
 from engine.gateway import read_batch, write_reports
-from engine.types import MAKER, TRADED, Batch, report_rows
+from engine.types import MAKER, STP_NONE, TRADED, Batch, report_rows
 from engine.venue import Venue
+from tools import workload
 from tools.bench import flows
 from tools.bench.bare import BareMatcher, Trade
-from tools.bench.flows import ACCOUNT, BATCH, INSTRUMENT, LARGE, REGIMES, STP, Flow
+from tools.bench.flows import ACCOUNT, BATCH, INSTRUMENT, LARGE, REGIMES, Flow
 from tools.bench.machine import build_of
-from tools.bench.measure import Options, Report, Rounds, hash_of, in_turns, quiet, result, say
+from tools.bench.measure import Options, Report, Rounds, in_turns, quiet, result, say
+from tools.workload import Answers
 
 GOAL_PLAIN: Final = 800_000
 GOAL_COMPILED: Final = 1_800_000
@@ -26,17 +27,15 @@ MODULES: Final = ("engine.order", "engine.book", "engine.matching", "engine.venu
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A flow made ready: its bytes, and the hash of the right answers."""
+    """A flow made ready: its bytes, and what the right answers come to."""
 
     flow: Flow
     batches: list[bytes]
-    digest: str
-    trades: list[Trade]
-    resting: int
+    answers: Answers
 
 
 def read(commands: bytes) -> Batch:
-    return read_batch(ACCOUNT, 0, STP, commands)
+    return read_batch(ACCOUNT, 0, STP_NONE, commands)
 
 
 def prepare(flow: Flow) -> Work:
@@ -54,9 +53,9 @@ def prepare(flow: Flow) -> Work:
     trades = traded(reports)
     if trades != bare.trades:
         raise AssertionError(f"{flow.name}: the venue and the bare matcher trade differently")
-    text = "\n".join(flows.answers(flow.rows, reports))
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    return Work(flow, encoded, digest, trades, len(bare.orders))
+    answers = workload.answers(flow.rows, report_rows(reports))
+    assert (answers.trades, answers.resting) == (len(trades), len(bare.orders))
+    return Work(flow, encoded, answers)
 
 
 def traded(reports: list[int]) -> list[Trade]:
@@ -132,7 +131,7 @@ def run(options: Options) -> Report:
                 found[name],
                 found[_bare(name)],
                 command="python -m tools.bench core",
-                digest=works[name].digest[:16],
+                digest=works[name].answers.sha256[:16],
                 against="a bare bisect matcher: no ids, accounts, repeats, reports or deltas",
                 goal=f">= {goal:,}" if title in ("worst", LARGE) else "",
             )
@@ -140,7 +139,7 @@ def run(options: Options) -> Report:
     report.notes.append(
         f"The worst regime is {worst}. Trades equal the bare matcher's in every flow. SHA-256 of the answers:\n\n"
         + "\n".join(
-            f"    {name:12} {work.digest}  {len(work.trades):,} trades, {work.resting:,} resting"
+            f"    {name:12} {work.answers.sha256}  {work.answers.trades:,} trades, {work.answers.resting:,} resting"
             for name, work in works.items()
         )
     )
@@ -168,8 +167,3 @@ class _Timed:
 
 def _bare(name: str) -> str:
     return f"{name} bare"
-
-
-def digest_of(works: dict[str, Work]) -> str:
-    """One hash of all flows."""
-    return hash_of(*(work.digest for work in works.values()))
