@@ -18,7 +18,8 @@ from tools.compare import differences
 from tools.fault_plan import FaultSpec, TimedFault
 from tools.layout import made_up
 from tools.live_view import Board, InstrumentRow, MachineRow
-from tools.observer import Machine, Observer, StreamState, book_state, resting
+from tools.market_data import Machine, StreamState, book_state, resting
+from tools.observer import Observer
 from tools.processes import Child, Children, StartError
 from tools.tally import Counted, added
 from tools.verdict import Ended, Engine, Evidence, Finding, Marked, Mirror, Seen, Verdict
