@@ -33,7 +33,7 @@ from google.protobuf.message import DecodeError
 from engine.commit import Committer, Submission
 from engine.entry import Entry, Origin
 from engine.gateway import GarbledError, answers, read_reports, unwrap, wrap, write_reports
-from engine.reports import CutOffError, Follower, Hub, Outbox
+from engine.reports import Cut, CutOffError, Follower, Hub, Outbox
 from engine.types import OUTCOME_UNKNOWN, REFUSED, REPORT_WIDTH, UNAVAILABLE, UNKNOWN, Batch
 from proto.orders_pb2 import (
     Following,
@@ -499,11 +499,18 @@ class PeersServicer:
         self._presence = presence
         self._epoch = epoch
         self._incarnation = incarnation
+        self._streams: dict[Outbox, None] = {}
+
+    def stop(self) -> None:
+        """End every link, in good order."""
+        for outbox in self._streams:
+            outbox.cut(Cut.STOPPED)
 
     async def link(self, _: AsyncIterator[bytes], context: Any) -> None:
         """One entry engine's link, to its end."""
         outbox = Outbox()
         link = _EntryLink(self._hub, outbox)
+        self._streams[outbox] = None
         code, why = grpc.StatusCode.OK, ""
         try:
             hello = LinkRequest.FromString(await context.read()).hello
@@ -515,8 +522,10 @@ class PeersServicer:
         except (DecodeError, GarbledError, TypeError) as e:
             code, why = grpc.StatusCode.INVALID_ARGUMENT, f"garbled: {e}"
         except CutOffError as e:
-            code, why = grpc.StatusCode.RESOURCE_EXHAUSTED, str(e)
+            stopped = e.cut is Cut.STOPPED
+            code, why = grpc.StatusCode.UNAVAILABLE if stopped else grpc.StatusCode.RESOURCE_EXHAUSTED, str(e)
         finally:
+            self._streams.pop(outbox)
             link.close()
             self._presence.lost(link, asyncio.get_running_loop().time())
         if why:
