@@ -48,7 +48,6 @@ COMMANDS = int(os.environ.get("LOBMESH_ORACLE_COMMANDS", "20000"))
 FLOW_MAX = 80  # commands in a flow; half of it is what a flow has on average
 
 ENGINE = 5
-UNUSED = 1 << 50  # a client order id
 CENT, ONE = Decimal("0.01"), Decimal(1)
 INSTRUMENTS = (
     Instrument(1, "ALFA", ENGINE, 1, CENT, ONE, 1, 6),
@@ -58,51 +57,55 @@ INSTRUMENTS = (
 
 
 class Step(NamedTuple):
-    """One command of a flow. Ids are told by their age among those of the account: 1 is its last command's."""
+    """One command of a flow, or the end of a session; ids and targets are told by their age."""
 
     op: int  # 0: a session ends
     account: int
     joins: int  # 0: a record of its own, 1: the record before, 2: the batch before, too
-    reused: int  # 0: a new id
-    again: bool  # what that id meant before, too
+    reused: int  # 0: a new id, n: that of the account's nth last command
+    again: bool  # with all that it said then
     side: int
     kind: int
     meaning: int
     requeue: int
     stp: int
-    price: int
+    price: int  # above the lowest of the instrument, about
     quantity: int
     instrument: int
-    target: int  # 0: an id that nobody used
+    target: int  # n: the account's nth last order, 0: its last command whatever that is, -1: nobody's
+    astray: bool  # about an order of some other instrument
     session: int
 
 
 # Few prices, few accounts, small sizes: what can collide should. The first of each is the plainest, since a failure
 # shrinks towards it; three choices a step, not fifteen, so that shrinking has few to go through.
 FATES = list(product(
-    [NEW, NEW, NEW, NEW, CANCEL, REPLACE, REPLACE, MASS_CANCEL, 0],
+    [NEW] * 17 + [REPLACE] * 12 + [CANCEL] * 5 + [MASS_CANCEL, 0],
     [1, 2, 3],
     [0, 0, 1, 2, 2],
-    [0] * 14 + [1, 2, 4],
+    [0] * 28 + [1, 2],
     [True, False],
 ))  # fmt: skip
 KINDS = list(product(
     [0, FLAG_SELL],
-    [
-        TIF_GTC, TIF_GTC, TIF_GTC, TIF_GTC, TIF_DAY, TIF_IOC, TIF_FOK, POST_ONLY, POST_ONLY | TIF_DAY,
-        TYPE_MARKET, TYPE_MARKET | TIF_IOC, TYPE_MARKET | TIF_FOK,
-    ],
-    [MEANING_TOTAL, MEANING_TOTAL, MEANING_OPEN, MEANING_REDUCE_BY],
-    [0, 0, REQUEUE],
+    [TIF_GTC] * 9
+    + [TIF_DAY, TIF_IOC, TIF_FOK, POST_ONLY, POST_ONLY | TIF_DAY]
+    + [TYPE_MARKET, TYPE_MARKET | TIF_IOC, TYPE_MARKET | TIF_FOK],
+    [MEANING_TOTAL, MEANING_OPEN, MEANING_REDUCE_BY],
+    [0, 0, 0, REQUEUE],
     [STP_NONE, STP_CANCEL_NEWEST],
 ))  # fmt: skip
 TERMS = list(product(
-    [2, 3, 3, 4, 1, 5, 0, -1, -2, 7],
-    [1, 2, 3, 4, 5, 9, QUANTITY_LIMIT - 1],
-    [1, 1, 1, 1, 2, 2, 3, 3, 3, 9],
-    [1, 2, 3, 1, 2, 3, 4, 5, 6, 8, 11, 0],
-    [0, 1, 2],
+    [3, 4, 3, 4, 3, 4, 2, 5, 2, 5, 2, 5, 1, 6, 0, 7],
+    [1, 2, 3, 4, 5, 6, 7, 9, QUANTITY_LIMIT - 1],
+    [1] * 8 + [3] * 4 + [2] * 2 + [9],
+    [1, 2, 3, 1, 2, 3, 4, 5, 6, 8, 0, -1],
+    [False] * 9 + [True],
+    [0, 0, 0, 1],
 ))  # fmt: skip
+BOTTOM = {3: -4}  # of an instrument's prices, where it is not 0
+
+
 steps = st.builds(
     lambda fate, kind, terms: Step(*fate, *kind, *terms),
     st.sampled_from(FATES),
@@ -190,15 +193,24 @@ def assert_quantity_conserved(heard: Said) -> None:
         assert taker[2:] == maker[2:]
 
 
-def command(step: Step, own: int, target: int) -> tuple[int, ...]:
-    """The columns of a step, zero where its op reads nothing."""
-    if step.op == NEW:
-        return NEW, own, step.instrument, step.side | step.kind, step.price, step.quantity, 0
+def command(step: Step, own: int, before: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """The columns of a step, zero where its op reads nothing, after what the account sent `before`."""
+    instrument = step.instrument
+    price = BOTTOM.get(instrument, 0) + step.price
+    orders = [row for row in before if row[0] == NEW] if step.target else before[-1:]
+    if step.op == NEW or (step.op != MASS_CANCEL and not orders and step.target >= 0):
+        return NEW, own, instrument, step.side | step.kind, price, step.quantity, 0
+    if step.op == MASS_CANCEL:
+        return MASS_CANCEL, own, 0 if step.astray else instrument, 0, 0, 0, 0
+    target = 0
+    if orders and step.target >= 0:
+        about = orders[-1 - (step.target - 1) % len(orders)]
+        target = about[1]
+        instrument = instrument if step.astray else about[2]
+        price = BOTTOM.get(instrument, 0) + step.price
     if step.op == CANCEL:
-        return CANCEL, own, step.instrument, 0, 0, 0, target
-    if step.op == REPLACE:
-        return REPLACE, own, step.instrument, step.meaning | step.requeue, step.price, step.quantity, target
-    return MASS_CANCEL, own, step.instrument if step.price > 2 else 0, 0, 0, 0, 0
+        return CANCEL, own, instrument, 0, 0, 0, target
+    return REPLACE, own, instrument, step.meaning | step.requeue, price, step.quantity, target
 
 
 def run(flow: Sequence[Step]) -> None:
@@ -217,10 +229,8 @@ def run(flow: Sequence[Step]) -> None:
             record.append(Batch(step.account, step.session, step.stp, [], [], [], [], [], [], []))
         batch = record[-1]
         before = sent.setdefault(batch.account, [])
-        own = before[-1 - step.reused % len(before)][1] if before and step.reused else i
-        row = command(step, own, before[-1 - step.target % len(before)][1] if before and step.target else UNUSED)
-        if before and step.reused and step.again:
-            row = before[-1 - step.reused % len(before)]
+        earlier = before[-1 - (step.reused - 1) % len(before)] if before and step.reused else None
+        row = earlier if earlier and step.again else command(step, earlier[1] if earlier else i, before)
         before.append(row)
         columns = (
             batch.op, batch.client_order_id, batch.instrument, batch.flags, batch.price, batch.quantity, batch.target
