@@ -316,7 +316,7 @@ def test_one_flipped_quantity_is_found_by_the_digest(side: int) -> None:
     good, bad = mirror(), mirror()
     levels = bad.books[7]._levels(side)
     price = next(iter(levels))
-    order_id, quantity = next(iter(levels[price].items()))
+    order_id, quantity = next(iter(levels[price].queue.items()))
     row = (MODIFY | side << 4 | END, 7, order_id, 0, quantity ^ 2, 0)
     for m, rows in ((good, [row, (MODIFY | side << 4 | END, 7, order_id, 0, quantity, 0)]), (bad, [row, row])):
         m.apply(rows)
@@ -327,7 +327,7 @@ def test_one_flipped_quantity_is_found_by_the_digest(side: int) -> None:
 
 def test_a_flipped_quantity_in_memory_is_found_by_the_crc_and_by_check() -> None:
     good, bad = mirror(), mirror()
-    bad.books[7]._bid_levels[100][1] ^= 2
+    bad.books[7]._bid_levels[100].queue[1] ^= 2
     assert good.digest(7).top_crc != bad.digest(7).top_crc
     with pytest.raises(AssertionError, match="hash"):
         bad.check()
