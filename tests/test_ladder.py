@@ -61,8 +61,9 @@ def test_a_doubtful_book_says_so() -> None:
     ]
 
 
-def test_a_note_takes_the_place_of_the_last_trade() -> None:
-    assert picture(replace(VIEW, note="gap 3,001-3,007")).splitlines()[1].startswith("gap 3,001-3,007   ")
+def test_a_note_follows_the_last_trade() -> None:
+    line = picture(replace(VIEW, note="3 times verified")).splitlines()[1]
+    assert line.startswith("last 30 @ 100.04  3 times verified   ")
 
 
 def test_an_empty_book_has_the_same_size() -> None:

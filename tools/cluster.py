@@ -22,7 +22,7 @@ from tools.market_data import Machine, StreamState, book_state, resting
 from tools.observer import Observer
 from tools.processes import Child, Children, StartError
 from tools.tally import Counted, added
-from tools.verdict import Ended, Engine, Evidence, Finding, Marked, Mirror, Seen, Strangers, Verdict
+from tools.verdict import Ended, Engine, Evidence, Finding, Marked, Mirror, Outage, Seen, Strangers, Verdict
 
 RATE: Final = 1_500  # orders/s of all traders together
 START_S: Final = 20.0
@@ -135,10 +135,14 @@ class ClusterRun:
         self._drain = asyncio.Event()
         self._began = 0.0  # when trading began, on the monotonic clock
         self._traded_s = 0.0
+        self._flow_s = 0.0  # as the longest replay says
         self._seen: dict[tuple[str, int, int, int], Seen] = {}
         self._first_trade: dict[int, int] = {}  # next trade id of each instrument when the run began
         self._history: list[tuple[float, dict[int, int]]] = []
+        self._opening = Counted()  # what had happened before trading began
         self._checks: list[Finding] = []
+        self._outages: list[Outage] = []
+        self._out: dict[str, tuple[str, float, int]] = {}  # who is out: how, since when, answers elsewhere before
 
     def drain(self) -> None:
         self._drain.set()
@@ -254,6 +258,7 @@ class ClusterRun:
         if line is None or "opened" not in line:
             raise StartError(f"the traders could not open: {line}\n{child.complaints()}")
         self._happened(f"{line['opened']:,} orders in the opening ladders")
+        self._flow_lines[child.name] = line
         self._follow_flow(child)
 
     async def _start_replays(self) -> None:
@@ -288,6 +293,7 @@ class ClusterRun:
                 if "finding" in line:
                     self._checks.append(Finding(**line["finding"] | {"details": tuple(line["finding"]["details"])}))
                 if line.get("done"):
+                    self._flow_s = max(self._flow_s, line.get("seconds", 0.0))
                     self._flow_done[child.name].set()
                 if line.get("reported"):
                     self._flow_reported[child.name].set()
@@ -332,7 +338,10 @@ class ClusterRun:
 
     async def _trade(self) -> None:
         self._began = time.monotonic()
+        self._opening = self._counted()
         self._say("trading")
+        target = next(iter(self._fabrics.values())).asked.target
+        self._happened(f"watch it: python -m tools.tail_feed {target} --symbol {self.venue.instruments[0].symbol}")
         faults = list(self.options.faults.timed)
         resumes: list[tuple[float, _Place]] = []
         next_look = 0.0
@@ -343,6 +352,7 @@ class ClusterRun:
             for due, place in [each for each in resumes if each[0] <= now_s]:
                 resumes.remove((due, place))
                 place.child.resume()
+                self._back(place.name)
                 self._happened(f"{place.name} goes on")
             self._watch_processes()
             if now_s >= next_look:
@@ -352,6 +362,8 @@ class ClusterRun:
         self._traded_s = time.monotonic() - self._began
         for _, place in resumes:
             place.child.resume()
+        for name in list(self._out):
+            self._back(name)
 
     def _over(self) -> bool:
         if self._drain.is_set():
@@ -369,18 +381,36 @@ class ClusterRun:
             place.down = True
             place.killed_at_s = fault.at_s
             await place.child.kill()
+            self._gone(place, "killed")
         elif fault.kind == "restart":
             self._happened(f"{fault.name} restarted")
             start = self._start_engine if kind == "engine" else self._start_fabric
             try:
                 await start(int(id))
+                self._back(place.name)
             except StartError as e:
                 place.ended = True
                 self._happened(str(e).splitlines()[0])
         else:
             self._happened(f"{fault.name} paused for {fault.for_s:g} s")
             place.child.pause()
+            self._gone(place, "paused")
             resumes.append((fault.at_s + fault.for_s, place))
+
+    def _gone(self, place: _Place, how: str) -> None:
+        self._out[place.name] = (how, self._now_s(), self._answered_elsewhere(place.name))
+
+    def _back(self, name: str) -> None:
+        how, since_s, before = self._out.pop(name)
+        self._outages.append(Outage(name, how, since_s, self._now_s(), self._answered_elsewhere(name) - before))
+
+    def _answered_elsewhere(self, name: str) -> int:
+        """Orders answered so far, less those of the engine of that name."""
+        by_home = self._counted().by_home
+        return sum(count for home, count in by_home.items() if f"engine-{home}" != name)
+
+    def _now_s(self) -> float:
+        return time.monotonic() - self._began
 
     def _watch_processes(self) -> None:
         for place in self._places():
@@ -489,13 +519,15 @@ class ClusterRun:
             homes={i.id: i.engine for i in self.venue.instruments},
             engines=tuple(self._life_of(place) for place in self._engines.values()),
             counted=self._counted(),
+            opening=self._opening,
             feed=watch.trades,
             feed_missed=watch.missed,
             trade_ids=trade_ids,
             mirrors=mirrors,
             seen=(*self._seen.values(), *self._seen_by_strangers()),
             strangers=self._strangers_found(),
-            seconds=self._traded_s,
+            outages=tuple(self._outages),
+            seconds=self._flow_s or self._traded_s,
             marked=marked,
             proxied=proxied,
             checks=tuple(self._checks),

@@ -97,7 +97,7 @@ def _header(view: LadderView, width: int) -> list[Line]:
     if view.last:
         price, quantity = view.last
         last = f"last {quantity_text(quantity, view.lot_size)} @ {price_text(price, view.tick_size)}"
-    second = _spread_out(view.note or last, f"stream {view.stream}  gaps {view.gaps:,}", width)
+    second = _spread_out(f"{last}  {view.note}".rstrip(), f"stream {view.stream}  gaps {view.gaps:,}", width)
     return [[(first, style)], [(second, "")]]
 
 

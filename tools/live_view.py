@@ -99,7 +99,7 @@ def _machines(rows: Sequence[MachineRow]) -> Table:
         ("gaps", "r"),
         ("by range", "r"),
         ("by snapshot", "r"),
-        ("by late frames", "r"),
+        ("late", "r"),
     )
     for row in rows:
         whole = row.in_step == row.streams and row.streams > 0

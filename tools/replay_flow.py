@@ -21,6 +21,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
+import grpc
+
 from bus.directory_service import DirectoryError, ask
 from bus.feed_client import Action, Applied, AskRange, AskSnapshot, FeedClient, MissingSpan, State
 from bus.mirror import Mirror
@@ -34,6 +36,7 @@ from tools import lobster, lobster_check, workload
 from tools.flow import FlowError, WorkloadRow, is_workload, read_books, read_messages, read_workload
 from tools.lobster import Step
 from tools.lobster_check import LEVELS_JUDGED, Checker
+from tools.market_data import Machine
 from tools.tally import Tally
 from tools.verdict import FAILS, HOLDS, NOTE, UNKNOWN, Finding
 
@@ -138,7 +141,7 @@ class Flow:
             return Finding(NOTE, title, text, (f"SHA-256 of the answers {answers.sha256}",))
         verdict = self.checker.verdict()
         lines = lobster_check.summary(verdict)
-        judged = [line for line in lines if not line.startswith("row ")]
+        judged = [line.strip() for line in lines if not line.startswith("row ")]
         details = [line for line in lines if line.startswith("row ")]
         if missed:
             details.insert(0, f"{missed:,} deltas were not seen one by one on the feed: their rows could not be judged")
@@ -186,16 +189,16 @@ class Replay:
             async with way_in.session() as session:
                 say({"ready": True, "name": self.flow.path.name, "pid": os.getpid()})
                 await self._go.wait()
-                finding = await self._send(session, instrument, client)
-                finding_line = asdict(self.flow.finding(finding, books.missed))
-                say({"tally": self.tally.to_json(), "done": True, "finding": finding_line})
+                seconds = await self._send(session, instrument, client, home.grpc)
+                finding = asdict(self.flow.finding(seconds, books.missed))
+                say({"tally": self.tally.to_json(), "done": True, "seconds": seconds, "finding": finding})
                 await listener
         finally:
             listener.cancel()
             await asyncio.gather(listener, return_exceptions=True)
             await subscriber.stop()
 
-    async def _send(self, session: Session, instrument: Instrument, client: FeedClient) -> float:
+    async def _send(self, session: Session, instrument: Instrument, client: FeedClient, home: str) -> float:
         """Send all, and wait until it is answered and on the feed; the seconds to the last answer."""
         began = time.monotonic()
         reading = asyncio.create_task(self._read(session))
@@ -216,7 +219,7 @@ class Replay:
             while self.tally.waiting and time.monotonic() < deadline and not reading.done():
                 await asyncio.sleep(POLL_S)
             seconds = time.monotonic() - began
-            await self._heard(client, deadline)
+            await self._heard(client, home, deadline)
             if reading.done():
                 reading.result()
             return seconds
@@ -225,15 +228,18 @@ class Replay:
             telling.cancel()
             await asyncio.gather(reading, telling, return_exceptions=True)
 
-    async def _heard(self, client: FeedClient, deadline: float) -> None:
-        """Wait until the feed has nothing new: all that was answered was published before."""
-        quiet_since, position = time.monotonic(), client.position
-        while time.monotonic() < min(deadline, quiet_since + 1.0) or client.state is not State.LIVE:
+    async def _heard(self, client: FeedClient, home: str, deadline: float) -> None:
+        """Wait until our reader stands where the engine does: all that was answered was published before."""
+        machine = Machine(home)
+        try:
+            streams = await machine.streams()
+        except grpc.aio.AioRpcError:
+            return
+        finally:
+            await machine.close()
+        end = next((s.epoch, s.next_seq - 1) for s in streams if s.channel == client.channel)
+        while client.position < end and time.monotonic() < deadline:
             await asyncio.sleep(POLL_S)
-            if client.position != position:
-                quiet_since, position = time.monotonic(), client.position
-            if time.monotonic() > deadline:
-                return
 
     async def _read(self, session: Session) -> None:
         async for batch in session.batches():

@@ -27,7 +27,7 @@ from rich.live import Live
 from rich.text import Text
 
 from bus.directory import Changed, Directory, Entry, Event
-from bus.directory_service import DirectoryLoop, ask
+from bus.directory_service import DirectoryError, DirectoryLoop, ask
 from bus.feed_client import (
     Action,
     Applied,
@@ -55,6 +55,7 @@ CONNECT_EXIT: Final = 3
 GAP_EXIT: Final = 4
 
 CONNECT_S: Final = 5.0  # for the machine named to answer
+REFUSED_S: Final = 1.0  # how long one that cannot be reached is tried again
 HEAR_S: Final = 10.0  # for the first book
 REDRAW_S: Final = 0.1
 FLUSH_S: Final = 0.02
@@ -117,6 +118,7 @@ class Listener:
         self._overrides = _overrides(args.feed, sorted({instrument.engine for instrument in instruments}))
         self._entries = {entry.name: entry for entry in entries}
         self._recent: dict[FeedClient, Recent] = {}
+        self._told: dict[FeedClient, None] = {}  # streams whose books were told, with --from-snapshot
         self._subscriber = Subscriber(self._sources, random.Random(), listen=self._on_action)
         self._loop: DirectoryLoop | None = None
 
@@ -248,9 +250,14 @@ class Listener:
             self._recent.setdefault(client, Recent()).applied(action)
         elif isinstance(action, MissingSpan):
             self._recent.setdefault(client, Recent()).forget()
+            self._told.pop(client, None)
         if self.said.ended.is_set():
             return
-        joined = isinstance(action, StateChanged) and action.before is State.SNAPSHOT and action.after is State.LIVE
+        if self._args.from_snapshot and client not in self._told:
+            if isinstance(action, StateChanged) and action.after is State.LIVE:
+                asyncio.get_running_loop().call_soon(self._tell_books, client)
+            if isinstance(action, Applied):
+                return  # it is in the books that will be told
         for line in lines_of(client, action, self._wanted.__contains__):
             if not (self._args.quiet and isinstance(action, Applied)):
                 self._say(line)
@@ -259,7 +266,11 @@ class Listener:
                 if self.said.deltas == self._count:
                     self.said.end("counted")
                     return
-        if joined and self._args.from_snapshot:
+
+    def _tell_books(self, client: FeedClient) -> None:
+        """The stream's books as they now stand; deltas are told from here on."""
+        if client.state is State.LIVE and client not in self._told:
+            self._told[client] = None
             for instrument in client.mirror.books:
                 if instrument in self._wanted:
                     self._say(book_line(client, instrument))
@@ -347,11 +358,7 @@ def _overrides(given: Sequence[str], engines: Sequence[int]) -> dict[int, str]:
 
 async def listen(args: argparse.Namespace, out: TextIO) -> int:
     """From the first question to the exit code. Raises: CannotConnect; BrokenPipeError when nobody reads `out`."""
-    try:
-        entries = await ask(args.machine, CONNECT_S)
-    except (grpc.aio.AioRpcError, ValueError) as e:
-        why = e.code().name.lower().replace("_", " ") if isinstance(e, grpc.aio.AioRpcError) else str(e)
-        raise CannotConnect(f"{args.machine}: {why}") from None
+    entries = await _entries(args.machine)
     listener = Listener(args, entries, chosen(entries, args.symbol))
     said = listener.said
     loop = asyncio.get_running_loop()
@@ -376,6 +383,20 @@ async def listen(args: argparse.Namespace, out: TextIO) -> int:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await listener.stop()
+
+
+async def _entries(machine: str) -> tuple[Entry, ...]:
+    """All that the machine knows of. One that is busy may refuse a connection at first. Raises: CannotConnect."""
+    deadline = time.monotonic() + REFUSED_S
+    while True:
+        try:
+            return await ask(machine, CONNECT_S)
+        except grpc.aio.AioRpcError as e:
+            if e.code() is not grpc.StatusCode.UNAVAILABLE or time.monotonic() > deadline:
+                raise CannotConnect(f"{machine}: {e.code().name.lower().replace('_', ' ')}") from None
+            await asyncio.sleep(0.1)
+        except DirectoryError as e:
+            raise CannotConnect(f"{machine}: {e}") from None
 
 
 def chosen(entries: Iterable[Entry], symbols: Sequence[str]) -> list[Instrument]:
@@ -457,10 +478,16 @@ def _exit_code(listener: Listener) -> int:
     return GAP_EXIT if _open_gaps(listener) else FINE_EXIT
 
 
+class _Parser(argparse.ArgumentParser):
+    """Help that begins with examples."""
+
+    def format_help(self) -> str:
+        return f"{EXAMPLES}\n{super().format_help()}"
+
+
 def parser() -> argparse.ArgumentParser:
-    out = argparse.ArgumentParser(
+    out = _Parser(
         prog="python -m tools.tail_feed",
-        usage=EXAMPLES + "\nusage: python -m tools.tail_feed HOST:PORT [options]",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="Exit 0 when it was told to end, 1 if --verify found a difference, 2 for wrong usage, 3 if it cannot "

@@ -9,6 +9,7 @@ On stdin: {"stop": true} ends trading, {"report": true} asks for a last tally. T
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import signal
@@ -21,11 +22,11 @@ from typing import Any, Final
 
 from engine.client import Client, ClientError, Commands, Session
 from engine.gateway import report_columns
-from engine.types import ReportRow
+from engine.types import CANCEL, OUTCOME_UNKNOWN, UNAVAILABLE, ReportRow
 from proto import cluster
 from proto.cluster import Cluster, ClusterError
 from proto.orders_pb2 import ReportBatch
-from tools.tally import Tally
+from tools.tally import Latencies, Tally
 from tools.traders import Agent, Command, MarketMaker, made_traders
 
 PACE_S: Final = 0.05  # each agent acts so often
@@ -34,6 +35,8 @@ OPENING_MAX: Final = 100_000
 TALLY_S: Final = 0.5
 AGAIN_S: Final = 0.5  # until a command whose outcome is unknown is sent again
 ANSWERS_S: Final = 10.0  # how long the last answers may take
+PROBES: Final = 1 << 63  # ids from here on are of commands that only find out whether an engine is reached
+REACH_S: Final = 20.0
 PATIENCE_S: Final = 2.0  # an engine that is away longer is left for another
 UNANSWERED_MAX: Final = 500  # an account with more waits before it sends more
 
@@ -84,6 +87,28 @@ class Desk:
                 self.session = None
                 self.up.clear()
 
+    async def reach(self, deadline: float) -> None:
+        """Until orders for every engine get there: a cancel of nothing, to each, until it is refused for that reason.
+
+        Raises: TimeoutError.
+        """
+        instruments = [self._venue.instruments_of(engine)[:1] for engine in self._engines]
+        missing = [instrument.id for found in instruments for instrument in found]
+        probe = itertools.count(PROBES)
+        async with asyncio.timeout_at(deadline):
+            while missing:
+                commands = Commands()
+                for instrument in missing:
+                    commands.add(CANCEL, next(probe), instrument, target=PROBES - 1)
+                session = self.session
+                if session is not None:
+                    with suppress(ClientError):
+                        answers = await (await session.submit(commands, answers=True))
+                        far = (UNAVAILABLE, OUTCOME_UNKNOWN)
+                        missing = [answer.instrument for answer in answers if answer.reason in far]
+                if missing:
+                    await asyncio.sleep(PACE_S)
+
     async def act(self, now_s: float, commands: int) -> int:
         """Let the agent send up to `commands`; how many it did send."""
         if self.session is None or self.waiting > UNANSWERED_MAX:
@@ -127,6 +152,8 @@ class Desk:
         account = self.agent.account
         self._tally.numbered(batch.home, account, batch.first_seq, len(batch.kind))
         for row in map(ReportRow._make, zip(*report_columns(batch), strict=True)):
+            if row.command >= PROBES:
+                continue
             if self._tally.is_open(account, row) and row.command in self._waiting:
                 self._again[row.command] = now_ns / 1e9 + AGAIN_S
                 self._tally.report(batch.home, account, row, now_ns)
@@ -143,9 +170,10 @@ class Floor:
     def __init__(self, venue: Cluster, joins: Sequence[str], traders: int, rate: int, seed: int, first_id: int) -> None:
         self.tally = Tally()
         agents = made_traders(traders, venue.instruments, seed, first_id)
-        engines = [engine.id for engine in venue.engines]
+        self._engines = [engine.id for engine in venue.engines]
         self.desks = [
-            Desk(agent, joins, venue, engines[i % len(engines)], self.tally) for i, agent in enumerate(agents)
+            Desk(agent, joins, venue, self._engines[i % len(self._engines)], self.tally)
+            for i, agent in enumerate(agents)
         ]
         self._pace = rate * PACE_S / max(1, traders)
         self._stopped = asyncio.Event()
@@ -172,12 +200,16 @@ class Floor:
         return time.monotonic() - self._began
 
     async def _open(self) -> None:
-        """The makers' ladders, as fast as they are taken."""
+        """The makers' ladders, as fast as they are taken, once every engine is reached from everywhere."""
+        deadline = asyncio.get_running_loop().time() + REACH_S
+        await asyncio.gather(*(desk.reach(deadline) for desk in self.desks[: len(self._engines)]))
+        self._began = time.monotonic()
         makers = [desk for desk in self.desks if isinstance(desk.agent, MarketMaker)]
         sent = [await desk.act(0.0, OPENING_MAX) for desk in makers]
         await self._answered(self._began + ANSWERS_S)
         self._began = time.monotonic()
-        say({"opened": sum(sent)})
+        self.tally.latencies = Latencies()
+        say({"opened": sum(sent), "tally": self.tally.to_json()})
 
     async def _trade(self) -> None:
         """Each desk in its turn, evenly over the time: a venue's clients do not act all at once."""

@@ -16,7 +16,8 @@ NOTE: Final = "note"
 
 MARKS: Final = {HOLDS: "✓", FAILS: "✗", UNKNOWN: "?", NOTE: "·"}
 ASCII_MARKS: Final = {HOLDS: "ok", FAILS: "NO", UNKNOWN: "? ", NOTE: "- "}
-DETAILS_MAX: Final = 12  # lines of detail a finding shows
+DETAILS_MAX: Final = 16  # lines of detail a finding shows
+OUTAGE_S: Final = 1.5  # a shorter one proves nothing about the others
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,17 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
+class Outage:
+    """A time during which a process was killed or paused, and the orders that other engines answered meanwhile."""
+
+    name: str
+    how: str
+    from_s: float
+    to_s: float
+    answered_elsewhere: int
+
+
+@dataclass(frozen=True, slots=True)
 class Strangers:
     """Readers who came and went in the middle: how many, over how many streams, how many they found equal elsewhere."""
 
@@ -134,7 +146,9 @@ class Evidence:
     marked: tuple[Marked, ...] = ()
     ended: tuple[Ended, ...] = ()
     proxied: dict[str, dict[str, int]] = field(default_factory=dict)  # what the fault proxy did, line by line
+    opening: Counted = field(default_factory=Counted)  # what was counted before the seconds began
     strangers: Strangers | None = None
+    outages: tuple[Outage, ...] = ()
     checks: tuple[Finding, ...] = ()  # of replayed flow against recorded books
 
 
@@ -147,6 +161,7 @@ def judge(evidence: Evidence) -> Verdict:
         *_gaps(evidence),
         *_strangers(evidence),
         *_integrity(evidence),
+        *_outages(evidence),
         *_restarts(evidence),
         *_down(evidence),
         *_ended(evidence),
@@ -315,6 +330,24 @@ def _integrity(evidence: Evidence) -> list[Finding]:
     return [Finding(FAILS if details else HOLDS, "digests agree", text, details)]
 
 
+def _outages(evidence: Evidence) -> list[Finding]:
+    """What stops in one place must not stop the others."""
+    if not evidence.outages:
+        return []
+    details: list[str] = []
+    stopped = 0
+    for outage in evidence.outages:
+        seconds = outage.to_s - outage.from_s
+        rate = outage.answered_elsewhere / seconds if seconds > 0 else 0.0
+        stopped += seconds >= OUTAGE_S and not outage.answered_elsewhere and len(evidence.engines) > 1
+        details.append(
+            f"{outage.name} {outage.how} from {outage.from_s:.1f} to {outage.to_s:.1f} s: meanwhile "
+            f"{of(outage.answered_elsewhere, 'order')} answered elsewhere ({rate:,.0f}/s)"
+        )
+    text = f"through {of(len(evidence.outages), 'outage')}"
+    return [Finding(FAILS if stopped else HOLDS, "the others went on", text, tuple(details))]
+
+
 def _restarts(evidence: Evidence) -> list[Finding]:
     out = []
     for engine in evidence.engines:
@@ -368,9 +401,9 @@ def _proxied(evidence: Evidence) -> list[Finding]:
 
 
 def _rates(evidence: Evidence) -> Finding:
-    counted = evidence.counted
-    rate = counted.answered / evidence.seconds if evidence.seconds else 0.0
-    trades = sum(executed.buys.count for executed in counted.executed.values())
+    counted, before = evidence.counted, evidence.opening
+    rate = (counted.answered - before.answered) / evidence.seconds if evidence.seconds else 0.0
+    trades = _trades(counted) - _trades(before)
     text = (
         f"{rate:,.0f} orders/s and {trades / max(evidence.seconds, 1e-9):,.0f} trades/s over {evidence.seconds:.1f} s"
     )
@@ -378,6 +411,10 @@ def _rates(evidence: Evidence) -> Finding:
     if p50 is not None and p99 is not None:
         text += f"; acknowledged in {milliseconds(p50)} (p50), {milliseconds(p99)} (p99)"
     return Finding(NOTE, "rates", text)
+
+
+def _trades(counted: Counted) -> int:
+    return sum(executed.buys.count for executed in counted.executed.values())
 
 
 def of(count: int, what: str) -> str:
