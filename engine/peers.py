@@ -193,7 +193,8 @@ class HomeLink:
         was_up = False
         try:
             call: Any = channel.stream_stream("/lobmesh.v1.Peers/Link")()
-            welcome = await asyncio.wait_for(self._hello(call), CONNECT_S)
+            async with asyncio.timeout(CONNECT_S):
+                welcome = await self._hello(call)
             if welcome.engine != self.home:
                 logger.warning("%s is engine %d, not %d", endpoint, welcome.engine, self.home)
                 return False
@@ -203,7 +204,8 @@ class HomeLink:
             tasks = [asyncio.create_task(step(call)) for step in (self._write, self._read, self._watch)]
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
-                task.result()
+                if not task.cancelled():
+                    task.result()
         except (grpc.aio.AioRpcError, grpc.aio.UsageError, TimeoutError, GarbledError, DecodeError) as e:
             if was_up:
                 logger.warning("link to engine %d lost: %s", self.home, _why(e))
@@ -500,9 +502,11 @@ class PeersServicer:
         self._epoch = epoch
         self._incarnation = incarnation
         self._streams: dict[Outbox, None] = {}
+        self._stopped = False
 
     def stop(self) -> None:
-        """End every link, in good order."""
+        """End every link, in good order, and any that is opened yet."""
+        self._stopped = True
         for outbox in self._streams:
             outbox.cut(Cut.STOPPED)
 
@@ -511,6 +515,8 @@ class PeersServicer:
         outbox = Outbox()
         link = _EntryLink(self._hub, outbox)
         self._streams[outbox] = None
+        if self._stopped:
+            outbox.cut(Cut.STOPPED)
         code, why = grpc.StatusCode.OK, ""
         try:
             hello = LinkRequest.FromString(await context.read()).hello

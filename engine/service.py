@@ -196,6 +196,7 @@ class OrdersServicer:
         self._instruments: dict[int, Instrument] = {}
         self._symbols: dict[str, Instrument] = {}
         self.streams: dict[Outbox, None] = {}
+        self._stopped = False
 
     def learn(self, instruments: Iterable[Instrument]) -> None:
         """Instruments of this and other engines, as they are known now."""
@@ -204,7 +205,8 @@ class OrdersServicer:
             self._symbols[instrument.symbol] = instrument
 
     def stop(self) -> None:
-        """End every stream, in good order: clients come back when the engine does."""
+        """End every stream, in good order, and any that is opened yet: clients come back when the engine does."""
+        self._stopped = True
         for outbox in self.streams:
             outbox.cut(Cut.STOPPED)
 
@@ -215,7 +217,7 @@ class OrdersServicer:
         hello = await self._hello(context)
         session = self._open(hello)
         follower = Follower(session.account, session.outbox, {c.home: c.last_seq for c in hello.cursors})
-        self.streams[session.outbox] = None
+        self._opened(session.outbox)
         end, closed = _ENDED, True
         try:
             await self._follow(follower)
@@ -241,7 +243,7 @@ class OrdersServicer:
         cursors.update({c.home: c.last_seq for c in request.cursors})
         outbox = Outbox()
         follower = Follower(request.account, outbox, cursors, wrapped=False, oldest=True)
-        self.streams[outbox] = None
+        self._opened(outbox)
         end = _ENDED
         try:
             await self._follow(follower)
@@ -252,6 +254,11 @@ class OrdersServicer:
             self.streams.pop(outbox, None)
             self._hub.unfollow(follower)
         await finish(context, end)
+
+    def _opened(self, outbox: Outbox) -> None:
+        self.streams[outbox] = None
+        if self._stopped:
+            outbox.cut(Cut.STOPPED)
 
     async def _hello(self, context: Any) -> pb.Hello:
         data = await context.read()
