@@ -13,7 +13,7 @@ from engine.gateway import read_batch, write_reports
 from engine.types import MAKER, STP_NONE, TRADED, Batch, report_rows
 from engine.venue import Venue
 from tools import workload
-from tools.bench import flows
+from tools.bench import flows, peers
 from tools.bench.bare import BareMatcher, Trade
 from tools.bench.flows import ACCOUNT, BATCH, INSTRUMENT, LARGE, REGIMES, Flow
 from tools.bench.machine import build_of
@@ -32,6 +32,7 @@ class Work:
     flow: Flow
     batches: list[bytes]
     answers: Answers
+    trades: list[Trade]
 
 
 def read(commands: bytes) -> Batch:
@@ -55,7 +56,7 @@ def prepare(flow: Flow) -> Work:
         raise AssertionError(f"{flow.name}: the venue and the bare matcher trade differently")
     answers = workload.answers(flow.rows, report_rows(reports))
     assert (answers.trades, answers.resting) == (len(trades), len(bare.orders))
-    return Work(flow, encoded, answers)
+    return Work(flow, encoded, answers, trades)
 
 
 def traded(reports: list[int]) -> list[Trade]:
@@ -102,7 +103,7 @@ def bare_rate(batches: list[bytes]) -> float:
 
 
 def run(options: Options) -> Report:
-    """core.<regime> for each regime, and core.worst of the five."""
+    """core.<regime> for each regime, and core.worst of the five; with peers, core.peer_<engine>, each on its worst."""
     names = [*REGIMES, LARGE]
     say("core: reading and checking six flows")
     works = {
@@ -143,6 +144,15 @@ def run(options: Options) -> Report:
             for name, work in works.items()
         )
     )
+    if options.peers:
+        peers.compare(
+            report,
+            [works[name].flow for name in REGIMES],
+            {name: works[name].trades for name in REGIMES},
+            lambda name: venue_rate(works[name].batches),
+            options.turns(5, 1),
+            options.peers,
+        )
     return report
 
 
