@@ -91,6 +91,18 @@ def test_a_message_without_an_answer_is_missed() -> None:
         workload.answers([*ROWS, WorkloadRow(flow.NEW, 0, 0, 4, 8, 5, 99)], report_rows(reports.rows))
 
 
+@pytest.mark.parametrize(("maker", "taker"), [(2, 1), (1, 2)])
+def test_a_trade_with_somebody_else_is_no_answer(maker: int, taker: int) -> None:
+    venue = Venue(1, [replay.INSTRUMENT])
+    sides = [WorkloadRow(flow.NEW, side, 0, 5, side, 4 + side, 100) for side in (0, 1)]
+    reports = []
+    for position, (account, row) in enumerate(zip((maker, taker), sides, strict=True), 1):
+        outcome = venue.apply(position, position, [*workload.batches([row], account, replay.INSTRUMENT.id, 1)])
+        reports += [row for said in outcome.reports if said.account == 1 for row in report_rows(said.rows)]
+    with pytest.raises(workload.AnswerError, match=f"order {4 + (taker == 1)} traded with another account"):
+        workload.answers(sides, reports)
+
+
 @needs_data
 @pytest.mark.parametrize("name", AGREED)
 def test_the_answers_are_those_that_other_engines_agree_on(name: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -165,7 +165,8 @@ class Checker:
     def _judge_crossing(self, step: Step, order_id: int, astray: dict[int, Difference]) -> None:
         """An order that rested on Nasdaq has traded on its entry."""
         makers = [fill.order_id for fill in self._filled(order_id)]
-        what = f"order {order_id} traded on its entry with order {makers[0]}; on Nasdaq it rested"
+        whom = f"order {makers[0]}" if makers[0] else "another account"
+        what = f"order {order_id} traded on its entry with {whom}; on Nasdaq it rested"
         difference = _follows(step.row, what, makers, astray)
         self._verdict.surprises.append(difference)
         for other in (order_id, *makers):
