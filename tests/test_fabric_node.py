@@ -319,6 +319,51 @@ def test_however_many_ask_one_encoding_serves_all() -> None:
     run(body)
 
 
+def test_a_node_answers_for_every_symbol_it_has_heard_of() -> None:
+    async def body() -> None:
+        engine = TinyEngine()
+        engine.trade(300)
+        stub: Any = marketdata_pb2_grpc.MarketDataStub
+        async with engine.serving(), node_of(engine.grpc) as node, grpc.aio.insecure_channel(node.grpc) as channel:
+            await until(lambda: in_step(node, engine))
+            listed = await stub(channel).GetInstruments(marketdata_pb2.InstrumentsRequest())
+            assert [(i.id, i.symbol, i.engine, i.channel, i.tick_size, i.lot_size) for i in listed.instruments] == [
+                (instrument, symbol, 1, 1, "0.01", "1") for instrument, symbol in SYMBOLS.items()
+            ]
+            [stream] = (await stub(channel).GetStreams(marketdata_pb2.StreamsRequest())).streams
+            assert (stream.engine, stream.channel, stream.epoch, stream.state) == (1, 1, 1, "live")
+            seen = [stream.counters[name] for name in ("received", "repaired", "covered")]
+            assert stream.next_seq == 304 == sum(seen) + 1
+            book = await stub(channel).GetBook(marketdata_pb2.BookRequest(symbol="BETA", depth=2))
+            truth = engine.truth.books[2]
+            assert (book.symbol, book.instrument, book.state) == ("BETA", 2, marketdata_pb2.BOOK_VALID)
+            assert (book.last_price, book.last_quantity, book.last_trade_id) == (
+                truth.last_price, truth.last_quantity, truth.last_trade_id,
+            )  # fmt: skip
+            assert 0 <= book.age_ns < 3_000_000_000
+            for side, levels in ((0, book.bids), (1, book.asks)):
+                assert [(level.price, level.quantity, level.count) for level in levels] == truth.levels(side, 2)
+                assert not any(level.orders for level in levels)
+
+    run(body)
+
+
+def test_a_symbol_of_an_engine_that_is_not_mirrored_is_known_and_its_book_is_not() -> None:
+    async def body() -> None:
+        engine = TinyEngine()
+        node = Node("fabric-2", engine=2, only=[2])
+        async with engine.serving():
+            await node.serve(join=[engine.grpc])
+            await until(lambda: node.directory.instrument("ALFA") is not None)
+            look = node.source.look("ALFA", 0, False)
+            assert look is not None
+            assert (look.instrument.id, look.standing, look.bids) == (1, Standing.UNKNOWN, [])
+            assert node.source.streams() == []
+            await node.stop()
+
+    run(body)
+
+
 class Aborted(Exception):
     pass
 
@@ -442,6 +487,28 @@ def test_wrong_usage_is_told_and_exits_2(args: list[str]) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert "Traceback" not in done.stderr
     assert done.stderr
+
+
+BROKEN = """
+import asyncio, bus.node
+from bus.__main__ import main
+serve = bus.node.Node.serve
+def fail():
+    raise AssertionError("on purpose")
+async def serve_and_fail(self, *args):
+    asyncio.get_running_loop().call_soon(fail)
+    return await serve(self, *args)
+bus.node.Node.serve = serve_and_fail
+raise SystemExit(main(["--engine", "1"]))
+"""
+
+
+def test_a_node_that_finds_a_fault_of_its_own_stops() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", BROKEN], cwd=ROOT, capture_output=True, text=True, check=False, timeout=PATIENCE_S
+    )
+    assert done.returncode == 1
+    assert "on purpose" in done.stderr
 
 
 def test_a_port_that_is_taken_exits_3() -> None:

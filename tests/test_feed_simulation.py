@@ -71,6 +71,7 @@ class World:
         self.begin(fresh=True)
         self.ring = FrameRing()
         self.client = FeedClient(1, 1, random.Random(seed + 1), self.ring)
+        self.corrupted: list[int] = []  # instruments changed behind the client's back
         self.due = 1  # the next delta to be delivered, or said to be missing
         self.take(self.client.start(0))
 
@@ -225,7 +226,7 @@ class World:
         client._held.check(client.next_seq if client._joined else 1)
         runs = [run for run, epoch in self.epochs.items() if epoch == client.epoch]
         for instrument, book in client.mirror.books.items():
-            if client.standing(instrument) is Standing.VALID:
+            if client.standing(instrument) is Standing.VALID and instrument not in self.corrupted:
                 digest = book.digest()
                 assert any(self.seen.get((run, instrument, book.sequence)) == digest for run in runs), (
                     f"instrument {instrument} at {book.sequence} of epoch {client.epoch} is wrong and called valid"
@@ -335,3 +336,43 @@ def the_ledger_adds_up(world: World) -> None:
     if not KINDS["relapse"].relapse or counters.regressions == 0:
         assert counters.repaired == sum(gap.ranged for gap in epoch)
         assert counters.covered >= sum(gap.snapshotted for gap in epoch)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_at_one_percent_loss_books_are_valid_nineteen_twentieths_of_the_time(seed: int) -> None:
+    world = World(seed, Faults(drop=0.01))
+    world.publish(50)
+    valid = sampled = 0
+    for _ in range(300):
+        world.publish(1)
+        sampled += len(INSTRUMENTS)
+        valid += sum(world.client.standing(name) is Standing.VALID for name in INSTRUMENTS)
+    assert world.client.counters.gaps > 0
+    assert valid >= 0.95 * sampled, f"{valid} of {sampled}"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_book_changed_in_memory_is_found_when_its_digest_comes_round_and_mended_alone(seed: int) -> None:
+    world = World(seed, Faults())
+    world.publish(60)
+    world.settle()
+    client, rng = world.client, world.rng
+    instrument = rng.choice([name for name in INSTRUMENTS if world.truth.books[name].count])
+    book = client.mirror.books[instrument]
+    side = rng.choice([side for side in (0, 1) if book.levels(side)])
+    order_id, _, quantity = rng.choice(list(book.orders(side)))
+    flipped = quantity ^ (1 << rng.randrange(7, 20))
+    wrong: Row = (MODIFY | END | (SELL if side else 0), instrument, order_id, 0, flipped, 0)
+    world.corrupted.append(instrument)
+    client.mirror.apply([wrong])
+    book.sequence -= 1
+    client.mirror.last_seq -= 1
+    for _ in range(len(INSTRUMENTS)):  # one digest a heartbeat: at most one round
+        world.heartbeat()
+        world.advance(250 * MS)
+        if client.counters.digests_differing:
+            break
+    assert client.counters.digests_differing == 1
+    assert (client.counters.instrument_repairs, client.counters.resnapshots) == (1, 0)
+    assert world.contents(client.mirror) == world.contents(world.truth)
+    assert client.standing(instrument) is Standing.VALID
