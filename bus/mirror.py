@@ -4,13 +4,12 @@ A mirror trusts nobody. A delta that does not fit its book is the peer's fault a
 is of no use after that until the next load(). No I/O, no clock.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Final
 
 from sortedcontainers import SortedList
 
-from proto import feed
 from proto.feed import (
     ADD,
     CANCEL,
@@ -19,10 +18,10 @@ from proto.feed import (
     DELETE,
     END,
     EXECUTE,
+    LIMIT,
     OP_MASK,
     SELL,
     TRADE,
-    U64_MAX,
     BookSnapshot,
     Definition,
     Digest,
@@ -31,20 +30,13 @@ from proto.feed import (
     Snapshot,
     Statistics,
     Status,
+    orders_hash,
 )
 
 BUY_SIDE: Final = 0
 SELL_SIDE: Final = 1
 
 Level = dict[int, int]  # a queue: quantity by order id, in order of arrival
-
-
-def _reference_hash(order: tuple[int, int, int, int]) -> int:
-    return feed.reference_order_hash(*order)
-
-
-# Of (side, order id, price, quantity), modulo 2^64: sums are masked when they are read.
-_hash: Final[Callable[[tuple[int, int, int, int]], int]] = hash if feed.NATIVE_HASH else _reference_hash
 
 
 class MirrorError(Exception):
@@ -63,7 +55,6 @@ class MirrorBook:
         "_ask_prices",
         "_bid_levels",
         "_bid_prices",
-        "_hash_sum",
         "_orders",
         "definition",
         "instrument",
@@ -90,17 +81,11 @@ class MirrorBook:
         # Ascending; touched only at the birth and the death of a level.
         self._bid_prices: SortedList[int] = SortedList()
         self._ask_prices: SortedList[int] = SortedList()
-        self._hash_sum = 0
 
     @property
     def count(self) -> int:
         """Live orders."""
         return len(self._orders)
-
-    @property
-    def hash(self) -> int:
-        """Sum of the order hashes, modulo 2^64."""
-        return self._hash_sum & U64_MAX
 
     @property
     def state(self) -> int:
@@ -133,10 +118,19 @@ class MirrorBook:
             for order_id, quantity in queue:
                 yield order_id, price, quantity
 
-    def digest(self) -> Digest:
-        """The book as one line, at `sequence`. O(1,000)."""
-        top = feed.top_crc(self.queues(BUY_SIDE), self.queues(SELL_SIDE))
-        return Digest(self.instrument, self.sequence, self.hash, top)
+    def digest(self, side: int, low: int = -LIMIT, high: int = LIMIT) -> Digest:
+        """One side between two prices, both included, as a publisher says it. O(orders there)."""
+        levels = self._levels(side)
+        words: list[int] = []
+        prices = self._ask_prices if side == SELL_SIDE else self._bid_prices
+        for price in prices.irange(low, high, reverse=side == BUY_SIDE):
+            for order_id, quantity in levels[price].items():
+                words += (order_id, price, quantity)
+        return Digest(self.instrument, self.sequence, side, low, high, orders_hash(words))
+
+    def digests(self) -> tuple[Digest, Digest]:
+        """All of it, bids and asks. O(orders)."""
+        return self.digest(BUY_SIDE), self.digest(SELL_SIDE)
 
     def snapshot(self) -> BookSnapshot:
         """All of it. O(orders)."""
@@ -156,7 +150,7 @@ class MirrorBook:
 
     def check(self) -> None:
         """Walk every invariant; AssertionError if one is broken. O(orders log orders)."""
-        hash_sum = count = 0
+        count = 0
         for side in (BUY_SIDE, SELL_SIDE):
             levels = self._levels(side)
             prices = list(self._prices(side))
@@ -167,9 +161,7 @@ class MirrorBook:
                 for order_id, quantity in level.items():
                     assert self._orders.get(order_id) == price, f"order {order_id} at {price}"
                     assert quantity > 0, f"order {order_id} of {quantity}"
-                    hash_sum += _hash((side, order_id, price, quantity))
         assert count == len(self._orders), "an order outside the levels, or in two"
-        assert self.hash == hash_sum & U64_MAX, "the hash has drifted"
 
     def _levels(self, side: int) -> dict[int, Level]:
         return self._ask_levels if side == SELL_SIDE else self._bid_levels
@@ -203,10 +195,8 @@ class MirrorBook:
                 raise MirrorError(f"{quantity} canceled of order {order_id}, which has {before}")
         else:
             left = quantity
-        self._hash_sum -= _hash((side, order_id, limit, before))
         if left:
             level[order_id] = left
-            self._hash_sum += _hash((side, order_id, limit, left))
             return
         del self._orders[order_id], level[order_id]
         if not level:
@@ -233,7 +223,6 @@ class MirrorBook:
         self._ask_levels.clear()
         self._bid_prices.clear()
         self._ask_prices.clear()
-        self._hash_sum = 0
 
     def _load(self, book: BookSnapshot) -> None:
         self.definition = book.definition
@@ -251,7 +240,6 @@ class MirrorBook:
         for order_id, price, quantity in orders:
             self._orders[order_id] = price
             levels.setdefault(price, {})[order_id] = quantity
-            self._hash_sum += _hash((side, order_id, price, quantity))
         (self._ask_prices if side == SELL_SIDE else self._bid_prices).update(levels)
 
 
@@ -311,13 +299,11 @@ class Mirror:
             sequence = self._aside[instrument].sequence
         return sequence + sum([row[1] == instrument for row in self._held])
 
-    def digest(self, instrument: int) -> Digest:
-        """The digest of a book as the mirror has it; KeyError if there is no such book."""
-        return self.books[instrument].digest()
+    def digests(self, instrument: int) -> tuple[Digest, Digest]:
+        """The digests of a book as the mirror has it; KeyError if there is no such book."""
+        return self.books[instrument].digests()
 
-    def apply(
-        self, rows: list[Row], extras: Sequence[Extra] = (), instruments: Sequence[tuple[int, int]] = ()
-    ) -> None:
+    def apply(self, rows: list[Row], extras: Sequence[Extra] = (), instruments: Sequence[tuple[int, int]] = ()) -> None:
         """Take the deltas from next_seq on, as Frame.rows or a slice of it; apply those whose event has ended.
 
         The rest is held until its end comes. `extras` is the frame's; `instruments`, where given, says at which
@@ -354,24 +340,15 @@ class Mirror:
                     if order_id in orders:
                         raise MirrorError(f"order {order_id} of instrument {instrument} is added twice")
                     orders[order_id] = price
-                    if op & SELL:
-                        book._hash_sum += _hash((1, order_id, price, quantity))
-                        level = book._ask_levels.get(price)
-                    else:
-                        book._hash_sum += _hash((0, order_id, price, quantity))
-                        level = book._bid_levels.get(price)
+                    level = (book._ask_levels if op & SELL else book._bid_levels).get(price)
                     if level is None:
                         book._birth(op >> 4 & 1, price, order_id, quantity)
                     else:
                         level[order_id] = quantity
                 elif code == DELETE:
                     price = book._orders.pop(order_id)
-                    if op & SELL:
-                        level = book._ask_levels[price]
-                        book._hash_sum -= _hash((1, order_id, price, level.pop(order_id)))
-                    else:
-                        level = book._bid_levels[price]
-                        book._hash_sum -= _hash((0, order_id, price, level.pop(order_id)))
+                    level = (book._ask_levels if op & SELL else book._bid_levels)[price]
+                    del level[order_id]
                     if not level:
                         book._death(op >> 4 & 1, price)
                 elif code <= EXECUTE:
