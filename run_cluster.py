@@ -35,6 +35,7 @@ QUIT_EXIT: Final = 130
 
 FRAME_S: Final = 0.25
 WIDTH_MAX: Final = 120
+WIDTH: Final = 100  # where no terminal says what it has
 STYLES: Final = {HOLDS: "green", FAILS: "bold red", UNKNOWN: "yellow", NOTE: "", "dim": "dim", "head": "bold green"}
 
 
@@ -58,7 +59,13 @@ def parser() -> argparse.ArgumentParser:
     flow.add_argument(
         "--traders", type=_count, default=default.traders, metavar="N", help="half make markets; default 12"
     )
-    flow.add_argument("--rate", type=_count, default=default.rate, metavar="N", help="orders/s of all; default 1,500")
+    flow.add_argument(
+        "--rate",
+        type=_count,
+        default=default.rate,
+        metavar="N",
+        help="orders/s; default 1,500, and no limit for a replay",
+    )
     flow.add_argument("--duration", type=_seconds, default=default.duration_s, metavar="S", help="default 20")
     flow.add_argument("--seed", type=int, default=default.seed, help="of traders and faults; default 1")
     flow.add_argument(
@@ -193,7 +200,8 @@ def _tell(verdict: Verdict, args: argparse.Namespace) -> None:
             return
         console = Console(highlight=False)
         ascii_only = not (console.encoding or "").lower().startswith("utf")
-        for style, text in page(verdict, min(console.width, WIDTH_MAX), ascii_only):
+        width = min(console.width, WIDTH_MAX) if console.is_terminal else WIDTH
+        for style, text in page(verdict, width, ascii_only):
             console.print(Text(text, style=STYLES[style]), no_wrap=True, crop=False, overflow="ignore", soft_wrap=True)
         sys.stdout.flush()
     except BrokenPipeError:

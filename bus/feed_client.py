@@ -74,7 +74,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Final, NamedTuple
 
 from bus.held import Held
 from bus.ledger import Gap, Ledger
@@ -181,8 +181,7 @@ class StateChanged:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Applied:
+class Applied(NamedTuple):  # a frame each: three times as fast to make as a frozen dataclass
     """Whole events, now in the books: deltas `first` to `last` of the stream, rows and times as in feed.Frame."""
 
     epoch: int
@@ -398,10 +397,10 @@ class FeedClient:
         ):
             self.heard_ns = now_ns
             self._top_sent_ns = header.sent_ns
-            self._top_next = frame.next_seq
+            self._top_next = end = header.first_seq + header.count
             actions: list[Action] = []
-            if not self._apply(frame, data, header.first_seq, frame.next_seq, False, actions):
-                self._misfit(frame.next_seq, now_ns, actions)
+            if not self._apply(frame, data, header.first_seq, end, False, actions):
+                self._misfit(end, now_ns, actions)
             if self._doubted or self.state is not State.LIVE:
                 self._send(now_ns, actions)
             return actions
@@ -634,19 +633,21 @@ class FeedClient:
         """
         header = frame.header
         rows, times, extras, instruments = frame.rows, frame.times, frame.extras, frame.instruments
-        if first != header.first_seq or end != frame.next_seq:
+        if end - first != header.count:
             rows, times, instruments = _cut(frame, first, end)
+        books = self.mirror.books
+        for name, sequence in instruments:
+            book = books.get(name)
+            if (book is None or book.sequence + 1 != sequence or self._rows) and self._received(name) + 1 != sequence:
+                return self._contradicted(name, sequence, actions)
         if self._rows or not rows[-1][0] & END:
-            if any(self._received(name) + 1 != sequence for name, sequence in instruments):
-                return self._contradicted(first, end, actions)
             rows, times, extras = self._whole(rows, times, extras)
-            instruments = [(name, self.mirror.instrument_seq(name) + 1) for name in dict.fromkeys([r[1] for r in rows])]
+            instruments = self._due(rows)
         if rows:
             try:
-                self.mirror.apply(rows, extras, instruments)
+                self.mirror.apply(rows, extras)
             except MirrorError as e:
-                if not self._apply_the_rest(rows, extras, instruments, str(e), actions):
-                    return self._contradicted(first, end, actions)
+                self._apply_the_rest(rows, extras, instruments, str(e), actions)
         self.next_seq = end
         if repaired:
             self.counters.repaired += end - first
@@ -666,9 +667,14 @@ class FeedClient:
         """The sequence of the instrument's last delta, those of an event that has not ended included."""
         return self.mirror.instrument_seq(instrument) + sum([row[1] == instrument for row in self._rows])
 
-    def _contradicted(self, first: int, end: int, actions: list[Action]) -> bool:
+    def _due(self, rows: list[Row]) -> list[tuple[int, int]]:
+        """The instruments of these rows, and the sequence due of each."""
+        return [(name, self.mirror.instrument_seq(name) + 1) for name in dict.fromkeys([row[1] for row in rows])]
+
+    def _contradicted(self, instrument: int, sequence: int, actions: list[Action]) -> bool:
         self.counters.misfits += 1
-        actions.append(Alarm(f"{first} to {end - 1} of epoch {self.epoch}: an instrument's sequence does not go on"))
+        last = self._received(instrument)
+        actions.append(Alarm(f"{self.next_seq}: instrument {instrument} goes on at {sequence}, after {last}"))
         return False
 
     def _misfit(self, end: int, now_ns: int, actions: list[Action]) -> None:
@@ -707,24 +713,21 @@ class FeedClient:
         instruments: Sequence[tuple[int, int]],
         reason: str,
         actions: list[Action],
-    ) -> bool:
-        """A delta did not fit: set its book aside, and go on with all others. False if none was tried.
+    ) -> None:
+        """A delta did not fit: set its book aside, and go on with all others.
 
-        A book counts a delta before it tries it, and the others are as they should be: so the sequences tell which
-        delta it was.
+        A book counts a delta before it tries it, so the sequences tell which delta it was; no other book is harmed.
         """
         mirror = self.mirror
         while True:
             tried = sum([mirror.instrument_seq(name) - sequence + 1 for name, sequence in instruments])
-            if not tried:
-                return False
             self.counters.misfits += 1
             self._set_aside(rows[tried - 1][1], reason, actions)
             rows = rows[tried:]
-            instruments = [(name, mirror.instrument_seq(name) + 1) for name in dict.fromkeys([row[1] for row in rows])]
+            instruments = self._due(rows)
             try:
-                mirror.apply(rows, extras, instruments)
-                return True
+                mirror.apply(rows, extras)
+                return
             except MirrorError as e:
                 reason = str(e)
 

@@ -221,6 +221,35 @@ def test_consecutive_adds_take_nine_bytes_or_less() -> None:
     assert len(frame) <= 64 * 5 + 90
 
 
+def test_every_value_may_stand_at_its_limit() -> None:
+    top, price = feed.ID_MAX, feed.LIMIT - 1
+    rows: list[Row] = [
+        (feed.ADD, feed.U32_MAX, top, price, price, 0),
+        (feed.ADD, feed.U32_MAX, 1, -price, 1, 0),
+        (feed.DELETE, feed.U32_MAX, top, 0, 0, 0),
+        (feed.EXECUTE, feed.U32_MAX, top, price, price, 1),
+        (feed.MODIFY, feed.U32_MAX, top, 0, price, 0),
+        (feed.TRADE, feed.U32_MAX, 0, -price, price, top),
+        (feed.STATUS | feed.END, feed.U32_MAX, 0, 0, 0, 0),
+    ]
+    header = feed.Header(feed.KIND_D, 1, 999, 99, 7, 1, feed.U32_MAX, feed.U64_MAX, feed.U64_MAX - 7, feed.TIME_MAX)
+    frame = Frame(
+        header, rows, [(0, feed.TIME_MAX)], [(feed.U32_MAX, feed.U64_MAX)], [feed.Status(5, feed.U32_MAX)], []
+    )
+    sent = feed.encode_frame(
+        999, 99, 0, feed.U32_MAX, feed.U64_MAX, feed.U64_MAX - 7, feed.TIME_MAX, frame.times, frame.instruments,
+        [value for row in rows for value in row], frame.extras,
+    )  # fmt: skip
+    assert feed.decode(sent) == frame
+    book = feed.BookSnapshot(
+        feed.U32_MAX, None, feed.Status(5, feed.U32_MAX), 0, -price, price, top - 1, top, None,
+        [(top, price, price), (1, price, 1), (2, -price, 1)], [(3, -price, 1), (4, -price, 1), (5, price, 1)],
+    )  # fmt: skip
+    for stream in ((999, 99, feed.U32_MAX), (1, 0, 0)):
+        snapshot = feed.Snapshot(*stream, feed.U64_MAX, feed.U64_MAX - 1, feed.TIME_MAX, [book])
+        assert feed.decode_snapshot(feed.encode_snapshot(snapshot)) == snapshot
+
+
 # What is wrong is refused
 
 HEADER_FAULTS = {
@@ -303,7 +332,9 @@ BODY_FAULTS: dict[str, Any] = {
     "a time beyond 63 bits": [1 << 63, *GOOD[1:]],
     "a float for a time": [1.0, *GOOD[1:]],
     "a negative base": [1, -1, *GOOD[2:]],
-    "a price base of 2^40": [1, 5, 1 << 40, *GOOD[3:]],
+    "a base beyond 63 bits": [1, 1 << 63, 0, GOOD[3], [feed.CLEAR | feed.END, 0]],
+    "a price base of 2^40": [1, 5, 1 << 40, GOOD[3], [feed.CLEAR | feed.END, 0]],
+    "a price base of -2^40": [1, 5, -(1 << 40), GOOD[3], [feed.CLEAR | feed.END, 0]],
     "no instruments": [*GOOD[:3], [], GOOD[4]],
     "instrument 0": [*GOOD[:3], [[0, 1]], GOOD[4]],
     "instrument 2^32": [*GOOD[:3], [[1 << 32, 1]], GOOD[4]],
@@ -557,6 +588,7 @@ BOOK_FAULTS: dict[str, tuple[int, Any]] = {
     "a negative sequence": (3, -1),
     "a next trade id that is none": (4, [100, 3, 41, 41]),
     "a last quantity of 2^40": (4, [100, 1 << 40, 41, 42]),
+    "a last price of 2^40": (4, [1 << 40, 1, 41, 42]),
     "columns of different lengths": (6, [[1, 4], [100, -1], [5]]),
     "two columns": (6, [[1], [100]]),
     "bids that get better": (6, [[1, 4], [100, 1], [5, 6]]),

@@ -273,6 +273,20 @@ def test_a_snapshot_ahead_of_the_stream_waits_for_it() -> None:
     m.check()
 
 
+def test_a_snapshot_at_the_sequence_of_the_record_is_taken() -> None:
+    good, m = mirror(), mirror()
+    m.set_aside(7)
+    assert m.splice(good.snapshot(1, 0, 9, 5, 1).books[0])
+    assert (m.aside, m.digest(7)) == ([], good.digest(7))
+    m.set_aside(7)
+    good_content = good.snapshot(1, 0, 9, 5, 1).books[0]
+    for one in (good, m):
+        one.apply([(DELETE | END, 7, 1, 0, 0, 0)])
+    assert m.splice(good_content)
+    assert (m.aside, m.digest(7)) == ([], good.digest(7))
+    m.check()
+
+
 def test_a_snapshot_from_before_the_record_is_not_taken() -> None:
     m = mirror()
     content = m.snapshot(1, 0, 9, 5, 1).books[0]

@@ -297,6 +297,9 @@ def test_a_new_epoch_and_a_hole_empty_the_ring() -> None:
     r.append(6, 12, 1, b"y")
     assert r.find(6, 12, 12) == RangeResult(RangeStatus.OK, 6, 12, 12, [b"y"])
     assert len(r) == 1
+    r.append(6, 13, 5, b"z")
+    assert r.find(6, 13, 13).frames == [b"z"]
+    assert r.find(6, 12, 17).frames == [b"y", b"z"]
 
 
 def test_frames_that_overlap_are_kept_when_they_reach_further() -> None:

@@ -163,9 +163,11 @@ def test_trades_that_were_never_on_the_feed_of_an_engine_that_died_between_are_t
     judged = finding(judge(evidence(feed={}, feed_missed={1: 30})), "executed quantity conserved")
     assert judged.mark == HOLDS
     assert judged.details == (
-        "engine-1: 30 deltas of its feed not seen by the observer",
-        "1 trade reported, and numbered by the book, but not seen on the feed",
+        "1 trade reported, and numbered by the book, but not seen on the feed: they fell into the time around a "
+        "restart (30 deltas not heard by the observer)",
     )
+    restarted = (v.Engine(1, (1, 57)), v.Engine(2, (1,)))
+    assert finding(judge(evidence(feed={}, engines=restarted)), "executed quantity conserved").mark == HOLDS
 
 
 def test_a_mirror_that_differs_or_cannot_be_had_fails_and_says_where() -> None:

@@ -16,7 +16,7 @@ from proto.feed import FeedError, Snapshot
 from tools import verdict as judge
 from tools.compare import differences
 from tools.fault_plan import FaultSpec, TimedFault
-from tools.layout import made_up
+from tools.layout import made_up, symbols_of
 from tools.live_view import Board, InstrumentRow, MachineRow
 from tools.market_data import Machine, StreamState, book_state, resting
 from tools.observer import Observer
@@ -24,6 +24,7 @@ from tools.processes import Child, Children, StartError
 from tools.tally import Counted, added
 from tools.verdict import Ended, Engine, Evidence, Finding, Marked, Mirror, Seen, Verdict
 
+RATE: Final = 1_500  # orders/s of all traders together
 START_S: Final = 20.0
 OPENING_S: Final = 60.0  # for the traders' opening ladders
 DRAIN_S: Final = 15.0  # for the last answers
@@ -50,7 +51,7 @@ class Options:
     engines: int = 3
     instruments: int = 6
     traders: int = 12
-    rate: int = 1_500
+    rate: int = 0  # 0: RATE for traders, as fast as may be for a replay
     duration_s: float = 20.0
     seed: int = 1
     replay: tuple[Path, ...] = ()
@@ -170,11 +171,16 @@ class ClusterRun:
             await self._start_engine(first.id)
             await asyncio.gather(*(self._start_engine(engine.id) for engine in others))
             self._observer.start()
+            await self._heard()
             await self._note_first_trades()
-            self._say("opening ladders" if not self.options.replay else "starting fabric nodes")
-            if not self.options.replay:
-                await self._start_traders()
+            if self.options.replay:
+                await self._start_replays()
+            else:
+                self._say("opening ladders")
+                await self._start_traders()  # so that the fabric nodes join a venue at work
             await asyncio.gather(*(self._start_fabric(engine.id) for engine in self.venue.engines))
+            for flow in self._flows:
+                flow.tell({"go": True})
         except StartError as e:
             raise CannotStart(str(e)) from None
 
@@ -188,8 +194,8 @@ class ClusterRun:
     async def _start_engine(self, id: int) -> None:
         place = self._engines.get(id)
         name = f"engine-{id}"
-        arguments = ["--config", str(self.directory / "cluster.toml"), "--id", str(id)]
-        arguments += ["--data-dir", str(self.directory / name), *self._joins(name)]
+        arguments = ["--cluster", str(self.directory / "cluster.toml"), "--engine", str(id)]
+        arguments += ["--data", str(self.directory / name), *self._joins(name)]
         if self._proxy:
             arguments += ["--advertise-feed", self._proxy.ready["listen"][name]]
         child = self._child(name, "engine", arguments)
@@ -222,8 +228,8 @@ class ClusterRun:
         place.down = False
 
     async def _start_traders(self) -> None:
-        arguments = ["--config", str(self.directory / "cluster.toml"), "--seed", str(self.options.seed)]
-        arguments += ["--traders", str(self.options.traders), "--rate", str(self.options.rate)]
+        arguments = ["--cluster", str(self.directory / "cluster.toml"), "--seed", str(self.options.seed)]
+        arguments += ["--traders", str(self.options.traders), "--rate", str(self.options.rate or RATE)]
         if self._first_trade != dict.fromkeys(self._first_trade, 1):  # the venue goes on: its ids were given before
             arguments += ["--first-id", str(time.time_ns())]
         arguments += self._joins("traders")
@@ -233,6 +239,18 @@ class ClusterRun:
             raise StartError(f"the traders could not open: {line}\n{child.complaints()}")
         self._happened(f"{line['opened']:,} orders in the opening ladders")
         self._follow_flow(child)
+
+    async def _start_replays(self) -> None:
+        self._say("reading recorded flow")
+        checks = self.options.check or (None,) * len(self.options.replay)
+        starts = []
+        for i, (path, check) in enumerate(zip(self.options.replay, checks, strict=True), 1):
+            arguments = [str(path), "--symbol", self.venue.instruments[i - 1].symbol, "--account", str(i)]
+            arguments += ["--rate", str(self.options.rate), *self._joins("replay")]
+            arguments += ["--check", str(check)] if check else []
+            starts.append(self._start_flow(f"replay-{i}", "tools.replay_flow", arguments))
+        for child in await asyncio.gather(*starts):
+            self._follow_flow(child)
 
     async def _start_flow(self, name: str, module: str, arguments: Sequence[str]) -> Child:
         child = await self._children.start(self._child(name, module, arguments))
@@ -251,6 +269,8 @@ class ClusterRun:
             while (line := await child.line()) is not None:
                 if "tally" in line:
                     self._flow_lines[child.name] = line
+                if "finding" in line:
+                    self._checks.append(Finding(**line["finding"] | {"details": tuple(line["finding"]["details"])}))
                 if line.get("done"):
                     self._flow_done[child.name].set()
                 if line.get("reported"):
@@ -277,6 +297,14 @@ class ClusterRun:
         assert place.machine
         streams = await place.machine.streams(START_S)
         place.epochs.append(max(stream.epoch for stream in streams))
+
+    async def _heard(self) -> None:
+        """Until the observer hears every engine: a trade from now on that it does not see is one that it misses."""
+        deadline = time.monotonic() + START_S
+        while not all(self._observer.watch.hears(engine.id) for engine in self.venue.engines):
+            if time.monotonic() > deadline:
+                raise StartError("nothing is heard on the engines' feeds")
+            await asyncio.sleep(TICK_S)
 
     async def _note_first_trades(self) -> None:
         """Where each book's trade ids stood when the run began."""
@@ -590,7 +618,8 @@ async def _within(what: Awaitable[Answer], seconds: float) -> Answer | None:
 def _venue(options: Options, directory: Path) -> Cluster:
     """The venue of a data directory that was used before, or a new one. Raises: UsageError when it is another one."""
     path = directory / "cluster.toml"
-    new = made_up(options.engines, options.instruments)
+    recorded = symbols_of([path.name for path in options.replay])
+    new = made_up(options.engines, max(options.instruments, len(recorded)), recorded)
     if not path.exists():
         return new
     try:

@@ -19,13 +19,20 @@ HIGH_WATER_MARK: Final = 8_192
 
 
 class TradeWatch:
-    """Adds up the trades of streams, and notes which of their deltas it did not get. Pure: frames in."""
+    """Adds up the trades of streams from the first frame heard, and notes which of their deltas it did not get.
+
+    Pure: frames in.
+    """
 
     def __init__(self) -> None:
         self.trades: dict[int, TradeSum] = {}
         self.missed: dict[int, int] = {}
         self.bad_frames = 0
         self._due: dict[tuple[int, int], tuple[int, int]] = {}  # by engine and channel: epoch, next sequence
+
+    def hears(self, engine: int) -> bool:
+        """Whether anything of this engine was heard: from there on nothing is missed unnoticed."""
+        return any(heard == engine for heard, _ in self._due)
 
     def frame(self, data: bytes) -> None:
         """Take in one frame; a damaged one is counted, an old one passed over."""
@@ -37,7 +44,7 @@ class TradeWatch:
         header = frame.header
         if header.kind != feed.KIND_D:
             return
-        epoch, due = self._due.get((header.engine, header.channel), (0, 1))
+        epoch, due = self._due.get((header.engine, header.channel), (header.epoch, header.first_seq))
         if header.epoch < epoch:
             return
         if header.epoch > epoch:

@@ -1,6 +1,6 @@
 """Traders as a process: seeded agents with a session each, entering through all engines in turn.
 
-    python -m tools.trade --config cluster.toml --join 127.0.0.1:4000 --traders 12 --rate 1500 --seed 1
+    python -m tools.trade --cluster cluster.toml --join 127.0.0.1:4000 --traders 12 --rate 1500 --seed 1
 
 On stdout, JSON lines: {"ready": true, ...} when all sessions stand; {"opened": N} when the makers' opening ladders are
 answered; {"tally": {...}} twice a second; with "done": true when, told to stop, all is answered or time is up.
@@ -232,7 +232,7 @@ def say(line: dict[str, Any]) -> None:
 
 def parser() -> argparse.ArgumentParser:
     out = argparse.ArgumentParser(prog="python -m tools.trade", description="Seeded traders for a running cluster.")
-    out.add_argument("--config", type=Path, required=True, help="the venue's cluster.toml")
+    out.add_argument("--cluster", type=Path, required=True, help="the venue's cluster.toml")
     out.add_argument("--join", action="append", required=True, metavar="HOST:PORT", help="any machine (repeatable)")
     out.add_argument("--traders", type=int, default=12)
     out.add_argument("--rate", type=int, default=1_500, help="orders/s of all together")
@@ -245,7 +245,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Exit 0 when told to end, 2 for wrong usage."""
     args = parser().parse_args(argv)
     try:
-        venue = cluster.load(args.config)
+        venue = cluster.load(args.cluster)
     except ClusterError as e:
         print(f"trade: {e}", file=sys.stderr)
         return 2

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from tools.bench import codec, compare, core, document, feed, flows, log, show
+from tools.bench import codec, compare, core, document, entry, feed, flows, log, scale, show
 from tools.bench.machine import this_machine
 from tools.bench.measure import Options, Report, say
 
@@ -15,7 +15,9 @@ PARTS: Final[dict[str, Callable[[Options], Report]]] = {
     "core": core.run,
     "codec": codec.run,
     "feed": feed.run,
+    "entry": entry.run,
     "log": log.run,
+    "scale": scale.run,
 }
 
 
