@@ -118,7 +118,14 @@ def test_msgpack_and_msgspec_write_the_same_bytes(frame: Frame) -> None:
 
 
 u32 = st.integers(0, feed.U32_MAX)
-digests = st.builds(feed.Digest, st.integers(1, feed.U32_MAX), u64, u64, u32)
+digests = st.builds(
+    lambda name, seq, side, bounds, hash_: feed.Digest(name, seq, side, min(bounds), max(bounds), hash_),
+    st.integers(1, feed.U32_MAX),
+    u64,
+    st.integers(0, 1),
+    st.tuples(*[st.integers(-feed.LIMIT, feed.LIMIT)] * 2),
+    u64,
+)
 
 
 @given(st.lists(digests, max_size=5), st.sampled_from([0, feed.FRESH, feed.END_OF_STREAM]), u64)

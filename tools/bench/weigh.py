@@ -44,7 +44,7 @@ def weigh_venue(count: int) -> tuple[float, str]:
     for first in range(1, count + 1, BATCH):
         batch = _batch(range(first, min(count + 1, first + BATCH)), chance)
         venue.apply(first, START_NS + first, [read(write_batch(batch))])
-    return (resident() - before) / count, hash_of(venue.markets[INSTRUMENT.id].book.hash)
+    return (resident() - before) / count, hash_of(venue.digest())
 
 
 def weigh_mirror(count: int) -> tuple[float, str]:
@@ -67,7 +67,7 @@ def weigh_mirror(count: int) -> tuple[float, str]:
             client.frame(frame, START_NS)
     grown = (resident() - before) / count
     assert client.mirror.books[INSTRUMENT.id].count == count
-    return grown, hash_of(client.mirror.digest(INSTRUMENT.id))
+    return grown, hash_of(client.mirror.digests(INSTRUMENT.id))
 
 
 def weigh_dict(count: int) -> tuple[float, str]:
