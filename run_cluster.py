@@ -143,24 +143,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (FaultError, UsageError) as e:
         print(f"run_cluster: {e}", file=sys.stderr)
         return USAGE_EXIT
-    keep = args.keep_logs
+    keep, code = args.keep_logs, START_EXIT
     try:
         verdict = asyncio.run(_watched(run, args))
-        keep = keep or not verdict.holds
+        _tell(verdict, args)
+        code = HOLDS_EXIT if verdict.holds else FAILS_EXIT
     except CannotStart as e:
         print(f"run_cluster: could not start: {e}", file=sys.stderr)
-        keep = True
-        return START_EXIT
     except (asyncio.CancelledError, KeyboardInterrupt):
         print("run_cluster: interrupted, no verdict", file=sys.stderr)
-        return QUIT_EXIT
-    finally:
-        if args.data_dir is None and not keep:
-            shutil.rmtree(directory, ignore_errors=True)
-        elif args.data_dir is None:
+        code = QUIT_EXIT
+    if args.data_dir is None:
+        if keep or code in (FAILS_EXIT, START_EXIT):
             print(f"run_cluster: logs and books are in {directory}", file=sys.stderr)
-    _tell(verdict, args)
-    return HOLDS_EXIT if verdict.holds else FAILS_EXIT
+        else:
+            shutil.rmtree(directory, ignore_errors=True)
+    return code
 
 
 async def _watched(run: ClusterRun, args: argparse.Namespace) -> Verdict:

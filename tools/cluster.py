@@ -22,7 +22,7 @@ from tools.market_data import Machine, StreamState, book_state, resting
 from tools.observer import Observer
 from tools.processes import Child, Children, StartError
 from tools.tally import Counted, added
-from tools.verdict import Ended, Engine, Evidence, Finding, Marked, Mirror, Seen, Verdict
+from tools.verdict import Ended, Engine, Evidence, Finding, Marked, Mirror, Seen, Strangers, Verdict
 
 RATE: Final = 1_500  # orders/s of all traders together
 START_S: Final = 20.0
@@ -30,6 +30,7 @@ OPENING_S: Final = 60.0  # for the traders' opening ladders
 DRAIN_S: Final = 15.0  # for the last answers
 REST_S: Final = 15.0  # for every mirror to reach its owner's sequence
 TICK_S: Final = 0.05
+STRANGERS_S: Final = 0.5  # between one stranger's leaving and the next one's coming
 LOOK_S: Final = 0.4  # between two looks at all machines
 LIVE: Final = "live"
 
@@ -128,6 +129,8 @@ class ClusterRun:
         self._flow_reported: dict[str, asyncio.Event] = {}
         self._readers: list[asyncio.Task[None]] = []
         self._proxy: Child | None = None
+        self._strangers: Child | None = None
+        self._strangers_line: dict[str, Any] = {}  # the last they said
         self._observer = Observer()
         self._drain = asyncio.Event()
         self._began = 0.0  # when trading began, on the monotonic clock
@@ -179,6 +182,8 @@ class ClusterRun:
                 self._say("opening ladders")
                 await self._start_traders()  # so that the fabric nodes join a venue at work
             await asyncio.gather(*(self._start_fabric(engine.id) for engine in self.venue.engines))
+            if self._proxy:
+                await self._start_strangers()
             for flow in self._flows:
                 flow.tell({"go": True})
         except StartError as e:
@@ -190,6 +195,17 @@ class ClusterRun:
         arguments += ["--faults", str(rates), "--seed", str(self.options.seed)]
         self._proxy = await self._children.start(self._child("faults", "tools.faults", arguments))
         await self._proxy.wait_ready(START_S)
+
+    async def _start_strangers(self) -> None:
+        machines = [place.asked.target for place in self._fabrics.values()]
+        arguments = [*machines, "--every", str(STRANGERS_S)]
+        self._strangers = await self._children.start(self._child("strangers", "tools.strangers", arguments))
+        await self._strangers.wait_ready(START_S)
+        self._readers.append(asyncio.get_running_loop().create_task(self._read_strangers(self._strangers)))
+
+    async def _read_strangers(self, child: Child) -> None:
+        while (line := await child.line()) is not None:
+            self._strangers_line = line
 
     async def _start_engine(self, id: int) -> None:
         place = self._engines.get(id)
@@ -389,6 +405,7 @@ class ClusterRun:
             row.gaps = judge.counter(seen, "gaps")
             row.by_range = judge.counter(seen, "gaps_ranged")
             row.by_snapshot = judge.counter(seen, "gaps_snapshotted")
+            row.by_late = judge.counter(seen, "gaps_late")
         for shown, instrument in zip(self.board.instruments, self.venue.instruments, strict=True):
             executed = counted.executed.get(instrument.id)
             shown.volume = executed.buys.quantity if executed else 0
@@ -453,6 +470,8 @@ class ClusterRun:
         for flow in self._flows:
             flow.tell({"stop": True})
         await _within(asyncio.gather(*(done.wait() for done in self._flow_done.values())), DRAIN_S)
+        if self._strangers:
+            await self._strangers.stop()
         self._say("coming to rest")
         await self._rest()
         for flow in self._flows:
@@ -474,7 +493,8 @@ class ClusterRun:
             feed_missed=watch.missed,
             trade_ids=trade_ids,
             mirrors=mirrors,
-            seen=tuple(self._seen.values()),
+            seen=(*self._seen.values(), *self._seen_by_strangers()),
+            strangers=self._strangers_found(),
             seconds=self._traded_s,
             marked=marked,
             proxied=proxied,
@@ -553,6 +573,16 @@ class ClusterRun:
                 out.append(Marked(place.name, engine.id, stream, states))
         return tuple(out)
 
+    def _seen_by_strangers(self) -> list[Seen]:
+        counters = self._strangers_line.get("counters", {})
+        return [Seen("strangers", 0, "gone", counters)] if counters else []
+
+    def _strangers_found(self) -> Strangers | None:
+        line = self._strangers_line
+        if not line:
+            return None
+        return Strangers(line["strangers"], line["streams"], line["verified"], tuple(line["differing"]))
+
     async def _proxy_counts(self) -> dict[str, dict[str, int]]:
         if self._proxy is None or not self._proxy.alive:
             return {}
@@ -569,7 +599,11 @@ class ClusterRun:
         ended = [Ended(p.name, _how(p.child.returncode) + " by itself") for p in self._places() if p.ended]
         self._observer.drain()
         places = [place for place in self._places() if not place.down and not place.ended]
-        children = [*self._flows, *(p.child for p in places if p.name in _names(self._fabrics))]
+        children = [
+            *([self._strangers] if self._strangers else []),
+            *self._flows,
+            *(p.child for p in places if p.name in _names(self._fabrics)),
+        ]
         children += [
             *(p.child for p in places if p.name in _names(self._engines)),
             *([self._proxy] if self._proxy else []),

@@ -78,7 +78,7 @@ examples:
   python -m tools.tail_feed 127.0.0.1:4001                      the first book, as a ladder
   python -m tools.tail_feed 127.0.0.1:4001 --symbol BRAVO --depth 5
   python -m tools.tail_feed 127.0.0.1:4001 --json --count 20    twenty deltas of all books
-  python -m tools.tail_feed 127.0.0.1:4001 --verify | grep -v '"event": "verified"'
+  python -m tools.tail_feed 127.0.0.1:4001 --verify --quiet | cat
   python -m tools.tail_feed 127.0.0.1:4001 --feed 1=tcp://127.0.0.1:6000      engine 1 through a proxy
 """
 
@@ -154,36 +154,55 @@ class Listener:
         return [entry.grpc for entry in entries if entry.engine == engine and not entry.fabric and not entry.left]
 
     async def verify(self) -> None:
-        """Again and again, one stream after the other, from one machine after the other."""
+        """Again and again, one stream after the other, by one machine after the other."""
         machines: dict[str, Machine] = {}
         try:
             for turn in itertools.count():
                 await asyncio.sleep(VERIFY_S)
                 for client in self.clients:
-                    own, *others = [*self.sources(client.engine), ""]
-                    targets = [target for target in others if target] or [own]
-                    target = targets[(turn + len(targets) - 1) % len(targets)]  # the engine itself comes first
-                    if target and target not in machines:
-                        machines[target] = Machine(target)
-                    if target:
+                    for target in self._others(client.engine, turn)[:1]:
+                        machines.setdefault(target, Machine(target))
                         await self._verify(client, machines[target])
         finally:
             for machine in machines.values():
                 await machine.close()
 
-    async def _verify(self, client: FeedClient, machine: Machine) -> None:
+    async def verify_once(self, turn: int, timeout_s: float) -> int:
+        """Each stream once, as soon as it is live; how many could be compared in time."""
+        compared = 0
+        deadline = time.monotonic() + timeout_s
+        for client in self.clients:
+            done = False
+            while not done and time.monotonic() < deadline:
+                await asyncio.sleep(FLUSH_S)
+                for target in self._others(client.engine, turn)[:1] if client.state is State.LIVE else ():
+                    machine = Machine(target)
+                    done = await self._verify(client, machine)
+                    await machine.close()
+            compared += done
+        return compared
+
+    def _others(self, engine: int, turn: int) -> list[str]:
+        """Who can give a second opinion: at first the engine itself, then everyone in turn but our own source."""
+        own, *others = [*self.sources(engine), *self.homes(engine)]
+        others = list(dict.fromkeys(target for target in reversed(others) if target != own)) or [own]
+        turn %= len(others)
+        return others[turn:] + others[:turn]
+
+    async def _verify(self, client: FeedClient, machine: Machine) -> bool:
+        """Compare with one machine's books; False if that could not be done now."""
         try:
             snapshot = await machine.snapshot(client.engine, client.channel)
         except (grpc.aio.AioRpcError, FeedError):
-            return  # it is down, or doubts its own book: another will be asked
+            return False  # it is down, or doubts its own book: another will be asked
         deadline = time.monotonic() + CATCH_UP_S
         while client.position < (snapshot.epoch, snapshot.last_seq) and time.monotonic() < deadline:
             await asyncio.sleep(FLUSH_S)
         if client.state is not State.LIVE or client.doubted:
-            return
+            return False
         opinion = second_opinion(client, self._recent.setdefault(client, Recent()), snapshot)
         if opinion is None:
-            return
+            return False
         carried, differing = opinion
         name = next((entry.name for entry in self._entries.values() if entry.grpc == machine.target), machine.target)
         epoch, sequence = client.position
@@ -205,6 +224,7 @@ class Listener:
         else:
             self.said.verified += 1
         self._say(line)
+        return True
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, Changed):
@@ -232,7 +252,8 @@ class Listener:
             return
         joined = isinstance(action, StateChanged) and action.before is State.SNAPSHOT and action.after is State.LIVE
         for line in lines_of(client, action, self._wanted.__contains__):
-            self._say(line)
+            if not (self._args.quiet and isinstance(action, Applied)):
+                self._say(line)
             if isinstance(action, Applied):
                 self.said.deltas += 1
                 if self.said.deltas == self._count:
@@ -331,7 +352,7 @@ async def listen(args: argparse.Namespace, out: TextIO) -> int:
     except (grpc.aio.AioRpcError, ValueError) as e:
         why = e.code().name.lower().replace("_", " ") if isinstance(e, grpc.aio.AioRpcError) else str(e)
         raise CannotConnect(f"{args.machine}: {why}") from None
-    listener = Listener(args, entries, _chosen(entries, args.symbol))
+    listener = Listener(args, entries, chosen(entries, args.symbol))
     said = listener.said
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -357,7 +378,7 @@ async def listen(args: argparse.Namespace, out: TextIO) -> int:
         await listener.stop()
 
 
-def _chosen(entries: Iterable[Entry], symbols: Sequence[str]) -> list[Instrument]:
+def chosen(entries: Iterable[Entry], symbols: Sequence[str]) -> list[Instrument]:
     """The instruments asked for, or all there are. Raises: CannotConnect."""
     known = {i.symbol: i for entry in entries if not entry.fabric and not entry.left for i in entry.instruments}
     if not known:
@@ -451,6 +472,7 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--count", type=_count, default=0, metavar="N", help="end after so many deltas")
     out.add_argument("--from-snapshot", action="store_true", help="begin with the whole book, by order")
     out.add_argument("--json", action="store_true", help="JSON lines also on a terminal")
+    out.add_argument("--quiet", action="store_true", help="leave out the deltas: only what happens to the stream")
     out.add_argument("--verify", action="store_true", help="compare with another machine's books, again and again")
     out.add_argument(
         "--feed",

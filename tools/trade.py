@@ -180,17 +180,22 @@ class Floor:
         say({"opened": sum(sent)})
 
     async def _trade(self) -> None:
+        """Each desk in its turn, evenly over the time: a venue's clients do not act all at once."""
+        began = time.monotonic()
+        turn_s = PACE_S / len(self.desks)
         owed = [0.0] * len(self.desks)
+        turn = 0
         while not self._stopped.is_set():
-            now_s = self._now_s()
-            for i, desk in enumerate(self.desks):
-                owed[i] = min(owed[i] + self._pace, 10 * self._pace + 1)
-                if owed[i] >= 1:
-                    await desk.act(now_s, int(owed[i]))
-                    owed[i] -= int(owed[i])
-                await desk.chase(time.monotonic())
+            at = turn % len(self.desks)
+            desk = self.desks[at]
+            owed[at] = min(owed[at] + self._pace, 10 * self._pace + 1)
+            if owed[at] >= 1:
+                await desk.act(self._now_s(), int(owed[at]))
+                owed[at] -= int(owed[at])
+            await desk.chase(time.monotonic())
+            turn = max(turn + 1, int((time.monotonic() - began) / turn_s) - len(self.desks))
             with suppress(TimeoutError):
-                async with asyncio.timeout(max(0.001, PACE_S - (self._now_s() - now_s))):
+                async with asyncio.timeout(max(0.0, began + turn * turn_s - time.monotonic())):
                     await self._stopped.wait()
 
     async def _finish(self) -> None:

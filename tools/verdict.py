@@ -108,6 +108,16 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
+class Strangers:
+    """Readers who came and went in the middle: how many, over how many streams, how many they found equal elsewhere."""
+
+    came: int
+    streams: int
+    verified: int
+    differing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """All that a run leaves behind for its judge."""
 
@@ -124,7 +134,7 @@ class Evidence:
     marked: tuple[Marked, ...] = ()
     ended: tuple[Ended, ...] = ()
     proxied: dict[str, dict[str, int]] = field(default_factory=dict)  # what the fault proxy did, line by line
-    lost_loss: bool = False  # messages were to be lost
+    strangers: Strangers | None = None
     checks: tuple[Finding, ...] = ()  # of replayed flow against recorded books
 
 
@@ -135,6 +145,7 @@ def judge(evidence: Evidence) -> Verdict:
         _conserved(evidence),
         *_mirrors(evidence),
         *_gaps(evidence),
+        *_strangers(evidence),
         *_integrity(evidence),
         *_restarts(evidence),
         *_down(evidence),
@@ -252,7 +263,7 @@ def _gaps(evidence: Evidence) -> list[Finding]:
         (counter(seen, "gaps_ranged"), "by range"),
         (counter(seen, "gaps_snapshotted"), "by snapshot"),
         (counter(seen, "gaps_late"), "by late frames"),
-        (counter(seen, "gaps_abandoned"), "ended with their epoch"),
+        (counter(seen, "gaps_abandoned"), "given up with their epoch or reader"),
     ]
     how = ", ".join(f"{count:,} {what}" for count, what in parts if count)
     down = {engine.id for engine in evidence.engines if engine.down}
@@ -272,6 +283,22 @@ def _gaps(evidence: Evidence) -> list[Finding]:
         details.insert(0, f"{of(lost, 'message')} lost and nobody noticed")
     fails = still_open or (lost > 20 and not gaps)
     return [Finding(FAILS if fails else HOLDS, "gaps seen and repaired", text, tuple(details))]
+
+
+def _strangers(evidence: Evidence) -> list[Finding]:
+    strangers = evidence.strangers
+    if strangers is None:
+        return []
+    text = (
+        f"{of(strangers.came, 'reader')} came in the middle and left: {strangers.verified:,} of "
+        f"{of(strangers.streams, 'stream')} found equal at another machine, order by order at one sequence"
+    )
+    rest = strangers.streams - strangers.verified - len(strangers.differing)
+    details = strangers.differing
+    if rest and not details:
+        details = (f"{of(rest, 'stream')} could not be compared in time",)
+    fails = strangers.differing or (strangers.came > 0 and not strangers.verified)
+    return [Finding(FAILS if fails else HOLDS, "strangers agree", text, details)]
 
 
 def _integrity(evidence: Evidence) -> list[Finding]:

@@ -11,7 +11,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from time import perf_counter_ns, thread_time_ns, time_ns
+from time import time_ns
 from typing import Any, Final
 
 from bus.publisher import Publisher
@@ -21,7 +21,7 @@ from engine.venue import Venue
 from tools.bench import flows, readers, show
 from tools.bench.core import read
 from tools.bench.flows import ACCOUNT, BATCH, INSTRUMENT
-from tools.bench.measure import Options, Report, Result, hash_of, in_turns, quiet, ratio, result, say, spread
+from tools.bench.measure import Options, Report, Result, cpu_ns, hash_of, in_turns, quiet, ratio, result, say, spread
 
 COMMAND: Final = "python -m tools.bench scale"
 SIZES: Final = (100, 1_000, 10_000, 100_000, 1_000_000)
@@ -136,9 +136,9 @@ class Crowd:
     def _apply(self, commands: bytes) -> int:
         batch = read(commands)
         self._position += 1
-        before = perf_counter_ns()
+        before = cpu_ns()
         self._venue.apply(self._position, self._position, [batch])
-        return perf_counter_ns() - before
+        return cpu_ns() - before
 
 
 class BareDict:
@@ -162,11 +162,11 @@ class BareDict:
                 pairs.append((live[at], self._next_id))
                 live[at] = self._next_id
                 self._next_id += 1
-            before = perf_counter_ns()
+            before = cpu_ns()
             for gone, come in pairs:
                 price = entries.pop(gone)[1]
                 entries[come] = (come, price, 10)
-            spent += perf_counter_ns() - before
+            spent += cpu_ns() - before
         return spent / 1e9 / (count // BATCH * BATCH)
 
 
@@ -222,11 +222,11 @@ def publish_cost(batches: Sequence[bytes], crowd: readers.Crowd) -> float:
         spent = count = 0
         for i, commands in enumerate(batches, 1):
             batch = read(commands)
-            before = thread_time_ns()
+            before = cpu_ns()
             outcome = venue.apply(i, i, [batch])
             for changed in outcome.deltas:
                 publisher.publish(changed.channel, i, changed.rows, changed.extras)
-            spent += thread_time_ns() - before
+            spent += cpu_ns() - before
             count += len(batch)
         assert publisher.unsent == 0
         publisher.end()
@@ -241,7 +241,7 @@ def publish_cost(batches: Sequence[bytes], crowd: readers.Crowd) -> float:
 
 def weights(options: Options, report: Report) -> None:
     say("scale: weighing orders")
-    count = options.take(500_000, 100_000)
+    count = options.take(1_000_000, 200_000)
     bare = _weighed("dict", count)["bytes"]
     for what, name in (("venue", "resting"), ("mirror", "mirrored")):
         weighed = _weighed(what, count)
@@ -250,7 +250,7 @@ def weights(options: Options, report: Report) -> None:
             COMMAND, weighed["digest"], "a dict of id to a tuple of four ints", "",
         ))  # fmt: skip
     report.notes.append(
-        f"Memory is the growth of a process's resident set over {count:,} resting orders, divided by them. A resting "
+        f"Memory is the growth of a process's resident set over the last three quarters of {count:,} orders. A resting "
         "order includes what its account remembers of it, since a repeat of its command must be known."
     )
 
