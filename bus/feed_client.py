@@ -517,8 +517,6 @@ class FeedClient:
             else:
                 self._go(State.SNAPSHOT, f"first heard at {header.first_seq}", actions)
                 self._ask_soon(_Want.SNAPSHOT, now_ns, actions)
-        if not header.count and not newest:
-            return  # an old heartbeat proves nothing
         if self.state in (State.LIVE, State.STALE, State.ENDED):
             self._place_live(frame, data, newest, now_ns, actions)
         else:
@@ -681,7 +679,6 @@ class FeedClient:
         """What was said of the stream contradicts itself: begin again behind `end`."""
         if not self._held.pieces and not self._held.holes:
             self._held = Held(end)
-        self._held.forget_below(end)
         self._to_snapshot("the stream contradicts the books", now_ns, actions)
 
     def _whole(
@@ -795,7 +792,6 @@ class FeedClient:
         for piece in pieces:
             frame = feed.decode(piece.frame)
             if not self._apply(frame, piece.frame, piece.first, piece.end, piece.repaired, actions):
-                held.forget_below(pieces[-1].end)
                 self._misfit(pieces[-1].end, now_ns, actions)
                 return
         self._settle(now_ns, actions)

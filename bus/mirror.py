@@ -20,7 +20,6 @@ from proto.feed import (
     EXECUTE,
     LIMIT,
     OP_MASK,
-    SELL,
     TRADE,
     BookSnapshot,
     Definition,
@@ -36,11 +35,19 @@ from proto.feed import (
 BUY_SIDE: Final = 0
 SELL_SIDE: Final = 1
 
-Level = dict[int, int]  # a queue: quantity by order id, in order of arrival
-
-
 class MirrorError(Exception):
     """A delta or a snapshot does not fit: what was received is not what the engine did."""
+
+
+class Level:
+    """The orders of one side at one price: quantity by order id, in order of arrival."""
+
+    __slots__ = ("price", "queue", "side")
+
+    def __init__(self, side: int, price: int) -> None:
+        self.side = side
+        self.price = price
+        self.queue: dict[int, int] = {}
 
 
 class MirrorBook:
@@ -75,7 +82,7 @@ class MirrorBook:
         self.last_price = 0
         self.last_quantity = 0
         self.last_trade_id = 0
-        self._orders: dict[int, int] = {}  # price by order id
+        self._orders: dict[int, Level] = {}  # where each order is
         self._bid_levels: dict[int, Level] = {}
         self._ask_levels: dict[int, Level] = {}
         # Ascending; touched only at the birth and the death of a level.
@@ -102,7 +109,7 @@ class MirrorBook:
         """(price, quantity, orders) of the `depth` best levels, or of all; best first. O(orders in them)."""
         levels = self._levels(side)
         return [
-            (price, sum(levels[price].values()), len(levels[price]))
+            (price, sum(levels[price].queue.values()), len(levels[price].queue))
             for price in islice(self._prices(side), depth or None)
         ]
 
@@ -110,7 +117,7 @@ class MirrorBook:
         """Each level's price and its (order id, quantity) in queue order; best first."""
         levels = self._levels(side)
         for price in self._prices(side):
-            yield price, levels[price].items()
+            yield price, levels[price].queue.items()
 
     def orders(self, side: int) -> Iterator[tuple[int, int, int]]:
         """(order id, price, quantity) in priority order: best price first, then queue order."""
@@ -124,7 +131,7 @@ class MirrorBook:
         words: list[int] = []
         prices = self._ask_prices if side == SELL_SIDE else self._bid_prices
         for price in prices.irange(low, high, reverse=side == BUY_SIDE):
-            for order_id, quantity in levels[price].items():
+            for order_id, quantity in levels[price].queue.items():
                 words += (order_id, price, quantity)
         return Digest(self.instrument, self.sequence, side, low, high, orders_hash(words))
 
@@ -156,10 +163,11 @@ class MirrorBook:
             prices = list(self._prices(side))
             assert prices == sorted(levels, reverse=side == BUY_SIDE), "the ladder is not the levels in order"
             for price, level in levels.items():
-                assert level, f"an empty level at {price}"
-                count += len(level)
-                for order_id, quantity in level.items():
-                    assert self._orders.get(order_id) == price, f"order {order_id} at {price}"
+                assert level.queue, f"an empty level at {price}"
+                assert (level.side, level.price) == (side, price), f"a level at {price} that belongs elsewhere"
+                count += len(level.queue)
+                for order_id, quantity in level.queue.items():
+                    assert self._orders.get(order_id) is level, f"order {order_id} at {price}"
                     assert quantity > 0, f"order {order_id} of {quantity}"
         assert count == len(self._orders), "an order outside the levels, or in two"
 
@@ -169,20 +177,23 @@ class MirrorBook:
     def _prices(self, side: int) -> Iterator[int]:
         return iter(self._ask_prices) if side == SELL_SIDE else reversed(self._bid_prices)
 
-    def _birth(self, side: int, price: int, order_id: int, quantity: int) -> None:
-        self._levels(side)[price] = {order_id: quantity}
+    def _birth(self, side: int, price: int) -> Level:
+        level = self._levels(side)[price] = Level(side, price)
         (self._ask_prices if side == SELL_SIDE else self._bid_prices).add(price)
+        return level
 
-    def _death(self, side: int, price: int) -> None:
-        del self._levels(side)[price]
-        (self._ask_prices if side == SELL_SIDE else self._bid_prices).remove(price)
+    def _death(self, level: Level) -> None:
+        del self._levels(level.side)[level.price]
+        (self._ask_prices if level.side == SELL_SIDE else self._bid_prices).remove(level.price)
 
     def _reduce(self, op: int, order_id: int, price: int, quantity: int, trade_id: int) -> None:
         """Cancel in part, modify in place, or execute. KeyError if the order is not there, MirrorError if too much."""
-        side = SELL_SIDE if op & SELL else BUY_SIDE
-        limit = self._orders[order_id]
-        level = (self._ask_levels if side else self._bid_levels)[limit]
-        before = level[order_id]
+        level = self._orders[order_id]
+        side = level.side
+        limit = level.price
+        if side != op >> 4 & 1:
+            raise KeyError(order_id)
+        before = level.queue[order_id]
         code = op & OP_MASK
         if code == EXECUTE:
             left = before - quantity
@@ -196,11 +207,11 @@ class MirrorBook:
         else:
             left = quantity
         if left:
-            level[order_id] = left
+            level.queue[order_id] = left
             return
-        del self._orders[order_id], level[order_id]
-        if not level:
-            self._death(side, limit)
+        del self._orders[order_id], level.queue[order_id]
+        if not level.queue:
+            self._death(level)
 
     def _traded(self, price: int, quantity: int, trade_id: int) -> None:
         if trade_id < self.last_trade_id:
@@ -238,8 +249,11 @@ class MirrorBook:
     def _load_side(self, side: int, orders: Sequence[tuple[int, int, int]]) -> None:
         levels = self._levels(side)
         for order_id, price, quantity in orders:
-            self._orders[order_id] = price
-            levels.setdefault(price, {})[order_id] = quantity
+            level = levels.get(price)
+            if level is None:
+                level = levels[price] = Level(side, price)
+            level.queue[order_id] = quantity
+            self._orders[order_id] = level
         (self._ask_prices if side == SELL_SIDE else self._bid_prices).update(levels)
 
 
@@ -303,7 +317,9 @@ class Mirror:
         """The digests of a book as the mirror has it; KeyError if there is no such book."""
         return self.books[instrument].digests()
 
-    def apply(self, rows: list[Row], extras: Sequence[Extra] = (), instruments: Sequence[tuple[int, int]] = ()) -> None:
+    def apply(
+        self, rows: list[Row], extras: Sequence[Extra] = (), instruments: Sequence[tuple[int, int]] = ()
+    ) -> None:
         """Take the deltas from next_seq on, as Frame.rows or a slice of it; apply those whose event has ended.
 
         The rest is held until its end comes. `extras` is the frame's; `instruments`, where given, says at which
@@ -339,18 +355,19 @@ class Mirror:
                     orders = book._orders
                     if order_id in orders:
                         raise MirrorError(f"order {order_id} of instrument {instrument} is added twice")
-                    orders[order_id] = price
-                    level = (book._ask_levels if op & SELL else book._bid_levels).get(price)
-                    if level is None:
-                        book._birth(op >> 4 & 1, price, order_id, quantity)
-                    else:
-                        level[order_id] = quantity
+                    side = op >> 4 & 1
+                    found = book._ask_levels.get(price) if side else book._bid_levels.get(price)
+                    level = found if found is not None else book._birth(side, price)
+                    orders[order_id] = level
+                    level.queue[order_id] = quantity
                 elif code == DELETE:
-                    price = book._orders.pop(order_id)
-                    level = (book._ask_levels if op & SELL else book._bid_levels)[price]
-                    del level[order_id]
-                    if not level:
-                        book._death(op >> 4 & 1, price)
+                    level = book._orders.pop(order_id)
+                    if level.side != op >> 4 & 1:
+                        raise KeyError(order_id)
+                    queue = level.queue
+                    del queue[order_id]
+                    if not queue:
+                        book._death(level)
                 elif code <= EXECUTE:
                     book._reduce(op, order_id, price, quantity, trade_id)
                 elif code == TRADE:

@@ -74,13 +74,16 @@ class Engines:
         """Start it, or start it again from its disk, on a port that it had not before."""
         log = MemoryLog(self.disks[engine])
         one = Engine(
-            self.cluster, engine, log, where=self.endpoints.get, grace_s=self._grace_s, answer_s=self._answer_s
+            self.cluster, engine, log, where=self._where, grace_s=self._grace_s, answer_s=self._answer_s
         )
         for _ in one.replay():
             pass
         one.begin()
         self.endpoints[engine] = f"127.0.0.1:{await one.serve('127.0.0.1:0')}"
         self.engines[engine] = one
+
+    def _where(self, engine: int) -> str | None:
+        return self.endpoints.get(engine)
 
     async def down(self, engine: int) -> None:
         one = self.engines.pop(engine)

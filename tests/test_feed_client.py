@@ -318,6 +318,38 @@ def test_an_instrument_whose_first_held_delta_continues_its_sequence_stays_valid
     assert standings(client) == ["VALID", "VALID"]
 
 
+def test_behind_the_next_hole_what_is_held_there_counts() -> None:
+    client = live_at(11)
+    client.frame(data(13), 0)
+    client.frame(data(15), 0)
+    client.frame(data(12), 0)
+    assert (client.next_seq, standings(client)) == (14, ["DOUBTFUL", "VALID"])
+
+
+def test_a_snapshot_must_reach_beyond_a_hole_that_is_too_far() -> None:
+    client = live_at(10)
+    client.frame(data(12), 0)
+    client.frame(data(100), 0)
+    assert client.state is State.SNAPSHOT
+    client.snapshot_reply(client._ask, snapshot(50), 0)
+    assert (client.state, client.counters.resnapshots) == (State.SNAPSHOT, 0)
+    client.snapshot_reply(client._ask, snapshot(99), 0)
+    assert (client.state, client.next_seq, client.counters.resnapshots) == (State.LIVE, 101, 1)
+    closed = [(gap.first, gap.last, gap.how) for gap in client.ledger.closed]
+    assert closed == [(11, 11, "snapshot"), (13, 99, "snapshot")]
+
+
+def test_of_a_range_nothing_is_taken_that_the_line_has_not_announced() -> None:
+    client = live_at(10)
+    client.frame(data(12), 0)
+    of_others = [data(11, epoch=9), data(11, incarnation=78), data(200), beat(11), b"", feed.topic(feed.KIND_D, 1, 1)]
+    client.range_reply(client._ask, RangeStatus.OK, EPOCH, of_others, 0)
+    assert client.state is State.REPAIR
+    client.range_reply(client._ask, RangeStatus.OK, EPOCH, [data(9, 9)], 0)
+    assert (client.state, client.next_seq) == (State.LIVE, 13)
+    assert (client.counters.received, client.counters.repaired) == (1, 1)
+
+
 def test_silence_proves_nothing_but_a_digest_does() -> None:
     client = live_at(11)
     client.frame(beat(13), 0)
@@ -354,6 +386,22 @@ def test_the_mirror_changes_by_whole_events_and_they_are_delivered_whole() -> No
     assert client.position == (EPOCH, 13)
 
 
+def test_what_rows_carry_stays_with_them_when_an_event_spans_frames() -> None:
+    client = live_at(10)
+    first, second = feed.Definition("ALFA", "0.01", "1", 1, 9), feed.Definition("BETA", "0.5", "10", -9, 9)
+
+    def frame(seq: int, rows: list[int], extras: list[feed.Definition]) -> bytes:
+        names = [(rows[1], client._received(rows[1]) + 1)]
+        return feed.encode_frame(1, 1, 0, INCARNATION, EPOCH, seq, seq * 1000, [(0, 7)], names, rows, extras)
+
+    client.frame(frame(11, [feed.DEFINITION, 1, 0, 0, 0, 0], [first]), 0)
+    assert client.mirror.books[1].definition is None
+    [applied] = client.frame(frame(12, [feed.DEFINITION | END, 2, 0, 0, 0, 0], [second]), 0)
+    assert isinstance(applied, Applied)
+    assert [(row[1], applied.extras[row[2]]) for row in applied.rows] == [(1, first), (2, second)]
+    assert [client.mirror.books[name].definition for name in (1, 2)] == [first, second]
+
+
 def test_what_was_heard_of_an_event_and_not_delivered_is_missing_when_a_snapshot_covers_it() -> None:
     client = live_at(10)
     rows = rows_of(11, 2)
@@ -365,7 +413,10 @@ def test_what_was_heard_of_an_event_and_not_delivered_is_missing_when_a_snapshot
     assert only(MissingSpan, actions) == [MissingSpan(EPOCH, 11, 99)]
     counters = client.counters
     assert (counters.received, counters.repaired, counters.covered) == (2, 0, 98)
-    assert client.next_seq == 101
+    assert (client.next_seq, client.position) == (101, (EPOCH, 100))
+    [applied] = client.frame(data(101), 0)
+    assert isinstance(applied, Applied)
+    assert (applied.first, applied.last, applied.rows[0][2]) == (101, 101, 101)
 
 
 def test_a_range_is_tried_three_times_with_doubling_times_then_left_to_a_snapshot() -> None:
@@ -556,10 +607,14 @@ def test_many_books_in_doubt_are_asked_for_at_once() -> None:
 
 def test_after_an_old_sequence_in_a_newer_frame_only_the_publisher_is_believed() -> None:
     client = live_at(30)
+    client.frame(data(31), 0)
+    assert client.ring is not None
+    assert len(client.ring) == 1
     actions = client.frame(data(5, sent=50_000), 0)
+    assert len(client.ring) == 0
     assert [letter(action) for action in actions if letter(action)] == ["!", "c"]
     assert (client.counters.received, client.counters.covered, client.next_seq) == (0, 0, 1)
-    client.frame(data(31), 0)  # sent before
+    client.frame(data(32), 0)  # sent before
     assert client.counters.lower_epoch == 1
     client.snapshot_reply(client._ask, snapshot(5), 0)
     assert (client.state, client.position) == (State.LIVE, (EPOCH, 5))

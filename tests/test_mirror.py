@@ -236,7 +236,7 @@ def test_a_snapshot_may_name_its_instruments() -> None:
 
 def test_a_book_set_aside_stays_as_it_is_and_comes_back_from_a_snapshot_and_its_record() -> None:
     good, m = mirror(), mirror()
-    m.books[7]._bid_levels[100][1] ^= 2
+    m.books[7]._bid_levels[100].queue[1] ^= 2
     wrong = orders(m.books[7])
     m.set_aside(7)
     m.set_aside(7)
@@ -327,12 +327,12 @@ def test_one_flipped_quantity_is_found_by_the_digest(side: int) -> None:
     good, bad = mirror(), mirror()
     levels = bad.books[7]._levels(side)
     for price in levels:
-        order_id, quantity = next(iter(levels[price].items()))
-        levels[price][order_id] = quantity ^ 2
+        order_id, quantity = next(iter(levels[price].queue.items()))
+        levels[price].queue[order_id] = quantity ^ 2
         assert good.digests(7)[side] != bad.digests(7)[side]
         assert good.digests(7)[1 - side] == bad.digests(7)[1 - side]
         assert good.books[7].digest(side, price, price) != bad.books[7].digest(side, price, price)
-        levels[price][order_id] = quantity
+        levels[price].queue[order_id] = quantity
         assert good.digests(7) == bad.digests(7)
 
 
