@@ -78,7 +78,7 @@ from typing import Final, NamedTuple
 
 from bus.held import Held
 from bus.ledger import Gap, Ledger
-from bus.mirror import Mirror, MirrorError
+from bus.mirror import Mirror, MirrorBook, MirrorError
 from bus.sequencer import FrameRing, RangeStatus
 from proto import feed
 from proto.feed import (
@@ -88,6 +88,7 @@ from proto.feed import (
     FRESH,
     KIND_D,
     OP_MASK,
+    Digest,
     Extra,
     FeedError,
     Frame,
@@ -592,7 +593,7 @@ class FeedClient:
             return
         for digest in frame.digests:
             book = self.mirror.books.get(digest.instrument)
-            if book is not None and book.sequence == digest.instrument_seq and book.digest() == digest:
+            if book is not None and book.sequence == digest.instrument_seq and _agrees(book, digest):
                 self.counters.digests_equal += 1
                 self._proved[digest.instrument] = digest.instrument_seq
 
@@ -747,7 +748,7 @@ class FeedClient:
             if instrument in self._doubted:
                 continue
             book = self.mirror.books.get(instrument)
-            if book is not None and book.digest() == digest:
+            if book is not None and _agrees(book, digest):
                 self.counters.digests_equal += 1
                 continue
             self.counters.digests_differing += 1
@@ -1022,3 +1023,7 @@ def _cut(frame: Frame, first: int, end: int) -> tuple[list[Row], list[tuple[int,
     names = {row[1] for row in rows}
     times = [(0, frame.time_of(low)), *((row - low, time_ns) for row, time_ns in frame.times if low < row < high)]
     return rows, times, [(name, sequence) for name, sequence in instruments if name in names]
+
+
+def _agrees(book: MirrorBook, digest: Digest) -> bool:
+    return book.digest(digest.side, digest.low, digest.high) == digest

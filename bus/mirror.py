@@ -4,13 +4,12 @@ A mirror trusts nobody. A delta that does not fit its book is the peer's fault a
 is of no use after that until the next load(). No I/O, no clock.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Final
 
 from sortedcontainers import SortedList
 
-from proto import feed
 from proto.feed import (
     ADD,
     CANCEL,
@@ -19,9 +18,9 @@ from proto.feed import (
     DELETE,
     END,
     EXECUTE,
+    LIMIT,
     OP_MASK,
     TRADE,
-    U64_MAX,
     BookSnapshot,
     Definition,
     Digest,
@@ -30,18 +29,11 @@ from proto.feed import (
     Snapshot,
     Statistics,
     Status,
+    orders_hash,
 )
 
 BUY_SIDE: Final = 0
 SELL_SIDE: Final = 1
-
-def _reference_hash(order: tuple[int, int, int, int]) -> int:
-    return feed.reference_order_hash(*order)
-
-
-# Of (side, order id, price, quantity), modulo 2^64: sums are masked when they are read.
-_hash: Final[Callable[[tuple[int, int, int, int]], int]] = hash if feed.NATIVE_HASH else _reference_hash
-
 
 class MirrorError(Exception):
     """A delta or a snapshot does not fit: what was received is not what the engine did."""
@@ -70,7 +62,6 @@ class MirrorBook:
         "_ask_prices",
         "_bid_levels",
         "_bid_prices",
-        "_hash_sum",
         "_orders",
         "definition",
         "instrument",
@@ -97,17 +88,11 @@ class MirrorBook:
         # Ascending; touched only at the birth and the death of a level.
         self._bid_prices: SortedList[int] = SortedList()
         self._ask_prices: SortedList[int] = SortedList()
-        self._hash_sum = 0
 
     @property
     def count(self) -> int:
         """Live orders."""
         return len(self._orders)
-
-    @property
-    def hash(self) -> int:
-        """Sum of the order hashes, modulo 2^64."""
-        return self._hash_sum & U64_MAX
 
     @property
     def state(self) -> int:
@@ -140,10 +125,19 @@ class MirrorBook:
             for order_id, quantity in queue:
                 yield order_id, price, quantity
 
-    def digest(self) -> Digest:
-        """The book as one line, at `sequence`. O(1,000)."""
-        top = feed.top_crc(self.queues(BUY_SIDE), self.queues(SELL_SIDE))
-        return Digest(self.instrument, self.sequence, self.hash, top)
+    def digest(self, side: int, low: int = -LIMIT, high: int = LIMIT) -> Digest:
+        """One side between two prices, both included, as a publisher says it. O(orders there)."""
+        levels = self._levels(side)
+        words: list[int] = []
+        prices = self._ask_prices if side == SELL_SIDE else self._bid_prices
+        for price in prices.irange(low, high, reverse=side == BUY_SIDE):
+            for order_id, quantity in levels[price].queue.items():
+                words += (order_id, price, quantity)
+        return Digest(self.instrument, self.sequence, side, low, high, orders_hash(words))
+
+    def digests(self) -> tuple[Digest, Digest]:
+        """All of it, bids and asks. O(orders)."""
+        return self.digest(BUY_SIDE), self.digest(SELL_SIDE)
 
     def snapshot(self) -> BookSnapshot:
         """All of it. O(orders)."""
@@ -163,7 +157,7 @@ class MirrorBook:
 
     def check(self) -> None:
         """Walk every invariant; AssertionError if one is broken. O(orders log orders)."""
-        hash_sum = count = 0
+        count = 0
         for side in (BUY_SIDE, SELL_SIDE):
             levels = self._levels(side)
             prices = list(self._prices(side))
@@ -175,9 +169,7 @@ class MirrorBook:
                 for order_id, quantity in level.queue.items():
                     assert self._orders.get(order_id) is level, f"order {order_id} at {price}"
                     assert quantity > 0, f"order {order_id} of {quantity}"
-                    hash_sum += _hash((side, order_id, price, quantity))
         assert count == len(self._orders), "an order outside the levels, or in two"
-        assert self.hash == hash_sum & U64_MAX, "the hash has drifted"
 
     def _levels(self, side: int) -> dict[int, Level]:
         return self._ask_levels if side == SELL_SIDE else self._bid_levels
@@ -214,10 +206,8 @@ class MirrorBook:
                 raise MirrorError(f"{quantity} canceled of order {order_id}, which has {before}")
         else:
             left = quantity
-        self._hash_sum -= _hash((side, order_id, limit, before))
         if left:
             level.queue[order_id] = left
-            self._hash_sum += _hash((side, order_id, limit, left))
             return
         del self._orders[order_id], level.queue[order_id]
         if not level.queue:
@@ -244,7 +234,6 @@ class MirrorBook:
         self._ask_levels.clear()
         self._bid_prices.clear()
         self._ask_prices.clear()
-        self._hash_sum = 0
 
     def _load(self, book: BookSnapshot) -> None:
         self.definition = book.definition
@@ -265,7 +254,6 @@ class MirrorBook:
                 level = levels[price] = Level(side, price)
             level.queue[order_id] = quantity
             self._orders[order_id] = level
-            self._hash_sum += _hash((side, order_id, price, quantity))
         (self._ask_prices if side == SELL_SIDE else self._bid_prices).update(levels)
 
 
@@ -325,9 +313,9 @@ class Mirror:
             sequence = self._aside[instrument].sequence
         return sequence + sum([row[1] == instrument for row in self._held])
 
-    def digest(self, instrument: int) -> Digest:
-        """The digest of a book as the mirror has it; KeyError if there is no such book."""
-        return self.books[instrument].digest()
+    def digests(self, instrument: int) -> tuple[Digest, Digest]:
+        """The digests of a book as the mirror has it; KeyError if there is no such book."""
+        return self.books[instrument].digests()
 
     def apply(
         self, rows: list[Row], extras: Sequence[Extra] = (), instruments: Sequence[tuple[int, int]] = ()
@@ -372,14 +360,12 @@ class Mirror:
                     level = found if found is not None else book._birth(side, price)
                     orders[order_id] = level
                     level.queue[order_id] = quantity
-                    book._hash_sum += _hash((side, order_id, price, quantity))
                 elif code == DELETE:
                     level = book._orders.pop(order_id)
-                    side = level.side
-                    if side != op >> 4 & 1:
+                    if level.side != op >> 4 & 1:
                         raise KeyError(order_id)
                     queue = level.queue
-                    book._hash_sum -= _hash((side, order_id, level.price, queue.pop(order_id)))
+                    del queue[order_id]
                     if not queue:
                         book._death(level)
                 elif code <= EXECUTE:

@@ -52,6 +52,7 @@ class TinyEngine:
     """As much of an engine as a fabric node can see: books that change, published, with ranges and snapshots."""
 
     def __init__(self, epoch: int = 1, truth: Mirror | None = None) -> None:
+        self.turn = 0
         self.rng = random.Random(epoch)
         self.epoch = epoch
         self.truth = truth or Mirror()
@@ -93,7 +94,8 @@ class TinyEngine:
             await server.stop(0)
 
     def digest(self, instrument: int) -> Digest:
-        return self.truth.digest(instrument)
+        self.turn += 1
+        return self.truth.digests(instrument)[self.turn % 2]
 
     def publish(self, rows: list[Row], extras: list[feed.Extra] | None = None) -> None:
         self.truth.apply(rows, extras or [])

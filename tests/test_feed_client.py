@@ -188,8 +188,8 @@ INPUTS: dict[str, Callable[[FeedClient], list[Action]]] = {
     "fresh heartbeat at 1": framed(beat(1, flags=FRESH)),
     "end at the top": framed(beat(15, flags=END_OF_STREAM)),
     "end beyond": framed(beat(18, flags=END_OF_STREAM)),
-    "digest equal": framed(beat(15, digests=(books_at(14).digest(1),))),
-    "digest differs": framed(beat(15, digests=(books_at(14).digest(1)._replace(order_hash=1),))),
+    "digest equal": framed(beat(15, digests=books_at(14).digests(1))),
+    "digest differs": framed(beat(15, digests=(books_at(14).digests(1)[0]._replace(order_hash=1),))),
     "delta that misfits": framed(data(15, rows=[*MISFIT[:1], 2, *MISFIT[2:]])),
     "filler that misfits": framed(data(12, 2, rows=MISFIT + rows_of(13, 1))),
     "higher epoch": framed(data(3, epoch=9)),
@@ -354,9 +354,9 @@ def test_silence_proves_nothing_but_a_digest_does() -> None:
     client = live_at(11)
     client.frame(beat(13), 0)
     assert standings(client) == ["DOUBTFUL", "DOUBTFUL"]
-    client.frame(beat(13, sent=13_100, digests=(books_at(12).digest(2),)), 0)
+    client.frame(beat(13, sent=13_100, digests=books_at(12).digests(2)), 0)
     assert standings(client) == ["DOUBTFUL", "VALID"]
-    client.frame(beat(13, sent=13_200, digests=(books_at(12).digest(1),)), 0)
+    client.frame(beat(13, sent=13_200, digests=books_at(12).digests(1)), 0)
     assert standings(client) == ["DOUBTFUL", "VALID"]
 
 
@@ -532,7 +532,7 @@ def test_a_book_whose_digest_differs_is_mended_alone_while_the_stream_goes_on() 
     client = live_at(10)
     flip(client, 4)
     assert standings(client) == ["VALID", "VALID"]
-    doubted, asked = client.frame(beat(11, sent=11_001, digests=(books_at(10).digest(1),)), 0)
+    doubted, asked = client.frame(beat(11, sent=11_001, digests=books_at(10).digests(1)), 0)
     assert doubted == Doubted(1, "digest differs")
     assert isinstance(asked, AskSnapshot)
     assert asked.instrument == 1
@@ -549,7 +549,7 @@ def test_a_book_whose_digest_differs_is_mended_alone_while_the_stream_goes_on() 
     assert only(Trusted, actions) == [Trusted(1)]
     assert standings(client) == ["VALID", "VALID"]
     client.mirror.check()
-    assert client.mirror.books[1].digest() == books_at(18).books[1].digest()
+    assert client.mirror.books[1].digests() == books_at(18).books[1].digests()
     counters = client.counters
     assert (counters.instrument_repairs, counters.resnapshots, counters.digests_differing) == (1, 0, 1)
     assert (client.position, client.doubted, client.deadline_ns) == ((EPOCH, 18), [], AT_ONCE.silence_ns)
@@ -558,11 +558,11 @@ def test_a_book_whose_digest_differs_is_mended_alone_while_the_stream_goes_on() 
 def test_deltas_published_since_are_applied_to_the_snapshot_of_a_doubted_book() -> None:
     client = live_at(10)
     flip(client, 4)
-    client.frame(beat(11, sent=11_001, digests=(books_at(10).digest(1),)), 0)
+    client.frame(beat(11, sent=11_001, digests=books_at(10).digests(1)), 0)
     client.frame(data(11, 9, sent=12_000), 0)
     actions = client.snapshot_reply(client._ask, snapshot(14, only=(1,)), 0)
     assert actions == [Trusted(1)]
-    assert client.mirror.books[1].digest() == books_at(19).books[1].digest()
+    assert client.mirror.books[1].digests() == books_at(19).books[1].digests()
 
 
 def test_a_delta_that_does_not_fit_puts_its_book_alone_in_doubt() -> None:
@@ -573,14 +573,14 @@ def test_a_delta_that_does_not_fit_puts_its_book_alone_in_doubt() -> None:
         Doubted(1, "order 999 of instrument 1 is not in the book on that side")
     ]
     assert standings(client) == ["DOUBTFUL", "VALID"]
-    assert client.mirror.books[2].digest() == books_at(14).books[2].digest()
+    assert client.mirror.books[2].digests() == books_at(14).books[2].digests()
     assert client.position == (EPOCH, 14)
     truth = books_at(11)
     truth.books[1].sequence += 1  # the delta that did nothing
     truth.apply(feed.decode(data(13, 2)).rows)
     answer = truth.snapshot(1, 1, INCARNATION, EPOCH, 0, (1,))
     assert client.snapshot_reply(client._ask, answer, 0) == [Trusted(1)]
-    assert client.mirror.books[1].digest() == truth.books[1].digest()
+    assert client.mirror.books[1].digests() == truth.books[1].digests()
 
 
 def test_an_instrument_sequence_that_does_not_go_on_takes_trust_from_all_books() -> None:
@@ -599,7 +599,7 @@ def test_many_books_in_doubt_are_asked_for_at_once() -> None:
     client = live_at(10, Limits(jitter_ns=0, doubted_max=1))
     flip(client, 4)
     flip(client, 5)
-    client.frame(beat(11, sent=11_001, digests=(books_at(10).digest(1), books_at(10).digest(2))), 0)
+    client.frame(beat(11, sent=11_001, digests=(*books_at(10).digests(1), *books_at(10).digests(2))), 0)
     assert client.state is State.SNAPSHOT
     client.snapshot_reply(client._ask, snapshot(10), 0)
     assert (client.state, standings(client), client.doubted) == (State.LIVE, ["VALID", "VALID"], [])
@@ -646,7 +646,7 @@ def test_old_books_stay_readable_and_marked_until_the_new_epochs_snapshot() -> N
     client = live_at(10)
     client.frame(data(3, epoch=9), 0)
     assert (client.position, standings(client)) == ((EPOCH, 10), ["DOUBTFUL", "DOUBTFUL"])
-    assert client.mirror.books[1].digest() == books_at(10).books[1].digest()
+    assert client.mirror.books[1].digests() == books_at(10).books[1].digests()
     client.snapshot_reply(client._ask, snapshot(2, epoch=9), 0)
     assert (client.position, standings(client)) == ((9, 3), ["VALID", "VALID"])
 

@@ -91,7 +91,7 @@ class World:
     def note(self, instruments: Iterable[int]) -> None:
         for instrument in instruments:
             book = self.truth.books[instrument]
-            self.seen[self.run, instrument, book.sequence] = book.digest()
+            self.seen[self.run, instrument, book.sequence] = book.digests()
 
     def trade_a_little(self) -> None:
         rng = self.rng
@@ -149,7 +149,7 @@ class World:
     def heartbeat(self) -> None:
         names = list(self.truth.books)
         self.turn += 1
-        digests = [self.truth.digest(names[self.turn % len(names)])] if names else []
+        digests = self.truth.digests(names[self.turn % len(names)]) if names else ()
         self.send(self.sequencer.heartbeat(self.now, digests))
 
     # The line
@@ -227,7 +227,7 @@ class World:
         runs = [run for run, epoch in self.epochs.items() if epoch == client.epoch]
         for instrument, book in client.mirror.books.items():
             if client.standing(instrument) is Standing.VALID and instrument not in self.corrupted:
-                digest = book.digest()
+                digest = book.digests()
                 assert any(self.seen.get((run, instrument, book.sequence)) == digest for run in runs), (
                     f"instrument {instrument} at {book.sequence} of epoch {client.epoch} is wrong and called valid"
                 )

@@ -25,6 +25,7 @@ from engine.types import (
     NEW,
     NOTIONAL_LIMIT,
     POST_ONLY,
+    PRICE_LIMIT,
     QUANTITY_LIMIT,
     REPLACE,
     REQUEUE,
@@ -43,7 +44,7 @@ from engine.types import (
 )
 from engine.venue import Venue
 from proto.cluster import Instrument
-from proto.feed import DELETE, MODIFY, OP_MASK
+from proto.feed import DELETE, MODIFY, OP_MASK, orders_hash
 from tests.oracle import Delta, Oracle, Said
 
 COMMANDS = int(os.environ.get("LOBMESH_ORACLE_COMMANDS", "20000"))
@@ -142,7 +143,10 @@ class Pair:
                 resting = [(order.order_id, order.price, order.open) for order in book.orders(side)]
                 assert resting == self.oracle.resting(instrument.id, side)
                 assert resting == (list(mirror.orders(side)) if mirror else [])
-            assert mirror is None or mirror.hash == book.hash % (1 << 64)
+            for side in (0, 1):
+                low, high, words, after = book.slice(side, None, 1 << 40)
+                assert (low, high, after) == (-PRICE_LIMIT, PRICE_LIMIT, None)
+                assert mirror is None or mirror.digest(side, low, high).order_hash == orders_hash(words)
 
 
 def heard_from(outcome: Outcome) -> Said:

@@ -56,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
         if name == "core":
             part.add_argument(
                 "--peers", nargs="?", const=sys.executable, default="", metavar="PYTHON",
-                help="also drive the matching engines of PyPI, installed for this interpreter in an environment of their own",
+                help="also drive the matching engines of PyPI, in an environment of their own for this interpreter",
             )  # fmt: skip
         part.add_argument("--write", type=Path, metavar="FILE", help="put the tables in this Markdown file too")
     against = parts.add_parser("compare", help="what changed between two files of --json")

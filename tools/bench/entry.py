@@ -26,7 +26,7 @@ from engine.log import SqliteLog
 from engine.types import FLAG_SELL, MASS_CANCEL, NEW, STP_NONE, Batch
 from proto.orders_pb2 import NewOrderRequest
 from tools import workload
-from tools.bench import echo, flows, show, venue
+from tools.bench import echo, flows, path, show, venue
 from tools.bench.deltas import START_NS
 from tools.bench.flows import INSTRUMENT, LARGE
 from tools.bench.measure import Options, Report, Result, Rounds, hash_of, quiet, result, say
@@ -69,6 +69,7 @@ async def _measure(options: Options, report: Report) -> None:
         )
         say("entry: rates")
         rates = await clients.rates(options.turns(5, 2), report)
+        report.notes.append(clients.path())
         say("entry: latencies under load")
         await clients.loads(statistics.median(rates[f"venue {SIZES[-1]}"]), options, report)
         say("entry: lonely orders")
@@ -89,6 +90,7 @@ class Clients:
         self.venue = running
         self.flow = flows.load(LARGE, options.data, options.seed, options.take(120_000, 20_000))
         self._accounts = itertools.count(1_000)
+        self._spent: dict[int, tuple[int, dict[str, float]]] = {}  # by size: orders, seconds by thread
 
     def batches(self, account: int, size: int, count: int = 0) -> list[Batch]:
         rows = self.flow.rows[:count] if count else self.flow.rows
@@ -134,10 +136,12 @@ class Clients:
         batches = self.batches(next(self._accounts), size)
         async with _channel(self.venue.engine) as channel:
             stream = await SessionStream.open(channel, batches[0].account)
+            spent_before = path.threads(self.venue.pid)
             before = perf_counter_ns()
             total = await _pump(stream, batches, write_batch)
             await self.venue.mirrored(self.venue.fabric)
             spent = perf_counter_ns() - before
+            self._note(size, total, spent_before)
             await _clear(stream, batches[0].account)
             stream.close()
         return total * 1e9 / spent
@@ -168,6 +172,28 @@ class Clients:
             await asyncio.gather(*(work() for _ in range(UNARY_CALLS)))
             spent = perf_counter_ns() - before
         return sum(map(len, batches)) * 1e9 / spent
+
+    # Where the time goes
+
+    def _note(self, size: int, orders: int, before: dict[str, float]) -> None:
+        """Add what the engine's threads spent on so many orders."""
+        count, spent = self._spent.get(size, (0, {}))
+        for name, seconds in path.threads(self.venue.pid).items():
+            spent[name] = spent.get(name, 0.0) + seconds - before.get(name, 0.0)
+        self._spent[size] = (count + orders, spent)
+
+    def path(self) -> str:
+        """The stages of an order, each alone, and what the engine's threads spent in the rounds."""
+        batches = {size: self.batches(1, size)[: 40_000 // size] for size in SIZES}
+        measured = {size: path.stages(batches[size], self.venue.directory / f"path-{size}") for size in SIZES}
+        parts = [
+            "Where an order's time goes, socket to socket; each stage alone, processor time:",
+            path.table(measured),
+        ]
+        for size, (count, spent) in self._spent.items():
+            each = ", ".join(f"{name} {seconds / count * 1e9:,.0f} ns" for name, seconds in path.ordered(spent, count))
+            parts.append(f"The engine's threads at batches of {size}, an order: {each}.")
+        return "\n\n".join(parts)
 
     # Latency under load
 

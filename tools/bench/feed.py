@@ -13,11 +13,9 @@ from typing import Final
 
 from bus.feed_client import FeedClient, Limits, State
 from bus.sequencer import FrameRing, Sequencer
-from engine.book import Book
 from engine.types import DELTA_WIDTH
 from engine.venue import Venue
-from proto import feed
-from proto.feed import U64_MAX, Digest
+from proto.feed import SLICE_ORDERS, Digest, orders_hash
 from tools.bench import deltas, flows, sockets, whole_book
 from tools.bench.core import read
 from tools.bench.flows import INSTRUMENT
@@ -126,9 +124,11 @@ class Line:
         return frames
 
     def digest(self, venue: Venue) -> Digest:
+        """The bids from the best on, as many as one digest holds."""
         book = venue.markets[INSTRUMENT.id].book
-        top = feed.top_crc(_queues(book, 0), _queues(book, 1))
-        return Digest(INSTRUMENT.id, self.sequencer.instrument_seq(INSTRUMENT.id), book.hash & U64_MAX, top)
+        low, high, words, _ = book.slice(0, None, SLICE_ORDERS)
+        sequence = self.sequencer.instrument_seq(INSTRUMENT.id)
+        return Digest(INSTRUMENT.id, sequence, 0, low, high, orders_hash(words))
 
     def receive(self, data: bytes) -> None:
         """Take a frame as a fabric node does, which also keeps it for others to ask for."""
@@ -142,17 +142,9 @@ class Line:
         assert client.counters.digests_equal
         assert not client.counters.digests_differing
         client.mirror.check()
-        assert client.mirror.digest(INSTRUMENT.id) == self.digest(venue)
+        sent = self.digest(venue)
+        assert client.mirror.books[INSTRUMENT.id].digest(0, sent.low, sent.high) == sent
 
-
-def _queues(book: Book, side: int) -> list[tuple[int, list[tuple[int, int]]]]:
-    ladder = book.asks if side else book.bids
-    found = []
-    for level in ladder:
-        found.append((level.price, [(order.order_id, order.open) for order in level]))
-        if len(found) == feed.TOP_LEVELS:
-            break
-    return found
 
 
 def mirrored(batches: Sequence[bytes], pair: sockets.Joined | None = None) -> int:

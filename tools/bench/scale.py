@@ -105,7 +105,7 @@ class Crowd:
     @property
     def digest(self) -> str:
         book = self._venue.markets[INSTRUMENT.id].book
-        return hash_of(book.hash, self._position)
+        return hash_of(*[order.order_id for side in (0, 1) for order in book.orders(side)], self._position)
 
     def check(self) -> None:
         book = self._venue.markets[INSTRUMENT.id].book

@@ -31,13 +31,14 @@ POLL_S: Final = 0.002
 
 @dataclass(slots=True)
 class Venue:
-    """Where its parts are: host:port of the engine, the fabric node and the echo; the engine's feed; its directory."""
+    """Where its parts are: host:port of the engine, the fabric node and the echo; the engine's feed and process."""
 
     engine: str
     feed: str
     fabric: str
     echo: str
     ping: str
+    pid: int
     directory: Path
     _machines: dict[str, Machine]
 
@@ -71,7 +72,9 @@ async def running(*, followers: int = 1) -> AsyncIterator[Venue]:
             child = Child(f"fabric-{i}", "bus", arguments, directory / f"fabric-{i}.log")
             fabric = (await _start(children, child))["grpc"]
         echoing = await _start(children, Child("echo", "tools.bench.echo", [], directory / "echo.log"))
-        venue = Venue(engine["grpc"], engine["feed"], fabric, echoing["grpc"], echoing["ping"], directory, {})
+        venue = Venue(
+            engine["grpc"], engine["feed"], fabric, echoing["grpc"], echoing["ping"], engine["pid"], directory, {}
+        )
         try:
             yield venue
         finally:

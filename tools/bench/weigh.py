@@ -61,7 +61,7 @@ def weigh_venue(count: int) -> tuple[float, str]:
         batch = _batch(range(first, min(count + 1, first + BATCH)), chance)
         venue.apply(first, START_NS + first, [read(write_batch(batch))])
         scales.note(first + len(batch) - 1)
-    return scales.bytes_each, hash_of(venue.markets[INSTRUMENT.id].book.hash)
+    return scales.bytes_each, hash_of(venue.digest())
 
 
 def weigh_mirror(count: int) -> tuple[float, str]:
@@ -84,7 +84,7 @@ def weigh_mirror(count: int) -> tuple[float, str]:
             client.frame(frame, START_NS)
         scales.note(first + len(batch) - 1)
     assert client.mirror.books[INSTRUMENT.id].count == count
-    return scales.bytes_each, hash_of(client.mirror.digest(INSTRUMENT.id))
+    return scales.bytes_each, hash_of(client.mirror.digests(INSTRUMENT.id))
 
 
 def weigh_dict(count: int) -> tuple[float, str]:
