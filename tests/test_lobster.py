@@ -98,6 +98,12 @@ def test_executions_of_different_times_are_different_orders() -> None:
     assert [step.fills for step in plan(flow)] == [(), (), (Fill(1, 10, 50),), (Fill(1, 10, 50),)]
 
 
+def test_executions_of_one_time_on_either_side_are_different_orders() -> None:
+    entered = messages((SUBMITTED, 1, 100, 50, 1), (SUBMITTED, 2, 100, 51, -1))
+    flow = [*entered, Message(7, EXECUTED, 1, 10, 50, 1), Message(7, EXECUTED, 2, 10, 51, -1)]
+    assert [step.fills for step in plan(flow)][3:] == [(Fill(1, 10, 50),), (Fill(2, 10, 51),)]
+
+
 def test_an_order_that_enters_behind_higher_ids_takes_its_place_before_them() -> None:
     flow = messages((SUBMITTED, 8, 100, 50, -1), (SUBMITTED, 5, 10, 50, -1))
     assert commands(flow)[2] == [
@@ -160,6 +166,21 @@ def test_what_comes_into_view_unannounced_is_taken_over_after_the_row_was_judged
     assert (verdict.rows, verdict.rows_agree, verdict.rows_identical) == (3, 3, 1)
 
 
+def test_a_cancel_of_an_order_without_a_name_is_about_one_of_its_size() -> None:
+    flow = messages(
+        (SUBMITTED, 9, 10, 52, 1),
+        (DELETED, 9, 10, 52, 1),
+        (SUBMITTED, 11, 10, 52, 1),
+        (DELETED, 11, 10, 52, 1),
+        (DELETED, 3, 5, 50, 1),
+    )
+    seen = book(bids=((51, 10), (50, 7))), book(bids=((51, 10), (50, 12)))
+    hidden = book(bids=((52, 10), (51, 10)))
+    told = commands(flow, [hidden, seen[0], hidden, seen[1], seen[0]])
+    assert [after for _, after in told if after] == [(new(NAMELESS + 2, 50, 7),), (new(NAMELESS + 3, 50, 5),)]
+    assert told[-1] == [(Command(CANCEL, OWN + 3, 0, 0, 0, NAMELESS + 3),), ()]
+
+
 def test_what_left_unseen_is_what_is_not_named_again() -> None:
     flow = messages(
         (SUBMITTED, 3, 10, 50, 1),
@@ -167,7 +188,7 @@ def test_what_left_unseen_is_what_is_not_named_again() -> None:
         (SUBMITTED, 8, 10, 51, 1),
         (SUBMITTED, 9, 10, 52, 1),
         (DELETED, 9, 10, 52, 1),
-        (DELETED, 3, 10, 50, 1),
+        (DELETED, 4, 10, 50, 1),
     )
     books = [
         book(bids=((50, 10),)),
@@ -178,7 +199,7 @@ def test_what_left_unseen_is_what_is_not_named_again() -> None:
         book(bids=((51, 10),)),
     ]
     assert commands(flow, books)[5] == [
-        (Command(CANCEL, OWN + 1, 0, 0, 0, 9),), (Command(CANCEL, OWN + 2, 0, 0, 0, 4),)
+        (Command(CANCEL, OWN + 1, 0, 0, 0, 9),), (Command(CANCEL, OWN + 2, 0, 0, 0, 3),)
     ]  # fmt: skip
     assert judged(flow, books).rows_agree == 6
 
@@ -233,6 +254,9 @@ def test_fills_against_time_priority_are_the_files_doing_and_so_is_what_follows(
         (EXECUTED, 2, 100, 50, 1),
         (DELETED, 1, 100, 50, 1),
     )
+    books = [book(bids=((50, 100),)), book(bids=((50, 200),)), book(bids=((50, 100),)), book()]
+    verdict = judged(flow, books)  # order 2 is left here, until the file's next word on it
+    assert (verdict.rows_agree, verdict.rows, verdict.unjudged) == (3, 4, 0)
     verdict = judged(flow)
     assert verdict.holds()
     assert summary(verdict) == [

@@ -41,6 +41,8 @@ ROWS = [
     WorkloadRow(flow.CANCEL, 1, 0, 0, 5, 3, 103),
     WorkloadRow(flow.MODIFY, 1, 0, 9, 6, 3, 103),
     WorkloadRow(flow.NEW, 0, 0, 4, 7, 4, 99),
+    WorkloadRow(flow.NEW, 1, 1, 1, 8, 5, 99),
+    WorkloadRow(flow.MODIFY, 0, 0, 6, 9, 4, 98),  # of the 3 that are open
 ]
 LINES = """0,0,1,1,100,5
 0,1,0,2,101,7
@@ -51,7 +53,10 @@ LINES = """0,0,1,1,100,5
 2,4,1,3,103
 4,5,3
 5,6,3
-0,7,0,4,99,4"""
+0,7,0,4,99,4
+0,8,1,5,99,1
+1,8,99,1,4,5
+3,9,0,4,98,6"""
 
 
 def stored(tmp_path: Path, rows: list[WorkloadRow]) -> Path:
@@ -79,7 +84,7 @@ def test_reports_become_the_benchmarks_answers() -> None:
     venue = Venue(1, [replay.INSTRUMENT])
     (batch,) = workload.batches(ROWS, 1, replay.INSTRUMENT.id, 256)
     (reports,) = venue.apply(1, 1, [batch]).reports
-    agreed = Answers(hashlib.sha256(LINES.encode()).hexdigest(), 1, 1)
+    agreed = Answers(hashlib.sha256(LINES.encode()).hexdigest(), 2, 1)
     assert workload.answers(ROWS, report_rows(reports.rows)) == agreed
 
 
@@ -88,7 +93,7 @@ def test_a_message_without_an_answer_is_missed() -> None:
     (batch,) = workload.batches(ROWS, 1, replay.INSTRUMENT.id, 256)
     (reports,) = venue.apply(1, 1, [batch]).reports
     with pytest.raises(workload.AnswerError, match="1 messages have no answer"):
-        workload.answers([*ROWS, WorkloadRow(flow.NEW, 0, 0, 4, 8, 5, 99)], report_rows(reports.rows))
+        workload.answers([*ROWS, WorkloadRow(flow.NEW, 0, 0, 4, 10, 6, 99)], report_rows(reports.rows))
 
 
 @pytest.mark.parametrize(("maker", "taker"), [(2, 1), (1, 2)])
@@ -113,7 +118,7 @@ def test_the_answers_are_those_that_other_engines_agree_on(name: str, capsys: py
 
 
 def test_the_answers_over_grpc_are_those_in_process() -> None:
-    agreed = Answers(hashlib.sha256(LINES.encode()).hexdigest(), 1, 1)
+    agreed = Answers(hashlib.sha256(LINES.encode()).hexdigest(), 2, 1)
 
     async def scenario() -> None:
         async with Engines(2) as venue:
@@ -188,5 +193,5 @@ def test_a_cluster_that_does_not_answer_is_one_line_and_exit_3(
 def test_lines_for_a_reader(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert replay.main([str(stored(tmp_path, ROWS)), "--in-process", "--answers"]) == 0
     first, *rest = capsys.readouterr().out.splitlines()
-    assert first.startswith("flow.bin: 8 messages at ")
-    assert rest == ["trades 1, resting at the end 1", hashlib.sha256(LINES.encode()).hexdigest()]
+    assert first.startswith("flow.bin: 10 messages at ")
+    assert rest == ["trades 2, resting at the end 1", hashlib.sha256(LINES.encode()).hexdigest()]
