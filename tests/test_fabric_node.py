@@ -245,6 +245,34 @@ def test_what_the_engine_no_longer_holds_is_repaired_by_snapshot() -> None:
     run(body)
 
 
+@pytest.mark.parametrize(
+    "reply",
+    [
+        marketdata_pb2.RangeReply(status=9, epoch=1),  # type: ignore[arg-type]
+        marketdata_pb2.RangeReply(status=marketdata_pb2.RANGE_UNKNOWN_STREAM),
+        marketdata_pb2.RangeReply(status=marketdata_pb2.RANGE_OK, epoch=1, frames=[b"", b"no frame", bytes(70_000)]),
+        marketdata_pb2.RangeReply(status=marketdata_pb2.RANGE_WRONG_EPOCH, epoch=2**64 - 1),
+    ],
+)
+def test_whatever_a_range_is_answered_with_the_books_come_right(reply: marketdata_pb2.RangeReply) -> None:
+    async def body() -> None:
+        engine = TinyEngine()
+
+        async def answer(request: object, context: object) -> marketdata_pb2.RangeReply:
+            return reply
+
+        engine.market_data.GetRange = answer  # type: ignore[method-assign]
+        async with engine.serving(), node_of(engine.grpc) as node:
+            await until(lambda: in_step(node, engine))
+            engine.publisher.loss = 1.0
+            engine.trade(50)
+            engine.publisher.loss = 0.0
+            await until(lambda: in_step(node, engine))
+            assert node.subscriber.clients[1, 1].counters.gaps_snapshotted == 1
+
+    run(body)
+
+
 def test_a_book_that_went_wrong_is_found_by_its_digest_and_mended_alone() -> None:
     async def body() -> None:
         engine = TinyEngine()
