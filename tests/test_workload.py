@@ -158,6 +158,16 @@ def test_a_recorded_flow_has_the_same_answers_over_grpc() -> None:
             "replay: --check needs --in-process; run_cluster.py --replay FILE --check FILE compares books over gRPC\n",
         ),
         (["{broken}", "--in-process"], "replay: {broken}: row 2: quantity 0\n"),
+        (["{flow}", "--in-process", "--symbol", "ALFA"], "replay: --symbol and --rate need --cluster\n"),
+        (
+            ["{flow}", "--in-process", "--check", "{flow}"],
+            "replay: {flow}: there is no book to check for a workload; see --answers\n",
+        ),
+        (
+            ["{text}", "--in-process", "--answers"],
+            "replay: {text}: is no workload, and only those have --answers; see --check\n",
+        ),
+        (["{text}", "--in-process"], "replay: {text}: row 1: 1 columns, not 6\n"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_2(
@@ -168,6 +178,8 @@ def test_wrong_usage_is_one_line_and_exit_2(
         "flow": stored(tmp_path, ROWS),
         "broken": stored(tmp_path / "broken", [ROWS[0], ROWS[1]._replace(quantity=0)]),
     }
+    names["text"] = tmp_path / "text"
+    names["text"].write_text("hello\n")
     assert replay.main([argument.format(**names) for argument in arguments]) == 2
     assert capsys.readouterr() == ("", complaint.format(**names))
 

@@ -279,9 +279,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"replay: {problem}", file=sys.stderr)
             return USAGE_EXIT
         if is_workload(options.file):
+            if options.check:
+                raise FlowError(str(options.check), 0, "there is no book to check for a workload; see --answers")
             rows = read_workload(options.file)
             found = replay_workload(options, rows, Progress(len(rows), sys.stderr))
         else:
+            if options.answers:
+                raise FlowError(str(options.file), 0, "is no workload, and only those have --answers; see --check")
             found = replay_lobster(options, sys.stderr)
     except FlowError as e:
         print(f"replay: {e}", file=sys.stderr)
@@ -300,6 +304,8 @@ def usage_problem(options: argparse.Namespace) -> str:
     """What is wrong with the options as a whole, or nothing."""
     if options.cluster and options.check:
         return "--check needs --in-process; run_cluster.py --replay FILE --check FILE compares books over gRPC"
+    if options.in_process and (options.symbol or options.rate):
+        return "--symbol and --rate need --cluster"
     if options.batch > BATCH_MAX:
         return f"--batch {options.batch} is above {BATCH_MAX:,}"
     return ""
