@@ -206,4 +206,5 @@ def test_lines_for_a_reader(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert replay.main([str(stored(tmp_path, ROWS)), "--in-process", "--answers"]) == 0
     first, *rest = capsys.readouterr().out.splitlines()
     assert first.startswith("flow.bin: 10 messages at ")
-    assert rest == ["trades 2, resting at the end 1", hashlib.sha256(LINES.encode()).hexdigest()]
+    digest = hashlib.sha256(LINES.encode()).hexdigest()
+    assert rest == ["2 trades, 1 orders resting at the end", f"SHA-256 of the answers {digest}"]
