@@ -33,7 +33,8 @@ PACE_S: Final = 0.05  # each agent acts so often
 BATCH_MAX: Final = 256
 OPENING_MAX: Final = 100_000
 TALLY_S: Final = 0.5
-AGAIN_S: Final = 0.5  # until a command whose outcome is unknown is sent again
+AGAIN_S: Final = 0.5  # until a command whose outcome is unknown is sent again; doubles, up to
+AGAIN_S_MAX: Final = 4.0
 ANSWERS_S: Final = 10.0  # how long the last answers may take
 PROBES: Final = 1 << 63  # ids from here on are of commands that only find out whether an engine is reached
 REACH_S: Final = 20.0
@@ -55,6 +56,7 @@ class Desk:
         self._cursors: dict[int, int] = {}
         self._waiting: dict[int, Command] = {}
         self._again: dict[int, float] = {}  # command -> when it is to be sent again
+        self._patience: dict[int, float] = {}  # command -> how long to wait the next time
         self.up = asyncio.Event()
 
     @property
@@ -155,12 +157,15 @@ class Desk:
             if row.command >= PROBES:
                 continue
             if self._tally.is_open(account, row) and row.command in self._waiting:
-                self._again[row.command] = now_ns / 1e9 + AGAIN_S
+                patience_s = self._patience.get(row.command, AGAIN_S)
+                self._again[row.command] = now_ns / 1e9 + patience_s
+                self._patience[row.command] = min(2 * patience_s, AGAIN_S_MAX)
                 self._tally.report(batch.home, account, row, now_ns)
                 continue
             self._tally.report(batch.home, account, row, now_ns)
             if (account, row.command) not in self._tally.waiting:
                 self._waiting.pop(row.command, None)
+                self._patience.pop(row.command, None)
             self.agent.report(row)
 
 
