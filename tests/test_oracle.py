@@ -48,7 +48,9 @@ from proto.feed import DELETE, MODIFY, OP_MASK, orders_hash
 from tests.oracle import Delta, Oracle, Said
 
 COMMANDS = int(os.environ.get("LOBMESH_ORACLE_COMMANDS", "20000"))
-FLOW_MAX = 80  # commands in a flow; half of it is what a flow has on average
+FLOW_MAX = 80  # commands in a flow; half of it is what a flow has on average, at least
+FLOWS = 500  # in a round: hypothesis remembers all that a test has tried, so that one long round would fill the memory
+ROUNDS = max(1, COMMANDS // (FLOW_MAX // 2 * FLOWS))
 
 ENGINE = 5
 CENT, ONE = Decimal("0.01"), Decimal(1)
@@ -242,15 +244,16 @@ def run(flow: Sequence[Step]) -> None:
         pair.apply(record)
 
 
+@pytest.mark.parametrize("_turn", range(ROUNDS))
 @pytest.mark.timeout(3600)  # shrinking a failure takes its time
 @settings(
-    max_examples=max(1, COMMANDS // (FLOW_MAX // 2)),
+    max_examples=min(FLOWS, COMMANDS // (FLOW_MAX // 2)),
     deadline=None,
     database=None,
     phases=[Phase.explicit, Phase.generate, Phase.shrink],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
     print_blob=True,
 )
-@given(flows())
-def test_engine_and_slow_obvious_matcher_say_the_same(flow: list[Step]) -> None:
+@given(flow=flows())
+def test_engine_and_slow_obvious_matcher_say_the_same(_turn: int, flow: list[Step]) -> None:
     run(flow)
