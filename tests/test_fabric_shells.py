@@ -94,15 +94,35 @@ def test_the_end_of_the_stream_arrives() -> None:
             publisher.start()
             socket = reader_of(publisher, context)
             await until(lambda socket=socket: socket.poll(0) != 0)  # type: ignore[misc]
-            for n in range(500):
+            for n in range(100):
                 publisher.publish(1, n, ROW)
             await publisher.stop()
             flags = 0
             while not flags & END_OF_STREAM:
                 assert socket.poll(PATIENCE_MS), "the end of the stream was lost"
-                flags = feed.decode(socket.recv()).header.flags
+                flags = feed.decode_header(socket.recv()).flags
             socket.close()
         context.term()
+
+    run(body)
+
+
+def test_sockets_are_set_as_the_design_says() -> None:
+    # What each is for shows only on bad days: a slow reader, a dead peer, a stop while frames are on their way.
+    alive = {zmq.HEARTBEAT_IVL: 1_000, zmq.HEARTBEAT_TIMEOUT: 3_000, zmq.HEARTBEAT_TTL: 3_000}
+
+    async def body() -> None:
+        publisher = Publisher(1, {1: [1]}, 77, 5, fresh=False)
+        expected = {zmq.SNDHWM: 8_192, zmq.LINGER: 2_000, zmq.MAXMSGSIZE: 1_024} | alive
+        assert {option: publisher._socket.getsockopt(option) for option in expected} == expected
+        subscriber = Subscriber(lambda engine, asked: [], random.Random(5))
+        subscriber.follow(1, publisher.endpoint)
+        socket = subscriber._lines[1].socket
+        assert socket is not None
+        expected = {zmq.RCVHWM: 8_192, zmq.SNDHWM: 0, zmq.LINGER: 0, zmq.MAXMSGSIZE: feed.FRAME_MAX} | alive
+        assert {option: socket.getsockopt(option) for option in expected} == expected
+        await subscriber.stop()
+        await publisher.stop()
 
     run(body)
 
