@@ -72,6 +72,11 @@ def run(options: Options) -> Report:
         "feed.deltas hands the frames on as bytes; feed.socket is the same with an XPUB and a SUB socket between, over "
         "TCP on this machine, both in one thread."
     )
+    report.notes.append(
+        "Where a delta's time goes, processor time: "
+        + ", ".join(f"{what} {ns / total:,.0f} ns" for what, ns in stages(batches).items())
+        + "."
+    )
     say("feed: whole books")
     report.results += whole_book.results(options, COMMAND)
     report.notes.append(
@@ -146,7 +151,6 @@ class Line:
         assert client.mirror.books[INSTRUMENT.id].digest(0, sent.low, sent.high) == sent
 
 
-
 def mirrored(batches: Sequence[bytes], pair: sockets.Joined | None = None) -> int:
     """Nanoseconds from deltas to an applied mirror, over a whole flow, with or without sockets between."""
     line = Line()
@@ -167,6 +171,33 @@ def mirrored(batches: Sequence[bytes], pair: sockets.Joined | None = None) -> in
             spent += clock() - before
     line.check(venue)
     return spent
+
+
+def stages(batches: Sequence[bytes]) -> dict[str, int]:
+    """Nanoseconds of each stage over a whole flow. Decoding is timed once more, by itself."""
+    line = Line()
+    venue = Venue(INSTRUMENT.engine, [INSTRUMENT])
+    made = decoded = read_in = 0
+    for i, commands in enumerate(batches, 1):
+        time_ns = deltas.START_NS + i * deltas.RECORD_NS
+        for changed in venue.apply(i, time_ns, [read(commands)]).deltas:
+            marks = [cpu_ns()]
+            frames = line.publish(time_ns, changed.rows, venue)
+            marks.append(cpu_ns())
+            for data in frames:
+                feed.decode(data)
+            marks.append(cpu_ns())
+            for data in frames:
+                line.receive(data)
+            marks.append(cpu_ns())
+            made += marks[1] - marks[0]
+            decoded += marks[2] - marks[1]
+            read_in += marks[3] - marks[2]
+    return {
+        "sequencer and encoding": made,
+        "decoding": decoded,
+        "state machine, mirror and ring": read_in - decoded,
+    }
 
 
 def bare_socket(frames: Sequence[bytes], pair: sockets.Joined) -> int:
