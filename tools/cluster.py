@@ -246,6 +246,9 @@ class ClusterRun:
         place.machine = Machine(ready["grpc"])
         place.life += 1
         place.down = False
+        targets = [other.asked.target for other in self._places() if other.serving]
+        for flow in self._flows:
+            flow.tell({"machines": targets})
 
     async def _start_traders(self) -> None:
         arguments = ["--cluster", str(self.directory / "cluster.toml"), "--seed", str(self.options.seed)]
@@ -466,7 +469,7 @@ class ClusterRun:
         row.in_step = sum(stream.state == LIVE for stream in streams)
         for stream in streams:
             key = (place.name, place.life, stream.engine, stream.channel)
-            self._seen[key] = Seen(place.name, stream.engine, stream.state, stream.counters)
+            self._seen[key] = Seen(place.name, stream.engine, stream.counters)
 
     async def _look_at_books(self) -> None:
         place = next((place for place in self._fabrics.values() if place.serving), None)
@@ -524,9 +527,10 @@ class ClusterRun:
             feed_missed=watch.missed,
             trade_ids=trade_ids,
             mirrors=mirrors,
-            seen=(*self._seen.values(), *self._seen_by_strangers()),
+            seen=(*self._seen_by_fabrics(), *self._seen_by_strangers()),
             strangers=self._strangers_found(),
             outages=tuple(self._outages),
+            fabrics_down=tuple((p.name, p.killed_at_s or 0.0) for p in self._fabrics.values() if p.down),
             seconds=self._flow_s or self._traded_s,
             marked=marked,
             proxied=proxied,
@@ -605,9 +609,17 @@ class ClusterRun:
                 out.append(Marked(place.name, engine.id, stream, states))
         return tuple(out)
 
+    def _seen_by_fabrics(self) -> list[Seen]:
+        """Of every life that a fabric node led; those it did not survive end where they were last seen."""
+        lives = {place.name: (place.life, place.down) for place in self._fabrics.values()}
+        return [
+            replace(seen, gone=life < lives[name][0] or lives[name][1])
+            for (name, life, _, _), seen in self._seen.items()
+        ]
+
     def _seen_by_strangers(self) -> list[Seen]:
         counters = self._strangers_line.get("counters", {})
-        return [Seen("strangers", 0, "gone", counters)] if counters else []
+        return [Seen("strangers", 0, counters, gone=True)] if counters else []
 
     def _strangers_found(self) -> Strangers | None:
         line = self._strangers_line

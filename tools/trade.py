@@ -4,7 +4,8 @@
 
 On stdout, JSON lines: {"ready": true, ...} when all sessions stand; {"opened": N} when the makers' opening ladders are
 answered; {"tally": {...}} twice a second; with "done": true when, told to stop, all is answered or time is up.
-On stdin: {"stop": true} ends trading, {"report": true} asks for a last tally. The end of stdin ends the process.
+On stdin: {"stop": true} ends trading, {"report": true} asks for a last tally, {"machines": ["HOST:PORT", ...]} says
+where the venue's machines are now. The end of stdin ends the process.
 """
 
 import argparse
@@ -48,7 +49,7 @@ class Desk:
     def __init__(self, agent: Agent, joins: Sequence[str], venue: Cluster, first_engine: int, tally: Tally) -> None:
         self.agent = agent
         self.session: Session | None = None
-        self._joins = list(joins)
+        self.machines = list(joins)  # any of which knows the way
         self._venue = venue
         self._engines = [engine.id for engine in venue.engines]
         self._next_engine = self._engines.index(first_engine)
@@ -67,7 +68,7 @@ class Desk:
         """Hold a session; when its engine stays away, go on through the next one, from where the reports stood."""
         while True:
             client = Client(
-                self._joins,
+                self.machines,
                 self.agent.account,
                 engine=self._engines[self._next_engine],
                 patience_s=PATIENCE_S,
@@ -260,6 +261,9 @@ class Floor:
                 order = json.loads(line)
                 if order.get("stop"):
                     self._stopped.set()
+                if order.get("machines"):
+                    for desk in self.desks:
+                        desk.machines = list(order["machines"])
                 if order.get("report"):
                     say({"tally": self.tally.to_json(), "reported": True})
         finally:

@@ -99,13 +99,13 @@ class Marked:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a machine's reader of one stream went through: FeedClient's counters, added up over restarts."""
+    """What a machine's reader of one stream went through: FeedClient's counters. `gone`: that reader was killed, or
+    has left, with whatever it had begun."""
 
     machine: str
     engine: int
-    state: str
     counters: dict[str, int]
-    open_gaps: int = 0
+    gone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +149,7 @@ class Evidence:
     opening: Counted = field(default_factory=Counted)  # what was counted before the seconds began
     strangers: Strangers | None = None
     outages: tuple[Outage, ...] = ()
+    fabrics_down: tuple[tuple[str, float], ...] = ()  # killed and not restarted: name, and when
     checks: tuple[Finding, ...] = ()  # of replayed flow against recorded books
 
 
@@ -271,6 +272,11 @@ def counter(seen: Sequence[Seen], *names: str) -> int:
     return sum(each.counters.get(name, 0) for each in seen for name in names)
 
 
+def _open_gaps(seen: Sequence[Seen]) -> int:
+    closed = counter(seen, "gaps_ranged", "gaps_snapshotted", "gaps_late", "gaps_abandoned")
+    return counter(seen, "gaps") - closed
+
+
 def _gaps(evidence: Evidence) -> list[Finding]:
     seen = evidence.seen
     gaps = counter(seen, "gaps")
@@ -279,13 +285,12 @@ def _gaps(evidence: Evidence) -> list[Finding]:
         (counter(seen, "gaps_snapshotted"), "by snapshot"),
         (counter(seen, "gaps_late"), "by late frames"),
         (counter(seen, "gaps_abandoned"), "given up with their epoch or reader"),
+        (_open_gaps([each for each in seen if each.gone]), "open when their reader was killed"),
     ]
     how = ", ".join(f"{count:,} {what}" for count, what in parts if count)
     down = {engine.id for engine in evidence.engines if engine.down}
-    judged = [each for each in seen if each.engine not in down]
-    still_open = counter(judged, "gaps") - counter(
-        judged, "gaps_ranged", "gaps_snapshotted", "gaps_late", "gaps_abandoned"
-    )
+    judged = [each for each in seen if each.engine not in down and not each.gone]
+    still_open = _open_gaps(judged)
     lost = sum(line.get("drop", 0) for line in evidence.proxied.values())
     text = "none seen" if not gaps else f"{gaps:,} seen" + (f": {how}" if how else "")
     joins, again = counter(seen, "joins"), counter(seen, "resnapshots")
@@ -377,6 +382,9 @@ def _down(evidence: Evidence) -> list[Finding]:
             "not judged: its last answers, its executed quantity, and its books, which nobody can now be asked about",
         ]
         out.append(Finding(FAILS if shown_valid else UNKNOWN, engine.name, text, tuple(details)))
+    for name, at_s in evidence.fabrics_down:
+        text = f"killed at {at_s:g} s and not restarted: its engine and the other machines went on"
+        out.append(Finding(UNKNOWN, name, text, ("not judged: its mirrors, which are gone with it",)))
     return out
 
 
