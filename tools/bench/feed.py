@@ -15,7 +15,7 @@ from bus.feed_client import FeedClient, Limits, State
 from bus.sequencer import FrameRing, Sequencer
 from engine.types import DELTA_WIDTH
 from engine.venue import Venue
-from proto.feed import SLICE_ORDERS, Digest, orders_hash
+from proto.feed import SLICE_ORDERS, Digest, decode, orders_hash
 from tools.bench import deltas, flows, sockets, whole_book
 from tools.bench.core import read
 from tools.bench.flows import INSTRUMENT
@@ -185,7 +185,7 @@ def stages(batches: Sequence[bytes]) -> dict[str, int]:
             frames = line.publish(time_ns, changed.rows, venue)
             marks.append(cpu_ns())
             for data in frames:
-                feed.decode(data)
+                decode(data)
             marks.append(cpu_ns())
             for data in frames:
                 line.receive(data)
