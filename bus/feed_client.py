@@ -56,10 +56,11 @@ next state, then what comes out. The tests read this table and walk it.
 heard (by its sent_ns) proves nothing about the present: it may fill a hole, and changes nothing else.
 
 Rules beyond the table.
-Doubt. In LIVE every book is valid except those whose digest differed. In REPAIR a book is valid, at its own
-instrument sequence, if the first delta held of that instrument continues that sequence or a digest agreed since;
-silence proves nothing. A doubted instrument is set aside: its deltas are recorded, not applied, until a snapshot of it
-alone is spliced in by instrument sequence.
+Doubt. In LIVE every book is valid except those set aside: a digest differed, or a delta did not fit. The deltas of such
+a book are recorded, not applied, until a snapshot of it alone is spliced in by instrument sequence; with too many of
+them, and when an instrument sequence does not go on, a snapshot of all is asked for. In REPAIR a book is valid, at its
+own instrument sequence, if the first delta held of that instrument continues that sequence or a digest agreed since;
+silence proves nothing.
 End of stream. Noted in SNAPSHOT and REPAIR, and taken once no hole is left. Newer frames after it mean it was none.
 Silence. Also noted in REPAIR, where it takes validity from all books; the repair goes on, and ends in STALE.
 A run. After an old sequence in a newer frame (the publisher broke its word) all accounts of the epoch begin anew,

@@ -63,7 +63,8 @@ class World:
         self.next_order = 1
         self.next_trade = dict.fromkeys(INSTRUMENTS, 1)
         self.truth = Mirror()
-        self.seen: dict[tuple[int, int, int], tuple[Digest, Digest]] = {}  # (run, instrument, instrument sequence): the book then
+        # The book of each (run, instrument, instrument sequence).
+        self.seen: dict[tuple[int, int, int], tuple[Digest, Digest]] = {}
         self.earlier: list[Snapshot] = []
         self.muted_until = 0
         self.beat_at = 0
