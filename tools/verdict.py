@@ -294,9 +294,8 @@ def _gaps(evidence: Evidence) -> list[Finding]:
     lost = sum(line.get("drop", 0) for line in evidence.proxied.values())
     text = "none seen" if not gaps else f"{gaps:,} seen" + (f": {how}" if how else "")
     joins, again = counter(seen, "joins"), counter(seen, "resnapshots")
-    details = [
-        f"{of(joins, 'join')} and {of(again, 'later snapshot')} stand for {of(counter(seen, 'covered'), 'delta')}"
-    ]
+    covered = of(counter(seen, "covered"), "delta")
+    details = [f"{of(joins, 'join')} and {of(again, 'later snapshot')} stand for {covered} of the present epochs"]
     if still_open:
         details.insert(0, f"{still_open:,} not closed")
     if lost and not gaps:
@@ -344,7 +343,9 @@ def _outages(evidence: Evidence) -> list[Finding]:
     for outage in evidence.outages:
         seconds = outage.to_s - outage.from_s
         rate = outage.answered_elsewhere / seconds if seconds > 0 else 0.0
-        stopped += seconds >= OUTAGE_S and not outage.answered_elsewhere and len(evidence.engines) > 1
+        away = [o.name for o in evidence.outages if o.from_s < outage.to_s and outage.from_s < o.to_s]
+        others_up = any(engine.name not in away for engine in evidence.engines)
+        stopped += seconds >= OUTAGE_S and others_up and not outage.answered_elsewhere
         details.append(
             f"{outage.name} {outage.how} from {outage.from_s:.1f} to {outage.to_s:.1f} s: meanwhile "
             f"{of(outage.answered_elsewhere, 'order')} answered elsewhere ({rate:,.0f}/s)"
