@@ -69,6 +69,9 @@ CHANNEL_OPTIONS: Final = [
     ("grpc.max_reconnect_backoff_ms", 500),
 ]
 
+# What reading from or writing to a stream raises that has ended: the library has three ways to say so.
+BROKEN_STREAM: Final = (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError)
+
 logger = logging.getLogger(__name__)
 
 
@@ -206,7 +209,7 @@ class HomeLink:
             for task in done:
                 if not task.cancelled():
                     task.result()
-        except (grpc.aio.AioRpcError, grpc.aio.UsageError, TimeoutError, GarbledError, DecodeError) as e:
+        except (*BROKEN_STREAM, TimeoutError, GarbledError, DecodeError) as e:
             if was_up:
                 logger.warning("link to engine %d lost: %s", self.home, _why(e))
         finally:
