@@ -30,7 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = Options(args.quick, args.seed, args.rounds, data, getattr(args, "peers", ""))
     reports = []
     for name in PARTS if args.part == "all" else [args.part]:
-        report = dataclasses.replace(PARTS[name](options), machine=this_machine())
+        machine = this_machine()
+        report = dataclasses.replace(PARTS[name](options), machine=machine)
         reports.append(report)
         if args.json:
             for result in report.results:
