@@ -23,6 +23,7 @@ PURE = (
     "bus.feed_client",
     "bus.held",
     "bus.ledger",
+    "bus.lines",
     "bus.mirror",
     "bus.sequencer",
     "engine.book",
