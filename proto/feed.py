@@ -494,8 +494,8 @@ def _decode_deltas(header: Header, body: bytes) -> Frame:
         time_ns, base, price, instruments, flat = _deltas_decoder.decode(body)
     else:
         time_ns, base, price, instruments, flat, raw_extras = _deltas_with_extras_decoder.decode(body)
-        if not raw_extras:
-            raise FeedError("an empty list of extras")
+        if not raw_extras or body[:1] != b"\x96":
+            raise FeedError("an empty list of extras, or an array of another form")
     _check_time(time_ns)
     if not (0 <= base <= ID_MAX and -LIMIT < price < LIMIT):
         raise FeedError(f"order id base {base}, price base {price}")
