@@ -25,7 +25,8 @@ class Machine:
     load: float
 
     def __str__(self) -> str:
-        return f"{self.count} cores of {self.cpu}, {self.system}, Python {self.python}, {self.cores}, {self.date}, load {self.load:.1f} before it began"
+        where = f"{self.count} cores of {self.cpu}, {self.system}, Python {self.python}, {self.cores}"
+        return f"{where}, {self.date}, load {self.load:.1f} before it began"
 
 
 def this_machine() -> Machine:
