@@ -47,7 +47,7 @@ class Place:
             return "down"
         if self.child.paused:
             return "paused"
-        return "up" if self.machine else "starting"
+        return "up" if self.machine else "starts"
 
 
 class Machines:
