@@ -43,7 +43,7 @@ def test_a_row_for_each_machine_and_each_instrument_and_what_happened_last() -> 
 3  starts       0      -         -  starts  0 of 0     0      0         0     0
 
 symbol  home  bid size     bid   offer  offer size    last   volume  book
-─────────────────────────────────────────────────────────────────────────
+──────────────────────────────────────────────────────────────────────────
 ALFA       1        17  152.39  152.41          20  152.40    5,062  valid
 BRAVO      2       1.3     3.5       -           -       -  1,576.8  stale
 
