@@ -128,7 +128,7 @@ class HomeLink:
         self._waiting = 0  # commands in `_sent`
         self._accounts: dict[int, _Followed] = {}
         self._sessions: dict[tuple[int, int], None] = {}
-        self._call: Any = None
+        self.connects = 0
 
     # What the rest of the engine asks of it
 
@@ -267,6 +267,7 @@ class HomeLink:
 
     def _up(self) -> None:
         self.state = LinkState.UP
+        self.connects += 1
         self._out.clear()
         self._answered = 0
         for account, session in self._sessions:
@@ -441,7 +442,7 @@ class _EntryLink:
         after = last if wish.live_only else max(min(wish.after_seq, last), first - 1)
         if follower is None:
             follower = self._followers[account] = Follower(account, self.outbox, {self._hub.home: after})
-            self._hub.follow(follower)
+            self._hub.follow(follower, link=True)
         elif not wish.live_only:
             self._hub.send_again(follower, after)
 

@@ -27,6 +27,7 @@ from proto.feed import (
     BookSnapshot,
     Definition,
     Digest,
+    Quote,
     Snapshot,
     Status,
     orders_hash,
@@ -71,6 +72,7 @@ class EngineFeed:
             epoch,
             fresh=fresh,
             digest=self._digest,
+            quote=self._quote,
             endpoint=endpoint,
             clock_ns=clock_ns,
         )
@@ -170,6 +172,15 @@ class EngineFeed:
         self._turns[name] = (SELL if side == BUY else BUY, None) if after is None else (side, after)
         sequence = self.publisher.instrument_seq(self._instruments[name].channel, name)
         return Digest(name, sequence, side, low, high, orders_hash(words))
+
+    def _quote(self, name: int) -> Quote:
+        """How the best prices stand. Cost: O(orders there)."""
+        book = self._venue.books[name]
+        sequence = self.publisher.instrument_seq(self._instruments[name].channel, name)
+        bid = next(iter(book.levels(BUY, 1)), (0, 0, 0))
+        ask = next(iter(book.levels(SELL, 1)), (0, 0, 0))
+        last = (book.last_price, book.last_quantity, book.next_trade_id - 1)
+        return Quote(self._clock_ns(), name, sequence, OPEN, *bid, *ask, *last)
 
 
 def _definition(instrument: Instrument) -> Definition:

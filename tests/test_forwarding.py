@@ -184,6 +184,18 @@ def test_a_session_goes_on_from_its_cursors_of_every_home() -> None:
     run(test, 2)
 
 
+def test_reports_that_came_over_one_link_do_not_leave_by_another() -> None:
+    async def test(engines: Engines) -> None:
+        streams = {engine: await engines.session(engine=engine) for engine in (1, 2, 3)}
+        for id, instrument in enumerate((E1A, E2A, E3A) * 5, 1):
+            await streams[1].new(id, instrument, 0, 5, 1)
+        for stream in streams.values():
+            assert len(await stream.next(15)) == 15
+        assert [link.connects for one in (1, 2, 3) for link in engines[one].links.values()] == [1] * 6
+
+    run(test, 3)
+
+
 def test_a_session_that_catches_up_while_reports_stream_in_misses_none() -> None:
     async def test(engines: Engines) -> None:
         busy = await engines.session(engine=2)
