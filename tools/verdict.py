@@ -32,16 +32,21 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """All findings, in the order in which they are read."""
+    """All findings, in the order in which they are read, and the numbers in them for a program."""
 
     findings: tuple[Finding, ...]
+    figures: dict[str, float | int | None] = field(default_factory=dict)
 
     @property
     def holds(self) -> bool:
         return not any(finding.mark == FAILS for finding in self.findings)
 
     def to_json(self) -> dict[str, Any]:
-        return {"holds": self.holds, "findings": [asdict(finding) for finding in self.findings]}
+        return {
+            "holds": self.holds,
+            "figures": self.figures,
+            "findings": [asdict(finding) for finding in self.findings],
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +175,33 @@ def judge(evidence: Evidence) -> Verdict:
         *_proxied(evidence),
         _rates(evidence),
     ]
-    return Verdict(tuple(findings))
+    return Verdict(tuple(findings), figures(evidence))
+
+
+def figures(evidence: Evidence) -> dict[str, float | int | None]:
+    """The run in numbers. Rates are of the trading time, latencies in milliseconds, None if there were none."""
+    counted, before, seen = evidence.counted, evidence.opening, evidence.seen
+    p50, p99 = counted.latencies.quantile(0.5), counted.latencies.quantile(0.99)
+    seconds = evidence.seconds or 1.0
+    return {
+        "orders_sent": counted.sent,
+        "orders_answered": counted.answered,
+        "orders_per_s": round((counted.answered - before.answered) / seconds, 1),
+        "trades": _trades(counted),
+        "trades_per_s": round((_trades(counted) - _trades(before)) / seconds, 1),
+        "acknowledged_p50_ms": None if p50 is None else round(p50 / 1e6, 3),
+        "acknowledged_p99_ms": None if p99 is None else round(p99 / 1e6, 3),
+        "mirrors_compared": len(evidence.mirrors),
+        "mirrors_equal": sum(not mirror.differences and not mirror.problem for mirror in evidence.mirrors),
+        "orders_resting": sum({(m.engine, m.channel): m.orders for m in evidence.mirrors}.values()),
+        "gaps": counter(seen, "gaps"),
+        "gaps_by_range": counter(seen, "gaps_ranged"),
+        "gaps_by_snapshot": counter(seen, "gaps_snapshotted"),
+        "gaps_by_late_frames": counter(seen, "gaps_late"),
+        "gaps_open": _open_gaps([each for each in seen if not each.gone]),
+        "joins": counter(seen, "joins"),
+        "later_snapshots": counter(seen, "resnapshots"),
+    }
 
 
 def _answered(evidence: Evidence) -> Finding:
