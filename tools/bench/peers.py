@@ -78,7 +78,7 @@ def run(options: Options) -> Report:
     report.notes.append("Each on the regime where it is slowest:\n\n" + "\n".join(notes))
     report.notes.append(
         "The venue's side has ids, deduplication, limits, reports and deltas on; the others have what they have, and "
-        "what a reader of their trades has to keep beside them. An engine that reports no trades is listed all the same."
+        "what a reader of their trades has to keep beside them. One that reports no trades is listed all the same."
     )
     return report
 
