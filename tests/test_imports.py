@@ -19,6 +19,7 @@ PUBLISHING = ("engine.__main__", "engine.node", "engine.publish")  # here alone 
 
 # No clock, file, socket, environment or random source; time arrives as an argument.
 PURE = (
+    "bus.conflation",
     "bus.directory",
     "bus.feed_client",
     "bus.held",
