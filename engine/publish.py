@@ -138,9 +138,9 @@ class EngineFeed:
         cuts.append(cut)
         try:
             while not cut.done:
-                began = time.perf_counter()
+                began = time.thread_time()
                 if not cut.copy():
-                    await asyncio.sleep(time.perf_counter() - began)  # half of the time is trading's
+                    await asyncio.sleep(time.thread_time() - began)  # half of the time is trading's
         finally:
             cuts.remove(cut)
         publisher = self.publisher
