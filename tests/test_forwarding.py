@@ -203,11 +203,9 @@ def test_a_session_that_catches_up_while_reports_stream_in_misses_none() -> None
         await busy.next(1)
 
         async def flow() -> None:
-            first = 2
-            while True:
+            for first in range(2, 20_000, 20):
                 await busy.new_many(first, 20, E2A)
                 await busy.next(20)
-                first += 20
 
         flowing = asyncio.ensure_future(flow())
         first = await engines.session(engine=1)  # the link follows the account from here on
