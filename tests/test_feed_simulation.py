@@ -87,6 +87,7 @@ class World:
         self.corrupted: list[int] = []  # instruments changed behind the client's back
         self.compared: dict[int, tuple[int, int, MirrorBook]] = {}  # by instrument: what was found right last
         self.due = 1  # the next delta to be delivered, or said to be missing
+        self.due_epoch = 0
         self.take(self.client.start(0))
 
     # The publisher
@@ -244,6 +245,8 @@ class World:
                 if action.before is not State.LAGGED:
                     self.due = 1
             elif isinstance(action, Applied | MissingSpan):
+                if action.epoch != self.due_epoch:
+                    self.due, self.due_epoch = 1, action.epoch
                 assert action.first == self.due
                 self.due = action.last + 1
                 if isinstance(action, Applied):
