@@ -241,23 +241,31 @@ class Feed:
             if not symbol or not inbox.symbols or symbol in inbox.symbols:
                 inbox.put(event, stream)
 
+    def _tell_of(self, client: FeedClient, event: Event) -> None:
+        """What concerns a whole stream, to all who follow a book of it."""
+        for inbox in self._inboxes:
+            wanted = [self._directory.instrument(symbol) for symbol in inbox.symbols]
+            homes = [(found.engine, found.channel) for found in wanted if found is not None]
+            if not inbox.symbols or (client.engine, client.channel) in homes:
+                inbox.put(event, None)
+
     def _on_action(self, client: FeedClient, action: Action) -> None:
         stream = (client.engine, client.channel)
         if isinstance(action, feed_client.Applied):
             if self._inboxes:
                 self._applied(client, action)
         elif isinstance(action, feed_client.StateChanged):
-            self._tell(StreamState(*stream, action.after.value, action.before.value, action.reason))
+            self._tell_of(client, StreamState(*stream, action.after.value, action.before.value, action.reason))
         elif isinstance(action, feed_client.GapOpened):
             gap = action.gap
-            self._tell(GapOpened(*stream, gap.epoch, gap.first, gap.last, gap.cause))
+            self._tell_of(client, GapOpened(*stream, gap.epoch, gap.first, gap.last, gap.cause))
         elif isinstance(action, feed_client.GapRepaired):
             gap = action.gap
-            self._tell(GapRepaired(*stream, gap.epoch, gap.first, gap.last, gap.how, gap.took_ns / 1e6))
+            self._tell_of(client, GapRepaired(*stream, gap.epoch, gap.first, gap.last, gap.how, gap.took_ns / 1e6))
         elif isinstance(action, feed_client.MissingSpan):
-            self._tell(MissingSpan(*stream, action.epoch, action.first, action.last, "snapshot"))
+            self._tell_of(client, MissingSpan(*stream, action.epoch, action.first, action.last, "snapshot"))
         elif isinstance(action, feed_client.Alarm):
-            self._tell(Trouble(f"stream {client.engine}.{client.channel}: {action.text}"))
+            self._tell_of(client, Trouble(f"stream {client.engine}.{client.channel}: {action.text}"))
 
     def _applied(self, client: FeedClient, applied: feed_client.Applied) -> None:
         times = dict(applied.times)

@@ -180,6 +180,18 @@ def test_an_engine_that_comes_back_elsewhere_is_followed_and_its_books_are_marke
     run(body)
 
 
+def test_of_other_streams_than_those_of_the_wanted_books_nothing_is_told() -> None:
+    async def body() -> None:
+        engine = TinyEngine()
+        async with engine.serving(), feed_of(engine, "NOPE") as (feed, heard), Feed([engine.grpc]) as other:
+            await until(lambda: feed.book("ALFA").valid and other.book("ALFA").valid)
+            engine.trade(10)
+            await until(lambda: matches(feed.book("ALFA"), engine.truth, 1))
+            assert heard == []
+
+    run(body)
+
+
 def test_nobody_there_is_told_and_nothing_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bus.feed, "ANSWER_S", 0.1)
 
