@@ -30,6 +30,7 @@ from proto import feed
 from proto.cluster import Instrument
 
 RING_FRAMES: Final = 16_384  # twice what a reader can be behind; engines keep four times as many
+GAPS_MAX: Final = 64  # closed ones, of a stream, in one answer
 JOIN_S: Final = 2.0
 STOP_S: Final = 1.0
 SERVICES: Final = ("lobmesh.v1.MarketData", "lobmesh.v1.Directory")
@@ -95,7 +96,7 @@ class MirrorSource:
             sequence,
             book.sequence,
             client.standing(instrument.id),
-            max(0, self._clock_ns() - client.heard_ns),
+            client.age_ns(self._clock_ns()),
             book.status.state,
             book.last_price,
             book.last_quantity,
@@ -114,7 +115,15 @@ class MirrorSource:
 
     def streams(self) -> Sequence[StreamLook]:
         return [
-            StreamLook(engine, channel, client.epoch, client.state.value, client.next_seq, client.counters.as_dict())
+            StreamLook(
+                engine,
+                channel,
+                client.epoch,
+                client.state.value,
+                client.next_seq,
+                client.counters.as_dict(),
+                [*list(client.ledger.closed)[-GAPS_MAX:], *client.ledger.open],
+            )
             for (engine, channel), client in sorted(self._clients.items())
         ]
 

@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 import grpc
 
 from bus.feed_client import Standing
+from bus.ledger import Gap
 from bus.sequencer import RangeResult
 from proto import feed, marketdata_pb2, marketdata_pb2_grpc
 from proto.cluster import Instrument
@@ -58,6 +59,7 @@ class StreamLook:
     state: str
     next_seq: int
     counters: dict[str, int]
+    gaps: Sequence[Gap] = ()
 
 
 _Position = tuple[int, int, int]  # incarnation, epoch, sequence
@@ -182,6 +184,7 @@ class MarketData:
                     state=look.state,
                     next_seq=look.next_seq,
                     counters=look.counters,
+                    gaps=map(gap_message, look.gaps),
                 )
                 for look in self.source.streams()
             ]
@@ -274,6 +277,22 @@ def instrument_message(instrument: Instrument) -> marketdata_pb2.Instrument:
         lot_size=format(instrument.lot_size, "f"),
         price_min=instrument.price_min,
         price_max=instrument.price_max,
+    )
+
+
+def gap_message(gap: Gap) -> marketdata_pb2.Gap:
+    return marketdata_pb2.Gap(
+        epoch=gap.epoch,
+        first=gap.first,
+        last=gap.last,
+        cause=gap.cause,
+        how=gap.how,
+        took_ns=gap.took_ns,
+        late=gap.late,
+        ranged=gap.ranged,
+        snapshotted=gap.snapshotted,
+        abandoned=gap.abandoned,
+        missing=gap.missing,
     )
 
 

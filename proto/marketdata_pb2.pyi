@@ -191,8 +191,34 @@ class StreamsRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class Gap(_message.Message):
+    __slots__ = ("epoch", "first", "last", "cause", "how", "took_ns", "late", "ranged", "snapshotted", "abandoned", "missing")
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    FIRST_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    CAUSE_FIELD_NUMBER: _ClassVar[int]
+    HOW_FIELD_NUMBER: _ClassVar[int]
+    TOOK_NS_FIELD_NUMBER: _ClassVar[int]
+    LATE_FIELD_NUMBER: _ClassVar[int]
+    RANGED_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOTTED_FIELD_NUMBER: _ClassVar[int]
+    ABANDONED_FIELD_NUMBER: _ClassVar[int]
+    MISSING_FIELD_NUMBER: _ClassVar[int]
+    epoch: int
+    first: int
+    last: int
+    cause: str
+    how: str
+    took_ns: int
+    late: int
+    ranged: int
+    snapshotted: int
+    abandoned: int
+    missing: int
+    def __init__(self, epoch: _Optional[int] = ..., first: _Optional[int] = ..., last: _Optional[int] = ..., cause: _Optional[str] = ..., how: _Optional[str] = ..., took_ns: _Optional[int] = ..., late: _Optional[int] = ..., ranged: _Optional[int] = ..., snapshotted: _Optional[int] = ..., abandoned: _Optional[int] = ..., missing: _Optional[int] = ...) -> None: ...
+
 class Stream(_message.Message):
-    __slots__ = ("engine", "channel", "epoch", "state", "next_seq", "counters")
+    __slots__ = ("engine", "channel", "epoch", "state", "next_seq", "counters", "gaps")
     class CountersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -206,13 +232,15 @@ class Stream(_message.Message):
     STATE_FIELD_NUMBER: _ClassVar[int]
     NEXT_SEQ_FIELD_NUMBER: _ClassVar[int]
     COUNTERS_FIELD_NUMBER: _ClassVar[int]
+    GAPS_FIELD_NUMBER: _ClassVar[int]
     engine: int
     channel: int
     epoch: int
     state: str
     next_seq: int
     counters: _containers.ScalarMap[str, int]
-    def __init__(self, engine: _Optional[int] = ..., channel: _Optional[int] = ..., epoch: _Optional[int] = ..., state: _Optional[str] = ..., next_seq: _Optional[int] = ..., counters: _Optional[_Mapping[str, int]] = ...) -> None: ...
+    gaps: _containers.RepeatedCompositeFieldContainer[Gap]
+    def __init__(self, engine: _Optional[int] = ..., channel: _Optional[int] = ..., epoch: _Optional[int] = ..., state: _Optional[str] = ..., next_seq: _Optional[int] = ..., counters: _Optional[_Mapping[str, int]] = ..., gaps: _Optional[_Iterable[_Union[Gap, _Mapping]]] = ...) -> None: ...
 
 class StreamsReply(_message.Message):
     __slots__ = ("streams",)

@@ -14,12 +14,13 @@ from bus.feed_client import AskRange, AskSnapshot, FeedClient, Limits, State
 from bus.node import MirrorSource, Node
 from bus.publisher import Publisher
 from bus.recovery import Recovery
-from bus.service import NotServed
+from bus.sequencer import RangeStatus
+from bus.service import MarketData, NotServed
 from bus.subscriber import Subscriber
 from proto import feed, marketdata_pb2
 from proto.feed import ADD, END, END_OF_STREAM
 from tests.test_fabric_node import Peer, TinyEngine, in_step, node_of, run, until
-from tests.test_feed_client import beat, books_at, flip, in_repair, live_at
+from tests.test_feed_client import beat, books_at, data, flip, in_repair, live_at
 
 PATIENCE_MS = 5_000
 ROW = [ADD | END, 1, 5, 100, 7, 0]
@@ -283,5 +284,23 @@ def test_a_stream_that_is_not_known_is_not_found() -> None:
         with pytest.raises(Exception, match="NOT_FOUND"):
             await anext(engine.market_data.GetSnapshot(marketdata_pb2.SnapshotRequest(engine=9, channel=1), Peer()))
         engine.publisher.close()
+
+    run(body)
+
+
+def test_streams_say_what_became_of_each_gap() -> None:
+    async def body() -> None:
+        client = in_repair()
+        service = MarketData(MirrorSource({(1, 1): client}, Directory()))
+        reply = await service.GetStreams(marketdata_pb2.StreamsRequest(), Peer())
+        [stream] = reply.streams
+        [gap] = stream.gaps
+        assert (gap.epoch, gap.first, gap.last, gap.cause, gap.how, gap.missing) == (5, 12, 13, "frame", "open", 2)
+        client.failed(client._ask, "unavailable", 0)
+        client.range_reply(client._ask, RangeStatus.OK, 5, [data(12, 2)], 7_000)
+        reply = await service.GetStreams(marketdata_pb2.StreamsRequest(), Peer())
+        [gap] = reply.streams[0].gaps
+        assert (gap.how, gap.took_ns, gap.ranged, gap.missing) == ("range", 7_000, 2, 0)
+        assert reply.streams[0].counters["missed"] == reply.streams[0].counters["missed_ranged"] == 2
 
     run(body)

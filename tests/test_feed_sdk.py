@@ -89,11 +89,11 @@ def test_a_book_event_is_told_whole_then_its_trades_and_the_book_stands_there() 
             assert isinstance(second, BookEvent)
             assert (first.symbol, first.sequence, second.sequence) == ("ALFA", 4, 7)
             assert [(d.op, d.side, d.order_id, d.price, d.quantity) for d in second.deltas] == [
-                ("execute", "sell", 1, Decimal("10.25"), 4),
-                ("add", "buy", 3, Decimal("10.20"), 7),
+                ("execute", "sell", 1, Decimal("10.25"), Decimal(4)),
+                ("add", "buy", 3, Decimal("10.20"), Decimal(7)),
             ]
             assert isinstance(trade, Trade)
-            assert (trade.price, trade.quantity, trade.aggressor) == (Decimal("10.25"), 4, "buy")
+            assert (trade.price, trade.quantity, trade.aggressor) == (Decimal("10.25"), Decimal(4), "buy")
             assert (trade.time_ns, trade.sequence) == (second.time_ns, 7)
 
     run(body)
