@@ -47,6 +47,8 @@ class Faults:
     duplicate: float = 0.0
     reorder: float = 0.0
     damage: float = 0.0
+    truncate: float = 0.0
+    replay: float = 0.0  # an old frame comes once more, however old
     fail: float = 0.0  # of a recovery call
     hang: float = 0.0  # no answer at all
     stale: float = 0.0  # a snapshot of earlier
@@ -82,6 +84,7 @@ class World:
         self.client = FeedClient(1, 1, random.Random(seed + 1), self.ring, limits)
         if faults.lines > 1:
             self.client.lines = Lines(faults.lines)
+        self.sent: list[bytes] = []  # to be replayed
         self.connection = 0  # frames of an earlier one are not read any more
         self.read_at = 0  # when the reader has read all that waits
         self.corrupted: list[int] = []  # instruments changed behind the client's back
@@ -181,6 +184,12 @@ class World:
             delay = rng.randrange(2 * MS)
             if rng.random() < faults.reorder:
                 delay += rng.randrange(20 * MS)
+            if faults.truncate and rng.random() < faults.truncate:
+                frame = frame[: rng.randrange(len(frame))]
+            if faults.replay:
+                self.sent.append(frame)
+                if rng.random() < faults.replay:
+                    self.deliver(rng.choice(self.sent), line, rng.randrange(5 * MS))
             # What is not reordered comes in the order it was sent.
             delay = MS + delay if delay >= 2 * MS else MS
             if faults.slow:
@@ -338,6 +347,8 @@ KINDS = {
     "duplicate": Faults(duplicate=0.3),
     "reorder": Faults(reorder=0.3),
     "damage": Faults(damage=0.1),
+    "truncate": Faults(truncate=0.1),
+    "replay": Faults(replay=0.2, restart=0.01),
     "burst": Faults(burst=0.02),
     "failing recovery": Faults(drop=0.1, fail=0.5, hang=0.3),
     "stale snapshots": Faults(drop=0.1, restart=0.01, stale=0.8),
@@ -345,8 +356,8 @@ KINDS = {
     "relapse": Faults(relapse=0.01),
     "slow reader": Faults(slow=10),
     "two lines": Faults(drop=0.1, reorder=0.1, lines=2),
-    "all": Faults(drop=0.1, duplicate=0.1, reorder=0.1, damage=0.02, burst=0.01, fail=0.2, hang=0.1, stale=0.3,
-                  restart=0.01, slow=4, lines=2),
+    "all": Faults(drop=0.1, duplicate=0.1, reorder=0.1, damage=0.02, truncate=0.02, replay=0.05, burst=0.01,
+                  fail=0.2, hang=0.1, stale=0.3, restart=0.01, slow=4, lines=2),
 }  # fmt: skip
 
 
@@ -391,6 +402,27 @@ def test_a_reader_too_slow_for_the_stream_knows_it_and_never_shows_an_old_book_a
     assert [gap.cause for gap in world.client.ledger.closed] == ["lag"] * len(world.client.ledger.closed)
     world.settle()
     assert world.in_step()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_lost_tail_or_silence_is_noticed_within_three_heartbeats(seed: int) -> None:
+    world = World(seed, Faults())
+    world.publish(60)
+    world.settle()
+    world.faults = Faults(drop=1.0)
+    world.trade_a_little()
+    assert world.client.next_seq < world.sequencer.next_seq
+    if seed % 2:  # the tail is lost, and heartbeats come
+        world.faults = Faults()
+        for _ in range(3):
+            world.advance(250 * MS)
+            world.heartbeat()
+        world.advance(10 * MS)
+        assert world.client.counters.gaps == 1
+        assert world.in_step()
+    else:  # nothing comes any more
+        world.advance(750 * MS)
+        assert {world.client.standing(name) for name in world.truth.books} == {Standing.STALE}
 
 
 def test_two_lines_repair_most_of_each_others_losses_without_asking_anybody() -> None:
