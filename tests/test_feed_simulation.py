@@ -411,6 +411,7 @@ def test_a_lost_tail_or_silence_is_noticed_within_three_heartbeats(seed: int) ->
     world.settle()
     world.faults = Faults(drop=1.0)
     world.trade_a_little()
+    world.send(world.sequencer.take(world.now, flush=True))
     assert world.client.next_seq < world.sequencer.next_seq
     if seed % 2:  # the tail is lost, and heartbeats come
         world.faults = Faults()
