@@ -38,6 +38,7 @@ from proto.feed import (
     TRADE,
     Definition,
     Extra,
+    FeedError,
     Row,
     Statistics,
     Status,
@@ -57,6 +58,14 @@ OPS: Final = {
     STATUS: "status",
     STATISTICS: "statistics",
 }
+FLAGS: Final = {
+    feed.END_OF_EVENT: "end of event",
+    feed.HEARTBEAT: "heartbeat",
+    feed.END_OF_STREAM: "end of stream",
+    feed.FRESH: "fresh",
+    feed.DIGEST: "digest",
+}
+BAD_SHOWN: Final = 64  # bytes of a frame that cannot be read
 _WITH_PRICE: Final = (ADD, EXECUTE, TRADE)
 _WITH_QUANTITY: Final = (ADD, CANCEL, MODIFY, EXECUTE, TRADE)
 _WITH_ORDER: Final = (ADD, CANCEL, MODIFY, DELETE, EXECUTE)
@@ -181,3 +190,61 @@ def _extra(extra: Extra) -> Line:
         return {"state": feed.STATE_NAMES[extra.state], "reason": extra.reason}
     assert isinstance(extra, Statistics)
     return dict(extra._asdict())
+
+
+def frame_line(frame: bytes, time_ns: int) -> Line:
+    """A frame as it came, field by field: its header, then what its body says. One that is none says why."""
+    line: Line = {"event": "frame", "received_ns": time_ns, "bytes": len(frame)}
+    try:
+        decoded = feed.decode(frame)
+    except FeedError as e:
+        return line | {"bad": str(e), "hex": frame[:BAD_SHOWN].hex()}
+    header = decoded.header
+    line |= {
+        "topic": frame[: feed.TOPIC_SIZE].decode(),
+        "kind": chr(header.kind),
+        "flags": [name for bit, name in FLAGS.items() if header.flags & bit],
+        "engine": header.engine,
+        "channel": header.channel,
+        "count": header.count,
+        "codec": header.codec,
+        "incarnation": header.incarnation,
+        "epoch": header.epoch,
+        "first_seq": header.first_seq,
+        "sent_ns": header.sent_ns,
+    }
+    if decoded.rows:
+        line |= {
+            "instruments": [list(each) for each in decoded.instruments],
+            "times": [list(each) for each in decoded.times],
+            "deltas": [_raw_delta(row) for row in decoded.rows],
+            "extras": [dict(extra._asdict()) for extra in decoded.extras],
+        }
+    if decoded.digests:
+        line["digests"] = [dict(digest._asdict()) for digest in decoded.digests]
+    return line
+
+
+def _raw_delta(row: Row) -> Line:
+    op, instrument, order_id, price, quantity, trade_id = row
+    return {
+        "op": OPS[op & OP_MASK], "sell": bool(op & SELL), "end": bool(op & END), "instrument": instrument,
+        "order_id": order_id, "price": price, "quantity": quantity, "trade_id": trade_id,
+    }  # fmt: skip
+
+
+def stats_line(client: FeedClient, time_ns: int) -> Line:
+    """Where a stream stands, and all that its reader counted."""
+    epoch, sequence = client.position
+    return {
+        "event": "stats",
+        "time_ns": time_ns,
+        "engine": client.engine,
+        "channel": client.channel,
+        "state": client.state.value,
+        "epoch": epoch,
+        "sequence": sequence,
+        "books": len(client.mirror.books),
+        "open_gaps": len(client.ledger.open),
+        **client.counters.as_dict(),
+    }

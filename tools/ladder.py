@@ -37,7 +37,8 @@ class LadderView:
     """One book at one sequence, and how far it can be believed.
 
     `state` is `valid`, `doubtful`, `stale` or `no book`; `stream` the state of the subscriber's machine. `age_s` is
-    the time since the stream was last heard. `last` is (price, quantity) of the last trade.
+    the time since the stream was last heard, `lag_ms` how much later than at its best it came. `last` is (price,
+    quantity) of the last trade.
     """
 
     symbol: str
@@ -55,6 +56,7 @@ class LadderView:
     asks: Sequence[Level] = ()
     last: tuple[int, int] | None = None
     note: str = ""
+    lag_ms: float | None = None
 
 
 def price_text(ticks: int, tick_size: Decimal) -> str:
@@ -97,7 +99,8 @@ def _header(view: LadderView, width: int, ascii_only: bool) -> list[Line]:
     if view.last:
         price, quantity = view.last
         last = f"last {quantity_text(quantity, view.lot_size)} @ {price_text(price, view.tick_size)}"
-    second = _spread_out(f"{last}  {view.note}".rstrip(), f"stream {view.stream}  gaps {view.gaps:,}", width)
+    lag = "" if view.lag_ms is None else f"  lag {view.lag_ms:,.0f} ms"
+    second = _spread_out(f"{last}  {view.note}".rstrip(), f"stream {view.stream}{lag}  gaps {view.gaps:,}", width)
     return [[(first, style)], [(second, "")]]
 
 
@@ -106,6 +109,17 @@ def _spread_out(left: str, right: str, width: int) -> str:
     left = left[:width]
     room = width - len(left) - 1
     return left + " " * max(width - len(left) - len(right), 1 if room > 0 else 0) + right[max(len(right) - room, 0) :]
+
+
+def tape(trades: Sequence[tuple[bool, int, int]], tick_size: Decimal, lot_size: Decimal, width: int = WIDTH) -> str:
+    """The last trades, the newest first, as (the aggressor sold, price, quantity): `sold 5 @ 1.01  bought 2 @ 1.02`."""
+    line = "trades"
+    for sold, price, quantity in trades:
+        told = f"  {'sold' if sold else 'bought'} {quantity_text(quantity, lot_size)} @ {price_text(price, tick_size)}"
+        if len(line) + len(told) > width:
+            break
+        line += told
+    return line.ljust(width)[:width]
 
 
 class _Layout:

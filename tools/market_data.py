@@ -59,6 +59,16 @@ class Machine:
         ]
         return feed.decode_snapshot(feed.join_chunks(parts))
 
+    async def range(self, engine: int, channel: int, epoch: int, first: int, last: int) -> list[bytes]:
+        """Frames that hold `first` and what follows, at most to `last`. Raises also: LookupError when it has none."""
+        request = marketdata_pb2.RangeRequest(
+            engine=engine, channel=channel, epoch=epoch, first_seq=first, last_seq=last
+        )
+        reply = await self._stub.GetRange(request, timeout=CALL_S)
+        if reply.status != marketdata_pb2.RANGE_OK or not reply.frames:
+            raise LookupError(marketdata_pb2.RangeStatus.Name(reply.status))
+        return list(reply.frames)
+
 
 def book_state(book: marketdata_pb2.Book) -> str:
     """A book's state in the words that people read: valid, doubtful, stale, unknown."""

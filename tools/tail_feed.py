@@ -42,10 +42,13 @@ from bus.feed_client import (
 from bus.mirror import BUY_SIDE, SELL_SIDE, MirrorBook
 from bus.subscriber import Subscriber
 from proto.cluster import Instrument
-from proto.feed import FeedError
-from tools.feed_lines import Line, book_line, lines_of, sizes_of
-from tools.ladder import DEPTH, VALID, LadderView, Level, draw
+from proto.feed import OP_MASK, TRADE, FeedError, decode
+from proto.feed import SELL as SELL_BIT
+from tools.feed_lines import Line, book_line, frame_line, lines_of, sizes_of, stats_line
+from tools.ladder import DEPTH, VALID, LadderView, Level, draw, tape
 from tools.market_data import Machine
+from tools.recorder import Recorder, Tap
+from tools.recording import FRAME, Player, Record, RecordingError, Writer, read, venue_of
 from tools.shadow import Recent, second_opinion
 
 FINE_EXIT: Final = 0
@@ -54,6 +57,7 @@ USAGE_EXIT: Final = 2
 CONNECT_EXIT: Final = 3
 GAP_EXIT: Final = 4
 
+WAIT_S: Final = 0.3  # between two tries, with --wait
 CONNECT_S: Final = 5.0  # for the machine named to answer
 REFUSED_S: Final = 1.0  # how long one that cannot be reached is tried again
 HEAR_S: Final = 10.0  # for the first book
@@ -61,7 +65,11 @@ REDRAW_S: Final = 0.1
 FLUSH_S: Final = 0.02
 VERIFY_S: Final = 1.0
 CATCH_UP_S: Final = 3.0  # to reach the sequence of another machine's snapshot
+STATS_S: Final = 1.0
+TAPE_MAX: Final = 20  # trades
+UNSHOWN: Final = ("verified", "book", "frame", "stats")  # lines that are no events below a ladder
 SEEN_MAX: Final = 5  # events shown below a ladder
+PLAYED_AHEAD: Final = 10_000  # lines, before they are printed
 UNSAID_MAX: Final = 1_000_000  # lines waiting for a reader who is that much too slow
 
 STYLES: Final = {
@@ -80,6 +88,9 @@ examples:
   python -m tools.tail_feed 127.0.0.1:4001 --symbol BRAVO --depth 5
   python -m tools.tail_feed 127.0.0.1:4001 --json --count 20    twenty deltas of all books
   python -m tools.tail_feed 127.0.0.1:4001 --verify --quiet | cat
+  python -m tools.tail_feed 127.0.0.1:4001 --raw --count 1      one frame, field by field
+  python -m tools.tail_feed 127.0.0.1:4001 --record feed.rec    keep what comes; look at it again, faster:
+  python -m tools.tail_feed --play feed.rec --speed 4 --symbol ALFA
   python -m tools.tail_feed 127.0.0.1:4001 --feed 1=tcp://127.0.0.1:6000      engine 1 through a proxy
 """
 
@@ -94,6 +105,7 @@ class Said:
 
     lines: deque[Line] = field(default_factory=deque)
     seen: deque[str] = field(default_factory=lambda: deque(maxlen=SEEN_MAX))
+    trades: dict[int, deque[tuple[bool, int, int]]] = field(default_factory=dict)  # by instrument, the newest first
     deltas: int = 0
     verified: int = 0
     differing: tuple[str, ...] = ()
@@ -121,6 +133,18 @@ class Listener:
         self._told: dict[FeedClient, None] = {}  # streams whose books were told, with --from-snapshot
         self._subscriber = Subscriber(self._sources, random.Random(), listen=self.on_action)
         self._loop: DirectoryLoop | None = None
+        self._recorder: Recorder | None = None
+        self._tap: Tap | None = None
+        self._history: bool = args.from_seq > 0 and not args.play  # older deltas are fetched, and told first
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether what is told must wait, for something older."""
+        return self._history
+
+    @property
+    def wants_stats(self) -> bool:
+        return bool(self._args.stats)
 
     @property
     def clients(self) -> list[FeedClient]:
@@ -133,6 +157,10 @@ class Listener:
 
     def start(self) -> None:
         """Subscribe, and follow the directory for engines that move."""
+        if self._args.record:
+            self._recorder = Recorder(Writer(self._args.record, self.instruments, time.time_ns()), self._sources)
+        if self._args.raw:
+            self._tap = Tap(self._on_frame)
         directory = Directory()
         self._loop = DirectoryLoop(directory, [self._args.machine, *(entry.grpc for entry in self._entries.values())])
         self._loop.listen(self._on_event)
@@ -143,7 +171,58 @@ class Listener:
     async def stop(self) -> None:
         if self._loop:
             await self._loop.stop()
+        if self._recorder:
+            await self._recorder.stop()
+        if self._tap:
+            self._tap.stop()
         await self._subscriber.stop()
+
+    def now_ns(self) -> int:
+        """On the clock that the readers' times are of."""
+        return time.monotonic_ns()
+
+    def tell_stats(self) -> None:
+        """Where each stream stands."""
+        for client in self.clients:
+            self._say(stats_line(client, time.time_ns()))
+
+    async def tell_history(self) -> None:
+        """The deltas from --from-seq to where each stream was joined, before any later ones."""
+        while not all(client.epoch and client.state is State.LIVE for client in self.clients) or not self.clients:
+            await asyncio.sleep(FLUSH_S)
+        waiting, self.said.lines = self.said.lines, deque()
+        deltas, self.said.deltas = self.said.deltas, 0
+        for client in self.clients:
+            told = [line["seq"] for line in waiting if line.get("epoch") == client.epoch and "seq" in line]
+            last = min(told, default=client.next_seq) - 1
+            for applied in await self._older(client, self._args.from_seq, last):
+                self._tell(client, applied)
+        self.said.lines += [line for line in waiting if line.get("seq", self._args.from_seq) >= self._args.from_seq]
+        self.said.deltas += deltas
+        self._history = False
+
+    async def _older(self, client: FeedClient, first: int, last: int) -> list[Applied]:
+        """What was published from `first` to `last`. Raises: CannotConnect when nobody has it any more."""
+        out: list[Applied] = []
+        for target in self.sources(client.engine):
+            machine = Machine(target)
+            try:
+                while first <= last:
+                    frames = await machine.range(client.engine, client.channel, client.epoch, first, last)
+                    for frame in map(decode, frames):
+                        skip = max(0, first - frame.header.first_seq)
+                        rows = frame.rows[skip : skip + last + 1 - first]
+                        times = [(max(0, at - skip), time_ns) for at, time_ns in frame.times]
+                        if rows:
+                            end = first + len(rows) - 1
+                            out.append(Applied(client.epoch, first, end, rows, times, frame.extras))
+                            first = end + 1
+            except (grpc.aio.AioRpcError, FeedError, LookupError):
+                continue
+            finally:
+                await machine.close()
+            return out
+        raise CannotConnect(f"--from-seq: nobody has {first:,} to {last:,} of engine-{client.engine} any more")
 
     def sources(self, engine: int) -> list[str]:
         """Who may know an engine's stream: fabric nodes, the one asked first at the head, then the engine."""
@@ -154,6 +233,14 @@ class Listener:
     def homes(self, engine: int) -> list[str]:
         entries = self._entries.values()
         return [entry.grpc for entry in entries if entry.engine == engine and not entry.fabric and not entry.left]
+
+    async def hear(self) -> None:
+        """End it all when not one stream has had a book in time. Raises: CannotConnect."""
+        await asyncio.sleep(HEAR_S)
+        if not any(client.epoch and client.state is not State.JOINING for client in self.clients):
+            self.said.end("nothing heard")
+            feeds = ", ".join(sorted({f"engine-{client.engine}" for client in self.clients})) or "any engine"
+            raise CannotConnect(f"nothing heard of {feeds} within {HEAR_S:g} s")
 
     async def verify(self) -> None:
         """Again and again, one stream after the other, by one machine after the other."""
@@ -238,6 +325,18 @@ class Listener:
         if not entry.fabric and not entry.left and mine:
             endpoint = self._overrides.get(entry.engine, entry.feed)
             self._subscriber.follow(entry.engine, endpoint, entry.channels)
+            if self._recorder:
+                self._recorder.follow(entry.engine, endpoint, entry.channels)
+            if self._tap:
+                self._tap.follow(entry.engine, endpoint, entry.channels)
+
+    def _on_frame(self, engine: int, frame: bytes, now_ns: int) -> None:
+        if self.said.ended.is_set():
+            return
+        self._say(frame_line(frame, now_ns))
+        self.said.deltas += 1
+        if self.said.deltas == self._count:
+            self.said.end("counted")
 
     def _sources(self, engine: int, asked: AskRange | AskSnapshot) -> Sequence[str]:
         if isinstance(asked, AskSnapshot) and asked.home:
@@ -258,14 +357,34 @@ class Listener:
                 asyncio.get_running_loop().call_soon(self._tell_books, client)
             if isinstance(action, Applied):
                 return  # it is in the books that will be told
+        self._tell(client, action)
+        if self._args.exit_at_end and all(client.state is State.ENDED for client in self.clients):
+            self.said.end("end of stream")
+
+    def _tell(self, client: FeedClient, action: Action) -> None:
+        """What the action has to say, unless it is not wanted."""
+        args = self._args
         for line in lines_of(client, action, self._wanted.__contains__):
-            if not (self._args.quiet and isinstance(action, Applied)):
+            if not isinstance(action, Applied):
                 self._say(line)
-            if isinstance(action, Applied):
+                continue
+            if line["event"] in ("execute", "trade"):
+                self._trade(action, line)
+            if line["seq"] < args.from_seq:
+                continue
+            if not (args.quiet or args.raw or args.stats):
+                self._say(line)
+            if not args.raw:
                 self.said.deltas += 1
-                if self.said.deltas == self._count:
-                    self.said.end("counted")
-                    return
+            until = bool(args.until_seq) and line["seq"] >= args.until_seq
+            if until or (self.said.deltas == self._count and not args.raw):
+                self.said.end("reached" if until else "counted")
+                return
+
+    def _trade(self, applied: Applied, line: Line) -> None:
+        op, instrument, _, price, quantity, _ = applied.rows[line["seq"] - applied.first]
+        sold = bool(op & SELL_BIT) == (op & OP_MASK == TRADE)  # of an execution the bit is the resting order's side
+        self.said.trades.setdefault(instrument, deque(maxlen=TAPE_MAX)).appendleft((sold, price, quantity))
 
     def _tell_books(self, client: FeedClient) -> None:
         """The stream's books as they now stand; deltas are told from here on."""
@@ -279,8 +398,67 @@ class Listener:
         if len(self.said.lines) >= UNSAID_MAX:
             self.said.lines.popleft()
         self.said.lines.append(line)
-        if line["event"] not in ("verified", "book") and "seq" not in line:
+        if line["event"] not in UNSHOWN and "seq" not in line:
             self.said.seen.append(in_words(line))
+
+
+class Replayed(Listener):
+    """A recording, told as if it came now: at its own speed, another, as fast as may be, or step by step."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self._records = read(args.play)
+        try:
+            first = next(self._records)
+        except StopIteration:
+            raise RecordingError("there is nothing in it") from None
+        venue = venue_of(first)
+        entry = Entry("recording", 0, False, 0, 0, 0, "", "", tuple(venue), 1)
+        super().__init__(args, (), chosen([entry], args.symbol))
+        self._player = Player(venue)
+        self._began_ns = first.time_ns
+
+    @property
+    def clients(self) -> list[FeedClient]:
+        streams = dict.fromkeys((instrument.engine, instrument.channel) for instrument in self.instruments)
+        return [self._player.clients[stream] for stream in streams]
+
+    def client_of(self, instrument: Instrument) -> FeedClient | None:
+        return self._player.clients.get((instrument.engine, instrument.channel))
+
+    def start(self) -> None:
+        """Nothing is to be subscribed to."""
+
+    def now_ns(self) -> int:
+        return self._player.now_ns
+
+    async def hear(self) -> None:
+        """The whole recording. Raises: RecordingError."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            for record in self._records:
+                if self._args.step and record.kind == FRAME:
+                    if not await loop.run_in_executor(None, sys.stdin.readline):
+                        break
+                elif self._args.speed and not self._args.step:
+                    due = began + (record.time_ns - self._began_ns) / 1e9 / self._args.speed
+                    if due > loop.time():
+                        await asyncio.sleep(due - loop.time())
+                elif len(self.said.lines) > PLAYED_AHEAD:
+                    await asyncio.sleep(0)
+                self._play(record)
+                if self.said.ended.is_set():
+                    return
+            self.said.end("end of the recording")
+        except BaseException:
+            self.said.end("the recording cannot be read")
+            raise
+
+    def _play(self, record: Record) -> None:
+        if self._args.raw and record.kind == FRAME:
+            self._on_frame(record.engine, record.body, record.time_ns)
+        for client, action in self._player.play(record):
+            self.on_action(client, action)
 
 
 def in_words(line: Line) -> str:
@@ -358,16 +536,20 @@ def _overrides(given: Sequence[str], engines: Sequence[int]) -> dict[int, str]:
 
 async def listen(args: argparse.Namespace, out: TextIO) -> int:
     """From the first question to the exit code. Raises: CannotConnect; BrokenPipeError when nobody reads `out`."""
-    entries = await _entries(args.machine)
-    listener = Listener(args, entries, chosen(entries, args.symbol))
+    listener = await _listener(args)
     said = listener.said
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, said.end, "interrupted")
-    ladder = not args.json and Console(file=out).is_terminal
-    tasks = [loop.create_task(_hear(listener, out if not ladder else None))]
+    console = Console(file=out)
+    ladder = not (args.json or args.raw) and console.is_terminal and not console.is_dumb_terminal
+    tasks = [loop.create_task(listener.hear())]
     if args.verify:
         tasks.append(loop.create_task(listener.verify()))
+    if listener.holds_back:
+        tasks.append(loop.create_task(listener.tell_history()))
+    if args.stats:
+        tasks.append(loop.create_task(_stats(listener)))
     try:
         listener.start()
         if ladder:
@@ -383,6 +565,26 @@ async def listen(args: argparse.Namespace, out: TextIO) -> int:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await listener.stop()
+
+
+async def _listener(args: argparse.Namespace) -> "Listener":
+    """Of a recording, or of the venue as soon as it is there. Raises: CannotConnect, RecordingError."""
+    if args.play:
+        return Replayed(args)
+    while True:
+        try:
+            entries = await _entries(args.machine)
+            return Listener(args, entries, chosen(entries, args.symbol))
+        except CannotConnect:
+            if not args.wait:
+                raise
+            await asyncio.sleep(WAIT_S)
+
+
+async def _stats(listener: "Listener") -> None:
+    while True:
+        await asyncio.sleep(STATS_S)
+        listener.tell_stats()
 
 
 async def _entries(machine: str) -> tuple[Entry, ...]:
@@ -410,20 +612,11 @@ def chosen(entries: Iterable[Entry], symbols: Sequence[str]) -> list[Instrument]
     return [known[symbol] for symbol in symbols] or sorted(known.values(), key=lambda instrument: instrument.id)
 
 
-async def _hear(listener: Listener, out: TextIO | None) -> None:
-    """End it all when not one stream has had a book in time."""
-    await asyncio.sleep(HEAR_S)
-    if not any(client.epoch and client.state is not State.JOINING for client in listener.clients):
-        listener.said.end("nothing heard")
-        feeds = ", ".join(sorted({f"engine-{client.engine}" for client in listener.clients})) or "any engine"
-        raise CannotConnect(f"nothing heard of {feeds} within {HEAR_S:g} s")
-
-
 async def _print(listener: Listener, out: TextIO) -> None:
     said = listener.said
     while True:
         ended = said.ended.is_set()
-        while said.lines:
+        while said.lines and not listener.holds_back:
             print(json.dumps(said.lines.popleft()), file=out)
         if ended:
             break
@@ -431,6 +624,10 @@ async def _print(listener: Listener, out: TextIO) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FLUSH_S):
                 await said.ended.wait()
+    if listener.wants_stats:
+        listener.tell_stats()
+        while said.lines:
+            print(json.dumps(said.lines.popleft()), file=out)
     summary = {"event": "end", "why": said.why, "deltas": said.deltas, "verified": said.verified}
     gaps = sum(client.counters.gaps for client in listener.clients)
     print(json.dumps({**summary, "gaps": gaps, "open_gaps": _open_gaps(listener)}), file=out, flush=True)
@@ -455,13 +652,23 @@ async def _draw(listener: Listener, depth: int, out: TextIO) -> None:
 def _picture(listener: Listener, depth: int, width: int, ascii_only: bool) -> Group:
     chosen, *others = listener.instruments
     note = f"{listener.said.verified} times verified" if listener.said.verified else ""
-    view = view_of(listener, chosen, depth, time.monotonic_ns(), note)
+    view = view_of(listener, chosen, depth, listener.now_ns(), note)
     lines = [_text((text, STYLES[style]) for text, style in line) for line in draw(view, depth, width - 1, ascii_only)]
+    trades = listener.said.trades.get(chosen.id, ())
+    lines.append(_text([(tape(tuple(trades), chosen.tick_size, chosen.lot_size, width - 1), "dim")]))
     lines += [_text([(f"  {seen}", "dim")]) for seen in listener.said.seen]
+    if listener.wants_stats:
+        lines += [_text([(f"  {_counted(client)}", "dim")]) for client in listener.clients]
     if others:
         symbols = " ".join(instrument.symbol for instrument in others)
         lines.append(_text([(f"  more with --symbol: {symbols}", "dim")]))
     return Group(*lines)
+
+
+def _counted(client: FeedClient) -> str:
+    """All counters of a stream that are not 0, on one line."""
+    counted = "  ".join(f"{name} {count:,}" for name, count in client.counters.as_dict().items() if count)
+    return f"engine-{client.engine} channel {client.channel}: {counted}"
 
 
 def _text(pieces: Iterable[tuple[str, str]]) -> Text:
@@ -493,10 +700,26 @@ def parser() -> argparse.ArgumentParser:
         epilog="Exit 0 when it was told to end, 1 if --verify found a difference, 2 for wrong usage, 3 if it cannot "
         "connect,\n4 if a gap was open at the end.",
     )
-    out.add_argument("machine", type=_endpoint, metavar="HOST:PORT", help="any engine or fabric node")
+    out.add_argument("machine", nargs="?", type=_endpoint, metavar="HOST:PORT", help="any engine or fabric node")
     out.add_argument("--symbol", action="append", default=[], metavar="NAME", help="only this book (repeatable)")
     out.add_argument("--depth", type=_count, default=DEPTH, metavar="N", help=f"levels a side; default {DEPTH}")
     out.add_argument("--count", type=_count, default=0, metavar="N", help="end after so many deltas")
+    out.add_argument(
+        "--from-seq", type=_count, default=0, metavar="N", help="tell the deltas from this sequence on, older ones too"
+    )
+    out.add_argument("--until-seq", type=_count, default=0, metavar="N", help="end with the delta of that sequence")
+    out.add_argument("--exit-at-end", action="store_true", help="end when every stream has said that it ends")
+    out.add_argument("--wait", action="store_true", help="wait for a venue, and the symbols, to appear")
+    out.add_argument("--raw", action="store_true", help="every frame as it comes, field by field, as JSON lines")
+    out.add_argument("--stats", action="store_true", help="what the readers counted, each second, instead of deltas")
+    out.add_argument(
+        "--record", type=argparse.FileType("wb"), metavar="FILE", help="keep all that comes (tools/recording.py)"
+    )
+    out.add_argument("--play", type=argparse.FileType("rb"), metavar="FILE", help="a recording instead of a venue")
+    out.add_argument(
+        "--speed", type=float, default=1.0, metavar="X", help="of the recording; 0: as fast as may be; default 1"
+    )
+    out.add_argument("--step", action="store_true", help="of the recording a frame for each line of stdin")
     out.add_argument("--from-snapshot", action="store_true", help="begin with the whole book, by order")
     out.add_argument("--json", action="store_true", help="JSON lines also on a terminal")
     out.add_argument("--quiet", action="store_true", help="leave out the deltas: only what happens to the stream")
@@ -532,9 +755,17 @@ def _count(text: str) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit 0 when told to end, 1 a book differs, 2 wrong usage, 3 cannot connect, 4 a gap was open at the end."""
-    args = parser().parse_args(argv)
+    given = parser()
+    args = given.parse_args(argv)
+    if (args.machine is None) == (args.play is None):
+        given.error("HOST:PORT is needed, or --play FILE, not both")
+    if args.play and (args.verify or args.record or args.wait):
+        given.error("--play goes with neither --verify nor --record nor --wait: there is no venue")
     try:
         return asyncio.run(listen(args, sys.stdout))
+    except RecordingError as e:
+        print(f"tail_feed: {args.play.name}: {e}", file=sys.stderr)
+        return CONNECT_EXIT
     except CannotConnect as e:
         print(f"tail_feed: {e}", file=sys.stderr)
         return CONNECT_EXIT
