@@ -2,13 +2,14 @@
 
 import asyncio
 import random
+import threading
 import time
 from itertools import pairwise
 
 import zmq
 
 from bus.conflation import AGAIN, BEAT_NS, PERIOD_NS, SILENCE_NS, TAKEN_MAX, Quoted, QuoteReader, Quotes
-from bus.feed_client import Limits, State, StateChanged
+from bus.feed_client import Action, Applied, FeedClient, Limits, Standing, State, StateChanged
 from bus.publisher import Publisher
 from bus.subscriber import Subscriber
 from engine.types import BUY, NEW, Batch
@@ -388,3 +389,60 @@ def test_two_endpoints_of_one_engine_are_two_lines() -> None:
 
     run(body)
 
+
+
+class SlowReader:
+    """A process's worth of reader, on a thread: each frame takes it 20 ms, where a fast one takes 0.1."""
+
+    def __init__(self, endpoint: str) -> None:
+        self.counters: dict[str, int] = {}
+        self.standings: dict[Standing, None] = {}
+        self._endpoint = endpoint
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._read()))
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._done.set()
+        self._thread.join()
+
+    async def _read(self) -> None:
+        def slowly(client: FeedClient, action: Action) -> None:
+            if isinstance(action, Applied):
+                time.sleep(0.02)
+            self.counters = client.counters.as_dict()
+            self.standings[client.standing(1)] = None
+
+        subscriber = Subscriber(
+            lambda engine, asked: [], random.Random(5), listen=slowly, limits=Limits(lag_ns=300 * MS)
+        )
+        subscriber.follow(1, self._endpoint)
+        while not self._done.is_set():
+            await asyncio.sleep(0.01)
+        await subscriber.stop()
+
+
+def test_a_reader_a_hundred_times_too_slow_knows_it_and_harms_nobody() -> None:
+    async def body() -> None:
+        publisher = QuotingPublisher(3)
+        publisher.start()
+        slow = SlowReader(publisher.endpoint)
+        fast = Subscriber(lambda engine, asked: [], random.Random(6))
+        fast.follow(1, publisher.endpoint)
+        client = fast.clients[1, 1]
+        await until(lambda: client.state is State.LIVE and slow.counters != {})
+        published = 0
+        while not slow.counters["lags"] and published < 20_000:
+            for _ in range(5):
+                publisher.add(published % 3 + 1)
+                published += 1
+            await asyncio.sleep(0.002)
+        await until(lambda: client.position == (5, published))
+        slow.stop()
+        assert slow.counters["lags"] >= 1
+        assert Standing.STALE in slow.standings
+        assert (client.counters.gaps, client.counters.lags, publisher.unsent) == (0, 0, 0)
+        await fast.stop()
+        await publisher.stop()
+
+    run(body)
