@@ -59,6 +59,7 @@ def text(report: Report) -> str:
         f"Workload: {report.workload}.",
         f"Processes: {report.processes}.",
         f"Machine: {report.machine}.",
+        "Command: " + ", ".join(dict.fromkeys(f"`{result.command}`" for result in report.results)) + ".",
         table(report),
     ]
     baselines = dict.fromkeys((result.against, result.name) for result in report.results if result.against)
@@ -66,7 +67,11 @@ def text(report: Report) -> str:
     for against, name in baselines:
         named.setdefault(against, []).append(name)
     if named:
-        parts.append("\n".join(f"- baseline of {', '.join(names)}: {against}" for against, names in named.items()))
+        every = len(named) == 1
+        parts.append("\n".join(
+            f"- baseline of {'every figure' if every else ', '.join(names)}: {against}"
+            for against, names in named.items()
+        ))  # fmt: skip
     return "\n\n".join(parts + report.notes)
 
 
