@@ -1,29 +1,47 @@
 """A stranger's view of the feed: its lines, its ladder, its second opinion, and the program itself."""
 
 import asyncio
+import io
 import json
 import random
+import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+import zmq
 
 from bus.feed_client import Action, FeedClient, State
 from bus.sequencer import RangeStatus, Sequencer
 from engine.client import Client, Session
 from engine.types import BUY, SELL
-from proto import cluster
+from proto import cluster, feed
 from proto.feed import ADD, DEFINITION, DELETE, END, EXECUTE, MODIFY, STATUS
 from proto.feed import SELL as ASK
 from tools import tail_feed
-from tools.feed_lines import Line, book_line, lines_of
+from tools.fault_plan import sealed
+from tools.feed_lines import Line, book_line, frame_line, lines_of
 from tools.layout import made_up
 from tools.processes import Child, Children
+from tools.recording import (
+    FRAME,
+    MAGIC,
+    RANGE,
+    Record,
+    RecordingError,
+    Writer,
+    range_body,
+    range_of,
+    read,
+    venue_of,
+)
 from tools.shadow import Recent, second_opinion
 from tools.tail_feed import in_words
 
@@ -273,6 +291,9 @@ def test_help_begins_with_examples(capsys: pytest.CaptureFixture[str]) -> None:
     [
         [],
         ["nowhere"],
+        ["127.0.0.1:1", "--play", __file__],
+        ["--play", __file__, "--verify"],
+        ["--play", __file__ + ".none"],
         ["127.0.0.1:1", "--depth", "0"],
         ["127.0.0.1:1", "--count", "x"],
         ["127.0.0.1:1", "--feed", "a b"],
@@ -291,7 +312,265 @@ def test_nobody_there_ends_with_3(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr() == ("", "tail_feed: 127.0.0.1:1: unavailable\n")
 
 
+def test_a_frame_is_told_field_by_field() -> None:
+    (frame,) = Stream().publish(ALFA, OFFERED, extras=EXTRAS)
+    line = frame_line(frame, 5)
+    assert line == {
+        "event": "frame", "received_ns": 5, "bytes": len(frame), "topic": "D001011.", "kind": "D",
+        "flags": ["end of event", "fresh"], "engine": 1, "channel": 1, "count": 3, "codec": 1, "incarnation": 77,
+        "epoch": 1, "first_seq": 1, "sent_ns": line["sent_ns"], "instruments": [[1, 1]], "times": line["times"],
+        "deltas": [
+            {"op": "definition", "sell": False, "end": False, "instrument": 1, "order_id": 0, "price": 0,
+             "quantity": 0, "trade_id": 0},
+            {"op": "status", "sell": False, "end": True, "instrument": 1, "order_id": 1, "price": 0, "quantity": 0,
+             "trade_id": 0},
+            {"op": "add", "sell": True, "end": True, "instrument": 1, "order_id": 12, "price": 101, "quantity": 7,
+             "trade_id": 0},
+        ],
+        "extras": [
+            {"symbol": "ALFA", "tick_size": "0.01", "lot_size": "10", "price_min": 1, "price_max": 1_000},
+            {"state": 2, "reason": 0},
+        ],
+    }  # fmt: skip
+    assert frame_line(frame[:-1], 5)["bad"] == "crc32 differs"
+    assert frame_line(b"", 5) == {
+        "event": "frame",
+        "received_ns": 5,
+        "bytes": 0,
+        "bad": "a frame of 0 bytes",
+        "hex": "",
+    }
+
+
+def recording(path: Path) -> list[Record]:
+    """A stream with a gap that a range repairs, then another that only a snapshot does."""
+    stream = Stream()
+    venue = list(made_up(1, 1).instruments)
+    records: list[Record] = []
+
+    def keep(kind: bytes, body: bytes) -> None:
+        stream.now_ns += 5_000_000
+        records.append(Record(kind, stream.now_ns, 1, 1, body))
+
+    keep(FRAME, stream.publish(ALFA, BOUGHT, OFFERED, extras=EXTRAS)[0])
+    lost = stream.publish(TRADED)
+    keep(FRAME, stream.publish(CHANGED)[0])
+    keep(RANGE, range_body(RangeStatus.OK, 1, lost))
+    keep(FRAME, stream.publish(GONE)[0])
+    with path.open("wb") as file:
+        writer = Writer(file, venue, 1)
+        for record in records:
+            writer.write(record)
+    return records
+
+
+def test_a_recording_holds_what_was_written_and_one_that_is_cut_short_holds_what_is_whole(tmp_path: Path) -> None:
+    written = recording(tmp_path / "a.rec")
+    whole = (tmp_path / "a.rec").read_bytes()
+    venue, *records = read(io.BytesIO(whole))
+    assert records == written
+    assert venue_of(venue) == list(made_up(1, 1).instruments)
+    assert range_of(records[2].body)[:2] == (RangeStatus.OK, 1)
+    assert list(read(io.BytesIO(whole[:-1]))) == [venue, *records[:-1]]
+    with pytest.raises(RecordingError, match="no recording"):
+        list(read(io.BytesIO(b"x" + whole)))
+    with pytest.raises(RecordingError, match="a record of 4,294,967,295 bytes"):
+        list(read(io.BytesIO(MAGIC + b"\xff" * 4)))
+
+
+def test_a_recording_is_played_through_the_same_states(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recording(tmp_path / "a.rec")
+    assert tail_feed.main(["--play", str(tmp_path / "a.rec"), "--speed", "0"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["seq"] for line in lines if "seq" in line] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert [line["event"] for line in lines if "seq" not in line] == [
+        "state", "state", "state", "gap", "repaired", "state", "end"
+    ]  # fmt: skip
+    assert (lines[-1]["why"], lines[-1]["open_gaps"]) == ("end of the recording", 0)
+
+
+def test_what_is_told_of_a_recording_can_be_bounded_by_sequence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recording(tmp_path / "a.rec")
+    arguments = ["--play", str(tmp_path / "a.rec"), "--speed", "0", "--from-seq", "3", "--until-seq", "6"]
+    assert tail_feed.main(arguments) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["seq"] for line in lines if "seq" in line] == [3, 4, 5, 6]
+    assert lines[-1]["why"] == "reached"
+
+
+def test_a_recording_that_ends_with_an_open_gap_ends_with_4(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recording(tmp_path / "a.rec")
+    assert tail_feed.main(["--play", str(tmp_path / "a.rec"), "--speed", "0", "--count", "4", "--raw"]) == 0
+    raw = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["first_seq"] for line in raw if line["event"] == "frame"] == [1, 7, 8]
+    kept = (tmp_path / "a.rec").read_bytes()
+    venue, first, gap, *_ = read(io.BytesIO(kept))
+    with (tmp_path / "b.rec").open("wb") as file:
+        writer = Writer(file, venue_of(venue), 1)
+        writer.write(first)
+        writer.write(gap)
+    assert tail_feed.main(["--play", str(tmp_path / "b.rec"), "--speed", "0"]) == 4
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["open_gaps"] == 1
+
+
+def test_what_is_no_recording_ends_with_3(capsys: pytest.CaptureFixture[str]) -> None:
+    assert tail_feed.main(["--play", __file__]) == 3
+    assert capsys.readouterr() == ("", f"tail_feed: {__file__}: this is no recording\n")
+
+
 # The program beside a real engine and a real fabric node
+
+
+class Between:
+    """A proxy in a thread: every message of a publisher, as `change` would have it; `more` is sent besides."""
+
+    def __init__(self, upstream: str, change: Callable[[bytes], list[bytes]]) -> None:
+        self.change = change
+        self.more: list[bytes] = []
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._in, self._out = self._context.socket(zmq.SUB), self._context.socket(zmq.PUB)
+        self._in.setsockopt(zmq.SUBSCRIBE, b"")
+        self._in.connect(upstream)
+        self.endpoint = f"tcp://127.0.0.1:{self._out.bind_to_random_port('tcp://127.0.0.1')}"
+        self._stopped = False
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> "Between":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._stopped = True
+        self._thread.join()
+        self._context.destroy(linger=0)
+
+    def _run(self) -> None:
+        while not self._stopped:
+            if self._in.poll(20):
+                for frame in self.change(self._in.recv()):
+                    self._out.send(frame)
+            while self.more:
+                self._out.send(self.more.pop(0))
+
+
+def falsified(frame: bytes) -> list[bytes]:
+    """One lot more of what the last delta adds, with a right checksum; heartbeats without what would tell."""
+    header = feed.decode_header(frame)
+    if header.kind != feed.KIND_D:
+        return []
+    if header.flags & feed.HEARTBEAT:
+        flags = header.flags & feed.FRESH
+        return [feed.encode_heartbeat(1, 1, flags, header.incarnation, header.epoch, header.first_seq, header.sent_ns)]
+    if feed.decode(frame).rows[-1][0] & feed.OP_MASK == ADD:
+        at = feed.TOPIC_SIZE + feed.HEADER_SIZE
+        body = msgspec.msgpack.decode(frame[at:])
+        body[4][-1] += 1
+        return [sealed(frame[:at] + msgspec.msgpack.encode(body))]
+    return [frame]
+
+
+async def _engine(children: Children, tmp_path: Path) -> Child:
+    (tmp_path / "cluster.toml").write_text(cluster.dumps(made_up(1, 1)))
+    arguments = ["--cluster", str(tmp_path / "cluster.toml"), "--engine", "1", "--data", str(tmp_path / "engine-1")]
+    engine = await children.start(Child("engine-1", "engine", arguments, tmp_path / "engine.log"))
+    await engine.wait_ready(20)
+    return engine
+
+
+def test_a_book_that_was_falsified_on_the_way_is_found_by_another_opinion_and_ends_with_1(tmp_path: Path) -> None:
+    async def venue() -> None:
+        with Children() as children:
+            engine = await _engine(children, tmp_path)
+            with (
+                Between(engine.ready["feed"], falsified) as between,
+                tail(engine.ready["grpc"], "--feed", between.endpoint, "--verify") as program,
+            ):
+                async with Client([engine.ready["grpc"]], account=7).session() as session:
+                    await asyncio.to_thread(live, program)
+                    await session.new("ALFA", BUY, price="10.00", quantity=5)
+                    lines = await asyncio.to_thread(lines_until, program, "differs")
+                    assert await asyncio.to_thread(program.wait, 10) == 1
+            assert lines[-1]["differences"] == ["ALFA bids: 1 orders, 1 at its owner; they differ from #1"]
+            await children.stop()
+
+    asyncio.run(venue())
+
+
+def test_a_gap_that_nobody_can_fill_any_more_ends_with_4(tmp_path: Path) -> None:
+    kept: list[bytes] = []
+
+    def kept_back(frame: bytes) -> list[bytes]:
+        kept.append(frame)
+        return []
+
+    async def venue() -> None:
+        with Children() as children:
+            engine = await _engine(children, tmp_path)
+            with (
+                Between(engine.ready["feed"], lambda frame: [frame]) as between,
+                tail(engine.ready["grpc"], "--feed", between.endpoint) as program,
+            ):
+                async with Client([engine.ready["grpc"]], account=7).session() as session:
+                    await asyncio.to_thread(live, program)
+                    between.change = kept_back
+                    await session.new("ALFA", BUY, price="10.00", quantity=5)
+                    await session.new("ALFA", BUY, price="10.01", quantity=5)
+                deadline = time.monotonic() + PATIENCE_S
+                while len(added(kept)) < 2 and time.monotonic() < deadline:
+                    await asyncio.sleep(0.01)
+                await engine.kill()
+                between.more.append(added(kept)[1])
+                gap = (await asyncio.to_thread(lines_until, program, "gap"))[-1]
+                program.terminate()
+                end = (await asyncio.to_thread(lines_until, program, "end"))[-1]
+                assert await asyncio.to_thread(program.wait, 10) == 4
+            assert (gap["first"], gap["last"], gap["not_valid"]) == (3, 3, ["ALFA"])
+            assert (end["gaps"], end["open_gaps"]) == (1, 1)
+
+    asyncio.run(venue())
+
+
+def live(program: subprocess.Popen[str]) -> None:
+    """Until its stream is live."""
+    while lines_until(program, "state")[-1]["to"] != "live":
+        pass
+
+
+def added(frames: list[bytes]) -> list[bytes]:
+    """Those that carry deltas."""
+    headers = [(frame, feed.decode_header(frame)) for frame in frames]
+    return [frame for frame, header in headers if header.count and header.kind == feed.KIND_D]
+
+
+def test_it_waits_for_a_venue_records_it_and_ends_with_it(tmp_path: Path) -> None:
+    kept = tmp_path / "kept.rec"
+
+    async def venue() -> None:
+        with Children() as children, socket.create_server(("127.0.0.1", 0)) as taken:
+            target = f"127.0.0.1:{taken.getsockname()[1]}"
+            taken.close()
+            with tail(target, "--wait", "--record", str(kept), "--exit-at-end") as program:
+                (tmp_path / "cluster.toml").write_text(cluster.dumps(made_up(1, 1)))
+                given = f"--cluster {tmp_path}/cluster.toml --engine 1 --data {tmp_path}/engine-1 --grpc {target}"
+                engine = await children.start(Child("engine-1", "engine", given.split(), tmp_path / "engine.log"))
+                await engine.wait_ready(20)
+                async with Client([target], account=7).session() as session:
+                    told = await asyncio.to_thread(lines_until, program, "recording")
+                    await session.new("ALFA", BUY, price="10.00", quantity=5)
+                    told += await asyncio.to_thread(lines_until, program, "add")  # the recorder may have it later
+                await children.stop()
+                told += await asyncio.to_thread(lines_until, program, "end")
+                assert await asyncio.to_thread(program.wait, 10) == 0
+            assert (told[-1]["why"], told[-1]["gaps"]) == ("end of stream", 0)
+
+    asyncio.run(venue())
+    with tail("--play", str(kept), "--speed", "0") as program:
+        told = lines_until(program, "end")
+        assert program.wait(10) == 0
+    assert [line["price"] for line in told if line["event"] == "add"] == ["10.00"]
+    assert [line["to"] for line in told if line["event"] == "state"][-2:] == ["live", "ended"]
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 
 import zmq
 
-from bus.feed_client import Action, AskRange, AskSnapshot, FeedClient, Withdrawn
+from bus.feed_client import Action, AskRange, AskSnapshot, FeedClient, State, StateChanged, Withdrawn
 from bus.recovery import Recovery, Sources
 from bus.sequencer import RangeStatus
 from proto import feed
@@ -96,10 +96,14 @@ class _Kept:
 
 
 class Recorder:
-    """Reads streams for themselves, beside whoever shows them, and writes down all that its readers take in."""
+    """Reads streams for themselves, beside whoever shows them, and writes down all that its readers take in.
 
-    def __init__(self, writer: Writer, sources: Sources) -> None:
+    `live` is told of each reader that comes to be, or comes back to being, live.
+    """
+
+    def __init__(self, writer: Writer, sources: Sources, live: Callable[[FeedClient], None]) -> None:
         self._writer = writer
+        self._live = live
         self._kept: dict[bytes, _Kept] = {}
         self._recovery = Recovery(sources, self._answered, time.time_ns)
         self._tap = Tap(self._heard)
@@ -144,3 +148,5 @@ class Recorder:
                 self._recovery.ask(asking, action)
             elif isinstance(action, Withdrawn):
                 self._recovery.withdraw(asking)
+            elif isinstance(action, StateChanged) and action.after is State.LIVE:
+                self._live(kept.client)

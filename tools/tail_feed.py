@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Final, TextIO
 
 import grpc
@@ -158,7 +159,8 @@ class Listener:
     def start(self) -> None:
         """Subscribe, and follow the directory for engines that move."""
         if self._args.record:
-            self._recorder = Recorder(Writer(self._args.record, self.instruments, time.time_ns()), self._sources)
+            writer = Writer(self._args.record, self.instruments, time.time_ns())
+            self._recorder = Recorder(writer, self._sources, self._on_recording)
         if self._args.raw:
             self._tap = Tap(self._on_frame)
         directory = Directory()
@@ -330,6 +332,11 @@ class Listener:
             if self._tap:
                 self._tap.follow(entry.engine, endpoint, entry.channels)
 
+    def _on_recording(self, client: FeedClient) -> None:
+        """Its books are whole now: from here on the recording misses nothing."""
+        stream = {"engine": client.engine, "channel": client.channel}
+        self._say({"event": "recording", **stream, "epoch": client.epoch, "first": client.next_seq})
+
     def _on_frame(self, engine: int, frame: bytes, now_ns: int) -> None:
         if self.said.ended.is_set():
             return
@@ -463,13 +470,15 @@ class Replayed(Listener):
 
 def in_words(line: Line) -> str:
     """An event for people: `gap 3,001 to 3,007 (frame)`."""
-    span = f"{line['first']:,} to {line['last']:,}" if "first" in line else ""
+    span = f"{line['first']:,} to {line['last']:,}" if "last" in line else ""
     stream = f"engine-{line['engine']}" if "engine" in line else ""
     match line["event"]:
         case "gap":
             text = f"gap {span} ({line['cause']})"
         case "repaired":
             text = f"repaired {span} by {line['how']} in {line['took_ms']:.1f} ms"
+        case "recording":
+            text = f"recorded from {line['first']:,} on"
         case "covered":
             text = f"a snapshot stands for {span}"
         case "state":
@@ -712,10 +721,8 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--wait", action="store_true", help="wait for a venue, and the symbols, to appear")
     out.add_argument("--raw", action="store_true", help="every frame as it comes, field by field, as JSON lines")
     out.add_argument("--stats", action="store_true", help="what the readers counted, each second, instead of deltas")
-    out.add_argument(
-        "--record", type=argparse.FileType("wb"), metavar="FILE", help="keep all that comes (tools/recording.py)"
-    )
-    out.add_argument("--play", type=argparse.FileType("rb"), metavar="FILE", help="a recording instead of a venue")
+    out.add_argument("--record", type=Path, metavar="FILE", help="keep all that comes (tools/recording.py)")
+    out.add_argument("--play", type=Path, metavar="FILE", help="a recording instead of a venue")
     out.add_argument(
         "--speed", type=float, default=1.0, metavar="X", help="of the recording; 0: as fast as may be; default 1"
     )
@@ -761,6 +768,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         given.error("HOST:PORT is needed, or --play FILE, not both")
     if args.play and (args.verify or args.record or args.wait):
         given.error("--play goes with neither --verify nor --record nor --wait: there is no venue")
+    with contextlib.ExitStack() as files:
+        try:
+            if args.play:
+                args.play = files.enter_context(args.play.open("rb"))
+            if args.record:
+                args.record = files.enter_context(args.record.open("wb"))
+        except OSError as e:
+            given.error(f"{e.filename}: {e.strerror}")
+        return _run(args)
+
+
+def _run(args: argparse.Namespace) -> int:
     try:
         return asyncio.run(listen(args, sys.stdout))
     except RecordingError as e:
