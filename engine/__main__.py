@@ -23,6 +23,7 @@ from bus.directory import Changed, Directory, Event, Superseded
 from bus.directory import Entry as Listed
 from bus.directory_service import DirectoryLoop, DirectoryRefused
 from bus.service import MarketData
+from engine.condense import Condenser
 from engine.log import LogError, OutcomeUnknown, SqliteLog
 from engine.node import EXIT_CANNOT_START, EXIT_LOG_LOST, EXIT_OK, EXIT_USAGE, Engine, owner_name
 from engine.publish import EngineFeed
@@ -32,6 +33,7 @@ from proto.cluster import Cluster, ClusterError, EngineEntry, load
 SWITCH_S: Final = 0.0005  # of the interpreter: with its default of 5 ms a busy loop starves the log's thread
 JOIN_S: Final = 5.0
 PROGRESS_S: Final = 0.2
+SNAPSHOT_COMMANDS: Final = 200_000  # half a second of replay
 
 logger = logging.getLogger("engine")
 
@@ -73,6 +75,10 @@ def parser() -> argparse.ArgumentParser:
         "--join", type=host_port, action="append", default=[], metavar="HOST:PORT", help="any machine of the venue"
     )
     parser.add_argument("--name", type=machine_name, help="unique; by default engine-N")
+    parser.add_argument(
+        "--snapshot-after", type=int, default=SNAPSHOT_COMMANDS, metavar="COMMANDS",
+        help=f"have a snapshot made of the log each time so much was logged (default {SNAPSHOT_COMMANDS:,}; 0: never)",
+    )  # fmt: skip
     parser.add_argument("--verbose", action="store_true", help="log links and joins, too")
     return parser
 
@@ -114,6 +120,7 @@ class Process:
         engine.feed = feed
         feed.open(begun.time_ns)
         address = args.grpc or entry.grpc
+        condensing: asyncio.Task[None] | None = None
         try:
             port = await engine.serve(address, [MarketData(feed), self._directory])
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -125,11 +132,22 @@ class Process:
             ready = {"name": args.name, "grpc": grpc, "feed": feed.publisher.endpoint, "pid": os.getpid()}
             with contextlib.suppress(BrokenPipeError):
                 print(json.dumps({"ready": True} | ready), flush=True)
+            if args.snapshot_after > 0:
+                condensing = asyncio.create_task(self._condenser().run())
             return await engine.stopping
         finally:
+            if condensing is not None:
+                condensing.cancel()
+                await asyncio.gather(condensing, return_exceptions=True)
             await self._directory.stop()
             await engine.stop()
             await feed.publisher.stop()
+
+    def _condenser(self) -> Condenser:
+        engine, args = self._engine, self._args
+        command = [sys.executable, "-m", "engine.condense", "--engine", str(args.engine)]
+        command += ["--cluster", str(args.cluster.resolve()), "--data", str(args.data.resolve())]
+        return Condenser(command, args.snapshot_after, lambda: engine.replayed + engine.committer.commands)
 
     async def _announce(self, grpc: str, feed: str) -> None:
         """Tell the venue where this engine is. Raises: DirectoryRefused if it claims what another has."""
@@ -172,11 +190,10 @@ class Process:
 
 
 def _quiet_collector() -> None:
-    """Collect no garbage while trading: the books are no garbage, and looking at them takes milliseconds.
+    """Collect no garbage from here on: the books are no garbage, and looking at them takes milliseconds.
 
     Engine collects what is young when nothing else is to be done (engine/node.py).
     """
-    gc.collect()
     gc.freeze()
     gc.disable()
 
@@ -219,6 +236,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"engine: {args.name} cannot start: {e}", file=sys.stderr)
         return EXIT_CANNOT_START
     try:
+        gc.disable()  # a replay makes books and no garbage
         process = Process(cluster, entry, args, log)
         process.replay()
         return _serve(process)

@@ -311,7 +311,13 @@ class _LogThread:
                 return
 
 
-def replay(log: Log, core: Core, after: int, epoch: int, release: Release) -> Iterator[tuple[int, int]]:
+class Records(Protocol):
+    """What can be read like a log (engine/log.py)."""
+
+    def read(self, after: int) -> Iterator[tuple[int, bytes]]: ...
+
+
+def replay(log: Records, core: Core, after: int, epoch: int, release: Release) -> Iterator[tuple[int, int]]:
     """Apply what the log holds after that position; gives (position, epoch) now and then and at the end.
 
     An epoch record counts only if it names the current epoch; commands of another epoch are void.

@@ -214,21 +214,7 @@ class SqliteLog:
         assert len(body) <= SNAPSHOT_MAX
         link = self._link_at(position)
         with self._snapshotting:
-            try:
-                self._snapshots.execute("BEGIN IMMEDIATE")
-                self._snapshots.execute(
-                    "INSERT OR REPLACE INTO snapshot VALUES (?, ?, ?, ?)",
-                    (position, zlib.crc32(body, zlib.crc32(link)), link, body),
-                )
-                self._snapshots.execute(
-                    "DELETE FROM snapshot WHERE position NOT IN "
-                    "(SELECT position FROM snapshot ORDER BY position DESC LIMIT ?)",
-                    (SNAPSHOTS_KEPT,),
-                )
-                self._snapshots.execute("COMMIT")
-            except sqlite3.Error as e:
-                _roll_back(self._snapshots)
-                raise LogFailed(f"snapshot at {position} not saved: {e}") from e
+            _keep_snapshot(self._snapshots, position, link, body)
 
     def load_snapshot(self) -> tuple[int, bytes] | None:
         snapshot = self._sound_snapshot()
@@ -325,9 +311,7 @@ class SqliteLog:
             raise LogDamaged(1, "there is a mark of a log, and no log")
         incarnation = int.from_bytes(os.urandom(4), "little") or 1
         self._db.execute("BEGIN IMMEDIATE")
-        self._db.execute(
-            "CREATE TABLE log (format INTEGER, incarnation INTEGER, dropped INTEGER, dropped_link BLOB)"
-        )
+        self._db.execute("CREATE TABLE log (format INTEGER, incarnation INTEGER, dropped INTEGER, dropped_link BLOB)")
         self._db.execute("CREATE TABLE record (position INTEGER PRIMARY KEY, crc INTEGER, link BLOB, body BLOB)")
         self._db.execute("INSERT INTO log VALUES (?, ?, 0, ?)", (_FORMAT, incarnation, first_link(incarnation)))
         self._db.execute("COMMIT")
@@ -430,10 +414,7 @@ class SqliteLog:
             if not self._open:
                 raise LogFailed("the log is closed")
             try:
-                rows = self._reader.execute(
-                    "SELECT position, crc, link, body FROM record WHERE position > ? ORDER BY position LIMIT ?",
-                    (after, _AT_ONCE),
-                ).fetchall()
+                rows = self._reader.execute(_READ, (after, _AT_ONCE)).fetchall()
             except sqlite3.Error as e:
                 raise LogDamaged(after + 1, str(e)) from e
         return [_Row._make(row) for row in rows]
@@ -456,19 +437,90 @@ class SqliteLog:
         return snapshot
 
     def _newest_sound(self) -> "_Row | None":
+        return _newest_sound(self._snapshots)
+
+
+class SqliteLogView:
+    """A log that another process has open, to read its records and keep snapshots of what they lead to.
+
+    It takes no lock and holds up no append: records are read as of now, a few at a time, and snapshots have a database
+    of their own. Raises, when opened: LogDamaged, OSError.
+    """
+
+    def __init__(self, directory: str | PathLike[str]) -> None:
+        path = Path(directory)
+        if not (path / "log.sqlite").exists():
+            raise FileNotFoundError(f"no log in {path}")
         try:
-            positions = self._snapshots.execute("SELECT position FROM snapshot ORDER BY position DESC").fetchall()
-            for (position,) in positions:
-                row = _Row._make(
-                    self._snapshots.execute(
-                        "SELECT position, crc, link, body FROM snapshot WHERE position = ?", (position,)
-                    ).fetchone()
-                )
-                if row.sound() and row.crc == zlib.crc32(row.body, zlib.crc32(row.link)):
-                    return row
-        except sqlite3.DatabaseError:
-            return None
+            self._reader = sqlite3.connect(f"file:{path / 'log.sqlite'}?mode=ro", uri=True, isolation_level=None)
+            self._snapshots = sqlite3.connect(path / "snapshots.sqlite", isolation_level=None, timeout=30.0)
+            self._snapshots.execute("PRAGMA synchronous=FULL")
+            (self.incarnation,) = self._reader.execute("SELECT incarnation FROM log").fetchone()
+        except sqlite3.Error as e:
+            raise LogDamaged(1, str(e)) from e
+
+    def read(self, after: int) -> Iterator[tuple[int, bytes]]:
+        """As Log.read; ends where the log ends by then."""
+        try:
+            while rows := self._reader.execute(_READ, (after, _AT_ONCE)).fetchall():
+                for row in map(_Row._make, rows):
+                    _check_row(row, after + 1)
+                    after = row.position
+                    yield row.position, row.body
+        except sqlite3.Error as e:
+            raise LogDamaged(after + 1, str(e)) from e
+
+    def load_snapshot(self) -> tuple[int, bytes] | None:
+        """As Log.load_snapshot, but that it may be of another log: only the log's owner compares."""
+        row = _newest_sound(self._snapshots)
+        return None if row is None else (row.position, row.body)
+
+    def save_snapshot(self, position: int, body: bytes) -> None:
+        """As Log.save_snapshot."""
+        row = self._reader.execute("SELECT link FROM record WHERE position = ?", (position,)).fetchone()
+        if row is None:
+            raise LogDamaged(position, "it is missing")
+        _keep_snapshot(self._snapshots, position, row[0], body)
+
+    def close(self) -> None:
+        self._reader.close()
+        self._snapshots.close()
+
+
+_READ: Final = "SELECT position, crc, link, body FROM record WHERE position > ? ORDER BY position LIMIT ?"
+
+
+def _newest_sound(snapshots: sqlite3.Connection) -> "_Row | None":
+    try:
+        positions = snapshots.execute("SELECT position FROM snapshot ORDER BY position DESC").fetchall()
+        for (position,) in positions:
+            row = _Row._make(
+                snapshots.execute(
+                    "SELECT position, crc, link, body FROM snapshot WHERE position = ?", (position,)
+                ).fetchone()
+            )
+            if row.sound() and row.crc == zlib.crc32(row.body, zlib.crc32(row.link)):
+                return row
+    except sqlite3.DatabaseError:
         return None
+    return None
+
+
+def _keep_snapshot(snapshots: sqlite3.Connection, position: int, link: bytes, body: bytes) -> None:
+    try:
+        snapshots.execute("BEGIN IMMEDIATE")
+        snapshots.execute(
+            "INSERT OR REPLACE INTO snapshot VALUES (?, ?, ?, ?)",
+            (position, zlib.crc32(body, zlib.crc32(link)), link, body),
+        )
+        snapshots.execute(
+            "DELETE FROM snapshot WHERE position NOT IN (SELECT position FROM snapshot ORDER BY position DESC LIMIT ?)",
+            (SNAPSHOTS_KEPT,),
+        )
+        snapshots.execute("COMMIT")
+    except sqlite3.Error as e:
+        _roll_back(snapshots)
+        raise LogFailed(f"snapshot at {position} not saved: {e}") from e
 
 
 class _Row(NamedTuple):

@@ -30,7 +30,8 @@ from engine.log import Log, LogConflict, LogFailed, OutcomeUnknown, SqliteLog
 from engine.peers import GRACE_S, KEEPALIVE, MESSAGE_MAX, HomeLink, PeersServicer, Presence
 from engine.reports import Hub
 from engine.service import OrdersServicer, SessionIds
-from engine.types import ChannelDeltas, Outcome
+from engine.state import StateError, load
+from engine.types import REPORT_WIDTH, ChannelDeltas, Outcome
 from engine.venue import Venue
 from proto.cluster import Cluster, Instrument
 
@@ -100,6 +101,7 @@ class Engine:
         self.presence = Presence(grace_s)
         self.links: dict[int, HomeLink] = {}
         self.feed: Feed | None = None
+        self.replayed = 0  # reports, at the start: about as many as commands
         self._cluster = cluster
         self._where = where
         self._owner = owner
@@ -111,10 +113,30 @@ class Engine:
         self._health: Any = None
 
     def replay(self) -> Iterator[int]:
-        """Apply the whole log; gives the position reached now and then. Raises: LogDamaged, RecordError."""
-        for position, epoch in replay(self.log, self.venue, 0, 0, self._remember):
+        """Take up the last snapshot, if it is of use, and apply the log from there on, or all of it.
+
+        Gives the position reached now and then. Raises: LogDamaged, RecordError.
+        """
+        after = self._restore()
+        for position, epoch in replay(self.log, self.venue, after, self._epoch, self._remember):
             self._epoch = epoch
             yield position
+
+    def _restore(self) -> int:
+        """Be what the last snapshot says; the position it was taken at, 0 if there is none."""
+        snapshot = self.log.load_snapshot()
+        if snapshot is None:
+            return 0
+        try:
+            state = load(snapshot[1], self.engine, self._cluster.instruments_of(self.engine))
+        except StateError as e:
+            logger.warning("the snapshot at position %d is passed over: %s", snapshot[0], e)
+            return 0
+        self.venue = state.venue
+        self._epoch = state.epoch
+        for history in state.histories:
+            self.hub.restore(history.account, history.last_seq, history.batches)
+        return snapshot[0]
 
     def begin(self) -> Begun:
         """Open an epoch: the log is this engine's from here on. Raises: LogError."""
@@ -221,6 +243,7 @@ class Engine:
 
     def _remember(self, position: int, time_ns: int, outcome: Outcome) -> None:
         for reports in outcome.reports:
+            self.replayed += len(reports.rows) // REPORT_WIDTH
             self.hub.remember(reports.account, reports.first_seq, position, time_ns, reports.rows)
 
     def _broken(self, error: BaseException) -> None:

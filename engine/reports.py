@@ -251,6 +251,22 @@ class Hub:
             for seq, part in _parts(first_seq, rows):
                 self._history(account).add(_Kept(seq, len(part) // REPORT_WIDTH, position, time_ns, part, b""))
 
+    def histories(self) -> Iterator[tuple[int, int, list[tuple[int, int, int, int, bytes]]]]:
+        """Account, number of its last report, and its batches: first number, reports, position, time, ReportBatch."""
+        for account, history in self._histories.items():
+            kept = [
+                (kept.first_seq, kept.count, kept.position, kept.time_ns, self._encoded(account, kept))
+                for kept in history.after(0)
+            ]
+            yield account, history.last_seq, kept
+
+    def restore(self, account: int, last_seq: int, batches: list[tuple[int, int, int, int, bytes]]) -> None:
+        """Have the history of an account that histories() gave."""
+        history = self._histories[account] = History()
+        history.last_seq = batches[0][0] - 1 if batches else last_seq
+        for first_seq, count, position, time_ns, data in batches:
+            history.add(_Kept(first_seq, count, position, time_ns, [], data))
+
     def last_seq(self, account: int) -> int:
         """The number of the account's last report at this home."""
         history = self._histories.get(account)

@@ -14,7 +14,8 @@ import grpc
 import pytest
 
 from engine.client import Client, Commands, OutcomeUnknownError, RefusedError, Report, reports_of
-from engine.types import ACCEPTED, BUY, NEW, UNAVAILABLE
+from engine.log import SqliteLogView
+from engine.types import ACCEPTED, BUY, NEW, SELL, UNAVAILABLE
 from proto import marketdata_pb2, marketdata_pb2_grpc
 from proto.cluster import dumps
 from tests.engines import cluster_of
@@ -232,3 +233,44 @@ def test_a_paused_home_engine_costs_its_own_instruments_only(venue: Venue) -> No
             assert mine.count(77) == 1
 
     asyncio.run(test())
+
+
+def test_an_engine_that_has_snapshots_made_restarts_from_them_after_kill_9(venue: Venue) -> None:
+    async def book(endpoint: str) -> marketdata_pb2.Book:
+        async with grpc.aio.insecure_channel(endpoint) as channel:
+            stub = marketdata_pb2_grpc.MarketDataStub(channel)  # type: ignore[no-untyped-call]
+            return await stub.GetBook(marketdata_pb2.BookRequest(symbol="E1A", by_order=True))
+
+    async def enter(endpoint: str, count: int) -> marketdata_pb2.Book:
+        async with Client([endpoint], 7).session() as buyer, Client([endpoint], 8).session() as seller:
+            for nth in range(count):
+                await buyer.new("E1A", BUY, f"1.5{nth % 5}", 5)
+                await seller.new("E1A", SELL, f"1.5{nth % 7}", 3)
+        return await book(endpoint)
+
+    def snapshots() -> int:
+        view = SqliteLogView(venue.directory / "engine-1")
+        found = view.load_snapshot()
+        view.close()
+        return found[0] if found is not None else 0
+
+    asyncio.run(enter(venue.start(1, "--snapshot-after", "20"), 30))
+    deadline = time.monotonic() + 20
+    while not snapshots():
+        assert time.monotonic() < deadline, "no snapshot was made"
+        time.sleep(0.05)
+    made = snapshots()
+    assert made > 20
+    before = asyncio.run(enter(str(venue.ready[1]["grpc"]), 10))
+    venue.signal(1, signal.SIGKILL)
+    venue.processes[1].wait(10)
+    endpoint = venue.start(1, "--snapshot-after", "1")
+    after = asyncio.run(book(endpoint))
+    time.sleep(1.1)  # while the next one is being made
+    venue.signal(1, signal.SIGKILL)
+    venue.processes[1].wait(10)
+    again = asyncio.run(book(venue.start(1)))
+    assert list(before.bids) == list(after.bids) == list(again.bids) != []
+    assert list(before.asks) == list(after.asks) == list(again.asks)
+    assert before.last_trade_id == after.last_trade_id == again.last_trade_id > 0
+    assert snapshots() >= made

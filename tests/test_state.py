@@ -1,0 +1,219 @@
+"""A state leads back to the venue it was made of: same books, accounts and reports, the same answers from there on."""
+
+import random
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from engine import records
+from engine.commit import replay
+from engine.condense import condense
+from engine.gateway import write_batch
+from engine.log import Disk as MemoryDisk
+from engine.log import LogDamaged, MemoryLog, SqliteLog, SqliteLogView
+from engine.node import Engine
+from engine.reports import Hub
+from engine.state import History, State, StateError, dump, load
+from engine.types import BUY, SELL, Batch, Outcome
+from engine.venue import Venue
+from proto.cluster import Instrument
+from tests.engines import cluster_of
+
+CLUSTER = cluster_of(1)
+INSTRUMENTS: Sequence[Instrument] = CLUSTER.instruments_of(1)
+
+
+def bodies(seed: int, count: int, previous: int = 0, after: int = 0) -> list[bytes]:
+    """Records of a random flow in an epoch of its own: repeats, refusals, sessions that end, all that is remembered."""
+    rng = random.Random(seed)
+    epoch = after + 1
+    found = [records.encode(records.Epoch(previous, "test"))]
+    for position in range(after + 2, after + 1 + count):
+        time_ns = 1_000 * position
+        if rng.random() < 0.03:
+            part: records.Part = records.Disconnected(rng.choice((7, 8)), rng.choice((1, 2)))
+            found.append(records.encode(records.Commands(epoch, time_ns, [part])))
+            continue
+        parts: list[records.Part] = []
+        for _ in range(rng.randint(1, 3)):
+            size = rng.randint(1, 6)
+            ids = [rng.randint(1, 60 * (after + count) // 20) for _ in range(size)]
+            batch = Batch(
+                rng.choice((7, 8, 9)), rng.choice((0, 1, 2)), 1, [rng.choice((1, 1, 1, 1, 2, 3, 4)) for _ in ids], ids,
+                [rng.choice([i.id for i in INSTRUMENTS]) for _ in ids], [rng.choice((0, 1)) for _ in ids],
+                [rng.randint(95, 105) for _ in ids], [rng.randint(1, 20) for _ in ids],
+                [rng.randint(1, 60 * (after + count) // 20) for _ in ids],
+            )  # fmt: skip
+            parts.append(records.Entered(batch.account, batch.session, batch.stp, write_batch(batch)))
+        found.append(records.encode(records.Commands(epoch, time_ns, parts)))
+    return found
+
+
+class Told:
+    """An engine's memory after a log, and what it said on the way."""
+
+    def __init__(self, state: State | None = None) -> None:
+        self.venue = Venue(1, INSTRUMENTS, retained=50) if state is None else state.venue
+        self.epoch = 0 if state is None else state.epoch
+        self.hub = Hub(1)
+        for history in [] if state is None else state.histories:
+            self.hub.restore(history.account, history.last_seq, history.batches)
+        self.said: list[tuple[int, int, Outcome]] = []
+
+    def hear(self, log: MemoryLog, after: int) -> None:
+        for _, epoch in replay(log, self.venue, after, self.epoch, self._remember):
+            self.epoch = epoch
+
+    def state(self) -> State:
+        return State(self.venue, self.epoch, [History(*history) for history in self.hub.histories()])
+
+    def _remember(self, position: int, time_ns: int, outcome: Outcome) -> None:
+        self.said.append((position, time_ns, outcome))
+        for reports in outcome.reports:
+            self.hub.remember(reports.account, reports.first_seq, position, time_ns, reports.rows)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_snapshot_and_the_rest_of_the_log_lead_where_the_whole_log_leads(seed: int) -> None:
+    log = MemoryLog(MemoryDisk())
+    log.append(0, bodies(seed, 150))
+    whole, first = Told(), Told()
+    first.hear(log, 0)
+    body = dump(first.state(), INSTRUMENTS)
+    second = Told(load(body, 1, INSTRUMENTS))
+    second.venue.check()
+    assert second.venue.digest() == first.venue.digest()
+    assert second.venue.sessions() == first.venue.sessions()
+    assert dump(second.state(), INSTRUMENTS) == body
+    log.append(150, bodies(seed + 100, 150, 1, 150))
+    second.hear(log, 150)
+    whole.hear(log, 0)
+    assert (whole.epoch, second.epoch) == (151, 151)
+    assert second.venue.digest() == whole.venue.digest()
+    assert second.said == whole.said[len(first.said) :] != []
+    assert list(second.hub.histories()) == list(whole.hub.histories())
+    assert any(list(book.orders(BUY)) + list(book.orders(SELL)) for book in whole.venue.books.values())
+    second.venue.check()
+
+
+def test_an_empty_venue_has_a_state() -> None:
+    state = load(dump(Told().state(), INSTRUMENTS), 1, INSTRUMENTS)
+    assert state.venue.digest() == Told().venue.digest()
+    assert (state.epoch, state.histories) == (0, [])
+
+
+def test_a_state_of_another_engine_version_or_market_is_refused() -> None:
+    body = dump(Told().state(), INSTRUMENTS)
+    with pytest.raises(StateError, match="another engine"):
+        load(body, 2, INSTRUMENTS)
+    with pytest.raises(StateError, match="other instruments"):
+        load(body, 1, INSTRUMENTS[:1])
+    with pytest.raises(StateError, match="version"):
+        load(body[:1] + b"\x02" + body[2:], 1, INSTRUMENTS)
+    for garbage in (b"", b"\x9b", b"\x9b\x01", body[:-1], body + b"\x00"):
+        with pytest.raises(StateError):
+            load(garbage, 1, INSTRUMENTS)
+
+
+# On disk
+
+
+def written(path: Path, *parts: list[bytes]) -> None:
+    log = SqliteLog(path)
+    for part in parts:
+        log.append(log.position, part)
+    log.close()
+
+
+def restarted(path: Path) -> tuple[Engine, list[int]]:
+    """An engine after its replay, and the positions it read; its log is closed."""
+    log = SqliteLog(path)
+    read: list[int] = []
+    reading = log.read
+
+    def noted(after: int) -> Iterator[tuple[int, bytes]]:
+        for position, body in reading(after):
+            read.append(position)
+            yield position, body
+
+    log.read = noted  # type: ignore[method-assign]
+    engine = Engine(CLUSTER, 1, log, where=lambda engine: None)
+    for _ in engine.replay():
+        pass
+    log.close()
+    return engine, read
+
+
+def contents(engine: Engine) -> tuple[str, list[object], int]:
+    return engine.venue.digest(), list(engine.hub.histories()), engine._epoch
+
+
+def condensed(path: Path) -> int:
+    view = SqliteLogView(path)
+    try:
+        return condense(view, 1, INSTRUMENTS)
+    finally:
+        view.close()
+
+
+def test_a_restart_reads_only_what_was_logged_after_the_snapshot(tmp_path: Path) -> None:
+    written(tmp_path, bodies(1, 100))
+    assert condensed(tmp_path) == 100
+    written(tmp_path, bodies(2, 100, 1, 100))
+    engine, read = restarted(tmp_path)
+    assert read == list(range(101, 201))
+    assert condensed(tmp_path) == 200  # from the one before
+    again, read = restarted(tmp_path)
+    assert read == []
+    (tmp_path / "snapshots.sqlite").unlink()
+    whole, read = restarted(tmp_path)
+    assert read == list(range(1, 201))
+    assert contents(engine) == contents(again) == contents(whole)
+
+
+def test_a_damaged_snapshot_gives_way_to_an_older_one_and_then_to_the_whole_log(tmp_path: Path) -> None:
+    written(tmp_path, bodies(1, 50))
+    condensed(tmp_path)
+    written(tmp_path, bodies(2, 50, 1, 50))
+    condensed(tmp_path)
+    expected = contents(restarted(tmp_path)[0])
+    for damaged, first in ((100, 51), (50, 1)):
+        database = sqlite3.connect(tmp_path / "snapshots.sqlite")
+        (body,) = database.execute("SELECT body FROM snapshot WHERE position = ?", (damaged,)).fetchone()
+        body = body[: len(body) // 2] + bytes([body[len(body) // 2] ^ 1]) + body[len(body) // 2 + 1 :]
+        database.execute("UPDATE snapshot SET body = ? WHERE position = ?", (body, damaged))
+        database.commit()
+        database.close()
+        engine, read = restarted(tmp_path)
+        assert (read[0], contents(engine)) == (first, expected)
+
+
+def test_a_snapshot_of_other_instruments_is_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    written(tmp_path, bodies(1, 50))
+    expected = contents(restarted(tmp_path)[0])
+    log = SqliteLog(tmp_path)
+    log.save_snapshot(50, dump(State(Venue(1, INSTRUMENTS[:1]), 1, []), INSTRUMENTS[:1]))
+    log.close()
+    engine, read = restarted(tmp_path)
+    assert (read[0], contents(engine)) == (1, expected)
+    assert "passed over" in caplog.text
+
+
+def test_a_view_of_a_log_reads_on_while_it_is_written(tmp_path: Path) -> None:
+    log = SqliteLog(tmp_path)
+    log.append(0, bodies(1, 10))
+    view = SqliteLogView(tmp_path)
+    assert [position for position, _ in view.read(0)] == list(range(1, 11))
+    log.append(10, bodies(2, 5, 1, 10))
+    log.checkpoint()
+    assert list(view.read(10)) == list(log.read(10))
+    assert condense(view, 1, INSTRUMENTS) == 15
+    assert log.load_snapshot() == view.load_snapshot()
+    with pytest.raises(LogDamaged):
+        view.save_snapshot(16, b"")
+    view.close()
+    log.close()
+    with pytest.raises(FileNotFoundError):
+        SqliteLogView(tmp_path / "nowhere")
