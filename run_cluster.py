@@ -114,7 +114,7 @@ def options_of(args: argparse.Namespace) -> Options:
     if args.engines > args.instruments and not args.replay:
         raise UsageError(f"--instruments {args.instruments}: every one of the {args.engines} engines needs one")
     for fault in faults.timed:
-        if fault.name and int(fault.name.rpartition("-")[2]) > args.engines:
+        if fault.name and int(fault.name.rpartition("-")[2]) > args.engines + faults.joins:
             raise UsageError(f"--faults {fault}: there is no {fault.name}")
         if not args.replay and fault.at_s >= args.duration:
             raise UsageError(f"--faults {fault}: the run ends after {args.duration:g} s (--duration)")

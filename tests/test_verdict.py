@@ -372,3 +372,52 @@ def test_a_quantile_is_at_most_three_per_cent_too_high(durations: list[int], q: 
     assert quantile is not None
     assert exact <= quantile <= exact + exact / 32 + 1
     assert Latencies().quantile(q) is None
+
+
+def test_a_machine_that_joined_is_in_step_in_time_and_nobody_else_was_disturbed() -> None:
+    moved = v.Moved("engine-4", "joined", 8.0, 0.3, (), (), 40, 8.0, 8.4, "ALFA: ordered through each engine")
+    (found,) = [each for each in judge(evidence(moved=(moved,))).findings if each.title == "engine-4 joined"]
+    assert found == Finding(
+        HOLDS,
+        "engine-4 joined",
+        "at 8 s; all in step within 0.3 s",
+        (
+            "ALFA: ordered through each engine",
+            "meanwhile 40 orders answered elsewhere in 0.4 s, and no reader of another engine had to begin anew",
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"missing": ("fabric-1 is not in step with engine-4",)}, "fabric-1 is not in step with engine-4"),
+        ({"disturbed": ("fabric-1 began anew with engine-2",)}, "fabric-1 began anew with engine-2"),
+        ({"to_s": 10.0, "answered_elsewhere": 0}, "meanwhile 0 orders answered elsewhere in 2.0 s"),
+    ],
+)
+def test_who_is_not_in_step_or_disturbs_others_fails(changes: dict[str, Any], says: str) -> None:
+    moved = replace(v.Moved("engine-4", "left", 8.0, 0.3, (), None, 40, 8.0, 8.4), **changes)
+    (found,) = [each for each in judge(evidence(moved=(moved,))).findings if each.title == "engine-4 left"]
+    assert (found.mark, found.details[0]) == (FAILS, says)
+
+
+@pytest.mark.parametrize(
+    ("seen", "kind", "mark", "says"),
+    [
+        ({"bad_frames": 30}, "corrupt", HOLDS, "30 frames were damaged, as the faults had it: seen, and nothing"),
+        ({}, "truncate", FAILS, "30 messages hit on purpose, and nobody noticed that frames were damaged"),
+        ({"regressions": 2, "misfits": 1}, "regress", HOLDS, "2 times a publisher went back in its sequence, as the"),
+        ({"regressions": 2}, "drop", FAILS, "2 times a publisher went back in its sequence"),
+        ({"misfits": 2}, "drop", FAILS, "2 deltas did not fit the book"),
+    ],
+)
+def test_damage_done_on_purpose_must_be_noticed_and_no_other_may_be(
+    seen: dict[str, int], kind: str, mark: str, says: str
+) -> None:
+    given = evidence(
+        seen=(v.Seen("fabric-1", 1, {**NO_COUNTERS, "gaps": 1, "gaps_ranged": 1, **seen}),),
+        proxied={"engine-1": {"messages": 100, kind: 30}},
+    )
+    (found,) = [each for each in judge(given).findings if each.title == "digests agree"]
+    assert (found.mark, found.details[0].startswith(says)) == (mark, True), found

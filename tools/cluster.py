@@ -11,6 +11,7 @@ from typing import Final
 from proto import cluster as cluster_file
 from proto.cluster import Cluster, ClusterError
 from proto.feed import Snapshot
+from tools import moves
 from tools import verdict as judge
 from tools.fault_plan import FaultSpec, TimedFault
 from tools.flows import Flows, within
@@ -21,7 +22,7 @@ from tools.machines import START_S, Machines, Place
 from tools.observer import Observer
 from tools.processes import Child, Children, StartError
 from tools.tally import Counted
-from tools.verdict import Ended, Engine, Evidence, Outage, Verdict
+from tools.verdict import Ended, Engine, Evidence, Moved, Outage, Verdict
 
 RATE: Final = 1_500  # orders/s of all traders together
 TICK_S: Final = 0.05
@@ -80,6 +81,7 @@ class ClusterRun:
         self._next_trades: dict[int, int] = {}  # next trade id of each instrument when the run began
         self._restarts: list[asyncio.Task[None]] = []
         self._outages: list[Outage] = []
+        self._moved: list[Moved] = []
         self._away: dict[str, tuple[str, float, int]] = {}  # how, since when, answers elsewhere before
 
     def drain(self) -> None:
@@ -106,7 +108,7 @@ class ClusterRun:
         machines.cluster_file.write_text(cluster_file.dumps(machines.venue))
         try:
             if options.faults.messages:
-                await machines.start_proxy(options.faults.messages, options.seed)
+                await machines.start_proxy(options.faults.messages, options.seed, options.faults.joins)
             self.board.phase = "starting engines"
             await machines.start_engines()
             self._observer.start()
@@ -194,6 +196,8 @@ class ClusterRun:
         elif fault.kind == "restart":
             self._happened(f"{fault.name} restarted")
             self._restarts.append(asyncio.create_task(self._restart(fault.name)))
+        elif fault.kind in ("join", "leave"):
+            self._restarts.append(asyncio.create_task(self._move(fault)))
         else:
             self._machines.place(fault.name).child.pause()
             self._happened(f"{fault.name} paused for {fault.for_s:g} s")
@@ -210,6 +214,51 @@ class ClusterRun:
         except StartError as e:
             self._happened(str(e).splitlines()[0])
         self._is_back(name)
+
+    async def _move(self, fault: TimedFault) -> None:
+        """Let a machine join or leave, and wait until all the others know."""
+        machines, lookout = self._machines, self._lookout
+        await lookout.look(self._flows.counted())  # what it had seen goes with it
+        before, from_s = lookout.seen(), self._now_s()
+        if fault.kind == "join":
+            id = machines.expect()
+            name = f"engine-{id}"
+            answered = self._answered_elsewhere(name)
+            lookout.expect(id)
+            symbols = " ".join(instrument.symbol for instrument in machines.venue.instruments_of(id))
+            self._happened(f"{name} joins with {symbols}, and fabric-{id} beside it")
+            try:
+                await machines.join(id)
+                took_s, missing = await moves.joined(machines, machines.engines[id], machines.fabrics[id])
+            except StartError as e:
+                took_s, missing = self._now_s() - from_s, (str(e).splitlines()[0],)
+            what = f"{symbols}: ordered and canceled through each engine; mirrored by each fabric node"
+        else:
+            name, what = fault.name, ""
+            answered = self._answered_elsewhere(name)
+            place = machines.place(name)
+            await machines.leave(name, fault.at_s)
+            self._happened(f"{name} left")
+            took_s, missing = await moves.left(machines, place)
+        await lookout.look(self._flows.counted())
+        faults = self.options.faults  # of these some make readers begin anew, too
+        quiet = not faults.messages and all(each.kind in ("join", "leave") for each in faults.timed)
+        disturbed = moves.disturbed(before, lookout.seen(), int(name.rpartition("-")[2]), name)
+        self._happened(f"all in step after {took_s:.1f} s" if not missing else f"not in step: {missing[0]}")
+        self._moved.append(
+            Moved(
+                name=name,
+                how="joined" if fault.kind == "join" else "left",
+                at_s=fault.at_s,
+                took_s=took_s,
+                missing=missing,
+                disturbed=disturbed if quiet else None,
+                answered_elsewhere=self._answered_elsewhere(name) - answered,
+                from_s=from_s,
+                to_s=self._now_s(),
+                what="" if missing else what,
+            )
+        )
 
     def _is_away(self, name: str, how: str) -> None:
         self._is_back(name)  # killed while it was paused
@@ -253,7 +302,9 @@ class ClusterRun:
             symbols={i.id: i.symbol for i in instruments},
             homes={i.id: i.engine for i in instruments},
             engines=tuple(self._life_of(place) for place in machines.engines.values()),
-            fabrics_down=tuple((p.name, p.killed_at_s or 0.0) for p in machines.fabrics.values() if p.down),
+            fabrics_down=tuple(
+                (p.name, p.killed_at_s or 0.0) for p in machines.fabrics.values() if p.down and not p.left
+            ),
             counted=flows.counted(),
             opening=self._opening,
             seconds=flows.seconds or self._seconds,
@@ -265,13 +316,14 @@ class ClusterRun:
             seen=(*lookout.seen(), *flows.seen_by_strangers()),
             strangers=flows.strangers_found(),
             outages=tuple(self._outages),
+            moved=tuple(self._moved),
             proxied=proxied,
             checks=tuple(flows.findings),
         )
 
     def _life_of(self, place: Place) -> Engine:
         symbols = tuple(i.symbol for i in self._machines.venue.instruments_of(place.id))
-        return Engine(place.id, tuple(place.epochs), place.down, place.killed_at_s, symbols)
+        return Engine(place.id, tuple(place.epochs), place.down, place.killed_at_s, place.left, symbols)
 
     async def _stop(self) -> tuple[Ended, ...]:
         """End every process as its owner would, and say which did not end well."""

@@ -34,9 +34,15 @@ class Lookout:
         self._board = board
         self._seen: dict[tuple[str, int, int, int], Seen] = {}  # by place, life, engine, channel
         self._history: list[tuple[float, dict[int, int]]] = []  # time, answers by home
-        board.machines = [MachineRow(engine.id) for engine in machines.venue.engines]
-        board.instruments = [
-            InstrumentRow(i.symbol, i.engine, i.tick_size, i.lot_size) for i in machines.venue.instruments
+        for engine in machines.venue.engines:
+            self.expect(engine.id)
+
+    def expect(self, engine: int) -> None:
+        """Show this engine's machine and its instruments from now on."""
+        self._board.machines.append(MachineRow(engine))
+        shown = len(self._board.instruments)
+        self._board.instruments += [
+            InstrumentRow(i.symbol, i.engine, i.tick_size, i.lot_size) for i in self._machines.venue.instruments[shown:]
         ]
 
     async def look(self, counted: Counted) -> None:

@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from proto.cluster import Cluster
+from proto.cluster import Cluster, EngineEntry, dumps
 from tools.fault_plan import FaultSpec, MessageFault
+from tools.layout import symbol
 from tools.market_data import Machine
 from tools.processes import Child, Children, StartError
 
@@ -22,7 +23,8 @@ class Place:
     name: str
     child: Child
     machine: Machine | None = None  # its market data service, from when it first serves
-    down: bool = False  # killed, as the faults asked
+    down: bool = False  # killed, or told to leave, as the faults asked
+    left: bool = False  # told to leave
     ended: bool = False  # by itself
     life: int = 0
     epochs: list[int] = field(default_factory=list)  # an engine's, one for each life
@@ -62,6 +64,7 @@ class Machines:
         self.engines: dict[int, Place] = {}
         self.fabrics: dict[int, Place] = {}
         self.proxy: Child | None = None
+        self._files: dict[int, Path] = {}  # of engines that joined: each knows itself alone
         self._children = children
         self._on_start = on_start
 
@@ -72,6 +75,9 @@ class Machines:
     def places(self) -> Iterator[Place]:
         yield from self.engines.values()
         yield from self.fabrics.values()
+
+    def serving(self) -> list[Place]:
+        return [place for place in self.places() if place.serving]
 
     def serving_engines(self) -> list[Place]:
         return [place for place in self.engines.values() if place.serving]
@@ -87,13 +93,19 @@ class Machines:
         """The arguments that tell a process where the others are."""
         return [argument for target in self.targets()[:JOINS_MAX] for argument in ("--join", target)]
 
+    def _one_of(self, id: int) -> list[str]:
+        """The same, for one that joins in the middle: any one machine is enough."""
+        return self.joins()[:2] if id in self._files else self.joins()
+
     def child(self, name: str, module: str, arguments: Sequence[str]) -> Child:
         """A process of this run, not started yet."""
         return Child(name, module, arguments, self.directory / "logs" / f"{name}.log")
 
-    async def start_proxy(self, faults: tuple[MessageFault, ...], seed: int) -> None:
-        """Before any engine: its addresses are those that engines announce. Raises: StartError."""
-        arguments = [f"--line=engine-{engine.id}" for engine in self.venue.engines]
+    async def start_proxy(self, faults: tuple[MessageFault, ...], seed: int, joins: int) -> None:
+        """Before any engine: its addresses are those that engines announce, also later ones. Raises: StartError."""
+        ids = [engine.id for engine in self.venue.engines]
+        ids += range(max(ids) + 1, max(ids) + 1 + joins)
+        arguments = [f"--line=engine-{id}" for id in ids]
         arguments += ["--wait", "--faults", str(FaultSpec(faults)), "--seed", str(seed)]
         self.proxy = await self._children.start(self.child("faults", "tools.faults", arguments))
         await self.proxy.wait_ready(START_S)
@@ -108,13 +120,38 @@ class Machines:
         """Raises: StartError."""
         await asyncio.gather(*(self.start_fabric(engine.id) for engine in self.venue.engines))
 
+    def expect(self) -> int:
+        """Give the venue one engine more, with an instrument of its own, in a file that only that engine reads."""
+        id = max(engine.id for engine in self.venue.engines) + 1
+        last = max(self.venue.instruments, key=lambda instrument: instrument.id)
+        entry = EngineEntry(id)
+        instrument = replace(last, id=last.id + 1, symbol=symbol(last.id + 1), engine=id, channel=1)
+        self._files[id] = self.directory / f"engine-{id}.toml"
+        self._files[id].write_text(dumps(replace(self.venue, engines=(entry,), instruments=(instrument,))))
+        venue = self.venue
+        self.venue = replace(venue, engines=(*venue.engines, entry), instruments=(*venue.instruments, instrument))
+        return id
+
+    async def join(self, id: int) -> None:
+        """Start an expected engine and its fabric node: each is told of one machine. Raises: StartError."""
+        await self.start_engine(id)
+        await self.start_fabric(id)
+
+    async def leave(self, name: str, at_s: float) -> None:
+        """Stop it as its owner would."""
+        place = self.place(name)
+        place.down = place.left = True
+        place.killed_at_s = at_s
+        await place.child.stop()
+
     async def start_engine(self, id: int) -> None:
         """For the first time or again. Raises: StartError."""
         name = f"engine-{id}"
-        arguments = ["--cluster", str(self.cluster_file), "--engine", str(id), "--data", str(self.directory / name)]
+        file = self._files.get(id, self.cluster_file)
+        arguments = ["--cluster", str(file), "--engine", str(id), "--data", str(self.directory / name)]
         if self.proxy:
             arguments += ["--advertise-feed", self.proxy.ready["listen"][name]]
-        place = await self._serve(self.engines, id, self.child(name, "engine", [*arguments, *self.joins()]))
+        place = await self._serve(self.engines, id, self.child(name, "engine", [*arguments, *self._one_of(id)]))
         if self.proxy:
             self.proxy.tell({"line": name, "upstream": place.child.ready["feed"]})
         streams = await place.asked.streams(START_S)
@@ -123,7 +160,7 @@ class Machines:
     async def start_fabric(self, id: int) -> None:
         """For the first time or again. Raises: StartError."""
         name = f"fabric-{id}"
-        arguments = ["--name", name, "--engine", str(id), *self.joins()]
+        arguments = ["--name", name, "--engine", str(id), *self._one_of(id)]
         await self._serve(self.fabrics, id, self.child(name, "bus", arguments))
 
     async def kill(self, name: str, at_s: float) -> None:
@@ -173,6 +210,6 @@ class Machines:
             await place.machine.close()
         place.machine = Machine(ready["grpc"])
         place.life += 1
-        place.down = False
+        place.down = place.left = False
         self._on_start(place)
         return place

@@ -59,6 +59,7 @@ class Engine:
     epochs: tuple[int, ...]
     down: bool = False
     killed_at_s: float | None = None
+    left: bool = False  # it was told to leave, not killed
     symbols: tuple[str, ...] = ()
 
     @property
@@ -127,6 +128,23 @@ class Outage:
 
 
 @dataclass(frozen=True, slots=True)
+class Moved:
+    """A machine that joined or left while the others traded: how long until all were in step, what was missing then,
+    whose readers had to begin anew, and the orders that others answered from its move until then."""
+
+    name: str
+    how: str
+    at_s: float
+    took_s: float
+    missing: tuple[str, ...] = ()
+    disturbed: tuple[str, ...] | None = ()  # None: others may have had reasons of their own
+    answered_elsewhere: int = 0
+    from_s: float = 0.0
+    to_s: float = 0.0
+    what: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Strangers:
     """Readers who came and went in the middle: how many, over how many streams, how many they found equal elsewhere."""
 
@@ -157,6 +175,7 @@ class Evidence:
     strangers: Strangers | None = None
     outages: tuple[Outage, ...] = ()
     fabrics_down: tuple[tuple[str, float], ...] = ()  # killed and not restarted: name, and when
+    moved: tuple[Moved, ...] = ()
     checks: tuple[Finding, ...] = ()  # of replayed flow against recorded books
 
 
@@ -171,6 +190,7 @@ def judge(evidence: Evidence) -> Verdict:
         *_integrity(evidence),
         *_outages(evidence),
         *_restarts(evidence),
+        *_moved(evidence),
         *_down(evidence),
         *_ended(evidence),
         *evidence.checks,
@@ -415,6 +435,27 @@ def _restarts(evidence: Evidence) -> list[Finding]:
     return out
 
 
+def _moved(evidence: Evidence) -> list[Finding]:
+    """Who joined and who left: everybody knows in time, and nobody else is disturbed."""
+    out = []
+    for moved in evidence.moved:
+        seconds = moved.to_s - moved.from_s
+        text = f"at {moved.at_s:g} s; all in step within {moved.took_s:.1f} s"
+        if moved.missing:
+            text = f"at {moved.at_s:g} s; not all in step after {moved.took_s:.1f} s"
+        stopped = seconds >= OUTAGE_S and not moved.answered_elsewhere
+        details = (
+            *moved.missing,
+            *(moved.disturbed or ()),
+            *([moved.what] if moved.what else []),
+            f"meanwhile {of(moved.answered_elsewhere, 'order')} answered elsewhere in {seconds:.1f} s"
+            + ("" if moved.disturbed != () else ", and no reader of another engine had to begin anew"),
+        )
+        fails = moved.missing or moved.disturbed or stopped
+        out.append(Finding(FAILS if fails else HOLDS, f"{moved.name} {moved.how}", text, details))
+    return out
+
+
 def _down(evidence: Evidence) -> list[Finding]:
     """For an engine that was killed for good: what can be said, and what cannot."""
     out = []
@@ -423,7 +464,8 @@ def _down(evidence: Evidence) -> list[Finding]:
             continue
         marked = [mark for mark in evidence.marked if mark.engine == engine.id]
         shown_valid = [mark for mark in marked if any(book == "valid" for book in mark.books)]
-        when = f"killed at {engine.killed_at_s:g} s" if engine.killed_at_s is not None else "down"
+        how = "left" if engine.left else "killed"
+        when = f"{how} at {engine.killed_at_s:g} s" if engine.killed_at_s is not None else "down"
         text = f"{when} and not restarted: {', '.join(engine.symbols) or 'its instruments'} stopped, the others went on"
         details = [
             f"judged: {len(marked) - len(shown_valid)} of {len(marked)} machines mark its books as not current"
