@@ -30,6 +30,9 @@ CLEAR: Final = 7
 DEFINITION: Final = 8
 STATUS: Final = 9
 STATISTICS: Final = 10
+INDICATION: Final = 11
+BUST: Final = 12
+CORRECTION: Final = 13
 OP_MASK: Final = 15
 # Its other bits.
 SELL: Final = 16  # side of the resting order; for TRADE, of the aggressor
