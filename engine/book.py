@@ -14,6 +14,7 @@ from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator
 
 from engine.order import NOWHERE, Node, Order
+from engine.session import Session
 from engine.types import BUY, SELL, Boxed
 from proto.feed import NATIVE_HASH, U64_MAX, order_hash
 
@@ -99,13 +100,13 @@ class Ladder:
 
 
 class Book:
-    """All resting orders of one instrument.
+    """All orders of one instrument that rest and are seen; of an iceberg, its tip.
 
     `hash` is the sum of `order_hash` over them, not yet reduced modulo 2^64; the
     feed's digests compare it with what the mirrors hold.
     """
 
-    __slots__ = ("asks", "bids", "hash", "instrument", "last_price", "last_quantity", "next_trade_id")
+    __slots__ = ("asks", "bids", "hash", "instrument", "last_price", "last_quantity", "next_trade_id", "session")
 
     def __init__(self, instrument: int) -> None:
         self.instrument = instrument
@@ -115,6 +116,7 @@ class Book:
         self.next_trade_id = 1
         self.last_price = 0
         self.last_quantity = 0
+        self.session = Session(1)
 
     def rest(self, order: Order) -> None:
         """Put `order` at the back of its level. Cost: O(1), and O(log L) for a level's first order."""
@@ -163,8 +165,11 @@ class Book:
                 break
         return found
 
-    def check(self) -> None:
-        """Walk every invariant of the book. Cost: O(orders). Raises: AssertionError for the first that is broken."""
+    def check(self, crossed: bool = False) -> None:
+        """Walk every invariant of the book, which may be crossed if `crossed`.
+
+        Cost: O(orders). Raises: AssertionError for the first that is broken.
+        """
         total = 0
         for side, ladder in ((BUY, self.bids), (SELL, self.asks)):
             ladder.check()
@@ -183,4 +188,4 @@ class Book:
                 assert level.prev is node, "the ring is broken at its end"
         assert (total - self.hash) & U64_MAX == 0, "the hash is not that of the orders"
         bid, ask = self.bids.best, self.asks.best
-        assert bid is None or ask is None or bid.price < ask.price, "the book is crossed"
+        assert crossed or bid is None or ask is None or bid.price < ask.price, "the book is crossed"

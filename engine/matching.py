@@ -1,6 +1,7 @@
 """An incoming order meets a book: price, then arrival, every trade at the resting order's price.
 
-Reports and deltas are appended as flat rows (engine/types.py) while it trades.
+Reports and deltas are appended as flat rows (engine/types.py) while it trades. This is the short way, for books in
+which everything is plain; what the other orders need is in `plan` and `pit`.
 Nothing here decides whether an order may come in, save what only a look at the
 other side can tell: `would_trade` and `fillable` look, and change nothing.
 """
@@ -52,11 +53,19 @@ def trade(
     Cost: O(1) per trade, and O(log L) per level emptied, for L levels.
     """
     side = taker.side
+    instrument = book.instrument
     ladder = book.bids if side else book.asks
     maker_bit = 0 if side else SELL_BIT
     maker_side = SELL if side == BUY else BUY
     account = taker.account
     reports = account.reports
+    reason = NO_REASON
+    first_id = trade_id = book.next_trade_id
+    first_at: Boxed = 0
+    at: Boxed = 0
+    turnover: Boxed = 0
+    quantity: Boxed = 0
+    before: Boxed = taker.filled
     while taker.open:
         level = ladder.best
         if level is None or (level.price < price if side else level.price > price):
@@ -65,7 +74,8 @@ def trade(
         assert isinstance(maker, Order)
         owner = maker.account
         if owner is account and stp != STP_NONE:
-            return SELF_TRADE
+            reason = SELF_TRADE
+            break
         at = level.price
         quantity = maker.open
         if quantity > taker.open:
@@ -77,11 +87,9 @@ def trade(
         maker.filled += quantity
         taker.open -= quantity
         taker.filled += quantity
-        trade_id = book.next_trade_id
-        book.next_trade_id = trade_id + 1
-        book.last_price = at
-        book.last_quantity = quantity
-        instrument = book.instrument
+        if trade_id == first_id:
+            first_at = at
+        turnover += at * quantity
         reports.extend((
             TRADED, command, taker.client_order_id, taker.order_id, instrument, side,
             at, quantity, taker.open, taker.filled, trade_id, NO_REASON,
@@ -93,4 +101,10 @@ def trade(
             at, quantity, maker.open, maker.filled, trade_id, NO_REASON,
         ))  # fmt: skip
         deltas.extend((EXECUTE | maker_bit, instrument, maker.order_id, at, quantity, trade_id))
-    return NO_REASON
+        trade_id += 1
+    if trade_id != first_id:
+        book.next_trade_id = trade_id
+        book.last_price = at
+        book.last_quantity = quantity
+        book.session.add(first_at, at, taker.filled - before, turnover, trade_id - first_id)
+    return reason

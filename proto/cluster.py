@@ -30,8 +30,9 @@
     id = 7                        # 1 .. 2^64 - 1
     name = "maker"
 
-Optional are an engine's `grpc`, `feed` and `channels`, an instrument's `channel` and all behind `price_max`, an account's
-`name`, and the venue's name; the values above are their defaults, but for the name. Whatever is wrong with a file is told at once, in one `ClusterError`.
+Optional are an engine's `grpc`, `feed` and `channels`, an instrument's `channel` and all behind `price_max`, an
+account's `name`, and the venue's name; the values above are their defaults, but for the names. Whatever is wrong with a
+file is told at once, in one `ClusterError`.
 """
 
 import re
