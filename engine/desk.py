@@ -179,17 +179,27 @@ class Desk(Pit):
 
     # Canceling many
 
-    def cancel_in_one(self, orders: Iterable[Order], reason: int) -> int:
-        """Cancel orders in one event, then let each market touched settle; how many went, partners included."""
-        marks = {channel: len(rows) for channel, rows in self._channels.items()}
+    def cancel_in_one(self, orders: Iterable[Order], reason: int) -> None:
+        """Cancel orders in one event, then let each market touched settle."""
+        marks = self.begin_wide()
+        self.end_wide(marks, self.cancel_each(orders, reason))
+
+    def cancel_each(self, orders: Iterable[Order], reason: int) -> dict[int, Market]:
+        """Cancel those that are still live when their turn comes; the markets touched, by instrument."""
         touched: dict[int, Market] = {}
-        count = 0
         for order in orders:
-            count += 1
             if order.open:
                 market = self.markets[order.instrument]
                 touched[order.instrument] = market
                 self.drop(market, order, reason)
+        return touched
+
+    def begin_wide(self) -> dict[int, int]:
+        """Where an event over several markets begins, on each channel."""
+        return {channel: len(rows) for channel, rows in self._channels.items()}
+
+    def end_wide(self, marks: dict[int, int], touched: dict[int, Market]) -> None:
+        """Let the markets touched settle, in order of instrument, and end the event on each channel."""
         for id in sorted(touched):
             market = touched[id]
             if market.special:
@@ -199,7 +209,6 @@ class Desk(Pit):
                 for at in range(marks[channel], len(rows), DELTA_WIDTH):
                     rows[at] &= ~END
                 rows[-DELTA_WIDTH] |= END
-        return count
 
     # Trades that were not to be
 

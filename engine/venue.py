@@ -416,10 +416,12 @@ class Venue(Desk):
                 return
         live = self.open_orders(account.id, instrument)
         orders = [order for order in live if self.markets[order.instrument].state != CLOSED]
-        count = self.cancel_in_one(orders, MASS_CANCEL_REASON)
-        report = (MASS_CANCELED, command, 0, 0, instrument, 0, 0, count, 0, 0, 0, NO_REASON)
+        marks = self.begin_wide()
+        touched = self.cancel_each(orders, MASS_CANCEL_REASON)
+        report = (MASS_CANCELED, command, 0, 0, instrument, 0, 0, len(orders), 0, 0, 0, NO_REASON)
         account.reports.extend(report)
         account.commands[command] = (row, report, None)
+        self.end_wide(marks, touched)
 
     # One command, the slow way
 
@@ -532,11 +534,12 @@ class Venue(Desk):
         more = order.more
         stop = more is not None and more.where == STOP
         stop_price = terms.stop_price if terms is not None else 0
+        priced = is_priced(order.flags)
         same = not flags & REQUEUE
         if is_peg(order.flags):
             assert more is not None
             same = same and (price == more.cap or not order.flags & CAPPED)
-        elif is_priced(order.flags):
+        elif priced:
             same = same and price == order.price
         if stop:
             assert more is not None
@@ -555,7 +558,7 @@ class Venue(Desk):
         else:
             self._take_up(market, order)
             order.open = open
-            if not is_peg(order.flags):
+            if priced and not is_peg(order.flags):
                 order.price = price
         order.quantity = total
         if more is not None:
@@ -565,7 +568,7 @@ class Venue(Desk):
                 more.stop_price = stop_price
         report = (
             REPLACED, command, target, order.order_id, instrument, order.side | (PRIORITY_KEPT if kept else 0),
-            price, total, open, order.filled, 0, NO_REASON,
+            order.price, total, open, order.filled, 0, NO_REASON,
         )  # fmt: skip
         account.reports.extend(report)
         account.commands[command] = (row, report, terms)
