@@ -35,6 +35,7 @@ QUIT_EXIT: Final = 130
 
 FRAME_S: Final = 0.25
 WIDTH_MAX: Final = 120
+WIDTH: Final = 100  # where no terminal says what it has
 STYLES: Final = {HOLDS: "green", FAILS: "bold red", UNKNOWN: "yellow", NOTE: "", "dim": "dim", "head": "bold green"}
 
 
@@ -58,7 +59,13 @@ def parser() -> argparse.ArgumentParser:
     flow.add_argument(
         "--traders", type=_count, default=default.traders, metavar="N", help="half make markets; default 12"
     )
-    flow.add_argument("--rate", type=_count, default=default.rate, metavar="N", help="orders/s of all; default 1,500")
+    flow.add_argument(
+        "--rate",
+        type=_count,
+        default=default.rate,
+        metavar="N",
+        help="orders/s; default 1,500, and no limit for a replay",
+    )
     flow.add_argument("--duration", type=_seconds, default=default.duration_s, metavar="S", help="default 20")
     flow.add_argument("--seed", type=int, default=default.seed, help="of traders and faults; default 1")
     flow.add_argument(
@@ -136,24 +143,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (FaultError, UsageError) as e:
         print(f"run_cluster: {e}", file=sys.stderr)
         return USAGE_EXIT
-    keep = args.keep_logs
+    keep, code = args.keep_logs, START_EXIT
     try:
         verdict = asyncio.run(_watched(run, args))
-        keep = keep or not verdict.holds
+        _tell(verdict, args)
+        code = HOLDS_EXIT if verdict.holds else FAILS_EXIT
     except CannotStart as e:
         print(f"run_cluster: could not start: {e}", file=sys.stderr)
-        keep = True
-        return START_EXIT
     except (asyncio.CancelledError, KeyboardInterrupt):
         print("run_cluster: interrupted, no verdict", file=sys.stderr)
-        return QUIT_EXIT
-    finally:
-        if args.data_dir is None and not keep:
-            shutil.rmtree(directory, ignore_errors=True)
-        elif args.data_dir is None:
+        code = QUIT_EXIT
+    if args.data_dir is None:
+        if keep or code in (FAILS_EXIT, START_EXIT):
             print(f"run_cluster: logs and books are in {directory}", file=sys.stderr)
-    _tell(verdict, args)
-    return HOLDS_EXIT if verdict.holds else FAILS_EXIT
+        else:
+            shutil.rmtree(directory, ignore_errors=True)
+    return code
 
 
 async def _watched(run: ClusterRun, args: argparse.Namespace) -> Verdict:
@@ -193,7 +198,8 @@ def _tell(verdict: Verdict, args: argparse.Namespace) -> None:
             return
         console = Console(highlight=False)
         ascii_only = not (console.encoding or "").lower().startswith("utf")
-        for style, text in page(verdict, min(console.width, WIDTH_MAX), ascii_only):
+        width = min(console.width, WIDTH_MAX) if console.is_terminal else WIDTH
+        for style, text in page(verdict, width, ascii_only):
             console.print(Text(text, style=STYLES[style]), no_wrap=True, crop=False, overflow="ignore", soft_wrap=True)
         sys.stdout.flush()
     except BrokenPipeError:

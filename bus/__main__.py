@@ -12,12 +12,13 @@ import re
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from bus.directory_service import DirectoryRefused
 from bus.node import Node
 
 EXIT_OK: Final = 0
+EXIT_BROKEN: Final = 1  # our own bug: a book may be wrong and called valid
 EXIT_USAGE: Final = 2
 EXIT_CANNOT_START: Final = 3
 
@@ -66,6 +67,16 @@ async def run(args: argparse.Namespace) -> int:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+    broken: list[BaseException] = []
+
+    def on_exception(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if isinstance(error, AssertionError):
+            broken.append(error)
+            stopping.set()
+        loop.default_exception_handler(context)
+
+    loop.set_exception_handler(on_exception)
     node = Node(args.name, engine=args.engine, only=args.only, seed=args.seed)
     try:
         await node.serve(args.grpc, args.join)
@@ -78,11 +89,11 @@ async def run(args: argparse.Namespace) -> int:
         print(json.dumps(ready), flush=True)
     await stopping.wait()
     await node.stop()
-    return EXIT_OK
+    return EXIT_BROKEN if broken else EXIT_OK
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit 0 after a clean stop, 2 for wrong usage, 3 if it cannot start."""
+    """Exit 0 after a clean stop, 1 after a fault of our own, 2 for wrong usage, 3 if it cannot start."""
     args = parser().parse_args(argv)
     if args.name is None:
         if not args.engine:

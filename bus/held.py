@@ -27,7 +27,7 @@ class Piece:
         self.end = end
         self.frame = frame
         self.repaired = repaired  # fetched, not heard
-        self.instruments = instruments  # and their sequences at `first`; empty if not known
+        self.instruments = instruments  # and their sequences where the frame begins; empty if the piece does not
 
 
 class Hole:
@@ -110,7 +110,6 @@ class Held:
         kept = [piece for piece in self.pieces if piece.end > seq]
         if kept and kept[0].first < seq:
             kept[0].first = seq
-            kept[0].instruments = ()
         self.pieces = kept
         self.size = sum(len(piece.frame) for piece in kept)
 

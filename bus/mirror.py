@@ -4,13 +4,12 @@ A mirror trusts nobody. A delta that does not fit its book is the peer's fault a
 is of no use after that until the next load(). No I/O, no clock.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Final
 
 from sortedcontainers import SortedList
 
-from proto import feed
 from proto.feed import (
     ADD,
     CANCEL,
@@ -19,10 +18,9 @@ from proto.feed import (
     DELETE,
     END,
     EXECUTE,
+    LIMIT,
     OP_MASK,
-    SELL,
     TRADE,
-    U64_MAX,
     BookSnapshot,
     Definition,
     Digest,
@@ -31,24 +29,25 @@ from proto.feed import (
     Snapshot,
     Statistics,
     Status,
+    orders_hash,
 )
 
 BUY_SIDE: Final = 0
 SELL_SIDE: Final = 1
 
-Level = dict[int, int]  # a queue: quantity by order id, in order of arrival
-
-
-def _reference_hash(order: tuple[int, int, int, int]) -> int:
-    return feed.reference_order_hash(*order)
-
-
-# Of (side, order id, price, quantity), modulo 2^64: sums are masked when they are read.
-_hash: Final[Callable[[tuple[int, int, int, int]], int]] = hash if feed.NATIVE_HASH else _reference_hash
-
-
 class MirrorError(Exception):
     """A delta or a snapshot does not fit: what was received is not what the engine did."""
+
+
+class Level:
+    """The orders of one side at one price: quantity by order id, in order of arrival."""
+
+    __slots__ = ("price", "queue", "side")
+
+    def __init__(self, side: int, price: int) -> None:
+        self.side = side
+        self.price = price
+        self.queue: dict[int, int] = {}
 
 
 class MirrorBook:
@@ -63,7 +62,6 @@ class MirrorBook:
         "_ask_prices",
         "_bid_levels",
         "_bid_prices",
-        "_hash_sum",
         "_orders",
         "definition",
         "instrument",
@@ -84,23 +82,17 @@ class MirrorBook:
         self.last_price = 0
         self.last_quantity = 0
         self.last_trade_id = 0
-        self._orders: dict[int, int] = {}  # price by order id
+        self._orders: dict[int, Level] = {}  # where each order is
         self._bid_levels: dict[int, Level] = {}
         self._ask_levels: dict[int, Level] = {}
         # Ascending; touched only at the birth and the death of a level.
         self._bid_prices: SortedList[int] = SortedList()
         self._ask_prices: SortedList[int] = SortedList()
-        self._hash_sum = 0
 
     @property
     def count(self) -> int:
         """Live orders."""
         return len(self._orders)
-
-    @property
-    def hash(self) -> int:
-        """Sum of the order hashes, modulo 2^64."""
-        return self._hash_sum & U64_MAX
 
     @property
     def state(self) -> int:
@@ -117,7 +109,7 @@ class MirrorBook:
         """(price, quantity, orders) of the `depth` best levels, or of all; best first. O(orders in them)."""
         levels = self._levels(side)
         return [
-            (price, sum(levels[price].values()), len(levels[price]))
+            (price, sum(levels[price].queue.values()), len(levels[price].queue))
             for price in islice(self._prices(side), depth or None)
         ]
 
@@ -125,7 +117,7 @@ class MirrorBook:
         """Each level's price and its (order id, quantity) in queue order; best first."""
         levels = self._levels(side)
         for price in self._prices(side):
-            yield price, levels[price].items()
+            yield price, levels[price].queue.items()
 
     def orders(self, side: int) -> Iterator[tuple[int, int, int]]:
         """(order id, price, quantity) in priority order: best price first, then queue order."""
@@ -133,10 +125,19 @@ class MirrorBook:
             for order_id, quantity in queue:
                 yield order_id, price, quantity
 
-    def digest(self) -> Digest:
-        """The book as one line, at `sequence`. O(1,000)."""
-        top = feed.top_crc(self.queues(BUY_SIDE), self.queues(SELL_SIDE))
-        return Digest(self.instrument, self.sequence, self.hash, top)
+    def digest(self, side: int, low: int = -LIMIT, high: int = LIMIT) -> Digest:
+        """One side between two prices, both included, as a publisher says it. O(orders there)."""
+        levels = self._levels(side)
+        words: list[int] = []
+        prices = self._ask_prices if side == SELL_SIDE else self._bid_prices
+        for price in prices.irange(low, high, reverse=side == BUY_SIDE):
+            for order_id, quantity in levels[price].queue.items():
+                words += (order_id, price, quantity)
+        return Digest(self.instrument, self.sequence, side, low, high, orders_hash(words))
+
+    def digests(self) -> tuple[Digest, Digest]:
+        """All of it, bids and asks. O(orders)."""
+        return self.digest(BUY_SIDE), self.digest(SELL_SIDE)
 
     def snapshot(self) -> BookSnapshot:
         """All of it. O(orders)."""
@@ -156,20 +157,19 @@ class MirrorBook:
 
     def check(self) -> None:
         """Walk every invariant; AssertionError if one is broken. O(orders log orders)."""
-        hash_sum = count = 0
+        count = 0
         for side in (BUY_SIDE, SELL_SIDE):
             levels = self._levels(side)
             prices = list(self._prices(side))
             assert prices == sorted(levels, reverse=side == BUY_SIDE), "the ladder is not the levels in order"
             for price, level in levels.items():
-                assert level, f"an empty level at {price}"
-                count += len(level)
-                for order_id, quantity in level.items():
-                    assert self._orders.get(order_id) == price, f"order {order_id} at {price}"
+                assert level.queue, f"an empty level at {price}"
+                assert (level.side, level.price) == (side, price), f"a level at {price} that belongs elsewhere"
+                count += len(level.queue)
+                for order_id, quantity in level.queue.items():
+                    assert self._orders.get(order_id) is level, f"order {order_id} at {price}"
                     assert quantity > 0, f"order {order_id} of {quantity}"
-                    hash_sum += _hash((side, order_id, price, quantity))
         assert count == len(self._orders), "an order outside the levels, or in two"
-        assert self.hash == hash_sum & U64_MAX, "the hash has drifted"
 
     def _levels(self, side: int) -> dict[int, Level]:
         return self._ask_levels if side == SELL_SIDE else self._bid_levels
@@ -177,20 +177,23 @@ class MirrorBook:
     def _prices(self, side: int) -> Iterator[int]:
         return iter(self._ask_prices) if side == SELL_SIDE else reversed(self._bid_prices)
 
-    def _birth(self, side: int, price: int, order_id: int, quantity: int) -> None:
-        self._levels(side)[price] = {order_id: quantity}
+    def _birth(self, side: int, price: int) -> Level:
+        level = self._levels(side)[price] = Level(side, price)
         (self._ask_prices if side == SELL_SIDE else self._bid_prices).add(price)
+        return level
 
-    def _death(self, side: int, price: int) -> None:
-        del self._levels(side)[price]
-        (self._ask_prices if side == SELL_SIDE else self._bid_prices).remove(price)
+    def _death(self, level: Level) -> None:
+        del self._levels(level.side)[level.price]
+        (self._ask_prices if level.side == SELL_SIDE else self._bid_prices).remove(level.price)
 
     def _reduce(self, op: int, order_id: int, price: int, quantity: int, trade_id: int) -> None:
         """Cancel in part, modify in place, or execute. KeyError if the order is not there, MirrorError if too much."""
-        side = SELL_SIDE if op & SELL else BUY_SIDE
-        limit = self._orders[order_id]
-        level = (self._ask_levels if side else self._bid_levels)[limit]
-        before = level[order_id]
+        level = self._orders[order_id]
+        side = level.side
+        limit = level.price
+        if side != op >> 4 & 1:
+            raise KeyError(order_id)
+        before = level.queue[order_id]
         code = op & OP_MASK
         if code == EXECUTE:
             left = before - quantity
@@ -203,14 +206,12 @@ class MirrorBook:
                 raise MirrorError(f"{quantity} canceled of order {order_id}, which has {before}")
         else:
             left = quantity
-        self._hash_sum -= _hash((side, order_id, limit, before))
         if left:
-            level[order_id] = left
-            self._hash_sum += _hash((side, order_id, limit, left))
+            level.queue[order_id] = left
             return
-        del self._orders[order_id], level[order_id]
-        if not level:
-            self._death(side, limit)
+        del self._orders[order_id], level.queue[order_id]
+        if not level.queue:
+            self._death(level)
 
     def _traded(self, price: int, quantity: int, trade_id: int) -> None:
         if trade_id < self.last_trade_id:
@@ -233,7 +234,6 @@ class MirrorBook:
         self._ask_levels.clear()
         self._bid_prices.clear()
         self._ask_prices.clear()
-        self._hash_sum = 0
 
     def _load(self, book: BookSnapshot) -> None:
         self.definition = book.definition
@@ -249,9 +249,11 @@ class MirrorBook:
     def _load_side(self, side: int, orders: Sequence[tuple[int, int, int]]) -> None:
         levels = self._levels(side)
         for order_id, price, quantity in orders:
-            self._orders[order_id] = price
-            levels.setdefault(price, {})[order_id] = quantity
-            self._hash_sum += _hash((side, order_id, price, quantity))
+            level = levels.get(price)
+            if level is None:
+                level = levels[price] = Level(side, price)
+            level.queue[order_id] = quantity
+            self._orders[order_id] = level
         (self._ask_prices if side == SELL_SIDE else self._bid_prices).update(levels)
 
 
@@ -311,9 +313,9 @@ class Mirror:
             sequence = self._aside[instrument].sequence
         return sequence + sum([row[1] == instrument for row in self._held])
 
-    def digest(self, instrument: int) -> Digest:
-        """The digest of a book as the mirror has it; KeyError if there is no such book."""
-        return self.books[instrument].digest()
+    def digests(self, instrument: int) -> tuple[Digest, Digest]:
+        """The digests of a book as the mirror has it; KeyError if there is no such book."""
+        return self.books[instrument].digests()
 
     def apply(
         self, rows: list[Row], extras: Sequence[Extra] = (), instruments: Sequence[tuple[int, int]] = ()
@@ -353,27 +355,19 @@ class Mirror:
                     orders = book._orders
                     if order_id in orders:
                         raise MirrorError(f"order {order_id} of instrument {instrument} is added twice")
-                    orders[order_id] = price
-                    if op & SELL:
-                        book._hash_sum += _hash((1, order_id, price, quantity))
-                        level = book._ask_levels.get(price)
-                    else:
-                        book._hash_sum += _hash((0, order_id, price, quantity))
-                        level = book._bid_levels.get(price)
-                    if level is None:
-                        book._birth(op >> 4 & 1, price, order_id, quantity)
-                    else:
-                        level[order_id] = quantity
+                    side = op >> 4 & 1
+                    found = book._ask_levels.get(price) if side else book._bid_levels.get(price)
+                    level = found if found is not None else book._birth(side, price)
+                    orders[order_id] = level
+                    level.queue[order_id] = quantity
                 elif code == DELETE:
-                    price = book._orders.pop(order_id)
-                    if op & SELL:
-                        level = book._ask_levels[price]
-                        book._hash_sum -= _hash((1, order_id, price, level.pop(order_id)))
-                    else:
-                        level = book._bid_levels[price]
-                        book._hash_sum -= _hash((0, order_id, price, level.pop(order_id)))
-                    if not level:
-                        book._death(op >> 4 & 1, price)
+                    level = book._orders.pop(order_id)
+                    if level.side != op >> 4 & 1:
+                        raise KeyError(order_id)
+                    queue = level.queue
+                    del queue[order_id]
+                    if not queue:
+                        book._death(level)
                 elif code <= EXECUTE:
                     book._reduce(op, order_id, price, quantity, trade_id)
                 elif code == TRADE:

@@ -30,7 +30,7 @@ from proto import feed
 from proto.cluster import Instrument
 
 RING_FRAMES: Final = 16_384  # twice what a reader can be behind; engines keep four times as many
-JOIN_S: Final = 5.0
+JOIN_S: Final = 2.0
 STOP_S: Final = 1.0
 SERVICES: Final = ("lobmesh.v1.MarketData", "lobmesh.v1.Directory")
 SERVER_OPTIONS: Final = [
@@ -100,8 +100,8 @@ class MirrorSource:
             book.last_price,
             book.last_quantity,
             book.last_trade_id,
-            levels_of(book, feed_side=0, depth=depth, by_order=by_order),
-            levels_of(book, feed_side=1, depth=depth, by_order=by_order),
+            levels_of(book, 0, depth, by_order),
+            levels_of(book, 1, depth, by_order),
         )
 
     def instruments(self) -> Sequence[Instrument]:
@@ -130,12 +130,12 @@ class MirrorSource:
         return found
 
 
-def levels_of(book: MirrorBook, feed_side: int, depth: int, by_order: bool) -> list[Level]:
+def levels_of(book: MirrorBook, side: int, depth: int, by_order: bool) -> list[Level]:
     """The best levels of a side, as GetBook shows them."""
     if not by_order:
-        return [(price, quantity, count, []) for price, quantity, count in book.levels(feed_side, depth)]
+        return [(price, quantity, count, []) for price, quantity, count in book.levels(side, depth)]
     levels: list[Level] = []
-    for price, queue in book.queues(feed_side):
+    for price, queue in book.queues(side):
         if depth and len(levels) == depth:
             break
         orders = list(queue)
@@ -203,9 +203,7 @@ class Node:
         port = server.add_insecure_port(address)
         await server.start()
         self.grpc = f"{address.rpartition(':')[0]}:{port}"
-        loop.announce(
-            Entry(self.name, self.engine, True, 0, 0, time.time_ns(), self.grpc)
-        )
+        loop.announce(Entry(self.name, self.engine, True, 0, 0, time.time_ns(), self.grpc))
         loop.start()
         if not await loop.joined(JOIN_S):
             logger.warning("nobody answered at %s yet; trying on", ", ".join(join))

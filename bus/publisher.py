@@ -23,7 +23,7 @@ IDLE_NS: Final = 250 * MS  # a heartbeat after so long without a frame
 BUSY_NS: Final = 1_000 * MS  # and after so long without a heartbeat
 TICK_S: Final = 0.05
 WELCOME_NS: Final = 20 * MS  # between heartbeats for new readers
-DIGESTS: Final = 8  # a heartbeat: of n instruments each comes round within ceil(n / 8) heartbeats, n / 8 seconds
+DIGESTS: Final = 8  # a heartbeat; FEED.md says how soon a book has come round
 HIGH_WATER: Final = 8_192  # frames; the ring for ranges holds eight times as many
 LINGER_MS: Final = 2_000  # for the end of the stream to arrive
 SUBSCRIPTION_MAX: Final = 1_024  # bytes
@@ -51,7 +51,7 @@ class _Channel:
         self.beat_ns = 0
 
     def next_digests(self) -> list[int]:
-        count = min(DIGESTS, len(self.instruments))
+        count = min(DIGESTS, 2 * len(self.instruments))
         chosen = [self.instruments[(self.turn + i) % len(self.instruments)] for i in range(count)]
         self.turn += count
         return chosen

@@ -90,9 +90,9 @@ class Recovery:
             if reply.status == marketdata_pb2.RANGE_OK:
                 self._ranged(client, asked, reply)
                 return
-            if reply.status != marketdata_pb2.RANGE_UNKNOWN_STREAM:
+            if reply.status in (marketdata_pb2.RANGE_OUT_OF_RANGE, marketdata_pb2.RANGE_WRONG_EPOCH):
                 refusal = reply
-            why = f"{target}: {marketdata_pb2.RangeStatus.Name(reply.status)}"
+            why = f"{target}: range status {reply.status}"
         if refusal is not None and isinstance(asked, AskRange):
             self._ranged(client, asked, refusal)
         else:

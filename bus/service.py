@@ -20,7 +20,7 @@ from proto import feed, marketdata_pb2, marketdata_pb2_grpc
 from proto.cluster import Instrument
 
 ENCODINGS: Final = 64  # kept, all streams and selections together
-SNAPSHOTS_PER_PEER: Final = 4  # at once, over one connection
+SNAPSHOTS_PER_PEER: Final = 16  # at once, over one connection
 BOOK_MAX: Final = 100_000  # orders or levels in one answer
 INSTRUMENTS_MAX: Final = 1_024  # named in one request
 

@@ -10,21 +10,12 @@ what it is told to keep, and `check()` says whether it is still whole.
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
-from collections.abc import Callable, Iterator
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterator
 
 from engine.order import NOWHERE, Node, Order
 from engine.session import Session
-from engine.types import BUY, SELL, Boxed
-from proto.feed import NATIVE_HASH, U64_MAX, order_hash
-
-
-def _reference_hash(order: tuple[int, int, int, int]) -> int:
-    return order_hash(*order)
-
-
-# Side, order id, price and open quantity to the order's share of the book's hash, modulo 2^64.
-_hash_of: Callable[[tuple[int, int, int, int]], int] = hash if NATIVE_HASH else _reference_hash
+from engine.types import BUY, PRICE_LIMIT, SELL, Boxed
 
 
 class Level(Node):
@@ -93,6 +84,11 @@ class Ladder:
         for key in reversed(self._keys):
             yield self.levels[key * self._sign]
 
+    def since(self, price: int) -> Iterator[Level]:
+        """The levels at `price` and worse, best first. Cost: O(log L), then O(1) each."""
+        for at in range(bisect_right(self._keys, price * self._sign) - 1, -1, -1):
+            yield self.levels[self._keys[at] * self._sign]
+
     def check(self) -> None:
         keys = self._keys
         assert keys == sorted(price * self._sign for price in self.levels), "the ladder and the levels differ"
@@ -100,19 +96,14 @@ class Ladder:
 
 
 class Book:
-    """All orders of one instrument that rest and are seen; of an iceberg, its tip.
+    """All orders of one instrument that rest and are seen; of an iceberg, its tip."""
 
-    `hash` is the sum of `order_hash` over them, not yet reduced modulo 2^64; the
-    feed's digests compare it with what the mirrors hold.
-    """
-
-    __slots__ = ("asks", "bids", "hash", "instrument", "last_price", "last_quantity", "next_trade_id", "session")
+    __slots__ = ("asks", "bids", "instrument", "last_price", "last_quantity", "next_trade_id", "session")
 
     def __init__(self, instrument: int) -> None:
         self.instrument = instrument
         self.bids = Ladder(BUY)
         self.asks = Ladder(SELL)
-        self.hash = 0
         self.next_trade_id = 1
         self.last_price = 0
         self.last_quantity = 0
@@ -129,7 +120,6 @@ class Book:
         order.next = level
         last.next = order
         level.prev = order
-        self.hash += _hash_of((order.side, order.order_id, order.price, order.open))
 
     def remove(self, order: Order) -> None:
         """Take `order` out of its level. Cost: O(1), and O(log L) for a level's last order."""
@@ -141,14 +131,11 @@ class Book:
         if before is after:  # only the seam is left
             assert isinstance(after, Level)
             (self.asks if order.side else self.bids).close(after)
-        self.hash -= _hash_of((order.side, order.order_id, order.price, order.open))
 
     def reduce(self, order: Order, by: int) -> None:
         """Make what is open of `order` smaller by `by`; it keeps its place. Something must remain."""
         assert 0 < by < order.open
-        self.hash -= _hash_of((order.side, order.order_id, order.price, order.open))
         order.open -= by
-        self.hash += _hash_of((order.side, order.order_id, order.price, order.open))
 
     def orders(self, side: int) -> Iterator[Order]:
         """The resting orders of a side: best price first, then first come first."""
@@ -165,12 +152,31 @@ class Book:
                 break
         return found
 
+    def slice(self, side: int, start: int | None, size: int) -> tuple[int, int, list[int], int | None]:
+        """Part of a side, for a digest: whole levels from `start` (None: the best) on, until they have `size` orders.
+
+        Returns the lowest and the highest price it covers, its orders in priority
+        order as flat order id, price, quantity, and where the next part starts; None
+        if this is the last. All the parts of a side cover all prices.
+        """
+        first = start if start is not None else -PRICE_LIMIT if side else PRICE_LIMIT
+        last = PRICE_LIMIT if side else -PRICE_LIMIT
+        after: int | None = None
+        words: list[int] = []
+        for level in (self.asks if side else self.bids).since(first):
+            for order in level:
+                words += (order.order_id, level.price, order.open)
+            if len(words) >= 3 * size:
+                last = level.price
+                after = last + 1 if side else last - 1
+                break
+        return (first, last, words, after) if side else (last, first, words, after)
+
     def check(self, crossed: bool = False) -> None:
         """Walk every invariant of the book, which may be crossed if `crossed`.
 
         Cost: O(orders). Raises: AssertionError for the first that is broken.
         """
-        total = 0
         for side, ladder in ((BUY, self.bids), (SELL, self.asks)):
             ladder.check()
             for price, level in ladder.levels.items():
@@ -183,9 +189,7 @@ class Book:
                     assert order.side == side, "an order stands on the wrong side"
                     assert order.instrument == self.instrument, "an order stands in another instrument's book"
                     assert 0 < order.open == order.quantity - order.filled, "quantity is not conserved"
-                    total += _hash_of((side, order.order_id, price, order.open))
                     node = order
                 assert level.prev is node, "the ring is broken at its end"
-        assert (total - self.hash) & U64_MAX == 0, "the hash is not that of the orders"
         bid, ask = self.bids.best, self.asks.best
         assert crossed or bid is None or ask is None or bid.price < ask.price, "the book is crossed"

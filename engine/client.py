@@ -541,6 +541,9 @@ class Session:
                     return
             except (UnreachableError, TimeoutError, DecodeError, grpc.aio.UsageError):
                 pass  # tried again, until patience ends
+            except asyncio.CancelledError:
+                if self._closing:
+                    raise  # otherwise it was the call that was canceled, not we
             if self.connects > connects:
                 wait, lost_at = RETRY_S[0], time.monotonic()
             elif time.monotonic() > lost_at + self.client.patience_s:

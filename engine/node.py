@@ -15,7 +15,7 @@ import gc
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -59,7 +59,7 @@ logger = logging.getLogger(__name__)
 class Feed(Protocol):
     """Where deltas go; `engine/publish.py` is the real one."""
 
-    def publish(self, time_ns: int, deltas: list[ChannelDeltas]) -> None: ...
+    def publish(self, time_ns: int, deltas: list[ChannelDeltas], *, idle: bool) -> None: ...
 
 
 class Services(Protocol):
@@ -149,11 +149,14 @@ class Engine:
             SessionIds(self.engine, self._clock_ns),
             frozenset(account.id for account in self._cluster.accounts),
         )
+        self.peers = PeersServicer(
+            self.entry, self.hub, self.presence, epoch=self._epoch, incarnation=self.log.incarnation
+        )
         self.presence.committer = self.committer
         self.presence.found(self.venue.sessions(), loop.time())
         self.learn(self._cluster.instruments, [entry.id for entry in self._cluster.engines])
         port = await self._open(address, services)
-        self._tasks.append(loop.create_task(self._keep_house()))
+        self._run(self._keep_house())
         return port
 
     def learn(self, instruments: Iterable[Instrument], engines: Iterable[int]) -> None:
@@ -164,24 +167,25 @@ class Engine:
         for engine in sorted(set(engines) - {self.engine} - set(self.links)):
             link = HomeLink(self.engine, engine, self.hub, self._endpoint_of(engine), answer_s=self._answer_s)
             self.links[engine] = self.entry.carriers[engine] = link
-            self._tasks.append(asyncio.get_running_loop().create_task(link.run()))
+            self._run(link.run())
 
     async def stop(self) -> None:
         """End streams in good order, then the log's thread; the log itself is the caller's to close."""
         self.presence.committer = None  # our going is not our clients': their orders stay, and they come back
-        await self._health.enter_graceful_shutdown()
+        if self._health is not None:
+            await self._health.enter_graceful_shutdown()
         self.orders.stop()
-        for task in self._tasks:
+        self.peers.stop()
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        assert self._server is not None
-        await self._server.stop(STOP_S)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._server is not None:
+            await self._server.stop(STOP_S)
         self.committer.close()
 
     async def _open(self, address: str, services: Iterable[Services]) -> int:
-        peers = PeersServicer(
-            self.entry, self.hub, self.presence, epoch=self._epoch, incarnation=self.log.incarnation
-        )
+        peers = self.peers
         server = grpc.aio.server(options=SERVER_OPTIONS)
         self._server = server
         server.add_generic_rpc_handlers((_orders(self.orders), _peers(peers, self.orders)))
@@ -196,6 +200,16 @@ class Engine:
         await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
         return port
 
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Have something go on beside; if it breaks, so does the engine."""
+        task = asyncio.get_running_loop().create_task(work)
+        task.add_done_callback(self._ended)
+        self._tasks.append(task)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._broken(error)
+
     def _endpoint_of(self, engine: int) -> Callable[[], str | None]:
         return lambda: self._where(engine)
 
@@ -203,7 +217,7 @@ class Engine:
         for reports in outcome.reports:
             self.hub.release(reports.account, reports.first_seq, position, time_ns, reports.rows)
         if self.feed is not None and outcome.deltas:
-            self.feed.publish(time_ns, outcome.deltas)
+            self.feed.publish(time_ns, outcome.deltas, idle=not self.committer.backlog)
 
     def _remember(self, position: int, time_ns: int, outcome: Outcome) -> None:
         for reports in outcome.reports:
@@ -214,6 +228,7 @@ class Engine:
         known = isinstance(error, OutcomeUnknown | LogConflict)
         logger.critical("stopping: %s", error, exc_info=None if known else error)
         self.orders.stop()
+        self.peers.stop()
         if not self.stopping.done():
             self.stopping.set_result(EXIT_LOG_LOST if known else EXIT_BROKEN)
 

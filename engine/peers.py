@@ -33,7 +33,7 @@ from google.protobuf.message import DecodeError
 from engine.commit import Committer, Submission
 from engine.entry import Entry, Origin
 from engine.gateway import GarbledError, answers, read_reports, unwrap, wrap, write_reports
-from engine.reports import CutOffError, Follower, Hub, Outbox
+from engine.reports import Cut, CutOffError, Follower, Hub, Outbox
 from engine.types import OUTCOME_UNKNOWN, REFUSED, REPORT_WIDTH, UNAVAILABLE, UNKNOWN, Batch
 from proto.orders_pb2 import (
     Following,
@@ -193,7 +193,8 @@ class HomeLink:
         was_up = False
         try:
             call: Any = channel.stream_stream("/lobmesh.v1.Peers/Link")()
-            welcome = await asyncio.wait_for(self._hello(call), CONNECT_S)
+            async with asyncio.timeout(CONNECT_S):
+                welcome = await self._hello(call)
             if welcome.engine != self.home:
                 logger.warning("%s is engine %d, not %d", endpoint, welcome.engine, self.home)
                 return False
@@ -203,7 +204,8 @@ class HomeLink:
             tasks = [asyncio.create_task(step(call)) for step in (self._write, self._read, self._watch)]
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
-                task.result()
+                if not task.cancelled():
+                    task.result()
         except (grpc.aio.AioRpcError, grpc.aio.UsageError, TimeoutError, GarbledError, DecodeError) as e:
             if was_up:
                 logger.warning("link to engine %d lost: %s", self.home, _why(e))
@@ -499,25 +501,41 @@ class PeersServicer:
         self._presence = presence
         self._epoch = epoch
         self._incarnation = incarnation
+        self._streams: dict[Outbox, None] = {}
+        self._stopped = False
+
+    def stop(self) -> None:
+        """End every link, in good order, and any that is opened yet."""
+        self._stopped = True
+        for outbox in self._streams:
+            outbox.cut(Cut.STOPPED)
 
     async def link(self, _: AsyncIterator[bytes], context: Any) -> None:
         """One entry engine's link, to its end."""
         outbox = Outbox()
         link = _EntryLink(self._hub, outbox)
+        self._streams[outbox] = None
+        if self._stopped:
+            outbox.cut(Cut.STOPPED)
+        code, why = grpc.StatusCode.OK, ""
         try:
             hello = LinkRequest.FromString(await context.read()).hello
             if not hello.engine or hello.engine == self._entry.engine:
-                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the hello names no other engine")
+                raise GarbledError("the hello names no other engine")
             welcome = LinkWelcome(engine=self._entry.engine, epoch=self._epoch, incarnation=self._incarnation)
             outbox.put(LinkReply(welcome=welcome).SerializeToString())
-            await first_to_end(self._receive(context, link), write_all(context, outbox))
+            await first_to_end(self._receive(context, link), write_all(context, outbox), outbox.broken())
         except (DecodeError, GarbledError, TypeError) as e:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"garbled: {e}")
+            code, why = grpc.StatusCode.INVALID_ARGUMENT, f"garbled: {e}"
         except CutOffError as e:
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(e))
+            stopped = e.cut is Cut.STOPPED
+            code, why = grpc.StatusCode.UNAVAILABLE if stopped else grpc.StatusCode.RESOURCE_EXHAUSTED, str(e)
         finally:
+            self._streams.pop(outbox)
             link.close()
             self._presence.lost(link, asyncio.get_running_loop().time())
+        if why:
+            await context.abort(code, why)
 
     async def _receive(self, context: Any, link: _EntryLink) -> None:
         while (data := await context.read()) is not grpc.aio.EOF:

@@ -46,7 +46,7 @@ class CutOffError(Exception):
 class Outbox:
     """Messages that wait to be written to one stream, in order."""
 
-    __slots__ = ("_allowed", "_cut", "_finished", "_messages", "_reports", "_waiting")
+    __slots__ = ("_allowed", "_broken", "_cut", "_finished", "_messages", "_reports", "_waiting")
 
     def __init__(self) -> None:
         self._messages: list[bytes] = []
@@ -54,6 +54,7 @@ class Outbox:
         self._allowed = OUTBOX_MAX
         self._cut: CutOffError | None = None
         self._finished = False
+        self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting: asyncio.Future[None] | None = None
 
     def put(self, message: bytes, reports: int = 0, *, history: bool = False) -> None:
@@ -75,6 +76,14 @@ class Outbox:
             self._cut = CutOffError(cut, detail)
             self._messages = []
             self._wake()
+            if not self._broken.done():
+                self._broken.set_result(None)
+
+    async def broken(self) -> None:
+        """Wait until it is cut, for a writer may be stuck with a reader that does not read. Raises: CutOffError."""
+        await asyncio.shield(self._broken)
+        assert self._cut is not None
+        raise self._cut
 
     def finish(self) -> None:
         """Nothing more will be put in; what is queued can still be taken."""

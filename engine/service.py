@@ -39,7 +39,7 @@ from engine.gateway import (
     write_reports,
 )
 from engine.order import Order as LiveOrder
-from engine.peers import HomeLink, Presence, cancelled, write_all
+from engine.peers import HomeLink, Presence, cancelled, first_to_end, write_all
 from engine.reports import Cut, CutOffError, Follower, Hub, Outbox
 from engine.types import (
     BAD_CLIENT_ORDER_ID,
@@ -196,6 +196,7 @@ class OrdersServicer:
         self._instruments: dict[int, Instrument] = {}
         self._symbols: dict[str, Instrument] = {}
         self.streams: dict[Outbox, None] = {}
+        self._stopped = False
 
     def learn(self, instruments: Iterable[Instrument]) -> None:
         """Instruments of this and other engines, as they are known now."""
@@ -204,7 +205,8 @@ class OrdersServicer:
             self._symbols[instrument.symbol] = instrument
 
     def stop(self) -> None:
-        """End every stream, in good order: clients come back when the engine does."""
+        """End every stream, in good order, and any that is opened yet: clients come back when the engine does."""
+        self._stopped = True
         for outbox in self.streams:
             outbox.cut(Cut.STOPPED)
 
@@ -215,22 +217,23 @@ class OrdersServicer:
         hello = await self._hello(context)
         session = self._open(hello)
         follower = Follower(session.account, session.outbox, {c.home: c.last_seq for c in hello.cursors})
-        self.streams[session.outbox] = None
-        closed = True
+        self._opened(session.outbox)
+        end, closed = _ENDED, True
         try:
             await self._follow(follower)
             await context.write(self._welcome(session, follower))
             await self._serve(context, session)
         except (GarbledError, DecodeError) as e:
-            await abort(context, grpc.StatusCode.INVALID_ARGUMENT, f"garbled: {e}")
+            end = (grpc.StatusCode.INVALID_ARGUMENT, f"garbled: {e}")
         except CutOffError as e:
-            closed = e.cut is not Cut.STOPPED
-            await abort(context, _STATUS[e.cut], str(e))
+            end, closed = (_STATUS[e.cut], str(e)), e.cut is not Cut.STOPPED
         finally:
+            # All that hangs on the session first: a client that does not read does not take its status either.
             self.streams.pop(session.outbox, None)
             self._hub.unfollow(follower)
             if closed:
                 self._closed(session)
+        await finish(context, end)
 
     async def executions(self, data: bytes, context: Any) -> None:
         """The account's reports from past numbers, then live, until the client has enough."""
@@ -240,15 +243,22 @@ class OrdersServicer:
         cursors.update({c.home: c.last_seq for c in request.cursors})
         outbox = Outbox()
         follower = Follower(request.account, outbox, cursors, wrapped=False, oldest=True)
-        self.streams[outbox] = None
+        self._opened(outbox)
+        end = _ENDED
         try:
             await self._follow(follower)
-            await write_all(context, outbox)
+            await first_to_end(write_all(context, outbox), outbox.broken())
         except CutOffError as e:
-            await abort(context, _STATUS[e.cut], str(e))
+            end = (_STATUS[e.cut], str(e))
         finally:
             self.streams.pop(outbox, None)
             self._hub.unfollow(follower)
+        await finish(context, end)
+
+    def _opened(self, outbox: Outbox) -> None:
+        self.streams[outbox] = None
+        if self._stopped:
+            outbox.cut(Cut.STOPPED)
 
     async def _hello(self, context: Any) -> pb.Hello:
         data = await context.read()
@@ -308,13 +318,13 @@ class OrdersServicer:
 
     async def _serve(self, context: Any, session: Session) -> None:
         """Commands in, reports out, until the client has said that it is done and has its answers."""
-        reader = asyncio.ensure_future(self._receive(context, session))
-        writer = asyncio.ensure_future(write_all(context, session.outbox))
+        reader = asyncio.create_task(self._receive(context, session))
+        writer = asyncio.create_task(first_to_end(write_all(context, session.outbox), session.outbox.broken()))
         try:
             await asyncio.wait([reader, writer], return_when=asyncio.FIRST_COMPLETED)
             if reader.done():
                 reader.result()
-                await asyncio.wait([asyncio.ensure_future(session.answered())], timeout=DRAIN_S)
+                await asyncio.wait([asyncio.create_task(session.answered())], timeout=DRAIN_S)
                 session.outbox.finish()
             await writer
         finally:
@@ -605,6 +615,15 @@ async def parse(context: Any, kind: type[_M], data: bytes) -> _M:
         return kind.FromString(data)
     except DecodeError:
         return await abort(context, grpc.StatusCode.INVALID_ARGUMENT, f"garbled: not a {kind.DESCRIPTOR.name}")
+
+
+_ENDED: Final = (grpc.StatusCode.OK, "")
+
+
+async def finish(context: Any, end: tuple[grpc.StatusCode, str]) -> None:
+    """End a stream, with a status if it did not end well."""
+    if end != _ENDED:
+        await abort(context, *end)
 
 
 async def abort(context: Any, code: grpc.StatusCode, details: str) -> NoReturn:

@@ -8,13 +8,14 @@ Encoding trusts its caller: values out of range there are our own bug.
 Prices are whole ticks, quantities whole lots, times nanoseconds since the Unix epoch.
 """
 
+import hashlib
 import re
 import struct
 import zlib
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, islice
+from itertools import accumulate
 from typing import Final, NamedTuple
 
 import msgspec
@@ -57,8 +58,14 @@ OPEN: Final = 2
 HALTED: Final = 3
 AUCTION: Final = 4
 CLOSED: Final = 5
-STATE_NAMES: Final = {0: "unknown", PRE_OPEN: "pre-open", OPEN: "open", HALTED: "halted", AUCTION: "auction",
-                      CLOSED: "closed"}
+STATE_NAMES: Final = {
+    0: "unknown",
+    PRE_OPEN: "pre-open",
+    OPEN: "open",
+    HALTED: "halted",
+    AUCTION: "auction",
+    CLOSED: "closed",
+}
 
 DELTA_WIDTH: Final = 6  # op, instrument, order_id, price, quantity, trade_id
 MAGIC: Final = 0xB7
@@ -115,12 +122,17 @@ class Header:
 
 
 class Digest(NamedTuple):
-    """A book in 12 bytes, at `instrument_seq`; compare only with a book that stands there."""
+    """The orders of one side between two prices, both included, in 8 bytes; compare only at `instrument_seq`.
+
+    order_hash   orders_hash() of those orders
+    """
 
     instrument: int
     instrument_seq: int
+    side: int
+    low: int
+    high: int
     order_hash: int
-    top_crc: int
 
 
 class Definition(NamedTuple):
@@ -390,7 +402,7 @@ _Deltas = tuple[int, int, int, list[tuple[int, int]], list[int]]
 _DeltasWithExtras = tuple[int, int, int, list[tuple[int, int]], list[int], list[list[int | str]]]
 _deltas_decoder: Final = msgspec.msgpack.Decoder(_Deltas)
 _deltas_with_extras_decoder: Final = msgspec.msgpack.Decoder(_DeltasWithExtras)
-_digests_decoder: Final = msgspec.msgpack.Decoder(list[tuple[int, int, int, int]])
+_digests_decoder: Final = msgspec.msgpack.Decoder(list[tuple[int, int, int, int, int, int]])
 _quote_decoder: Final = msgspec.msgpack.Decoder(tuple[int, int, int, int, int, int, int, int, int, int, int, int, int])
 
 
@@ -452,8 +464,9 @@ def _decode_heartbeat(header: Header, body: bytes, frame: bytes) -> Frame:
             if not (
                 0 < digest.instrument <= U32_MAX
                 and digest.instrument_seq >= 0
+                and digest.side in (0, 1)
+                and -LIMIT <= digest.low <= digest.high <= LIMIT
                 and digest.order_hash >= 0
-                and 0 <= digest.top_crc <= U32_MAX
             ):
                 raise FeedError(f"{digest}")
     elif body:
@@ -625,67 +638,13 @@ def _check_state(state: int) -> None:
 
 # Digests
 
-_PRIME_1: Final = 11400714785074694791
-_PRIME_2: Final = 14029467366897019727
-_PRIME_5: Final = 2870177450012600261
-_MERSENNE_61: Final = (1 << 61) - 1
+SLICE_ORDERS: Final = 1_024  # a publisher ends a digest at the level that brings it to so many orders
 
 
-def reference_order_hash(side: int, order_id: int, price: int, quantity: int) -> int:
-    """The arithmetic of FEED.md, step by step: xxHash rounds over four lanes."""
-    acc = _PRIME_5
-    for value in (side, order_id, price, quantity):
-        lane = value % _MERSENNE_61 if value >= 0 else -(-value % _MERSENNE_61)
-        if lane == -1:
-            lane = -2
-        acc = (acc + lane * _PRIME_2) & U64_MAX
-        acc = ((acc << 31) | (acc >> 33)) & U64_MAX
-        acc = acc * _PRIME_1 & U64_MAX
-    acc = (acc + (4 ^ _PRIME_5 ^ 3527539)) & U64_MAX
-    return 1546275796 if acc == U64_MAX else acc
-
-
-# Orders and their hashes, as in FEED.md.
-HASH_VECTORS: Final = (
-    ((0, 1, 100, 5), 0x99944188D2FD1C3E),
-    ((0, 281474976710657, 4021, 300), 0x7ED4EEF05A752B58),
-    ((1, 281474976710657, -1, 1), 0xFC3E0C8634D63F96),
-    ((1, 2305843009213693950, 0, 1), 0x38545F4218E6895E),
-    ((0, 9223372036854775807, -1099511627775, 1099511627775), 0x888D8C611647219C),
-)
-# CPython (3.8 and later, 64 bits) hashes a tuple of integers by the same arithmetic, in C.
-NATIVE_HASH: Final = all(hash(order) & U64_MAX == expected for order, expected in HASH_VECTORS)
-
-
-def order_hash(side: int, order_id: int, price: int, quantity: int) -> int:
-    """64-bit hash of a live order; a book's hash is the sum over its orders, modulo 2^64."""
-    if NATIVE_HASH:
-        return hash((side, order_id, price, quantity)) & U64_MAX
-    return reference_order_hash(side, order_id, price, quantity)
-
-
-TOP_LEVELS: Final = 10
-TOP_ORDERS: Final = 100
-
-Levels = Iterable[tuple[int, Iterable[tuple[int, int]]]]
-
-
-def top_crc(bids: Levels, asks: Levels) -> int:
-    """CRC32 of the ten best levels of each side, at most the first 100 orders of each, in queue order.
-
-    A side is its levels, best first: (price, its orders as (order_id, quantity), in queue order). Both
-    may be iterators: no more is taken from them than is looked at.
-    """
-    words: list[int] = []
-    for side in (bids, asks):
-        at = len(words)
-        words.append(0)
-        for price, orders in islice(side, TOP_LEVELS):
-            words[at] += 1
-            listed = [word for order in islice(orders, TOP_ORDERS) for word in order]
-            words += (price & U64_MAX, len(listed) // 2)
-            words += listed
-    return zlib.crc32(struct.pack(f"<{len(words)}Q", *words))
+def orders_hash(words: Sequence[int]) -> int:
+    """64-bit hash of orders in priority order, as flat order id, price, quantity. O(orders), 70 ns each."""
+    packed = struct.pack("<" + "QqQ" * (len(words) // 3), *words)
+    return int.from_bytes(hashlib.blake2b(packed, digest_size=8).digest(), "little")
 
 
 # Snapshots
@@ -730,9 +689,7 @@ class Chunk:
 
 
 _Side = tuple[list[int], list[int], list[int]]
-_Book = tuple[
-    int, list[int | str], tuple[int, int], int, tuple[int, int, int, int], list[int], _Side, _Side
-]
+_Book = tuple[int, list[int | str], tuple[int, int], int, tuple[int, int, int, int], list[int], _Side, _Side]
 _snapshot_decoder: Final = msgspec.msgpack.Decoder(tuple[int, int, int, int, int, int, list[_Book]])
 
 

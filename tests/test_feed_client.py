@@ -188,8 +188,8 @@ INPUTS: dict[str, Callable[[FeedClient], list[Action]]] = {
     "fresh heartbeat at 1": framed(beat(1, flags=FRESH)),
     "end at the top": framed(beat(15, flags=END_OF_STREAM)),
     "end beyond": framed(beat(18, flags=END_OF_STREAM)),
-    "digest equal": framed(beat(15, digests=(books_at(14).digest(1),))),
-    "digest differs": framed(beat(15, digests=(books_at(14).digest(1)._replace(order_hash=1),))),
+    "digest equal": framed(beat(15, digests=books_at(14).digests(1))),
+    "digest differs": framed(beat(15, digests=(books_at(14).digests(1)[0]._replace(order_hash=1),))),
     "delta that misfits": framed(data(15, rows=[*MISFIT[:1], 2, *MISFIT[2:]])),
     "filler that misfits": framed(data(12, 2, rows=MISFIT + rows_of(13, 1))),
     "higher epoch": framed(data(3, epoch=9)),
@@ -280,3 +280,395 @@ def test_each_input_in_each_state_does_what_the_table_says(name: str, state: str
     counters = client.counters
     assert counters.received + counters.repaired + counters.covered == client.next_seq - 1
     client._held.check(client.next_seq if client._joined else 1)
+
+
+# Rules beyond the table
+
+
+def standings(client: FeedClient) -> list[str]:
+    return [client.standing(instrument).name for instrument in (1, 2)]
+
+
+def live_at(last: int, limits: Limits = AT_ONCE) -> FeedClient:
+    client = reader(limits)
+    client.start(0)
+    client.frame(beat(last + 1), 0)
+    client.tick(limits.jitter_ns)
+    client.snapshot_reply(client._ask, snapshot(last), 0)
+    assert client.state is State.LIVE
+    return client
+
+
+def only(kind: type[Action], actions: list[Action]) -> list[Action]:
+    return [action for action in actions if isinstance(action, kind)]
+
+
+def test_an_instrument_whose_first_held_delta_continues_its_sequence_stays_valid() -> None:
+    client = live_at(11)
+    assert standings(client) == ["VALID", "VALID"]
+    client.frame(data(13), 0)  # 12 is missing, and instrument 2 goes on at its own next sequence
+    assert client.state is State.REPAIR
+    assert standings(client) == ["DOUBTFUL", "VALID"]
+    client.frame(data(17), 0)
+    assert standings(client) == ["DOUBTFUL", "VALID"]
+    client.frame(data(12), 0)  # the first hole is filled, and the next begins with instrument 1
+    assert client.next_seq == 14
+    assert standings(client) == ["DOUBTFUL", "DOUBTFUL"]
+    client.range_reply(client._ask, RangeStatus.OK, EPOCH, [data(14, 3)], 0)
+    assert standings(client) == ["VALID", "VALID"]
+
+
+def test_behind_the_next_hole_what_is_held_there_counts() -> None:
+    client = live_at(11)
+    client.frame(data(13), 0)
+    client.frame(data(15), 0)
+    client.frame(data(12), 0)
+    assert (client.next_seq, standings(client)) == (14, ["DOUBTFUL", "VALID"])
+
+
+def test_a_snapshot_must_reach_beyond_a_hole_that_is_too_far() -> None:
+    client = live_at(10)
+    client.frame(data(12), 0)
+    client.frame(data(100), 0)
+    assert client.state is State.SNAPSHOT
+    client.snapshot_reply(client._ask, snapshot(50), 0)
+    assert (client.state, client.counters.resnapshots) == (State.SNAPSHOT, 0)
+    client.snapshot_reply(client._ask, snapshot(99), 0)
+    assert (client.state, client.next_seq, client.counters.resnapshots) == (State.LIVE, 101, 1)
+    closed = [(gap.first, gap.last, gap.how) for gap in client.ledger.closed]
+    assert closed == [(11, 11, "snapshot"), (13, 99, "snapshot")]
+
+
+def test_of_a_range_nothing_is_taken_that_the_line_has_not_announced() -> None:
+    client = live_at(10)
+    client.frame(data(12), 0)
+    of_others = [data(11, epoch=9), data(11, incarnation=78), data(200), beat(11), b"", feed.topic(feed.KIND_D, 1, 1)]
+    client.range_reply(client._ask, RangeStatus.OK, EPOCH, of_others, 0)
+    assert client.state is State.REPAIR
+    client.range_reply(client._ask, RangeStatus.OK, EPOCH, [data(9, 9)], 0)
+    assert (client.state, client.next_seq) == (State.LIVE, 13)
+    assert (client.counters.received, client.counters.repaired) == (1, 1)
+
+
+def test_silence_proves_nothing_but_a_digest_does() -> None:
+    client = live_at(11)
+    client.frame(beat(13), 0)
+    assert standings(client) == ["DOUBTFUL", "DOUBTFUL"]
+    client.frame(beat(13, sent=13_100, digests=books_at(12).digests(2)), 0)
+    assert standings(client) == ["DOUBTFUL", "VALID"]
+    client.frame(beat(13, sent=13_200, digests=books_at(12).digests(1)), 0)
+    assert standings(client) == ["DOUBTFUL", "VALID"]
+
+
+def test_silence_in_repair_takes_validity_and_ends_in_stale() -> None:
+    client = live_at(11)
+    client.frame(data(13), 0)
+    client.tick(client.heard_ns + AT_ONCE.silence_ns)
+    assert (client.state, standings(client)) == (State.REPAIR, ["STALE", "STALE"])
+    client.range_reply(client._ask, RangeStatus.OK, EPOCH, [data(12)], SECOND)
+    assert (client.state, standings(client)) == (State.STALE, ["STALE", "STALE"])
+    client.frame(beat(14), SECOND)
+    assert (client.state, standings(client)) == (State.LIVE, ["VALID", "VALID"])
+
+
+def test_the_mirror_changes_by_whole_events_and_they_are_delivered_whole() -> None:
+    client = live_at(10)
+    rows = rows_of(11, 3)
+    rows[0] ^= END
+    rows[6] ^= END
+    assert client.frame(data(11, 2, rows=rows[:12]), 0) == []
+    assert (client.next_seq, client.position, client.mirror.last_seq) == (13, (EPOCH, 10), 10)
+    assert client.mirror.books[2].sequence == 5
+    [applied] = client.frame(data(13, rows=rows[12:]), 0)
+    assert isinstance(applied, Applied)
+    assert (applied.first, applied.last, [row[2] for row in applied.rows]) == (11, 13, [11, 12, 13])
+    assert applied.times == [(0, 7)]
+    assert client.position == (EPOCH, 13)
+
+
+def test_what_rows_carry_stays_with_them_when_an_event_spans_frames() -> None:
+    client = live_at(10)
+    first, second = feed.Definition("ALFA", "0.01", "1", 1, 9), feed.Definition("BETA", "0.5", "10", -9, 9)
+
+    def frame(seq: int, rows: list[int], extras: list[feed.Definition]) -> bytes:
+        names = [(rows[1], client._received(rows[1]) + 1)]
+        return feed.encode_frame(1, 1, 0, INCARNATION, EPOCH, seq, seq * 1000, [(0, 7)], names, rows, extras)
+
+    client.frame(frame(11, [feed.DEFINITION, 1, 0, 0, 0, 0], [first]), 0)
+    assert client.mirror.books[1].definition is None
+    [applied] = client.frame(frame(12, [feed.DEFINITION | END, 2, 0, 0, 0, 0], [second]), 0)
+    assert isinstance(applied, Applied)
+    assert [(row[1], applied.extras[row[2]]) for row in applied.rows] == [(1, first), (2, second)]
+    assert [client.mirror.books[name].definition for name in (1, 2)] == [first, second]
+
+
+def test_what_was_heard_of_an_event_and_not_delivered_is_missing_when_a_snapshot_covers_it() -> None:
+    client = live_at(10)
+    rows = rows_of(11, 2)
+    rows[0] ^= END
+    client.frame(data(11, rows=rows[:6]), 0)
+    client.frame(data(100), 0)
+    assert client.state is State.SNAPSHOT
+    actions = client.snapshot_reply(client._ask, snapshot(99), 0)
+    assert only(MissingSpan, actions) == [MissingSpan(EPOCH, 11, 99)]
+    counters = client.counters
+    assert (counters.received, counters.repaired, counters.covered) == (2, 0, 98)
+    assert (client.next_seq, client.position) == (101, (EPOCH, 100))
+    [applied] = client.frame(data(101), 0)
+    assert isinstance(applied, Applied)
+    assert (applied.first, applied.last, applied.rows[0][2]) == (101, 101, 101)
+
+
+def test_a_range_is_tried_three_times_with_doubling_times_then_left_to_a_snapshot() -> None:
+    client = live_at(11, Limits())
+    client.frame(data(13), 0)
+    asked: list[tuple[int, int, int]] = []
+    while client.state is State.REPAIR:
+        deadline_ns = client.deadline_ns
+        assert deadline_ns is not None
+        for action in client.tick(deadline_ns):
+            if isinstance(action, AskRange):
+                asked.append((action.first, action.last, action.attempt))
+                expected_ns = Limits().range_ns << action.attempt
+                assert expected_ns * 3 // 4 <= action.timeout_ns <= expected_ns * 5 // 4
+    assert asked == [(12, 12, 0), (12, 12, 1), (12, 12, 2)]
+    assert client.state is State.SNAPSHOT
+
+
+def test_a_range_that_brings_a_part_may_be_tried_three_times_again() -> None:
+    client = live_at(11)
+    client.frame(data(16), 0)
+    for due in (12, 13, 14):
+        client.failed(client._ask, "unavailable", 0)
+        client.failed(client._ask, "unavailable", 0)
+        client.range_reply(client._ask, RangeStatus.OK, EPOCH, [data(due)], 0)
+        assert (client.state, client.next_seq) == (State.REPAIR, due + 1)
+    client.range_reply(client._ask, RangeStatus.OK, EPOCH, [data(15)], 0)
+    assert (client.state, client.next_seq) == (State.LIVE, 17)
+    assert [(gap.first, gap.last, gap.how, gap.ranged) for gap in client.ledger.closed] == [(12, 15, "range", 4)]
+
+
+def test_a_failing_snapshot_is_asked_for_at_another_source_ever_more_slowly() -> None:
+    client = reader(Limits())
+    client.start(0)
+    client.frame(data(11), 0)
+    now_ns = 0
+    waits: list[int] = []
+    for attempt in range(9):
+        deadline_ns = client.deadline_ns
+        assert deadline_ns is not None
+        waits.append(deadline_ns - now_ns)
+        now_ns = deadline_ns
+        [asked] = client.tick(now_ns)
+        assert isinstance(asked, AskSnapshot)
+        assert asked.attempt == attempt
+        client.failed(asked.ask, "unavailable", now_ns)
+    assert waits[0] <= Limits().jitter_ns
+    for n, wait in enumerate(waits[1:]):
+        expected_ns = min(Limits().retry_ns << n, Limits().retry_ns_max)
+        assert expected_ns * 3 // 4 <= wait <= expected_ns * 5 // 4
+
+
+def test_a_hole_is_accounted_for_by_how_each_part_of_it_came() -> None:
+    client = live_at(10)
+    client.frame(data(21), 0)
+    client.frame(data(13, 2), 0)  # late: the hole falls in two
+    client.range_reply(client._ask, RangeStatus.OK, EPOCH, [data(10, 3)], 0)  # overhangs at the left
+    assert client.next_seq == 15
+    client.range_reply(client._ask, RangeStatus.OUT_OF_RANGE, EPOCH, [], 0)
+    actions = client.snapshot_reply(client._ask, snapshot(20), 0)
+    [gap] = client.ledger.closed
+    assert (gap.first, gap.last, gap.cause) == (11, 20, "frame")
+    assert (gap.late, gap.ranged, gap.snapshotted, gap.abandoned, gap.missing) == (2, 2, 6, 0, 0)
+    assert only(MissingSpan, actions) == [MissingSpan(EPOCH, 15, 20)]
+    counters = client.counters
+    assert (counters.received, counters.repaired, counters.covered) == (3, 2, 16)
+    assert (counters.gaps, counters.gaps_snapshotted, counters.joins, counters.resnapshots) == (1, 1, 1, 1)
+    assert list(client.mirror.books[1].orders(0)) == list(books_at(21).books[1].orders(0))
+
+
+def test_what_was_repaired_can_be_asked_of_us_in_turn() -> None:
+    client = live_at(10)
+    client.frame(data(11), 0)
+    client.frame(data(14), 0)
+    client.range_reply(client._ask, RangeStatus.OK, EPOCH, [data(12, 2)], 0)
+    assert client.ring is not None
+    found = client.ring.find(EPOCH, 11, 14)
+    assert (found.status, found.frames) == (RangeStatus.OK, [data(11), data(12, 2), data(14)])
+
+
+def test_the_end_of_stream_waits_until_the_holes_are_closed() -> None:
+    client = live_at(10)
+    client.frame(beat(13, flags=END_OF_STREAM), 0)
+    assert client.state is State.REPAIR
+    client.range_reply(client._ask, RangeStatus.OK, EPOCH, [data(11, 2)], 0)
+    assert (client.state, client.next_seq) == (State.ENDED, 13)
+    assert standings(client) == ["STALE", "STALE"]
+    assert [gap.cause for gap in client.ledger.closed] == ["end"]
+
+
+def test_held_data_is_bounded() -> None:
+    client = live_at(10)
+    for first in range(12, 5_000, 40):
+        client.frame(data(first, 40), 0)
+    assert client._held.size <= AT_ONCE.held_max
+    assert client.state is State.SNAPSHOT
+    assert client.counters.overflows > 0
+    client.snapshot_reply(client._ask, snapshot(2_000), 0)
+    assert client.state is State.SNAPSHOT  # what was dropped must be covered, too
+    client.snapshot_reply(client._ask, snapshot(5_011), 0)
+    assert (client.state, standings(client)) == (State.LIVE, ["VALID", "VALID"])
+
+
+def flip(client: FeedClient, order: int) -> None:
+    """One order's quantity changes in memory, as no delta said."""
+    book = client.mirror.books[instrument_of(order)]
+    client.mirror.apply([(feed.MODIFY | END | (SELL if order % 3 else 0), instrument_of(order), order, 0, 77, 0)])
+    book.sequence -= 1
+    client.mirror.last_seq -= 1
+
+
+def test_a_book_whose_digest_differs_is_mended_alone_while_the_stream_goes_on() -> None:
+    client = live_at(10)
+    flip(client, 4)
+    assert standings(client) == ["VALID", "VALID"]
+    doubted, asked = client.frame(beat(11, sent=11_001, digests=books_at(10).digests(1)), 0)
+    assert doubted == Doubted(1, "digest differs")
+    assert isinstance(asked, AskSnapshot)
+    assert asked.instrument == 1
+    assert standings(client) == ["DOUBTFUL", "VALID"]
+    client.frame(data(12 - 1, 4, sent=12_000), 0)
+    assert (client.next_seq, standings(client)) == (15, ["DOUBTFUL", "VALID"])
+    # A snapshot of before the doubt will not do; one ahead of the stream waits for it.
+    client.snapshot_reply(client._ask, snapshot(8, only=(1,)), 0)
+    assert standings(client) == ["DOUBTFUL", "VALID"]
+    assert client.snapshot_reply(client._ask, snapshot(18, only=(1,)), 0) == []
+    client.frame(data(15, 2), 0)
+    assert standings(client) == ["DOUBTFUL", "VALID"]
+    actions = client.frame(data(17, 2), 0)
+    assert only(Trusted, actions) == [Trusted(1)]
+    assert standings(client) == ["VALID", "VALID"]
+    client.mirror.check()
+    assert client.mirror.books[1].digests() == books_at(18).books[1].digests()
+    counters = client.counters
+    assert (counters.instrument_repairs, counters.resnapshots, counters.digests_differing) == (1, 0, 1)
+    assert (client.position, client.doubted, client.deadline_ns) == ((EPOCH, 18), [], AT_ONCE.silence_ns)
+
+
+def test_deltas_published_since_are_applied_to_the_snapshot_of_a_doubted_book() -> None:
+    client = live_at(10)
+    flip(client, 4)
+    client.frame(beat(11, sent=11_001, digests=books_at(10).digests(1)), 0)
+    client.frame(data(11, 9, sent=12_000), 0)
+    actions = client.snapshot_reply(client._ask, snapshot(14, only=(1,)), 0)
+    assert actions == [Trusted(1)]
+    assert client.mirror.books[1].digests() == books_at(19).books[1].digests()
+
+
+def test_a_delta_that_does_not_fit_puts_its_book_alone_in_doubt() -> None:
+    client = live_at(10)
+    rows = [*rows_of(11, 1), DELETE | END, 1, 999, 0, 0, 0, *rows_of(13, 2)]
+    actions = client.frame(data(11, 4, rows=rows), 0)
+    assert only(Doubted, actions) == [
+        Doubted(1, "order 999 of instrument 1 is not in the book on that side")
+    ]
+    assert standings(client) == ["DOUBTFUL", "VALID"]
+    assert client.mirror.books[2].digests() == books_at(14).books[2].digests()
+    assert client.position == (EPOCH, 14)
+    truth = books_at(11)
+    truth.books[1].sequence += 1  # the delta that did nothing
+    truth.apply(feed.decode(data(13, 2)).rows)
+    answer = truth.snapshot(1, 1, INCARNATION, EPOCH, 0, (1,))
+    assert client.snapshot_reply(client._ask, answer, 0) == [Trusted(1)]
+    assert client.mirror.books[1].digests() == truth.books[1].digests()
+
+
+def test_an_instrument_sequence_that_does_not_go_on_takes_trust_from_all_books() -> None:
+    client = live_at(10)
+    frame = feed.encode_frame(1, 1, 0, INCARNATION, EPOCH, 11, 11_000, [(0, 7)], [(2, 9)], rows_of(11, 1))
+    actions = client.frame(frame, 0)
+    assert (client.state, standings(client)) == (State.SNAPSHOT, ["DOUBTFUL", "DOUBTFUL"])
+    assert len(only(Alarm, actions)) == 1
+    client.snapshot_reply(client._ask, snapshot(10), 0)
+    assert client.state is State.SNAPSHOT  # the frame that contradicts must be covered
+    client.snapshot_reply(client._ask, snapshot(11), 0)
+    assert (client.state, standings(client)) == (State.LIVE, ["VALID", "VALID"])
+
+
+def test_many_books_in_doubt_are_asked_for_at_once() -> None:
+    client = live_at(10, Limits(jitter_ns=0, doubted_max=1))
+    flip(client, 4)
+    flip(client, 5)
+    client.frame(beat(11, sent=11_001, digests=(*books_at(10).digests(1), *books_at(10).digests(2))), 0)
+    assert client.state is State.SNAPSHOT
+    client.snapshot_reply(client._ask, snapshot(10), 0)
+    assert (client.state, standings(client), client.doubted) == (State.LIVE, ["VALID", "VALID"], [])
+
+
+def test_after_an_old_sequence_in_a_newer_frame_only_the_publisher_is_believed() -> None:
+    client = live_at(30)
+    client.frame(data(31), 0)
+    assert client.ring is not None
+    assert len(client.ring) == 1
+    actions = client.frame(data(5, sent=50_000), 0)
+    assert len(client.ring) == 0
+    assert [letter(action) for action in actions if letter(action)] == ["!", "c"]
+    assert (client.counters.received, client.counters.covered, client.next_seq) == (0, 0, 1)
+    client.frame(data(32), 0)  # sent before
+    assert client.counters.lower_epoch == 1
+    client.snapshot_reply(client._ask, snapshot(5), 0)
+    assert (client.state, client.position) == (State.LIVE, (EPOCH, 5))
+    assert client.counters.regressions == 1
+    client.frame(data(8, sent=50_001), 0)
+    client.range_reply(client._ask, RangeStatus.OK, EPOCH, [data(6, 2)], 0)  # a frame of the earlier run
+    assert client.next_seq == 6
+    client.range_reply(client._ask, RangeStatus.OK, EPOCH, [data(6, 2, sent=50_001)], 0)
+    assert (client.state, client.next_seq) == (State.LIVE, 9)
+
+
+def test_another_incarnation_is_believed_when_the_publisher_says_so() -> None:
+    client = live_at(30)
+    [asked] = client.frame(data(5, incarnation=78, epoch=1), 0)
+    assert isinstance(asked, AskSnapshot)
+    assert (asked.home, asked.instrument) == (True, 0)
+    assert standings(client) == ["VALID", "VALID"]
+    assert client.snapshot_reply(asked.ask, snapshot(30), 0) == []  # not so
+    assert (client.state, client.position, client.counters.foreign) == (State.LIVE, (EPOCH, 30), 1)
+    [asked] = client.frame(data(5, incarnation=78, epoch=1), 0)
+    assert isinstance(asked, AskSnapshot)
+    client.snapshot_reply(asked.ask, snapshot(5, incarnation=78, epoch=1), 0)
+    assert (client.state, client.position, client.incarnation) == (State.LIVE, (1, 5), 78)
+    client.frame(data(6, incarnation=78, epoch=1), 0)
+    assert client.next_seq == 7
+
+
+def test_old_books_stay_readable_and_marked_until_the_new_epochs_snapshot() -> None:
+    client = live_at(10)
+    client.frame(data(3, epoch=9), 0)
+    assert (client.position, standings(client)) == ((EPOCH, 10), ["DOUBTFUL", "DOUBTFUL"])
+    assert client.mirror.books[1].digests() == books_at(10).books[1].digests()
+    client.snapshot_reply(client._ask, snapshot(2, epoch=9), 0)
+    assert (client.position, standings(client)) == ((9, 3), ["VALID", "VALID"])
+
+
+def test_frames_a_snapshot_has_overtaken_are_no_regression() -> None:
+    client = live()
+    for seq in (12, 13, 14):
+        assert client.frame(data(seq), 0) == []
+    assert (client.state, client.counters.superseded, client.counters.regressions) == (State.LIVE, 3, 0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_hostile_bytes_are_counted_and_nothing_else(seed: int) -> None:
+    rng = random.Random(seed)
+    client = live_at(10)
+    good = data(11, 5)
+    for n in range(300):
+        hostile = bytearray(good)
+        for _ in range(rng.randrange(1, 4)):
+            hostile[rng.randrange(len(hostile))] ^= 1 << rng.randrange(8)
+        if bytes(hostile) == good:
+            continue
+        assert client.frame(bytes(hostile[: rng.randrange(len(hostile) + 1)]), n) == []
+    assert client.next_seq == 11
+    assert client.counters.bad_frames >= 290

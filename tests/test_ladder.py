@@ -33,7 +33,7 @@ def picture(view: LadderView, depth: int = 3, width: int = 80, ascii_only: bool 
 
 def test_asks_stand_above_the_spread_and_bids_below_with_bars_outward() -> None:
     expected = """\
-ALFA  VALID                              engine-1 channel 1  epoch 3  seq 34,512
+ALFA  ✓ valid                            engine-1 channel 1  epoch 3  seq 34,512
 last 30 @ 100.04                                            stream LIVE  gaps 12
 ────────────────────────────────────────────────────────────────────────────────
                                         100.09           5    5 ▌
@@ -61,14 +61,15 @@ def test_a_doubtful_book_says_so() -> None:
     ]
 
 
-def test_a_note_takes_the_place_of_the_last_trade() -> None:
-    assert picture(replace(VIEW, note="gap 3,001-3,007")).splitlines()[1].startswith("gap 3,001-3,007   ")
+def test_a_note_follows_the_last_trade() -> None:
+    line = picture(replace(VIEW, note="3 times verified")).splitlines()[1]
+    assert line.startswith("last 30 @ 100.04  3 times verified   ")
 
 
 def test_an_empty_book_has_the_same_size() -> None:
     empty = replace(VIEW, bids=(), asks=(), last=None)
     expected = """\
-ALFA  VALID                              engine-1 channel 1  epoch 3  seq 34,512
+ALFA  ✓ valid                            engine-1 channel 1  epoch 3  seq 34,512
 no trade yet                                                stream LIVE  gaps 12
 ────────────────────────────────────────────────────────────────────────────────
                                              ·

@@ -24,6 +24,7 @@ from proto.feed import (
     STATUS,
     TRADE,
     Definition,
+    Digest,
     Row,
     Statistics,
     Status,
@@ -103,7 +104,7 @@ def test_each_operation_changes_what_it_names_and_no_more(row: Row, bids: list[A
 def test_a_book_can_be_built_again_after_it_was_cleared() -> None:
     m = mirror((CLEAR | END, 7, 0, 0, 0, 0), *BOOK)
     assert orders(m.books[7]) == (BIDS, ASKS)
-    assert m.books[7].hash == book().hash
+    assert [d.order_hash for d in m.digests(7)] == [d.order_hash for d in book().digests()]
 
 
 def test_executions_and_trades_are_the_last_trade() -> None:
@@ -219,7 +220,7 @@ def test_a_mirror_loaded_from_a_snapshot_is_the_mirror_it_was_taken_from() -> No
     other.load(feed.decode_snapshot(feed.encode_snapshot(taken)))
     other.check()
     assert other.snapshot(1, 0, 9, 5, 1_000) == taken
-    assert (other.held, other.next_seq, other.digest(7)) == (0, 9, m.digest(7))
+    assert (other.held, other.next_seq, other.digests(7)) == (0, 9, m.digests(7))
     other.apply([(DELETE | END, 7, 3, 0, 0, 0)], [], [(7, 8)])
     assert orders(other.books[7]) == (BIDS[:2], ASKS)
     assert orders(m.books[7]) == (BIDS, ASKS)
@@ -235,7 +236,8 @@ def test_a_snapshot_may_name_its_instruments() -> None:
 
 def test_a_book_set_aside_stays_as_it_is_and_comes_back_from_a_snapshot_and_its_record() -> None:
     good, m = mirror(), mirror()
-    m.books[7]._hash_sum += 1
+    m.books[7]._bid_levels[100].queue[1] ^= 2
+    wrong = orders(m.books[7])
     m.set_aside(7)
     m.set_aside(7)
     more: list[Row] = [(STATUS | END, 7, 0, 0, 0, 0), (DELETE | END, 7, 1, 0, 0, 0), (ADD | END, 8, 1, 5, 5, 0)]
@@ -246,14 +248,14 @@ def test_a_book_set_aside_stays_as_it_is_and_comes_back_from_a_snapshot_and_its_
         one.apply(more[2:])
         one.apply([(STATUS | END, 7, 0, 0, 0, 0), (DELETE | END, 7, 2, 0, 0, 0)], [Status(4, 0)], [(7, 9)])
     assert (m.aside, m.recorded, m.instrument_seq(7), m.last_seq) == ([7], 4, 10, 11)
-    assert orders(m.books[7]) == (BIDS, ASKS)
+    assert orders(m.books[7]) == wrong != (BIDS, ASKS)
     with pytest.raises(MirrorError):
         m.snapshot(1, 0, 9, 5, 1)
     assert [b.instrument for b in m.snapshot(1, 0, 9, 5, 1, [8]).books] == [8]
     assert m.splice(content)
     m.check()
     assert (m.aside, m.recorded) == ([], 0)
-    assert (m.digest(7), m.books[7].state) == (good.digest(7), 4)
+    assert (m.digests(7), m.books[7].state) == (good.digests(7), 4)
     assert m.snapshot(1, 0, 9, 5, 1) == good.snapshot(1, 0, 9, 5, 1)
 
 
@@ -268,7 +270,21 @@ def test_a_snapshot_ahead_of_the_stream_waits_for_it() -> None:
     assert (m.aside, orders(m.books[7])) == ([7], (BIDS, ASKS))
     m.apply(rows[1:])
     good.apply(rows[2:])
-    assert (m.aside, m.digest(7)) == ([], good.digest(7))
+    assert (m.aside, m.digests(7)) == ([], good.digests(7))
+    m.check()
+
+
+def test_a_snapshot_at_the_sequence_of_the_record_is_taken() -> None:
+    good, m = mirror(), mirror()
+    m.set_aside(7)
+    assert m.splice(good.snapshot(1, 0, 9, 5, 1).books[0])
+    assert (m.aside, m.digests(7)) == ([], good.digests(7))
+    m.set_aside(7)
+    good_content = good.snapshot(1, 0, 9, 5, 1).books[0]
+    for one in (good, m):
+        one.apply([(DELETE | END, 7, 1, 0, 0, 0)])
+    assert m.splice(good_content)
+    assert (m.aside, m.digests(7)) == ([], good.digests(7))
     m.check()
 
 
@@ -288,42 +304,43 @@ def test_a_snapshot_from_before_the_record_is_not_taken() -> None:
 def test_the_digest_follows_the_orders_and_not_their_history() -> None:
     long_way = book((ADD | END, 7, 9, 50, 5, 0), (MODIFY | END, 7, 9, 0, 3, 0), (CANCEL | END, 7, 9, 0, 1, 0),
                     (EXECUTE | END, 7, 9, 50, 1, 1), (DELETE | END, 7, 9, 0, 0, 0))  # fmt: skip
-    short_way = book()
-    assert long_way.digest()[2:] == short_way.digest()[2:]
-    assert short_way.hash == sum(
-        feed.order_hash(side, *order) for side in (0, 1) for order in [
-            (order_id, price, quantity) for order_id, price, quantity in (BIDS, ASKS)[side]
-        ]
-    ) % (1 << 64)  # fmt: skip
+    assert [d.order_hash for d in long_way.digests()] == [d.order_hash for d in book().digests()]
+    for side, listed in ((BUY_SIDE, BIDS), (SELL_SIDE, ASKS)):
+        words = [word for order in listed for word in order]
+        assert book().digest(side).order_hash == feed.orders_hash(words)
+
+
+def test_a_digest_covers_the_orders_between_two_prices_both_included() -> None:
+    whole = book()
+    prices = sorted({price for _, price, _ in ASKS})
+    for low in prices:
+        for high in prices:
+            if low <= high:
+                part = [word for order in ASKS for word in order if low <= order[1] <= high]
+                assert whole.digest(SELL_SIDE, low, high) == Digest(
+                    7, whole.sequence, SELL_SIDE, low, high, feed.orders_hash(part)
+                )
 
 
 @pytest.mark.parametrize("side", [BUY_SIDE, SELL_SIDE])
 def test_one_flipped_quantity_is_found_by_the_digest(side: int) -> None:
     good, bad = mirror(), mirror()
     levels = bad.books[7]._levels(side)
-    price = next(iter(levels))
-    order_id, quantity = next(iter(levels[price].items()))
-    row = (MODIFY | side << 4 | END, 7, order_id, 0, quantity ^ 2, 0)
-    for m, rows in ((good, [row, (MODIFY | side << 4 | END, 7, order_id, 0, quantity, 0)]), (bad, [row, row])):
-        m.apply(rows)
-    assert good.digest(7).instrument_seq == bad.digest(7).instrument_seq
-    assert good.digest(7).order_hash != bad.digest(7).order_hash
-    assert good.digest(7).top_crc != bad.digest(7).top_crc
+    for price in levels:
+        order_id, quantity = next(iter(levels[price].queue.items()))
+        levels[price].queue[order_id] = quantity ^ 2
+        assert good.digests(7)[side] != bad.digests(7)[side]
+        assert good.digests(7)[1 - side] == bad.digests(7)[1 - side]
+        assert good.books[7].digest(side, price, price) != bad.books[7].digest(side, price, price)
+        levels[price].queue[order_id] = quantity
+        assert good.digests(7) == bad.digests(7)
 
 
-def test_a_flipped_quantity_in_memory_is_found_by_the_crc_and_by_check() -> None:
-    good, bad = mirror(), mirror()
-    bad.books[7]._bid_levels[100][1] ^= 2
-    assert good.digest(7).top_crc != bad.digest(7).top_crc
-    with pytest.raises(AssertionError, match="hash"):
-        bad.check()
-
-
-def test_a_queue_in_another_order_is_found_by_the_crc() -> None:
+def test_a_queue_in_another_order_is_found_by_the_digest() -> None:
     other = Mirror()
     other.apply([BOOK[1], BOOK[0], *BOOK[2:]])
-    assert other.digest(7).order_hash == mirror().digest(7).order_hash
-    assert other.digest(7).top_crc != mirror().digest(7).top_crc
+    assert sorted(orders(other.books[7])[0]) == sorted(orders(mirror().books[7])[0])
+    assert other.digests(7)[BUY_SIDE] != mirror().digests(7)[BUY_SIDE]
 
 
 # Against a simple model
@@ -439,11 +456,11 @@ def test_a_mirror_behind_the_feed_is_the_mirror_before_it(seed: int) -> None:
             for data in s.take(i, rng.random() < 0.1):
                 frame = feed.decode(data)
                 fed.apply(frame.rows, frame.extras, frame.instruments)
-    digests = [direct.digest(name) for name in direct.books]
+    digests = [digest for name in direct.books for digest in direct.digests(name)]
     *tail, last = map(feed.decode, s.heartbeat(1 << 40, digests))
     for frame in tail:
         fed.apply(frame.rows, frame.extras, frame.instruments)
     assert fed.next_seq == last.header.first_seq == s.next_seq
-    assert [fed.digest(digest.instrument) for digest in last.digests] == digests
+    assert [digest for name in direct.books for digest in fed.digests(name)] == last.digests == digests
     assert [s.instrument_seq(name) for name in direct.books] == [b.sequence for b in direct.books.values()]
     assert fed.snapshot(1, 0, 9, 5, 1) == direct.snapshot(1, 0, 9, 5, 1)

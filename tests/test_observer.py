@@ -53,10 +53,13 @@ def test_every_trade_counts_once_also_when_frames_repeat_or_overlap() -> None:
 
 def test_what_was_not_heard_is_counted_by_engine() -> None:
     watch = TradeWatch()
-    watch.frame(frame(3, [execute(1)]))
+    watch.frame(frame(3, [execute(1)]))  # from here on it is heard
     watch.frame(frame(10, [execute(2)]))
     watch.frame(frame(1, [execute(1)], engine=2))
-    assert watch.missed == {1: 8}
+    assert watch.missed == {1: 6}
+    watch.frame(frame(4, [execute(3)], epoch=9))
+    assert watch.missed == {1: 9}
+    assert [watch.hears(engine) for engine in (1, 2, 3)] == [True, True, False]
 
 
 def test_a_heartbeat_tells_of_a_lost_tail() -> None:

@@ -156,7 +156,7 @@ def test_extras_follow_their_deltas_through_any_cut() -> None:
 def test_a_heartbeat_follows_what_pends_and_tells_the_next_sequence() -> None:
     s = sequencer()
     s.append(1, adds(3))
-    digest = Digest(7, 3, 1, 2)
+    digest = Digest(7, 3, 0, -5, 900, 2)
     data, heartbeat = map(feed.decode, s.heartbeat(1_000, [digest]))
     assert (data.header.first_seq, data.header.count) == (1, 3)
     assert (heartbeat.header.first_seq, heartbeat.header.count) == (4, 0)
@@ -297,6 +297,9 @@ def test_a_new_epoch_and_a_hole_empty_the_ring() -> None:
     r.append(6, 12, 1, b"y")
     assert r.find(6, 12, 12) == RangeResult(RangeStatus.OK, 6, 12, 12, [b"y"])
     assert len(r) == 1
+    r.append(6, 13, 5, b"z")
+    assert r.find(6, 13, 13).frames == [b"z"]
+    assert r.find(6, 12, 17).frames == [b"y", b"z"]
 
 
 def test_frames_that_overlap_are_kept_when_they_reach_further() -> None:

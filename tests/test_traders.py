@@ -77,7 +77,7 @@ def test_agents_know_exactly_the_orders_that_rest_for_them() -> None:
 
 def test_the_default_traders_keep_a_thousand_orders_resting() -> None:
     exchange = Exchange(made_traders(12, INSTRUMENTS, SEED))
-    exchange.run(12, commands=20)
+    exchange.run(6, commands=20)
     assert sum(len(agent.orders) for agent in exchange.agents.values()) >= 1_000
 
 

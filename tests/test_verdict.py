@@ -66,7 +66,7 @@ def evidence(**changes: Any) -> Evidence:
         feed_missed={},
         trade_ids={1: 1, 2: 0},
         mirrors=tuple(v.Mirror(f"fabric-{n}", e, 1, 1, 60, 1, 20) for e in (1, 2) for n in (1, 2)),
-        seen=tuple(v.Seen(f"fabric-{n}", e, "LIVE", dict(NO_COUNTERS)) for e in (1, 2) for n in (1, 2)),
+        seen=tuple(v.Seen(f"fabric-{n}", e, dict(NO_COUNTERS)) for e in (1, 2) for n in (1, 2)),
         seconds=2.0,
     )
     return replace(whole, **changes)
@@ -88,7 +88,7 @@ def test_a_good_run_holds_and_the_page_says_all_of_it() -> None:
         "                                engine-1 at epoch 1, sequence 60: 20 orders resting",
         "                                engine-2 at epoch 1, sequence 60: 20 orders resting",
         " ✓ gaps seen and repaired       none seen",
-        "                                4 joins and 0 later snapshots stand for 160 deltas",
+        "                                4 joins and 0 later snapshots stand for 160 deltas of the present epochs",
         " ✓ digests agree                36 compared along the way, all equal",
         " · rates                        2 orders/s and 0 trades/s over 2.0 s; acknowledged in 2.03 ms (p50), 3.01 ms",
         "                                (p99)",
@@ -123,6 +123,45 @@ def test_an_order_without_an_answer_fails_unless_its_engine_is_down() -> None:
             "not judged: its last answers, its executed quantity, and its books, which nobody can now be asked about",
         ),
     )
+
+
+def test_a_fabric_node_that_was_killed_for_good_is_said_not_to_be_judged() -> None:
+    judged = finding(judge(evidence(fabrics_down=(("fabric-2", 3.0),))), "fabric-2")
+    assert judged == Finding(
+        v.UNKNOWN,
+        "fabric-2",
+        "killed at 3 s and not restarted: its engine and the other machines went on",
+        ("not judged: its mirrors, which are gone with it",),
+    )
+
+
+def test_while_one_engine_is_away_the_others_must_go_on() -> None:
+    going_on = v.Outage("engine-2", "killed", 3.0, 7.0, 2_000)
+    verdict = judge(evidence(outages=(going_on,)))
+    assert finding(verdict, "the others went on") == Finding(
+        HOLDS,
+        "the others went on",
+        "through 1 outage",
+        ("engine-2 killed from 3.0 to 7.0 s: meanwhile 2,000 orders answered elsewhere (500/s)",),
+    )
+    stopped = replace(going_on, answered_elsewhere=0)
+    assert finding(judge(evidence(outages=(going_on, stopped))), "the others went on").mark == FAILS
+    all_away = (stopped, replace(stopped, name="engine-1"))
+    assert finding(judge(evidence(outages=all_away)), "the others went on").mark == HOLDS
+
+
+def test_strangers_must_find_equal_books() -> None:
+    came = v.Strangers(3, 9, 9)
+    assert finding(judge(evidence(strangers=came)), "strangers agree") == Finding(
+        HOLDS,
+        "strangers agree",
+        "3 readers came in the middle and left: 9 of 9 streams found equal at another machine, order by order at one "
+        "sequence",
+    )
+    for bad in (replace(came, verified=8, differing=("ALFA bids: ...",)), replace(came, verified=0)):
+        assert finding(judge(evidence(strangers=bad)), "strangers agree").mark == FAILS
+    late = finding(judge(evidence(strangers=replace(came, verified=7))), "strangers agree")
+    assert (late.mark, late.details) == (HOLDS, ("2 streams could not be compared in time",))
 
 
 def test_a_machine_that_shows_a_dead_engines_books_as_valid_fails() -> None:
@@ -163,9 +202,11 @@ def test_trades_that_were_never_on_the_feed_of_an_engine_that_died_between_are_t
     judged = finding(judge(evidence(feed={}, feed_missed={1: 30})), "executed quantity conserved")
     assert judged.mark == HOLDS
     assert judged.details == (
-        "engine-1: 30 deltas of its feed not seen by the observer",
-        "1 trade reported, and numbered by the book, but not seen on the feed",
+        "1 trade reported, and numbered by the book, but not seen on the feed: they fell into the time around a "
+        "restart (30 deltas not heard by the observer)",
     )
+    restarted = (v.Engine(1, (1, 57)), v.Engine(2, (1,)))
+    assert finding(judge(evidence(feed={}, engines=restarted)), "executed quantity conserved").mark == HOLDS
 
 
 def test_a_mirror_that_differs_or_cannot_be_had_fails_and_says_where() -> None:
@@ -188,16 +229,19 @@ def test_a_mirror_that_differs_or_cannot_be_had_fails_and_says_where() -> None:
 
 def test_gaps_are_told_by_how_they_were_repaired_and_one_left_open_fails() -> None:
     counters = {"gaps": 12, "gaps_ranged": 8, "gaps_snapshotted": 2, "gaps_late": 1, "joins": 1, "covered": 40}
-    seen = (v.Seen("fabric-1", 1, "REPAIR", counters),)
+    seen = (v.Seen("fabric-1", 1, counters),)
     judged = finding(judge(evidence(seen=seen)), "gaps seen and repaired")
     assert judged == Finding(
         FAILS,
         "gaps seen and repaired",
         "12 seen: 8 by range, 2 by snapshot, 1 by late frames",
-        ("1 not closed", "1 join and 0 later snapshots stand for 40 deltas"),
+        ("1 not closed", "1 join and 0 later snapshots stand for 40 deltas of the present epochs"),
     )
-    closed = (v.Seen("fabric-1", 1, "LIVE", counters | {"gaps_late": 2}),)
+    closed = (v.Seen("fabric-1", 1, counters | {"gaps_late": 2}),)
     assert finding(judge(evidence(seen=closed)), "gaps seen and repaired").mark == HOLDS
+    killed = (v.Seen("fabric-1", 1, counters, gone=True),)
+    judged = finding(judge(evidence(seen=killed)), "gaps seen and repaired")
+    assert (judged.mark, judged.text[-37:]) == (HOLDS, ", 1 open when their reader was killed")
 
 
 def test_losses_that_nobody_noticed_fail() -> None:
@@ -212,7 +256,7 @@ def test_losses_that_nobody_noticed_fail() -> None:
 
 @pytest.mark.parametrize("counter", ["digests_differing", "misfits", "regressions", "bad_frames"])
 def test_what_must_never_happen_fails(counter: str) -> None:
-    seen = (v.Seen("fabric-1", 1, "LIVE", NO_COUNTERS | {counter: 1}),)
+    seen = (v.Seen("fabric-1", 1, NO_COUNTERS | {counter: 1}),)
     assert finding(judge(evidence(seen=seen)), "digests agree").mark == FAILS
 
 

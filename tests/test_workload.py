@@ -41,6 +41,8 @@ ROWS = [
     WorkloadRow(flow.CANCEL, 1, 0, 0, 5, 3, 103),
     WorkloadRow(flow.MODIFY, 1, 0, 9, 6, 3, 103),
     WorkloadRow(flow.NEW, 0, 0, 4, 7, 4, 99),
+    WorkloadRow(flow.NEW, 1, 1, 1, 8, 5, 99),
+    WorkloadRow(flow.MODIFY, 0, 0, 6, 9, 4, 98),  # of the 3 that are open
 ]
 LINES = """0,0,1,1,100,5
 0,1,0,2,101,7
@@ -51,7 +53,10 @@ LINES = """0,0,1,1,100,5
 2,4,1,3,103
 4,5,3
 5,6,3
-0,7,0,4,99,4"""
+0,7,0,4,99,4
+0,8,1,5,99,1
+1,8,99,1,4,5
+3,9,0,4,98,6"""
 
 
 def stored(tmp_path: Path, rows: list[WorkloadRow]) -> Path:
@@ -79,7 +84,7 @@ def test_reports_become_the_benchmarks_answers() -> None:
     venue = Venue(1, [replay.INSTRUMENT])
     (batch,) = workload.batches(ROWS, 1, replay.INSTRUMENT.id, 256)
     (reports,) = venue.apply(1, 1, [batch]).reports
-    agreed = Answers(hashlib.sha256(LINES.encode()).hexdigest(), 1, 1)
+    agreed = Answers(hashlib.sha256(LINES.encode()).hexdigest(), 2, 1)
     assert workload.answers(ROWS, report_rows(reports.rows)) == agreed
 
 
@@ -88,7 +93,19 @@ def test_a_message_without_an_answer_is_missed() -> None:
     (batch,) = workload.batches(ROWS, 1, replay.INSTRUMENT.id, 256)
     (reports,) = venue.apply(1, 1, [batch]).reports
     with pytest.raises(workload.AnswerError, match="1 messages have no answer"):
-        workload.answers([*ROWS, WorkloadRow(flow.NEW, 0, 0, 4, 8, 5, 99)], report_rows(reports.rows))
+        workload.answers([*ROWS, WorkloadRow(flow.NEW, 0, 0, 4, 10, 6, 99)], report_rows(reports.rows))
+
+
+@pytest.mark.parametrize(("maker", "taker"), [(2, 1), (1, 2)])
+def test_a_trade_with_somebody_else_is_no_answer(maker: int, taker: int) -> None:
+    venue = Venue(1, [replay.INSTRUMENT])
+    sides = [WorkloadRow(flow.NEW, side, 0, 5, side, 4 + side, 100) for side in (0, 1)]
+    reports = []
+    for position, (account, row) in enumerate(zip((maker, taker), sides, strict=True), 1):
+        outcome = venue.apply(position, position, [*workload.batches([row], account, replay.INSTRUMENT.id, 1)])
+        reports += [row for said in outcome.reports if said.account == 1 for row in report_rows(said.rows)]
+    with pytest.raises(workload.AnswerError, match=f"order {4 + (taker == 1)} traded with another account"):
+        workload.answers(sides, reports)
 
 
 @needs_data
@@ -101,7 +118,7 @@ def test_the_answers_are_those_that_other_engines_agree_on(name: str, capsys: py
 
 
 def test_the_answers_over_grpc_are_those_in_process() -> None:
-    agreed = Answers(hashlib.sha256(LINES.encode()).hexdigest(), 1, 1)
+    agreed = Answers(hashlib.sha256(LINES.encode()).hexdigest(), 2, 1)
 
     async def scenario() -> None:
         async with Engines(2) as venue:
@@ -141,6 +158,16 @@ def test_a_recorded_flow_has_the_same_answers_over_grpc() -> None:
             "replay: --check needs --in-process; run_cluster.py --replay FILE --check FILE compares books over gRPC\n",
         ),
         (["{broken}", "--in-process"], "replay: {broken}: row 2: quantity 0\n"),
+        (["{flow}", "--in-process", "--symbol", "ALFA"], "replay: --symbol and --rate need --cluster\n"),
+        (
+            ["{flow}", "--in-process", "--check", "{flow}"],
+            "replay: {flow}: there is no book to check for a workload; see --answers\n",
+        ),
+        (
+            ["{text}", "--in-process", "--answers"],
+            "replay: {text}: is no workload, and only those have --answers; see --check\n",
+        ),
+        (["{text}", "--in-process"], "replay: {text}: row 1: 1 columns, not 6\n"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_2(
@@ -151,6 +178,8 @@ def test_wrong_usage_is_one_line_and_exit_2(
         "flow": stored(tmp_path, ROWS),
         "broken": stored(tmp_path / "broken", [ROWS[0], ROWS[1]._replace(quantity=0)]),
     }
+    names["text"] = tmp_path / "text"
+    names["text"].write_text("hello\n")
     assert replay.main([argument.format(**names) for argument in arguments]) == 2
     assert capsys.readouterr() == ("", complaint.format(**names))
 
@@ -176,5 +205,6 @@ def test_a_cluster_that_does_not_answer_is_one_line_and_exit_3(
 def test_lines_for_a_reader(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert replay.main([str(stored(tmp_path, ROWS)), "--in-process", "--answers"]) == 0
     first, *rest = capsys.readouterr().out.splitlines()
-    assert first.startswith("flow.bin: 8 messages at ")
-    assert rest == ["trades 1, resting at the end 1", hashlib.sha256(LINES.encode()).hexdigest()]
+    assert first.startswith("flow.bin: 10 messages at ")
+    digest = hashlib.sha256(LINES.encode()).hexdigest()
+    assert rest == ["2 trades, 1 orders resting at the end", f"SHA-256 of the answers {digest}"]

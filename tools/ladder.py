@@ -71,7 +71,7 @@ def draw(view: LadderView, depth: int = DEPTH, width: int = WIDTH, ascii_only: b
     """The picture of `view`: 2 * depth + 4 lines of one width, `width` unless that is too narrow. Cost: O(depth)."""
     asks, bids = view.asks[:depth], view.bids[:depth]
     layout = _Layout(view, (*asks, *bids), width, ascii_only)
-    lines = [*_header(view, layout.width), [(layout.rule * layout.width, "dim")]]
+    lines = [*_header(view, layout.width, ascii_only), [(layout.rule * layout.width, "dim")]]
     lines += [layout.blank()] * (depth - len(asks))
     lines += [layout.ask(level) for level in reversed(asks)]
     lines.append(layout.spread())
@@ -85,8 +85,8 @@ def plain(lines: Sequence[Line]) -> list[str]:
     return ["".join(text for text, _ in line) for line in lines]
 
 
-def _header(view: LadderView, width: int) -> list[Line]:
-    mark = view.state.upper() if view.state == VALID else f"! {view.state.upper()}"
+def _header(view: LadderView, width: int, ascii_only: bool) -> list[Line]:
+    mark = f"{'ok' if ascii_only else '✓'} valid" if view.state == VALID else f"! {view.state.upper()}"
     if view.state == "stale":
         mark += f" {view.age_s:.1f} s"
     left = f"{view.symbol}  {mark}"
@@ -97,7 +97,7 @@ def _header(view: LadderView, width: int) -> list[Line]:
     if view.last:
         price, quantity = view.last
         last = f"last {quantity_text(quantity, view.lot_size)} @ {price_text(price, view.tick_size)}"
-    second = _spread_out(view.note or last, f"stream {view.stream}  gaps {view.gaps:,}", width)
+    second = _spread_out(f"{last}  {view.note}".rstrip(), f"stream {view.stream}  gaps {view.gaps:,}", width)
     return [[(first, style)], [(second, "")]]
 
 

@@ -30,6 +30,7 @@ class MachineRow:
     gaps: int = 0
     by_range: int = 0
     by_snapshot: int = 0
+    by_late: int = 0
     in_step: int = 0
     streams: int = 0
 
@@ -73,9 +74,9 @@ def render(board: Board) -> RenderableType:
 def _title(board: Board) -> Text:
     text = Text(no_wrap=True, overflow="ellipsis")
     text.append(" lobmesh ", style="bold reverse")
-    text.append(f"  {board.title}   ")
     clock = f"{board.now_s:.1f} s" + (f" of {board.duration_s:g}" if board.duration_s else "")
-    text.append(f"{board.phase}  {clock}", style="bold")
+    text.append(f"  {board.phase}  {clock}", style="bold")
+    text.append(f"   {board.title}")
     return text
 
 
@@ -94,10 +95,11 @@ def _machines(rows: Sequence[MachineRow]) -> Table:
         ("epoch", "r"),
         ("feed sequence", "r"),
         ("fabric", "l"),
-        ("mirrors in step", "r"),
+        ("in step", "r"),
         ("gaps", "r"),
         ("by range", "r"),
         ("by snapshot", "r"),
+        ("late", "r"),
     )
     for row in rows:
         whole = row.in_step == row.streams and row.streams > 0
@@ -112,6 +114,7 @@ def _machines(rows: Sequence[MachineRow]) -> Table:
             f"{row.gaps:,}",
             f"{row.by_range:,}",
             f"{row.by_snapshot:,}",
+            f"{row.by_late:,}",
         )
     return table
 

@@ -73,7 +73,7 @@ class Step(NamedTuple):
 
     `row` is the event's last row, from 1; 0 stands for the seeding. `fills` are those of the aggressive order in
     `commands`, or none. `after` takes over what came into view. `floors` are the worst prices (bid, ask) that were in
-    view before the event, None if all were.
+    view before the event as well as after, None if all were.
     """
 
     row: int
@@ -137,9 +137,7 @@ class _Planner:
                 yield Step(end, commands, fills, None, (None, None), ())
                 continue
             book = self._books[end - 1]
-            floors = self._floor(before.bids), self._floor(before.asks)
-            for direction, levels, floor in ((1, book.bids, floors[0]), (-1, book.asks, floors[1])):
-                self._look(end, direction, levels, floor)
+            floors = self._look(end, 1, before.bids, book.bids), self._look(end, -1, before.asks, book.asks)
             yield Step(end, commands, fills, book, floors, self._taken())
             before = book
 
@@ -231,13 +229,13 @@ class _Planner:
         level = self._sides[message.direction].get(message.price, {})
         if message.order_id in level:
             return [(message.order_id, message.size)]
+        if not self._books:
+            self._enter(message.direction, message.price, message.order_id, self._never_entered[message.order_id][2])
+            return [(message.order_id, message.size)]
         stand_ins = [order_id for order_id in level if order_id >= NAMELESS]
         if message.kind != EXECUTED:
             stand_ins.sort(key=lambda order_id: level[order_id] != message.size)
         stand_ins += [order_id for order_id in level if order_id < NAMELESS and self._last_named.get(order_id, -1) < i]
-        if not stand_ins and not self._books and message.order_id in self._never_entered:
-            self._enter(message.direction, message.price, message.order_id, self._never_entered[message.order_id][2])
-            return [(message.order_id, message.size)]
         parts = []
         left = message.size
         for order_id in stand_ins:
@@ -250,12 +248,13 @@ class _Planner:
 
     # What came into view
 
-    def _look(self, row: int, direction: int, levels: Levels, floor: int | None) -> None:
-        """Take over, from the row, the prices of one side that were not in view before the event."""
+    def _look(self, row: int, direction: int, before: Levels, after: Levels) -> int | None:
+        """Take over, from the row, the prices of one side that were not in view before the event; say which were."""
+        floor = self._floor(before)
+        worst = self._floor(after)
         if floor is None:
-            return
-        shown = {price: size for price, size in levels if price * direction < floor * direction}
-        worst = self._floor(levels)
+            return worst
+        shown = {price: size for price, size in after if price * direction < floor * direction}
         known = [
             price
             for price in self._sides[direction]
@@ -267,6 +266,7 @@ class _Planner:
                 self._enter_nameless(direction, price, shown[price] - size)
             elif shown.get(price, 0) < size:
                 self._gone(row, direction, price, size - shown.get(price, 0))
+        return floor if worst is None or floor * direction > worst * direction else worst
 
     def _gone(self, row: int, direction: int, price: int, size: int) -> None:
         """Orders of `size` in all left this price unseen."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from engine.types import ACCEPTED, CANCELED, MAKER, NEW, REFUSED, REPLACED, TRADED, ReportRow
+from proto.orders_pb2 import Reason
 from tools.lobster import NAMELESS, Fill, Levels, Step, is_taker, merged
 
 LEVELS_JUDGED: Final = 10
@@ -19,7 +20,8 @@ LEVELS_JUDGED: Final = 10
 class Difference(NamedTuple):
     """Where the venue and Nasdaq went apart: the event's last `row`, the `cause` in words.
 
-    It is `explained` when the file itself is not in price-time priority there, so that no venue could agree.
+    It is `explained` when the file itself is not in price-time priority there, so that no venue could agree, or when it
+    follows from such a row.
     """
 
     row: int
@@ -55,8 +57,7 @@ class Verdict:
             self.unanswered
             or self.unjudged
             or self.row_differences
-            or self.surprises
-            or any(not difference.explained for difference in self.taker_differences)
+            or any(not difference.explained for difference in (*self.taker_differences, *self.surprises))
         )
 
 
@@ -83,13 +84,18 @@ class Checker:
         self._undecided: dict[int, tuple[int, bool]] = {}  # command -> its step, whether before the book
         self._waiting = [[len(step.commands), len(step.after)] for step in steps]
         self._effects = [[0, 0] for _ in steps]
-        self._takers: dict[int, int] = {}  # aggressive order -> index of its step
+        self._takers: set[int] = set()
+        self._entered: dict[int, int] = {}  # order -> row
         self._fills: dict[int, list[tuple[int, int, int]]] = {}  # taker -> trade id, size, price
         self._makers: dict[int, int] = {}  # trade id -> resting order
+        self._refused: list[tuple[int, int, int]] = []  # index of the step, order concerned, reason
         for i, step in enumerate(steps):
             self._undecided.update((command.client_order_id, (i, True)) for command in step.commands)
             self._undecided.update((command.client_order_id, (i, False)) for command in step.after)
-            self._takers.update((command.client_order_id, i) for command in step.commands if is_taker(command))
+            self._takers.update(command.client_order_id for command in step.commands if is_taker(command))
+            self._entered.update(
+                (command.client_order_id, step.row) for command in (*step.commands, *step.after) if command.op == NEW
+            )
 
     def reported(self, report: ReportRow) -> None:
         """Take in the account's next report."""
@@ -112,9 +118,7 @@ class Checker:
         elif report.kind == REFUSED:
             place = self._undecided.get(report.command)
             if place is not None:
-                row = self._steps[place[0]].row
-                what = f"command about order {report.client_order_id} refused, reason {report.reason}"
-                self._verdict.surprises.append(Difference(row, what))
+                self._refused.append((place[0], report.client_order_id, report.reason))
             self._decide(report.command, False)
 
     def event(self, bids: Levels, asks: Levels) -> None:
@@ -127,29 +131,46 @@ class Checker:
         verdict = self._verdict
         verdict.unanswered = len(self._undecided)
         verdict.unjudged = sum(1 for step in self._steps[self._judged :] if step.book is not None)
-        astray: dict[int, int] = {}  # order -> row at which its fills first differed
-        entered = {
-            command.client_order_id: step.row
-            for step in self._steps
-            for command in (*step.commands, *step.after)
-            if command.op == NEW
-        }
-        for taker, i in self._takers.items():
-            step = self._steps[i]
-            fills = self._fills.pop(taker, [])
-            ours = merged(Fill(self._makers.get(trade_id, 0), size, price) for trade_id, size, price in fills)
-            verdict.takers += 1
-            if ours == step.fills:
-                verdict.takers_agree += 1
-                continue
-            verdict.taker_differences.append(_taker_difference(step, ours, entered, astray))
-            for fill in {*ours} ^ {*step.fills}:
-                astray.setdefault(fill.order_id, step.row)
-        for order_id in self._fills:
-            what = f"order {order_id} traded on entry; on Nasdaq it rested"
-            verdict.surprises.append(Difference(entered.get(order_id, 0), what))
-        self._fills.clear()
+        astray: dict[int, Difference] = {}  # order -> where it was first filled otherwise
+        refused = iter(self._refused)
+        next_refused = next(refused, None)
+        for i, step in enumerate(self._steps):
+            for command in (*step.commands, *step.after):
+                if is_taker(command):
+                    self._judge_taker(step, command.client_order_id, astray)
+                elif command.client_order_id in self._fills:
+                    self._judge_crossing(step, command.client_order_id, astray)
+            while next_refused is not None and next_refused[0] == i:
+                _, order_id, reason = next_refused
+                what = f"a command about order {order_id} was refused ({Reason.Name(reason)})"
+                verdict.surprises.append(_follows(step.row, what, [order_id], astray))
+                next_refused = next(refused, None)
         return verdict
+
+    def _filled(self, taker: int) -> tuple[Fill, ...]:
+        fills = self._fills.get(taker, [])
+        return merged(Fill(self._makers.get(trade_id, 0), size, price) for trade_id, size, price in fills)
+
+    def _judge_taker(self, step: Step, taker: int, astray: dict[int, Difference]) -> None:
+        ours = self._filled(taker)
+        self._verdict.takers += 1
+        if ours == step.fills:
+            self._verdict.takers_agree += 1
+            return
+        difference = _taker_difference(step, ours, self._entered, astray)
+        self._verdict.taker_differences.append(difference)
+        for fill in {*ours} ^ {*step.fills}:
+            astray.setdefault(fill.order_id, difference)
+
+    def _judge_crossing(self, step: Step, order_id: int, astray: dict[int, Difference]) -> None:
+        """An order that rested on Nasdaq has traded on its entry."""
+        makers = [fill.order_id for fill in self._filled(order_id)]
+        whom = f"order {makers[0]}" if makers[0] else "another account"
+        what = f"order {order_id} traded on its entry with {whom}; on Nasdaq it rested"
+        difference = _follows(step.row, what, makers, astray)
+        self._verdict.surprises.append(difference)
+        for other in (order_id, *makers):
+            astray.setdefault(other, difference)
 
     def _decide(self, command: int, effect: bool) -> None:
         place = self._undecided.pop(command, None)
@@ -241,8 +262,19 @@ def _wrong_level(name: str, direction: int, ours: Levels, theirs: Levels, floor:
     return ""
 
 
+def _follows(row: int, what: str, order_ids: Sequence[int], astray: dict[int, Difference]) -> Difference:
+    """A difference about these orders: it follows from an earlier one if any of them was in that."""
+    for order_id in order_ids:
+        if order_id in astray:
+            root = astray[order_id]
+            return Difference(
+                row, f"{what}: order {order_id} fared otherwise before, see row {root.row}", root.explained
+            )
+    return Difference(row, what)
+
+
 def _taker_difference(
-    step: Step, ours: tuple[Fill, ...], entered: dict[int, int], astray: dict[int, int]
+    step: Step, ours: tuple[Fill, ...], entered: dict[int, int], astray: dict[int, Difference]
 ) -> Difference:
     """Why an aggressive order was filled otherwise: looked for where the two lists of fills part."""
     parted = next((i for i, (a, b) in enumerate(zip(ours, step.fills, strict=False)) if a != b), None)
@@ -250,20 +282,15 @@ def _taker_difference(
         filled, wanted = (sum(fill.size for fill in fills) for fills in (ours, step.fills))
         return Difference(step.row, f"{filled} filled here, {wanted} on Nasdaq")
     here, there = ours[parted], step.fills[parted]
-    for order_id in (here.order_id, there.order_id):
-        if order_id in astray:
-            return Difference(step.row, f"order {order_id} was filled otherwise before, see row {astray[order_id]}")
-    if here.price != there.price:
-        what = f"filled at {here.price} here while Nasdaq went on to {there.price}"
-        return Difference(step.row, what)
-    if here.order_id == there.order_id:
-        what = f"order {here.order_id} gave {here.size} here, {there.size} on Nasdaq"
-        return Difference(step.row, what)
+    what = f"filled by order {here.order_id} at {here.price} here, by order {there.order_id} at {there.price} on Nasdaq"
+    if here.order_id in astray or there.order_id in astray:
+        return _follows(step.row, what, [here.order_id, there.order_id], astray)
+    if here.price != there.price or here.order_id == there.order_id:
+        return Difference(step.row, f"{what}; {here.size} and {there.size}")
     if max(here.order_id, there.order_id) > NAMELESS:
-        what = f"at {here.price} stood orders that entered out of view, so that who came first is not known"
-        return Difference(step.row, what)
-    what = (
-        f"at {here.price} Nasdaq filled order {there.order_id} (row {entered[there.order_id]}) before order "
-        f"{here.order_id} (row {entered[here.order_id]}), against time priority"
+        return Difference(step.row, f"{what}; which of them came first is not known, since one came out of view")
+    later, earlier = entered.get(there.order_id, 0), entered.get(here.order_id, 0)
+    against = later > earlier
+    return Difference(
+        step.row, f"{what}, which entered {'later' if against else 'before'}: rows {earlier} and {later}", against
     )
-    return Difference(step.row, what, explained=entered[there.order_id] > entered[here.order_id])

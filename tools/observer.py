@@ -1,36 +1,38 @@
-"""What the judge of a run sees for itself: every trade on every feed, and the books and streams of every machine.
+"""What the judge of a run hears for itself: every trade on every feed.
 
 The observer reads the engines' own publishers, not the lines with faults, so what it misses it says: trades on a feed
 that nobody reported must not hide behind a loss.
 """
 
 import asyncio
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-import grpc
 import zmq
 
-from proto import feed, marketdata_pb2, marketdata_pb2_grpc
-from proto.feed import EXECUTE, OP_MASK, FeedError, Frame, Snapshot
+from proto import feed
+from proto.feed import EXECUTE, OP_MASK, FeedError, Frame
 from tools.tally import TradeKey, TradeSum
 
 DRAIN_S: Final = 0.02  # how often sockets are drained
 BURST: Final = 2_000
 HIGH_WATER_MARK: Final = 8_192
-CALL_S: Final = 2.0
-SNAPSHOT_S: Final = 10.0
-MESSAGE_MAX: Final = 64 << 20
 
 
 class TradeWatch:
-    """Adds up the trades of streams, and notes which of their deltas it did not get. Pure: frames in."""
+    """Adds up the trades of streams from the first frame heard, and notes which of their deltas it did not get.
+
+    Pure: frames in.
+    """
 
     def __init__(self) -> None:
         self.trades: dict[int, TradeSum] = {}
         self.missed: dict[int, int] = {}
         self.bad_frames = 0
         self._due: dict[tuple[int, int], tuple[int, int]] = {}  # by engine and channel: epoch, next sequence
+
+    def hears(self, engine: int) -> bool:
+        """Whether anything of this engine was heard: from there on nothing is missed unnoticed."""
+        return any(heard == engine for heard, _ in self._due)
 
     def frame(self, data: bytes) -> None:
         """Take in one frame; a damaged one is counted, an old one passed over."""
@@ -42,7 +44,7 @@ class TradeWatch:
         header = frame.header
         if header.kind != feed.KIND_D:
             return
-        epoch, due = self._due.get((header.engine, header.channel), (0, 1))
+        epoch, due = self._due.get((header.engine, header.channel), (header.epoch, header.first_seq))
         if header.epoch < epoch:
             return
         if header.epoch > epoch:
@@ -106,57 +108,3 @@ class Observer:
         while True:
             self.drain()
             await asyncio.sleep(DRAIN_S)
-
-
-@dataclass(frozen=True, slots=True)
-class StreamState:
-    """One stream as a machine has it (proto Stream)."""
-
-    engine: int
-    channel: int
-    epoch: int
-    state: str
-    next_seq: int
-    counters: dict[str, int]
-
-
-class Machine:
-    """The market data service of one process, asked with a deadline. Every call raises grpc.aio.AioRpcError."""
-
-    def __init__(self, target: str) -> None:
-        self.target = target
-        options = [("grpc.max_receive_message_length", MESSAGE_MAX), ("grpc.use_local_subchannel_pool", 1)]
-        self._channel = grpc.aio.insecure_channel(target, options=options)
-        stub: Any = marketdata_pb2_grpc.MarketDataStub
-        self._stub = stub(self._channel)
-
-    async def close(self) -> None:
-        await self._channel.close()
-
-    async def streams(self, timeout_s: float = CALL_S) -> list[StreamState]:
-        reply = await self._stub.GetStreams(marketdata_pb2.StreamsRequest(), timeout=timeout_s)
-        return [StreamState(s.engine, s.channel, s.epoch, s.state, s.next_seq, dict(s.counters)) for s in reply.streams]
-
-    async def book(self, symbol: str, depth: int = 1, timeout_s: float = CALL_S) -> marketdata_pb2.Book:
-        request = marketdata_pb2.BookRequest(symbol=symbol, depth=depth)
-        book: marketdata_pb2.Book = await self._stub.GetBook(request, timeout=timeout_s)
-        return book
-
-    async def snapshot(self, engine: int, channel: int, timeout_s: float = SNAPSHOT_S) -> Snapshot:
-        """The whole of one stream's books. Raises also: FeedError when what comes is not one."""
-        request = marketdata_pb2.SnapshotRequest(engine=engine, channel=channel)
-        parts = [
-            feed.Chunk(part.index, part.count, part.crc32, part.body)
-            async for part in self._stub.GetSnapshot(request, timeout=timeout_s)
-        ]
-        return feed.decode_snapshot(feed.join_chunks(parts))
-
-
-def book_state(book: marketdata_pb2.Book) -> str:
-    """A book's state in the words that people read: valid, doubtful, stale, unknown."""
-    return marketdata_pb2.BookState.Name(book.state).removeprefix("BOOK_").lower()
-
-
-def resting(snapshot: Snapshot) -> int:
-    """How many orders rest in all its books."""
-    return sum(len(book.bids) + len(book.asks) for book in snapshot.books)

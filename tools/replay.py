@@ -35,6 +35,7 @@ HOLDS_EXIT: Final = 0
 FAILS_EXIT: Final = 1
 USAGE_EXIT: Final = 2
 CLUSTER_EXIT: Final = 3
+INTERRUPTED_EXIT: Final = 130
 
 BATCH: Final = 256
 BATCH_MAX: Final = 4_096
@@ -85,7 +86,8 @@ def replay_workload(options: argparse.Namespace, rows: Sequence[WorkloadRow], pr
     found.lines.append(f"{options.file.name}: {len(rows):,} messages at {rate:,} a second, {options.batch} at a time")
     if options.answers:
         answers = workload.answers(rows, reports)
-        found.lines += [f"trades {answers.trades:,}, resting at the end {answers.resting:,}", answers.sha256]
+        found.lines.append(f"{answers.trades:,} trades, {answers.resting:,} orders resting at the end")
+        found.lines.append(f"SHA-256 of the answers {answers.sha256}")
         found.figures |= answers._asdict()
     return found
 
@@ -271,7 +273,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit 0 if all went as it should, 1 if the venue differs from the files, 2 for wrong usage or a bad file, 3 if the
-    cluster cannot be used.
+    cluster cannot be used, 130 on Ctrl-C.
     """
     options = parser().parse_args(argv)
     try:
@@ -279,9 +281,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"replay: {problem}", file=sys.stderr)
             return USAGE_EXIT
         if is_workload(options.file):
+            if options.check:
+                raise FlowError(str(options.check), 0, "there is no book to check for a workload; see --answers")
             rows = read_workload(options.file)
             found = replay_workload(options, rows, Progress(len(rows), sys.stderr))
         else:
+            if options.answers:
+                raise FlowError(str(options.file), 0, "is no workload, and only those have --answers; see --check")
             found = replay_lobster(options, sys.stderr)
     except FlowError as e:
         print(f"replay: {e}", file=sys.stderr)
@@ -289,6 +295,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except workload.AnswerError as e:
         print(f"replay: {options.file}: {e}", file=sys.stderr)
         return FAILS_EXIT
+    except KeyboardInterrupt:
+        return INTERRUPTED_EXIT
     except ClientError as e:
         print(f"replay: {options.cluster}: {e}", file=sys.stderr)
         return CLUSTER_EXIT
@@ -300,6 +308,8 @@ def usage_problem(options: argparse.Namespace) -> str:
     """What is wrong with the options as a whole, or nothing."""
     if options.cluster and options.check:
         return "--check needs --in-process; run_cluster.py --replay FILE --check FILE compares books over gRPC"
+    if options.in_process and (options.symbol or options.rate):
+        return "--symbol and --rate need --cluster"
     if options.batch > BATCH_MAX:
         return f"--batch {options.batch} is above {BATCH_MAX:,}"
     return ""

@@ -21,7 +21,7 @@ from engine.types import (
     UNKNOWN,
     ReportRow,
 )
-from proto.feed import order_hash
+from proto.feed import orders_hash
 from proto.orders_pb2 import Reason
 
 ANSWERS: Final = {
@@ -86,7 +86,7 @@ class TradeSum:
     def add(self, trade: TradeKey) -> None:
         self.count += 1
         self.quantity += trade.quantity
-        self.fingerprint = self.fingerprint + order_hash(0, trade.trade_id, trade.price, trade.quantity) & _MASK
+        self.fingerprint = self.fingerprint + orders_hash((trade.trade_id, trade.price, trade.quantity)) & _MASK
 
     def merge(self, other: "TradeSum") -> None:
         self.count += other.count

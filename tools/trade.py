@@ -1,14 +1,16 @@
 """Traders as a process: seeded agents with a session each, entering through all engines in turn.
 
-    python -m tools.trade --config cluster.toml --join 127.0.0.1:4000 --traders 12 --rate 1500 --seed 1
+    python -m tools.trade --cluster cluster.toml --join 127.0.0.1:4000 --traders 12 --rate 1500 --seed 1
 
 On stdout, JSON lines: {"ready": true, ...} when all sessions stand; {"opened": N} when the makers' opening ladders are
 answered; {"tally": {...}} twice a second; with "done": true when, told to stop, all is answered or time is up.
-On stdin: {"stop": true} ends trading, {"report": true} asks for a last tally. The end of stdin ends the process.
+On stdin: {"stop": true} ends trading, {"report": true} asks for a last tally, {"machines": ["HOST:PORT", ...]} says
+where the venue's machines are now. The end of stdin ends the process.
 """
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import signal
@@ -21,19 +23,22 @@ from typing import Any, Final
 
 from engine.client import Client, ClientError, Commands, Session
 from engine.gateway import report_columns
-from engine.types import ReportRow
+from engine.types import CANCEL, OUTCOME_UNKNOWN, UNAVAILABLE, ReportRow
 from proto import cluster
 from proto.cluster import Cluster, ClusterError
 from proto.orders_pb2 import ReportBatch
-from tools.tally import Tally
+from tools.tally import Latencies, Tally
 from tools.traders import Agent, Command, MarketMaker, made_traders
 
 PACE_S: Final = 0.05  # each agent acts so often
 BATCH_MAX: Final = 256
 OPENING_MAX: Final = 100_000
 TALLY_S: Final = 0.5
-AGAIN_S: Final = 0.5  # until a command whose outcome is unknown is sent again
+AGAIN_S: Final = 0.5  # until a command whose outcome is unknown is sent again; doubles, up to
+AGAIN_S_MAX: Final = 4.0
 ANSWERS_S: Final = 10.0  # how long the last answers may take
+PROBES: Final = 1 << 63  # ids from here on are of commands that only find out whether an engine is reached
+REACH_S: Final = 20.0
 PATIENCE_S: Final = 2.0  # an engine that is away longer is left for another
 UNANSWERED_MAX: Final = 500  # an account with more waits before it sends more
 
@@ -44,7 +49,7 @@ class Desk:
     def __init__(self, agent: Agent, joins: Sequence[str], venue: Cluster, first_engine: int, tally: Tally) -> None:
         self.agent = agent
         self.session: Session | None = None
-        self._joins = list(joins)
+        self.machines = list(joins)  # any of which knows the way
         self._venue = venue
         self._engines = [engine.id for engine in venue.engines]
         self._next_engine = self._engines.index(first_engine)
@@ -52,6 +57,7 @@ class Desk:
         self._cursors: dict[int, int] = {}
         self._waiting: dict[int, Command] = {}
         self._again: dict[int, float] = {}  # command -> when it is to be sent again
+        self._patience: dict[int, float] = {}  # command -> how long to wait the next time
         self.up = asyncio.Event()
 
     @property
@@ -62,7 +68,7 @@ class Desk:
         """Hold a session; when its engine stays away, go on through the next one, from where the reports stood."""
         while True:
             client = Client(
-                self._joins,
+                self.machines,
                 self.agent.account,
                 engine=self._engines[self._next_engine],
                 patience_s=PATIENCE_S,
@@ -83,6 +89,28 @@ class Desk:
                     self._cursors = dict(self.session.cursors)
                 self.session = None
                 self.up.clear()
+
+    async def reach(self, deadline: float) -> None:
+        """Until orders for every engine get there: a cancel of nothing, to each, until it is refused for that reason.
+
+        Raises: TimeoutError.
+        """
+        instruments = [self._venue.instruments_of(engine)[:1] for engine in self._engines]
+        missing = [instrument.id for found in instruments for instrument in found]
+        probe = itertools.count(PROBES)
+        async with asyncio.timeout_at(deadline):
+            while missing:
+                commands = Commands()
+                for instrument in missing:
+                    commands.add(CANCEL, next(probe), instrument, target=PROBES - 1)
+                session = self.session
+                if session is not None:
+                    with suppress(ClientError):
+                        answers = await (await session.submit(commands, answers=True))
+                        far = (UNAVAILABLE, OUTCOME_UNKNOWN)
+                        missing = [answer.instrument for answer in answers if answer.reason in far]
+                if missing:
+                    await asyncio.sleep(PACE_S)
 
     async def act(self, now_s: float, commands: int) -> int:
         """Let the agent send up to `commands`; how many it did send."""
@@ -127,13 +155,18 @@ class Desk:
         account = self.agent.account
         self._tally.numbered(batch.home, account, batch.first_seq, len(batch.kind))
         for row in map(ReportRow._make, zip(*report_columns(batch), strict=True)):
+            if row.command >= PROBES:
+                continue
             if self._tally.is_open(account, row) and row.command in self._waiting:
-                self._again[row.command] = now_ns / 1e9 + AGAIN_S
+                patience_s = self._patience.get(row.command, AGAIN_S)
+                self._again[row.command] = now_ns / 1e9 + patience_s
+                self._patience[row.command] = min(2 * patience_s, AGAIN_S_MAX)
                 self._tally.report(batch.home, account, row, now_ns)
                 continue
             self._tally.report(batch.home, account, row, now_ns)
             if (account, row.command) not in self._tally.waiting:
                 self._waiting.pop(row.command, None)
+                self._patience.pop(row.command, None)
             self.agent.report(row)
 
 
@@ -143,9 +176,10 @@ class Floor:
     def __init__(self, venue: Cluster, joins: Sequence[str], traders: int, rate: int, seed: int, first_id: int) -> None:
         self.tally = Tally()
         agents = made_traders(traders, venue.instruments, seed, first_id)
-        engines = [engine.id for engine in venue.engines]
+        self._engines = [engine.id for engine in venue.engines]
         self.desks = [
-            Desk(agent, joins, venue, engines[i % len(engines)], self.tally) for i, agent in enumerate(agents)
+            Desk(agent, joins, venue, self._engines[i % len(self._engines)], self.tally)
+            for i, agent in enumerate(agents)
         ]
         self._pace = rate * PACE_S / max(1, traders)
         self._stopped = asyncio.Event()
@@ -172,25 +206,34 @@ class Floor:
         return time.monotonic() - self._began
 
     async def _open(self) -> None:
-        """The makers' ladders, as fast as they are taken."""
+        """The makers' ladders, as fast as they are taken, once every engine is reached from everywhere."""
+        deadline = asyncio.get_running_loop().time() + REACH_S
+        await asyncio.gather(*(desk.reach(deadline) for desk in self.desks[: len(self._engines)]))
+        self._began = time.monotonic()
         makers = [desk for desk in self.desks if isinstance(desk.agent, MarketMaker)]
         sent = [await desk.act(0.0, OPENING_MAX) for desk in makers]
         await self._answered(self._began + ANSWERS_S)
         self._began = time.monotonic()
-        say({"opened": sum(sent)})
+        self.tally.latencies = Latencies()
+        say({"opened": sum(sent), "tally": self.tally.to_json()})
 
     async def _trade(self) -> None:
+        """Each desk in its turn, evenly over the time: a venue's clients do not act all at once."""
+        began = time.monotonic()
+        turn_s = PACE_S / len(self.desks)
         owed = [0.0] * len(self.desks)
+        turn = 0
         while not self._stopped.is_set():
-            now_s = self._now_s()
-            for i, desk in enumerate(self.desks):
-                owed[i] = min(owed[i] + self._pace, 10 * self._pace + 1)
-                if owed[i] >= 1:
-                    await desk.act(now_s, int(owed[i]))
-                    owed[i] -= int(owed[i])
-                await desk.chase(time.monotonic())
+            at = turn % len(self.desks)
+            desk = self.desks[at]
+            owed[at] = min(owed[at] + self._pace, 10 * self._pace + 1)
+            if owed[at] >= 1:
+                await desk.act(self._now_s(), int(owed[at]))
+                owed[at] -= int(owed[at])
+            await desk.chase(time.monotonic())
+            turn = max(turn + 1, int((time.monotonic() - began) / turn_s) - len(self.desks))
             with suppress(TimeoutError):
-                async with asyncio.timeout(max(0.001, PACE_S - (self._now_s() - now_s))):
+                async with asyncio.timeout(max(0.0, began + turn * turn_s - time.monotonic())):
                     await self._stopped.wait()
 
     async def _finish(self) -> None:
@@ -218,6 +261,9 @@ class Floor:
                 order = json.loads(line)
                 if order.get("stop"):
                     self._stopped.set()
+                if order.get("machines"):
+                    for desk in self.desks:
+                        desk.machines = list(order["machines"])
                 if order.get("report"):
                     say({"tally": self.tally.to_json(), "reported": True})
         finally:
@@ -232,7 +278,7 @@ def say(line: dict[str, Any]) -> None:
 
 def parser() -> argparse.ArgumentParser:
     out = argparse.ArgumentParser(prog="python -m tools.trade", description="Seeded traders for a running cluster.")
-    out.add_argument("--config", type=Path, required=True, help="the venue's cluster.toml")
+    out.add_argument("--cluster", type=Path, required=True, help="the venue's cluster.toml")
     out.add_argument("--join", action="append", required=True, metavar="HOST:PORT", help="any machine (repeatable)")
     out.add_argument("--traders", type=int, default=12)
     out.add_argument("--rate", type=int, default=1_500, help="orders/s of all together")
@@ -245,7 +291,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Exit 0 when told to end, 2 for wrong usage."""
     args = parser().parse_args(argv)
     try:
-        venue = cluster.load(args.config)
+        venue = cluster.load(args.cluster)
     except ClusterError as e:
         print(f"trade: {e}", file=sys.stderr)
         return 2

@@ -37,6 +37,7 @@ from proto.cluster import Instrument
 NEWS_STEP_S: Final = 0.25  # how often a fair price moves
 RESTING_GOAL: Final = 1_400  # orders that the makers of a venue keep resting, all together
 LEVELS_MIN: Final = 20  # quotes a side that a maker keeps at least
+RESIZES_MAX: Final = 20  # quotes that a maker changes at once for no other reason than to be busy
 NOISE_ORDERS_MAX: Final = 40  # an account of noise with more live orders cancels before it enters
 AWAY_S: Final = 1.0  # how long an instrument whose engine does not answer is left alone
 
@@ -193,7 +194,7 @@ class Agent:
 
 class MarketMaker(Agent):
     """Keeps `levels` quotes a side on every instrument, one a tick, and moves those left behind when the fair price
-    has moved. Its first commands are its opening ladders."""
+    has moved. With time to spare, it changes their sizes. Its first commands are its opening ladders."""
 
     kind = "maker"
 
@@ -221,7 +222,14 @@ class MarketMaker(Agent):
             self._next += 1
             for sell in (0, 1):
                 sent += self._requote(instrument.id, sell, now_s, commands - len(sent))
-        return sent
+        return sent + self._resize(instruments, min(commands - len(sent), RESIZES_MAX))
+
+    def _resize(self, instruments: Sequence[Instrument], commands: int) -> list[Command]:
+        """With every quote in its place, change the sizes of some."""
+        open_to = dict.fromkeys(instrument.id for instrument in instruments)
+        idle = [i for i, order in self.orders.items() if not order.busy and order.instrument in open_to]
+        chosen = self.chance.sample(idle, min(commands, len(idle)))
+        return [self._replace(i, self.orders[i].price, self.chance.randint(1, 40), MEANING_OPEN) for i in chosen]
 
     def _requote(self, instrument: int, sell: int, now_s: float, commands: int) -> list[Command]:
         """Fill the missing prices, best first: with the quote that is farthest off where there is one."""

@@ -16,7 +16,8 @@ NOTE: Final = "note"
 
 MARKS: Final = {HOLDS: "✓", FAILS: "✗", UNKNOWN: "?", NOTE: "·"}
 ASCII_MARKS: Final = {HOLDS: "ok", FAILS: "NO", UNKNOWN: "? ", NOTE: "- "}
-DETAILS_MAX: Final = 12  # lines of detail a finding shows
+DETAILS_MAX: Final = 16  # lines of detail a finding shows
+OUTAGE_S: Final = 1.5  # a shorter one proves nothing about the others
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +99,34 @@ class Marked:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a machine's reader of one stream went through: FeedClient's counters, added up over restarts."""
+    """What a machine's reader of one stream went through: FeedClient's counters. `gone`: that reader was killed, or
+    has left, with whatever it had begun."""
 
     machine: str
     engine: int
-    state: str
     counters: dict[str, int]
-    open_gaps: int = 0
+    gone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """A time during which a process was killed or paused, and the orders that other engines answered meanwhile."""
+
+    name: str
+    how: str
+    from_s: float
+    to_s: float
+    answered_elsewhere: int
+
+
+@dataclass(frozen=True, slots=True)
+class Strangers:
+    """Readers who came and went in the middle: how many, over how many streams, how many they found equal elsewhere."""
+
+    came: int
+    streams: int
+    verified: int
+    differing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +146,10 @@ class Evidence:
     marked: tuple[Marked, ...] = ()
     ended: tuple[Ended, ...] = ()
     proxied: dict[str, dict[str, int]] = field(default_factory=dict)  # what the fault proxy did, line by line
-    lost_loss: bool = False  # messages were to be lost
+    opening: Counted = field(default_factory=Counted)  # what was counted before the seconds began
+    strangers: Strangers | None = None
+    outages: tuple[Outage, ...] = ()
+    fabrics_down: tuple[tuple[str, float], ...] = ()  # killed and not restarted: name, and when
     checks: tuple[Finding, ...] = ()  # of replayed flow against recorded books
 
 
@@ -135,7 +160,9 @@ def judge(evidence: Evidence) -> Verdict:
         _conserved(evidence),
         *_mirrors(evidence),
         *_gaps(evidence),
+        *_strangers(evidence),
         *_integrity(evidence),
+        *_outages(evidence),
         *_restarts(evidence),
         *_down(evidence),
         *_ended(evidence),
@@ -192,20 +219,21 @@ def _conserved(evidence: Evidence) -> Finding:
             open_points.append(f"{symbol}: its trades could not be counted at its engine")
         elif numbered != executed.buys.count:
             wrong.append(f"{symbol}: {numbered:,} trades at its engine, {executed.buys.count:,} reported")
-        if evidence.feed_missed.get(home.id):
-            if on_feed.count > executed.buys.count:
-                wrong.append(f"{symbol}: {on_feed.count:,} trades on the feed, {executed.buys.count:,} reported")
-            unpublished += executed.buys.count - on_feed.count
-        elif on_feed != executed.buys:
+        if on_feed != executed.buys and not (evidence.feed_missed.get(home.id) or home.restarted):
             wrong.append(
                 f"{symbol}: {on_feed.quantity:,} in {on_feed.count:,} trades on the feed, "
                 f"{executed.buys.quantity:,} in {executed.buys.count:,} reported"
             )
-    for engine, missed in sorted(evidence.feed_missed.items()):
-        if missed and not engines[engine].down:
-            open_points.append(f"engine-{engine}: {of(missed, 'delta')} of its feed not seen by the observer")
+        elif on_feed.count > executed.buys.count:
+            wrong.append(f"{symbol}: {on_feed.count:,} trades on the feed, {executed.buys.count:,} reported")
+        else:
+            unpublished += executed.buys.count - on_feed.count
     if unpublished:
-        open_points.append(f"{of(unpublished, 'trade')} reported, and numbered by the book, but not seen on the feed")
+        missed = sum(evidence.feed_missed.values())
+        open_points.append(
+            f"{of(unpublished, 'trade')} reported, and numbered by the book, but not seen on the feed: they fell into "
+            f"the time around a restart ({of(missed, 'delta')} not heard by the observer)"
+        )
     text = f"{of(trades, 'trade')}, {of(lots, 'lot')}: bought = sold = on the feed = in the books' trade ids"
     if wrong:
         text = f"{of(trades, 'trade')}, {of(lots, 'lot')} bought; not all agree"
@@ -244,6 +272,11 @@ def counter(seen: Sequence[Seen], *names: str) -> int:
     return sum(each.counters.get(name, 0) for each in seen for name in names)
 
 
+def _open_gaps(seen: Sequence[Seen]) -> int:
+    closed = counter(seen, "gaps_ranged", "gaps_snapshotted", "gaps_late", "gaps_abandoned")
+    return counter(seen, "gaps") - closed
+
+
 def _gaps(evidence: Evidence) -> list[Finding]:
     seen = evidence.seen
     gaps = counter(seen, "gaps")
@@ -251,26 +284,40 @@ def _gaps(evidence: Evidence) -> list[Finding]:
         (counter(seen, "gaps_ranged"), "by range"),
         (counter(seen, "gaps_snapshotted"), "by snapshot"),
         (counter(seen, "gaps_late"), "by late frames"),
-        (counter(seen, "gaps_abandoned"), "ended with their epoch"),
+        (counter(seen, "gaps_abandoned"), "given up with their epoch or reader"),
+        (_open_gaps([each for each in seen if each.gone]), "open when their reader was killed"),
     ]
     how = ", ".join(f"{count:,} {what}" for count, what in parts if count)
     down = {engine.id for engine in evidence.engines if engine.down}
-    judged = [each for each in seen if each.engine not in down]
-    still_open = counter(judged, "gaps") - counter(
-        judged, "gaps_ranged", "gaps_snapshotted", "gaps_late", "gaps_abandoned"
-    )
+    judged = [each for each in seen if each.engine not in down and not each.gone]
+    still_open = _open_gaps(judged)
     lost = sum(line.get("drop", 0) for line in evidence.proxied.values())
     text = "none seen" if not gaps else f"{gaps:,} seen" + (f": {how}" if how else "")
     joins, again = counter(seen, "joins"), counter(seen, "resnapshots")
-    details = [
-        f"{of(joins, 'join')} and {of(again, 'later snapshot')} stand for {of(counter(seen, 'covered'), 'delta')}"
-    ]
+    covered = of(counter(seen, "covered"), "delta")
+    details = [f"{of(joins, 'join')} and {of(again, 'later snapshot')} stand for {covered} of the present epochs"]
     if still_open:
         details.insert(0, f"{still_open:,} not closed")
     if lost and not gaps:
         details.insert(0, f"{of(lost, 'message')} lost and nobody noticed")
     fails = still_open or (lost > 20 and not gaps)
     return [Finding(FAILS if fails else HOLDS, "gaps seen and repaired", text, tuple(details))]
+
+
+def _strangers(evidence: Evidence) -> list[Finding]:
+    strangers = evidence.strangers
+    if strangers is None:
+        return []
+    text = (
+        f"{of(strangers.came, 'reader')} came in the middle and left: {strangers.verified:,} of "
+        f"{of(strangers.streams, 'stream')} found equal at another machine, order by order at one sequence"
+    )
+    rest = strangers.streams - strangers.verified - len(strangers.differing)
+    details = strangers.differing
+    if rest and not details:
+        details = (f"{of(rest, 'stream')} could not be compared in time",)
+    fails = strangers.differing or (strangers.came > 0 and not strangers.verified)
+    return [Finding(FAILS if fails else HOLDS, "strangers agree", text, details)]
 
 
 def _integrity(evidence: Evidence) -> list[Finding]:
@@ -285,6 +332,26 @@ def _integrity(evidence: Evidence) -> list[Finding]:
     details = tuple(f"{count:,} {what}" for count, what in wrong if count)
     text = f"{equal:,} compared along the way, {'all equal' if not details else 'not all well'}"
     return [Finding(FAILS if details else HOLDS, "digests agree", text, details)]
+
+
+def _outages(evidence: Evidence) -> list[Finding]:
+    """What stops in one place must not stop the others."""
+    if not evidence.outages:
+        return []
+    details: list[str] = []
+    stopped = 0
+    for outage in evidence.outages:
+        seconds = outage.to_s - outage.from_s
+        rate = outage.answered_elsewhere / seconds if seconds > 0 else 0.0
+        away = [o.name for o in evidence.outages if o.from_s < outage.to_s and outage.from_s < o.to_s]
+        others_up = any(engine.name not in away for engine in evidence.engines)
+        stopped += seconds >= OUTAGE_S and others_up and not outage.answered_elsewhere
+        details.append(
+            f"{outage.name} {outage.how} from {outage.from_s:.1f} to {outage.to_s:.1f} s: meanwhile "
+            f"{of(outage.answered_elsewhere, 'order')} answered elsewhere ({rate:,.0f}/s)"
+        )
+    text = f"through {of(len(evidence.outages), 'outage')}"
+    return [Finding(FAILS if stopped else HOLDS, "the others went on", text, tuple(details))]
 
 
 def _restarts(evidence: Evidence) -> list[Finding]:
@@ -316,6 +383,9 @@ def _down(evidence: Evidence) -> list[Finding]:
             "not judged: its last answers, its executed quantity, and its books, which nobody can now be asked about",
         ]
         out.append(Finding(FAILS if shown_valid else UNKNOWN, engine.name, text, tuple(details)))
+    for name, at_s in evidence.fabrics_down:
+        text = f"killed at {at_s:g} s and not restarted: its engine and the other machines went on"
+        out.append(Finding(UNKNOWN, name, text, ("not judged: its mirrors, which are gone with it",)))
     return out
 
 
@@ -340,9 +410,9 @@ def _proxied(evidence: Evidence) -> list[Finding]:
 
 
 def _rates(evidence: Evidence) -> Finding:
-    counted = evidence.counted
-    rate = counted.answered / evidence.seconds if evidence.seconds else 0.0
-    trades = sum(executed.buys.count for executed in counted.executed.values())
+    counted, before = evidence.counted, evidence.opening
+    rate = (counted.answered - before.answered) / evidence.seconds if evidence.seconds else 0.0
+    trades = _trades(counted) - _trades(before)
     text = (
         f"{rate:,.0f} orders/s and {trades / max(evidence.seconds, 1e-9):,.0f} trades/s over {evidence.seconds:.1f} s"
     )
@@ -350,6 +420,10 @@ def _rates(evidence: Evidence) -> Finding:
     if p50 is not None and p99 is not None:
         text += f"; acknowledged in {milliseconds(p50)} (p50), {milliseconds(p99)} (p99)"
     return Finding(NOTE, "rates", text)
+
+
+def _trades(counted: Counted) -> int:
+    return sum(executed.buys.count for executed in counted.executed.values())
 
 
 def of(count: int, what: str) -> str:

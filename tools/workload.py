@@ -95,6 +95,8 @@ def answers(rows: Sequence[WorkloadRow], reports: Iterable[ReportRow]) -> Answer
         order_id = report.client_order_id
         live[order_id] = report.open
         if report.kind == TRADED and report.flags & MAKER:
+            if report.trade_id not in takers:
+                raise AnswerError(f"order {order_id} traded with another account")
             sequence, taker = takers.pop(report.trade_id)
             lines.append((sequence, 1, f"1,{sequence},{report.price},{report.quantity},{order_id},{taker}"))
             trades += 1
@@ -116,6 +118,8 @@ def answers(rows: Sequence[WorkloadRow], reports: Iterable[ReportRow]) -> Answer
             lines.append((sequence, kind, f"{kind},{sequence},{order_id}"))
         else:
             raise AnswerError(f"message {sequence}: report of kind {report.kind}, reason {report.reason}")
+    for _, order_id in takers.values():
+        raise AnswerError(f"order {order_id} traded with another account")
     if missing := len(rows) - len({sequence for sequence, kind, _ in lines if kind != _TRADED}):
         raise AnswerError(f"{missing:,} messages have no answer: did this account use their ids before?")
     lines.sort(key=_by_sequence)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from tools.bench import codec, compare, core, document, feed, flows, log, show
+from tools.bench import codec, compare, core, document, entry, feed, flows, log, scale, show
 from tools.bench.machine import this_machine
 from tools.bench.measure import Options, Report, say
 
@@ -15,7 +15,9 @@ PARTS: Final[dict[str, Callable[[Options], Report]]] = {
     "core": core.run,
     "codec": codec.run,
     "feed": feed.run,
+    "entry": entry.run,
     "log": log.run,
+    "scale": scale.run,
 }
 
 
@@ -24,7 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     if args.part == "compare":
         return compare.main(args.before, args.after)
-    options = Options(args.quick, args.seed, args.rounds, None if args.synthetic else flows.find_data())
+    data = None if args.synthetic else flows.find_data()
+    options = Options(args.quick, args.seed, args.rounds, data, getattr(args, "peers", ""))
     reports = []
     for name in PARTS if args.part == "all" else [args.part]:
         report = dataclasses.replace(PARTS[name](options), machine=this_machine())
@@ -50,6 +53,11 @@ def parser() -> argparse.ArgumentParser:
         part.add_argument("--seed", type=int, default=7, help="of what is synthesised (default 7)")
         part.add_argument("--rounds", type=int, default=0, help="rounds of each comparison (0: as many as needed)")
         part.add_argument("--synthetic", action="store_true", help="synthesise the flow even where recorded flow is")
+        if name == "core":
+            part.add_argument(
+                "--peers", nargs="?", const=sys.executable, default="", metavar="PYTHON",
+                help="also drive the matching engines of PyPI, in an environment of their own for this interpreter",
+            )  # fmt: skip
         part.add_argument("--write", type=Path, metavar="FILE", help="put the tables in this Markdown file too")
     against = parts.add_parser("compare", help="what changed between two files of --json")
     against.add_argument("before", type=Path)

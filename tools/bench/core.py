@@ -1,23 +1,24 @@
 """Matching alone: the same `Venue.apply` that an engine calls, on the batches that an engine would make.
 
-Only `apply` is timed. The columns are decoded from a session's bytes just before, so that the integers are as fresh
-as in an engine, and the reports are encoded just after, as an engine does before it lets go of them.
+Only `apply` is timed, in processor time of its thread. The columns are decoded from a session's bytes just before, so
+that the integers are as fresh as in an engine, and the reports are encoded just after, as an engine does before it
+lets go of them.
 """
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from time import perf_counter_ns
 from typing import Final
 
 from engine.gateway import read_batch, write_reports
-from engine.types import MAKER, TRADED, Batch, report_rows
+from engine.types import MAKER, STP_NONE, TRADED, Batch, report_rows
 from engine.venue import Venue
-from tools.bench import flows
+from tools import workload
+from tools.bench import flows, peers
 from tools.bench.bare import BareMatcher, Trade
-from tools.bench.flows import ACCOUNT, BATCH, INSTRUMENT, LARGE, REGIMES, STP, Flow
+from tools.bench.flows import ACCOUNT, BATCH, INSTRUMENT, LARGE, REGIMES, Flow
 from tools.bench.machine import build_of
-from tools.bench.measure import Options, Report, Rounds, hash_of, in_turns, quiet, result, say
+from tools.bench.measure import Options, Report, Rounds, cpu_ns, hash_of, in_turns, quiet, result, say
+from tools.workload import Answers
 
 GOAL_PLAIN: Final = 800_000
 GOAL_COMPILED: Final = 1_800_000
@@ -26,17 +27,16 @@ MODULES: Final = ("engine.order", "engine.book", "engine.matching", "engine.venu
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A flow made ready: its bytes, and the hash of the right answers."""
+    """A flow made ready: its bytes, and what the right answers come to."""
 
     flow: Flow
     batches: list[bytes]
-    digest: str
+    answers: Answers
     trades: list[Trade]
-    resting: int
 
 
 def read(commands: bytes) -> Batch:
-    return read_batch(ACCOUNT, 0, STP, commands)
+    return read_batch(ACCOUNT, 0, STP_NONE, commands)
 
 
 def prepare(flow: Flow) -> Work:
@@ -54,9 +54,9 @@ def prepare(flow: Flow) -> Work:
     trades = traded(reports)
     if trades != bare.trades:
         raise AssertionError(f"{flow.name}: the venue and the bare matcher trade differently")
-    text = "\n".join(flows.answers(flow.rows, reports))
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    return Work(flow, encoded, digest, trades, len(bare.orders))
+    answers = workload.answers(flow.rows, report_rows(reports))
+    assert (answers.trades, answers.resting) == (len(trades), len(bare.orders))
+    return Work(flow, encoded, answers, trades)
 
 
 def traded(reports: list[int]) -> list[Trade]:
@@ -79,9 +79,9 @@ def venue_rate(batches: list[bytes]) -> float:
     with quiet():
         for i, commands in enumerate(batches, 1):
             batch = read(commands)
-            before = perf_counter_ns()
+            before = cpu_ns()
             outcome = venue.apply(i, i, [batch])
-            spent += perf_counter_ns() - before
+            spent += cpu_ns() - before
             count += len(batch)
             for answered in outcome.reports:
                 write_reports(1, answered.account, answered.first_seq, i, i, answered.rows)
@@ -95,15 +95,15 @@ def bare_rate(batches: list[bytes]) -> float:
     with quiet():
         for commands in batches:
             batch = read(commands)
-            before = perf_counter_ns()
+            before = cpu_ns()
             bare.apply(batch.op, batch.client_order_id, batch.flags, batch.price, batch.quantity, batch.target)
-            spent += perf_counter_ns() - before
+            spent += cpu_ns() - before
             count += len(batch)
     return count * 1e9 / spent
 
 
 def run(options: Options) -> Report:
-    """core.<regime> for each regime, and core.worst of the five."""
+    """core.<regime> for each regime, and core.worst of the five; with peers, core.peer_<engine>, each on its worst."""
     names = [*REGIMES, LARGE]
     say("core: reading and checking six flows")
     works = {
@@ -121,9 +121,10 @@ def run(options: Options) -> Report:
         f"at least {goal:,} messages/s ({'compiled' if compiled else 'plain Python'}) on the worst of the five regimes "
         f"and on {LARGE}",
         f"batches of {BATCH}; " + ", ".join(work.flow.source for work in works.values()),
-        "one process, one thread; the other core idle",
+        "one process, one thread; processor time",
     )
     worst = min(REGIMES, key=lambda name: sorted(found[name])[len(found[name]) // 2])
+    all_of_it = hash_of(*[works[name].answers.sha256 for name in REGIMES])  # whichever was the worst this time
     for name, title in [(worst, "worst"), *((name, name) for name in names)]:
         report.results.append(
             result(
@@ -132,7 +133,7 @@ def run(options: Options) -> Report:
                 found[name],
                 found[_bare(name)],
                 command="python -m tools.bench core",
-                digest=works[name].digest[:16],
+                digest=all_of_it if title == "worst" else works[name].answers.sha256[:16],
                 against="a bare bisect matcher: no ids, accounts, repeats, reports or deltas",
                 goal=f">= {goal:,}" if title in ("worst", LARGE) else "",
             )
@@ -140,10 +141,19 @@ def run(options: Options) -> Report:
     report.notes.append(
         f"The worst regime is {worst}. Trades equal the bare matcher's in every flow. SHA-256 of the answers:\n\n"
         + "\n".join(
-            f"    {name:12} {work.digest}  {len(work.trades):,} trades, {work.resting:,} resting"
+            f"    {name:12} {work.answers.sha256}  {work.answers.trades:,} trades, {work.answers.resting:,} resting"
             for name, work in works.items()
         )
     )
+    if options.peers:
+        peers.compare(
+            report,
+            [works[name].flow for name in REGIMES],
+            {name: works[name].trades for name in REGIMES},
+            lambda name: venue_rate(works[name].batches),
+            options.turns(5, 1),
+            options.peers,
+        )
     return report
 
 
@@ -168,8 +178,3 @@ class _Timed:
 
 def _bare(name: str) -> str:
     return f"{name} bare"
-
-
-def digest_of(works: dict[str, Work]) -> str:
-    """One hash of all flows."""
-    return hash_of(*(work.digest for work in works.values()))

@@ -4,6 +4,8 @@ The same messages, the same library, the same loop; rows and columns, stream and
 is what it costs.
 
     python -m tools.bench.echo        serves until SIGTERM; one JSON line on stdout says where
+
+Beside it, on a thread that waits for nothing else, a ZeroMQ socket that sends back what it receives: the bare ping.
 """
 
 import asyncio
@@ -13,12 +15,15 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import grpc
+import uvloop
+import zmq
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from proto.marketdata_pb2 import Book
@@ -59,6 +64,36 @@ def _row_messages() -> Any:
 
 
 Rows: Final = _row_messages()
+
+
+def columns_of(message: bytes) -> tuple[list[int], ...]:
+    """A CommandBatch as lists."""
+    batch = CommandBatch.FromString(message)
+    return (
+        batch.op[:], batch.client_order_id[:], batch.instrument[:], batch.flags[:],
+        batch.price[:], batch.quantity[:], batch.target[:],
+    )  # fmt: skip
+
+
+def rows_from(columns: Iterable[Sequence[int]]) -> bytes:
+    """Columns as a message of rows."""
+    message = Rows()
+    add = message.rows.add
+    for op, client_order_id, instrument, flags, price, quantity, target in zip(*columns, strict=True):
+        add(
+            op=op, client_order_id=client_order_id, instrument=instrument, flags=flags,
+            price=price, quantity=quantity, target=target,
+        )  # fmt: skip
+    data: bytes = message.SerializeToString()
+    return data
+
+
+def rows_of(message: bytes) -> list[tuple[int, ...]]:
+    """A message of rows, every field read."""
+    return [
+        (row.op, row.client_order_id, row.instrument, row.flags, row.price, row.quantity, row.target)
+        for row in Rows.FromString(message).rows
+    ]
 
 
 @asynccontextmanager
@@ -110,17 +145,32 @@ async def _serve() -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    ready = {"ready": True, "name": "echo", "grpc": f"127.0.0.1:{port}", "pid": os.getpid()}
+    ready = {"ready": True, "name": "echo", "grpc": f"127.0.0.1:{port}", "ping": _start_ping(), "pid": os.getpid()}
     print(json.dumps(ready), flush=True)
     await stop.wait()
     await server.stop(1.0)
+
+
+def _start_ping() -> str:
+    """Begin to answer pings; where."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    socket = context.socket(zmq.PAIR)
+    port = socket.bind_to_random_port("tcp://127.0.0.1")
+
+    def answer() -> None:
+        while True:
+            socket.send(socket.recv())
+
+    threading.Thread(target=answer, name="ping", daemon=True).start()
+    return f"tcp://127.0.0.1:{port}"
 
 
 def main() -> int:
     """Exit 0 after SIGTERM or SIGINT."""
     gc.freeze()
     gc.disable()
-    asyncio.run(_serve())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve())
     return 0
 
 

@@ -13,15 +13,13 @@ from typing import Final
 
 from bus.feed_client import FeedClient, Limits, State
 from bus.sequencer import FrameRing, Sequencer
-from engine.book import Book
 from engine.types import DELTA_WIDTH
 from engine.venue import Venue
-from proto import feed
-from proto.feed import U64_MAX, Digest
+from proto.feed import SLICE_ORDERS, Digest, decode, orders_hash
 from tools.bench import deltas, flows, sockets, whole_book
 from tools.bench.core import read
 from tools.bench.flows import INSTRUMENT
-from tools.bench.measure import Options, Report, hash_of, in_turns, quiet, result, say
+from tools.bench.measure import Options, Report, cpu_ns, hash_of, in_turns, quiet, result, say
 
 COMMAND: Final = "python -m tools.bench feed"
 DIGEST_EVERY: Final = 16_384  # deltas: far more often than a heartbeat of 250 ms would at these rates
@@ -61,7 +59,7 @@ def run(options: Options) -> Report:
         f"at least {GOAL_PLAIN:,} deltas/s on one core in plain Python, {GOAL_COMPILED:,} compiled",
         f"{total:,} deltas of {recorded.source} in records of {flows.BATCH} commands; a digest of the book every "
         f"{DIGEST_EVERY:,} deltas, made by the engine's book and checked by the mirror",
-        "one process; the bare socket's I/O thread may use the other core",
+        "one process, one thread; processor time, but for the sockets, whose I/O thread may use the other core",
     )
     report.results += [
         result("feed.deltas", "deltas/s", found["ours"], found["json"], command=COMMAND, digest=digest,
@@ -73,6 +71,11 @@ def run(options: Options) -> Report:
     report.notes.append(
         "feed.deltas hands the frames on as bytes; feed.socket is the same with an XPUB and a SUB socket between, over "
         "TCP on this machine, both in one thread."
+    )
+    report.notes.append(
+        "Where a delta's time goes, processor time: "
+        + ", ".join(f"{what} {ns / total:,.0f} ns" for what, ns in stages(batches).items())
+        + "."
     )
     say("feed: whole books")
     report.results += whole_book.results(options, COMMAND)
@@ -126,9 +129,11 @@ class Line:
         return frames
 
     def digest(self, venue: Venue) -> Digest:
+        """The bids from the best on, as many as one digest holds."""
         book = venue.markets[INSTRUMENT.id].book
-        top = feed.top_crc(_queues(book, 0), _queues(book, 1))
-        return Digest(INSTRUMENT.id, self.sequencer.instrument_seq(INSTRUMENT.id), book.hash & U64_MAX, top)
+        low, high, words, _ = book.slice(0, None, SLICE_ORDERS)
+        sequence = self.sequencer.instrument_seq(INSTRUMENT.id)
+        return Digest(INSTRUMENT.id, sequence, 0, low, high, orders_hash(words))
 
     def receive(self, data: bytes) -> None:
         """Take a frame as a fabric node does, which also keeps it for others to ask for."""
@@ -142,17 +147,8 @@ class Line:
         assert client.counters.digests_equal
         assert not client.counters.digests_differing
         client.mirror.check()
-        assert client.mirror.digest(INSTRUMENT.id) == self.digest(venue)
-
-
-def _queues(book: Book, side: int) -> list[tuple[int, list[tuple[int, int]]]]:
-    ladder = book.asks if side else book.bids
-    found = []
-    for level in ladder:
-        found.append((level.price, [(order.order_id, order.open) for order in level]))
-        if len(found) == feed.TOP_LEVELS:
-            break
-    return found
+        sent = self.digest(venue)
+        assert client.mirror.books[INSTRUMENT.id].digest(0, sent.low, sent.high) == sent
 
 
 def mirrored(batches: Sequence[bytes], pair: sockets.Joined | None = None) -> int:
@@ -160,10 +156,11 @@ def mirrored(batches: Sequence[bytes], pair: sockets.Joined | None = None) -> in
     line = Line()
     venue = Venue(INSTRUMENT.engine, [INSTRUMENT])
     spent = 0
+    clock = cpu_ns if pair is None else perf_counter_ns
     for i, commands in enumerate(batches, 1):
         time_ns = deltas.START_NS + i * deltas.RECORD_NS
         for changed in venue.apply(i, time_ns, [read(commands)]).deltas:
-            before = perf_counter_ns()
+            before = clock()
             frames = line.publish(time_ns, changed.rows, venue)
             if pair is not None:
                 for data in frames:
@@ -171,9 +168,36 @@ def mirrored(batches: Sequence[bytes], pair: sockets.Joined | None = None) -> in
                 frames = [pair.subscriber.recv() for _ in frames]
             for data in frames:
                 line.receive(data)
-            spent += perf_counter_ns() - before
+            spent += clock() - before
     line.check(venue)
     return spent
+
+
+def stages(batches: Sequence[bytes]) -> dict[str, int]:
+    """Nanoseconds of each stage over a whole flow. Decoding is timed once more, by itself."""
+    line = Line()
+    venue = Venue(INSTRUMENT.engine, [INSTRUMENT])
+    made = decoded = read_in = 0
+    for i, commands in enumerate(batches, 1):
+        time_ns = deltas.START_NS + i * deltas.RECORD_NS
+        for changed in venue.apply(i, time_ns, [read(commands)]).deltas:
+            marks = [cpu_ns()]
+            frames = line.publish(time_ns, changed.rows, venue)
+            marks.append(cpu_ns())
+            for data in frames:
+                decode(data)
+            marks.append(cpu_ns())
+            for data in frames:
+                line.receive(data)
+            marks.append(cpu_ns())
+            made += marks[1] - marks[0]
+            decoded += marks[2] - marks[1]
+            read_in += marks[3] - marks[2]
+    return {
+        "sequencer and encoding": made,
+        "decoding": decoded,
+        "state machine, mirror and ring": read_in - decoded,
+    }
 
 
 def bare_socket(frames: Sequence[bytes], pair: sockets.Joined) -> int:
@@ -222,7 +246,7 @@ def naive_json(rows: Sequence[Sequence[int]]) -> int:
     """Nanoseconds for a JSON feed of the same deltas, one message each, without a socket."""
     book = NaiveBook()
     spoken = [deltas.spoken(row) for row in rows]
-    before = perf_counter_ns()
+    before = cpu_ns()
     for message in spoken:
         book.apply(json.loads(json.dumps(message).encode()))
-    return perf_counter_ns() - before
+    return cpu_ns() - before

@@ -1,37 +1,19 @@
 """The order flow that is measured: a recorded one where it lies at hand, a seeded one like it where it does not.
 
 A flow is a list of messages in the shape of the recorded workloads (tools/flow.py): new, cancel and modify, by the
-client's own order ids. `batches` makes of it the very bytes that a session would send.
+client's own order ids. `batches` makes of it the very bytes that a session would send (tools/workload.py).
 """
 
 import os
 import random
 from dataclasses import dataclass
 from decimal import Decimal
-from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from engine.types import (
-    ACCEPTED,
-    CANCEL,
-    CANCELED,
-    FLAG_SELL,
-    MAKER,
-    MEANING_OPEN,
-    NEW,
-    REFUSED,
-    REPLACE,
-    REPLACED,
-    REQUEUE,
-    STP_NONE,
-    TIF_IOC,
-    TRADED,
-    report_rows,
-)
+from engine.gateway import write_batch
 from proto.cluster import Instrument
-from proto.orders_pb2 import CommandBatch
-from tools import flow
+from tools import flow, workload
 from tools.flow import WorkloadRow
 
 REGIMES: Final = ("static", "normal", "swing-25", "swing-40", "flash-crash")
@@ -41,7 +23,6 @@ INSTRUMENT: Final = Instrument(
     id=1, symbol="FLOW", engine=1, channel=1, tick_size=Decimal("0.01"), lot_size=Decimal(1),
     price_min=1, price_max=1 << 24,
 )  # fmt: skip
-OWN: Final = 1 << 32  # client order ids of cancels and replaces begin here: recorded order ids are below
 ACCOUNT: Final = 7
 
 # How far each synthesised regime's price wanders in all, as a share of where it begins.
@@ -113,60 +94,6 @@ def synthesise(name: str, count: int, seed: int) -> list[WorkloadRow]:
     return rows
 
 
-def batches(rows: list[WorkloadRow], size: int = BATCH, instrument: int = INSTRUMENT.id) -> list[bytes]:
-    """The flow as serialized CommandBatches of `size` rows. A modify gives up its place, as the workload's do."""
-    found = []
-    it = iter(rows)
-    while part := list(islice(it, size)):
-        message = CommandBatch()
-        for kind, side, ioc, quantity, sequence, order_id, price in part:
-            new = kind == flow.NEW
-            message.op.append(NEW if new else CANCEL if kind == flow.CANCEL else REPLACE)
-            message.client_order_id.append(order_id if new else OWN + sequence)
-            message.instrument.append(instrument)
-            flags = side * FLAG_SELL | ioc * TIF_IOC
-            message.flags.append(flags | MEANING_OPEN | REQUEUE if kind == flow.MODIFY else flags)
-            message.price.append(0 if kind == flow.CANCEL else price)
-            message.quantity.append(0 if kind == flow.CANCEL else quantity)
-            message.target.append(0 if new else order_id)
-        found.append(message.SerializeToString())
-    return found
-
-
-def answers(rows: list[WorkloadRow], reports: list[int]) -> list[str]:
-    """The venue's flat reports in the workload's own words, for a hash that others have agreed on."""
-    sequences = {row.order_id: row.sequence for row in rows if row.kind == flow.NEW}
-    kinds = {row.sequence: row.kind for row in rows}
-    found: list[tuple[int, int, str]] = []
-    taker = at = sequence = 0
-    for report in report_rows(reports):
-        command = report.command
-        if command:  # what answers no command was caused by the one answered before it
-            sequence = command - OWN if command >= OWN else sequences[command]
-        side = report.flags & FLAG_SELL
-        order_id, price, quantity = report.client_order_id, report.price, report.quantity
-        if report.kind == ACCEPTED:
-            line = (sequence, 0, f"0,{sequence},{side},{order_id},{price},{quantity}")
-        elif report.kind == TRADED:
-            if not report.flags & MAKER:
-                taker, at = order_id, sequence
-                continue
-            line = (at, 1, f"1,{at},{price},{quantity},{order_id},{taker}")
-        elif report.kind == CANCELED:
-            line = (sequence, 2, f"2,{sequence},{side},{order_id},{price}")
-        elif report.kind == REPLACED:
-            line = (sequence, 3, f"3,{sequence},{side},{order_id},{price},{report.open}")
-        else:
-            assert report.kind == REFUSED, report
-            code = 4 if kinds[sequence] == flow.CANCEL else 5
-            line = (sequence, code, f"{code},{sequence},{order_id}")
-        found.append(line)
-    found.sort(key=_by_sequence)
-    return [text for _, _, text in found]
-
-
-def _by_sequence(line: tuple[int, int, str]) -> tuple[int, int]:
-    return line[:2]
-
-
-STP: Final = STP_NONE  # recorded flow is one account's, and trades with itself
+def batches(rows: list[WorkloadRow], size: int = BATCH, account: int = ACCOUNT) -> list[bytes]:
+    """The flow as serialized CommandBatches of `size` rows: what a session sends, and what the log holds."""
+    return [write_batch(batch) for batch in workload.batches(rows, account, INSTRUMENT.id, size)]

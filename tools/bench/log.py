@@ -12,8 +12,10 @@ from typing import Final
 
 from engine import records
 from engine.log import SqliteLog
+from engine.types import STP_NONE
 from tools.bench import flows, show
-from tools.bench.flows import ACCOUNT, STP
+from tools.bench.deltas import START_NS
+from tools.bench.flows import ACCOUNT
 from tools.bench.measure import Options, Report, hash_of, in_turns, result, say
 
 COMMAND: Final = "python -m tools.bench log"
@@ -65,7 +67,7 @@ def run(options: Options) -> Report:
 
 def record(commands: bytes) -> bytes:
     """The body of a log record of one batch."""
-    return records.encode(records.Commands(1, 1_790_000_000_000_000_000, [records.Entered(ACCOUNT, 0, STP, commands)]))
+    return records.encode(records.Commands(1, START_NS, [records.Entered(ACCOUNT, 0, STP_NONE, commands)]))
 
 
 class _Contenders:

@@ -20,7 +20,9 @@ def figure(value: float, unit: str) -> str:
     if unit == "s":
         if value >= 1:
             return f"{value:.2f} s"
-        return f"{value * 1e3:.2f} ms" if value >= 1e-3 else f"{value * 1e6:.1f} µs"
+        if value >= 1e-3:
+            return f"{value * 1e3:.2f} ms"
+        return f"{value * 1e6:.1f} µs" if value >= 1e-5 else f"{value * 1e9:,.0f} ns"
     if unit == "B":
         return f"{value:,.2f} B"
     if unit == "x":

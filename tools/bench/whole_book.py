@@ -47,7 +47,7 @@ async def _results(options: Options, command: str) -> list[Result]:
                     ours.append(pair.rate(updates))
                     theirs.append(await whole.rate(push, pushes))
                 pair.client.mirror.check()
-                digest = hash_of(pair.client.mirror.digest(INSTRUMENT.id), levels)
+                digest = hash_of(pair.client.mirror.digests(INSTRUMENT.id), levels)
             found.append(
                 result(
                     f"feed.book_{levels}", "updates/s", ours, theirs, command=command, digest=digest,

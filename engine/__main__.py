@@ -1,0 +1,236 @@
+"""`python -m engine`: an engine as a process."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import json
+import logging
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import zmq
+
+from bus.directory import Changed, Directory, Event, Superseded
+from bus.directory import Entry as Listed
+from bus.directory_service import DirectoryLoop, DirectoryRefused
+from bus.service import MarketData
+from engine.log import LogError, OutcomeUnknown, SqliteLog
+from engine.node import EXIT_CANNOT_START, EXIT_LOG_LOST, EXIT_OK, EXIT_USAGE, Engine, owner_name
+from engine.publish import EngineFeed
+from engine.records import RecordError
+from proto.cluster import Cluster, ClusterError, EngineEntry, load
+
+SWITCH_S: Final = 0.0005  # of the interpreter: with its default of 5 ms a busy loop starves the log's thread
+JOIN_S: Final = 5.0
+PROGRESS_S: Final = 0.2
+
+logger = logging.getLogger("engine")
+
+
+def host_port(text: str) -> str:
+    if not re.fullmatch(r"[^\s/]{1,255}:[0-9]{1,5}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
+    return text
+
+
+def tcp(text: str) -> str:
+    if not re.fullmatch(r"tcp://[^\s/]{1,255}:[0-9]{1,5}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not tcp://HOST:PORT")
+    return text
+
+
+def machine_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a name: 1 to 64 letters, digits, . _ -")
+    return text
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m engine",
+        description="An engine: takes orders over gRPC, logs and matches them, and publishes what changes. Prints one "
+        "line of JSON when it serves.",
+        epilog="example: python -m engine --cluster cluster.toml --engine 1 --data data/engine-1",
+    )
+    parser.add_argument("--cluster", type=Path, required=True, metavar="FILE", help="the venue (proto/cluster.py)")
+    parser.add_argument("--engine", type=int, required=True, metavar="N", help="which of its engines this is")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="where the log is, or is begun")
+    parser.add_argument("--grpc", type=host_port, metavar="HOST:PORT", help="where to serve; by default as in the file")
+    parser.add_argument("--feed", type=tcp, metavar="ENDPOINT", help="where to publish; by default as in the file")
+    parser.add_argument(
+        "--advertise-feed", type=tcp, metavar="ENDPOINT", help="where others find the feed, if not where it is bound"
+    )
+    parser.add_argument(
+        "--join", type=host_port, action="append", default=[], metavar="HOST:PORT", help="any machine of the venue"
+    )
+    parser.add_argument("--name", type=machine_name, help="unique; by default engine-N")
+    parser.add_argument("--verbose", action="store_true", help="log links and joins, too")
+    return parser
+
+
+class Process:
+    """What is put together for one run of the process."""
+
+    def __init__(self, cluster: Cluster, entry: EngineEntry, args: argparse.Namespace, log: SqliteLog) -> None:
+        self._cluster = cluster
+        self._entry = entry
+        self._args = args
+        self._directory = DirectoryLoop(Directory(), args.join)
+        self._engine = Engine(cluster, entry.id, log, where=self._where, owner=owner_name(args.name))
+
+    def replay(self) -> None:
+        """Blocks. Raises: LogError, RecordError."""
+        shown, last = time.monotonic(), self._engine.log.position
+        on_terminal = sys.stderr.isatty()
+        for position in self._engine.replay():
+            if on_terminal and time.monotonic() > shown + PROGRESS_S:
+                shown = time.monotonic()
+                print(f"\r{self._args.name}: {position:,} of {last:,} log records", end="", file=sys.stderr, flush=True)
+        if on_terminal and last:
+            print(f"\r{self._args.name}: {last:,} log records replayed", file=sys.stderr)
+
+    async def run(self) -> int:
+        """Serve until a signal, or until the engine has to stop; the exit code."""
+        engine, entry, args = self._engine, self._entry, self._args
+        begun = engine.begin()
+        feed = EngineFeed(
+            engine.venue,
+            self._cluster.instruments_of(entry.id),
+            incarnation=begun.incarnation,
+            epoch=begun.epoch,
+            fresh=begun.fresh,
+            endpoint=args.feed or entry.feed,
+            clock_ns=time.time_ns,
+        )
+        engine.feed = feed
+        feed.open(begun.time_ns)
+        address = args.grpc or entry.grpc
+        try:
+            port = await engine.serve(address, [MarketData(feed), self._directory])
+            for number in (signal.SIGTERM, signal.SIGINT):
+                asyncio.get_running_loop().add_signal_handler(number, self._stop)
+            feed.publisher.start()
+            grpc = f"{address.rpartition(':')[0]}:{port}"
+            await self._announce(grpc, args.advertise_feed or feed.publisher.endpoint)
+            _quiet_collector()
+            ready = {"name": args.name, "grpc": grpc, "feed": feed.publisher.endpoint, "pid": os.getpid()}
+            with contextlib.suppress(BrokenPipeError):
+                print(json.dumps({"ready": True} | ready), flush=True)
+            return await engine.stopping
+        finally:
+            await self._directory.stop()
+            await engine.stop()
+            await feed.publisher.stop()
+
+    async def _announce(self, grpc: str, feed: str) -> None:
+        """Tell the venue where this engine is. Raises: DirectoryRefused if it claims what another has."""
+        engine, entry = self._engine, self._entry
+        self._directory.listen(self._heard)
+        self._directory.announce(
+            Listed(
+                name=self._args.name,
+                engine=entry.id,
+                fabric=False,
+                incarnation=engine.begun.incarnation,
+                epoch=engine.begun.epoch,
+                version=time.time_ns(),
+                grpc=grpc,
+                feed=feed,
+                instruments=self._cluster.instruments_of(entry.id),
+                channels=entry.channels,
+            )
+        )
+        self._directory.start()
+        if not await self._directory.joined(JOIN_S):
+            logger.warning("none of %s answers yet", ", ".join(self._args.join))
+
+    def _heard(self, event: Event) -> None:
+        match event:
+            case Changed(entry) if not entry.fabric and entry.name != self._args.name:
+                self._engine.learn(entry.instruments, [entry.engine])
+            case Superseded(entry):
+                logger.critical("epoch %d of this engine is at %s: stopping", entry.epoch, entry.grpc)
+                self._stop(EXIT_LOG_LOST)
+
+    def _stop(self, code: int = EXIT_OK) -> None:
+        if not self._engine.stopping.done():
+            self._engine.stopping.set_result(code)
+
+    def _where(self, engine: int) -> str | None:
+        """Where an engine's gRPC port is: the directory alone knows."""
+        entry = self._directory.directory.engine(engine)
+        return None if entry is None or entry.left else entry.grpc
+
+
+def _quiet_collector() -> None:
+    """Collect no garbage while trading: the books are no garbage, and looking at them takes milliseconds.
+
+    Engine collects what is young when nothing else is to be done (engine/node.py).
+    """
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+
+
+def _serve(process: Process) -> int:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(process.run())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(process.run())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit 0 after a clean stop; 1 if the engine itself broke; 2 for wrong usage or a wrong cluster file.
+
+    3 if it cannot start (log damaged or in use, port or id taken); 4 if it had to stop because what its log holds is
+    not known, or another writes to it.
+    """
+    args = parser().parse_args(argv)
+    args.name = args.name or f"engine-{args.engine}"
+    logging.basicConfig(
+        level=logging.INFO if args.verbose else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    sys.setswitchinterval(SWITCH_S)
+    try:
+        cluster = load(args.cluster)
+        entry = cluster.engine(args.engine)
+    except ClusterError as e:
+        print(f"engine: {e}", file=sys.stderr)
+        return EXIT_USAGE
+    except KeyError:
+        print(f"engine: {args.cluster} has no engine {args.engine}", file=sys.stderr)
+        return EXIT_USAGE
+    try:
+        log = SqliteLog(args.data)
+    except (LogError, OSError) as e:
+        print(f"engine: {args.name} cannot start: {e}", file=sys.stderr)
+        return EXIT_CANNOT_START
+    try:
+        process = Process(cluster, entry, args, log)
+        process.replay()
+        return _serve(process)
+    except OutcomeUnknown as e:
+        print(f"engine: {args.name} stopped: {e}", file=sys.stderr)
+        return EXIT_LOG_LOST
+    except (LogError, RecordError, RuntimeError, OSError, zmq.ZMQError, DirectoryRefused) as e:
+        print(f"engine: {args.name} cannot start: {e}", file=sys.stderr)
+        return EXIT_CANNOT_START
+    finally:
+        log.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

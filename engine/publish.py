@@ -1,0 +1,194 @@
+"""Where the engine meets the bus: what the core did becomes the feed, and the core's books answer for it.
+
+The first event of an epoch, on each channel, is the definition and the trading state of every instrument there. A book
+in a digest or a snapshot is the core's own, as of all that was published: both happen in one turn of the event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from bus.feed_client import Standing
+from bus.publisher import Publisher
+from bus.sequencer import RangeResult
+from bus.service import Level, Look, StreamLook
+from engine.book import Book
+from engine.types import BUY, SELL, ChannelDeltas
+from engine.venue import Venue
+from proto import feed
+from proto.cluster import Instrument
+from proto.feed import (
+    DEFINITION,
+    END,
+    OPEN,
+    SLICE_ORDERS,
+    STATUS,
+    BookSnapshot,
+    Definition,
+    Digest,
+    Snapshot,
+    Status,
+    orders_hash,
+)
+
+LIVE: Final = "live"
+NO_REASON_GIVEN: Final = 0
+
+
+class EngineFeed:
+    """The streams of one engine in one epoch (engine/node.py, Feed; bus/service.py, Source).
+
+    Cost of a snapshot: 0.25 µs an order, in one go: up to some 40,000 resting orders hold up trading for 10 ms, so
+    fabric nodes are asked first and an engine last.
+    """
+
+    def __init__(
+        self,
+        venue: Venue,
+        instruments: Sequence[Instrument],
+        *,
+        incarnation: int,
+        epoch: int,
+        fresh: bool,
+        endpoint: str,
+        clock_ns: Callable[[], int],
+    ) -> None:
+        """Bind the socket. Raises: zmq.ZMQError if the endpoint cannot be had."""
+        self._venue = venue
+        self._instruments = {i.id: i for i in sorted(instruments, key=lambda instrument: instrument.id)}
+        self._symbols = {instrument.symbol: instrument for instrument in self._instruments.values()}
+        self._clock_ns = clock_ns
+        channels: dict[int, list[int]] = {}
+        for instrument in self._instruments.values():
+            channels.setdefault(instrument.channel, []).append(instrument.id)
+        self._channels = channels
+        self._turns: dict[int, tuple[int, int | None]] = {}  # by instrument: where its next digest begins
+        self.publisher = Publisher(
+            venue.engine,
+            channels,
+            incarnation,
+            epoch,
+            fresh=fresh,
+            digest=self._digest,
+            endpoint=endpoint,
+            clock_ns=clock_ns,
+        )
+
+    def open(self, time_ns: int) -> None:
+        """Publish the first event of the epoch."""
+        for channel, names in self._channels.items():
+            rows: list[int] = []
+            extras: list[Definition | Status] = []
+            for name in names:
+                rows += (DEFINITION, name, len(extras), 0, 0, 0, STATUS, name, len(extras) + 1, 0, 0, 0)
+                extras += (_definition(self._instruments[name]), Status(OPEN, NO_REASON_GIVEN))
+            rows[-feed.DELTA_WIDTH] |= END
+            self.publisher.publish(channel, time_ns, rows, extras)
+
+    def publish(self, time_ns: int, deltas: list[ChannelDeltas], *, idle: bool) -> None:
+        """Send what one log record changed; `idle`: nothing else is on its way."""
+        for channel in deltas:
+            self.publisher.publish(channel.channel, time_ns, channel.rows, channel.extras, idle)
+
+    # What others ask (bus/service.py, Source)
+
+    def position(self, engine: int, channel: int) -> tuple[int, int, int] | None:
+        if not self._ours(engine, channel):
+            return None
+        publisher = self.publisher
+        return publisher.incarnation, publisher.epoch, publisher.next_seq(channel) - 1
+
+    def snapshot(self, engine: int, channel: int, instruments: Sequence[int]) -> Snapshot:
+        assert self._ours(engine, channel)
+        incarnation, epoch = self.publisher.incarnation, self.publisher.epoch
+        last_seq = self.publisher.next_seq(channel) - 1
+        names = self._channels[channel]
+        chosen = [name for name in names if name in instruments] if instruments else names
+        books = [self._book(channel, name) for name in chosen]
+        return Snapshot(engine, channel, incarnation, epoch, last_seq, self._clock_ns(), books)
+
+    def find(self, engine: int, channel: int, epoch: int, first_seq: int, last_seq: int) -> RangeResult | None:
+        if not self._ours(engine, channel):
+            return None
+        return self.publisher.find(channel, epoch, first_seq, last_seq)
+
+    def look(self, symbol: str, depth: int, by_order: bool) -> Look | None:
+        instrument = self._symbols.get(symbol)
+        if instrument is None:
+            return None
+        book = self._venue.books[instrument.id]
+        return Look(
+            instrument,
+            self.publisher.epoch,
+            self.publisher.next_seq(instrument.channel) - 1,
+            self.publisher.instrument_seq(instrument.channel, instrument.id),
+            Standing.VALID,
+            0,
+            OPEN,
+            book.last_price,
+            book.last_quantity,
+            book.next_trade_id - 1,
+            _levels(book, BUY, depth, by_order),
+            _levels(book, SELL, depth, by_order),
+        )
+
+    def instruments(self) -> Sequence[Instrument]:
+        return list(self._instruments.values())
+
+    def streams(self) -> Sequence[StreamLook]:
+        publisher = self.publisher
+        counters = {"frames": publisher.frames, "bytes": publisher.bytes, "unsent": publisher.unsent}
+        return [
+            StreamLook(publisher.engine, channel, publisher.epoch, LIVE, publisher.next_seq(channel), counters)
+            for channel in self._channels
+        ]
+
+    def _ours(self, engine: int, channel: int) -> bool:
+        return engine == self.publisher.engine and channel in self._channels
+
+    def _book(self, channel: int, name: int) -> BookSnapshot:
+        book = self._venue.books[name]
+        return BookSnapshot(
+            name,
+            _definition(self._instruments[name]),
+            Status(OPEN, NO_REASON_GIVEN),
+            self.publisher.instrument_seq(channel, name),
+            book.last_price,
+            book.last_quantity,
+            book.next_trade_id - 1,
+            book.next_trade_id,
+            None,
+            [(order.order_id, order.price, order.open) for order in book.orders(BUY)],
+            [(order.order_id, order.price, order.open) for order in book.orders(SELL)],
+        )
+
+    def _digest(self, name: int) -> Digest:
+        """The next part of a book in turn: its bids from the best on, then its asks. Cost: 0.1 ms for 1,024 orders."""
+        side, start = self._turns.get(name, (BUY, None))
+        low, high, words, after = self._venue.markets[name].book.slice(side, start, SLICE_ORDERS)
+        self._turns[name] = (SELL if side == BUY else BUY, None) if after is None else (side, after)
+        sequence = self.publisher.instrument_seq(self._instruments[name].channel, name)
+        return Digest(name, sequence, side, low, high, orders_hash(words))
+
+
+def _definition(instrument: Instrument) -> Definition:
+    return Definition(
+        instrument.symbol,
+        f"{instrument.tick_size:f}",
+        f"{instrument.lot_size:f}",
+        instrument.price_min,
+        instrument.price_max,
+    )
+
+
+def _levels(book: Book, side: int, depth: int, by_order: bool) -> list[Level]:
+    if not by_order:
+        return [(price, quantity, count, []) for price, quantity, count in book.levels(side, depth)]
+    levels: list[Level] = []
+    for level in book.asks if side else book.bids:
+        if depth and len(levels) == depth:
+            break
+        orders = [(order.order_id, order.open) for order in level]
+        levels.append((level.price, sum([quantity for _, quantity in orders]), len(orders), orders))
+    return levels

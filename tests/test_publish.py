@@ -1,0 +1,152 @@
+"""What an engine publishes: a mirror that follows it has the engine's own books, and its digests."""
+
+import random
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from bus.feed_client import Standing
+from bus.mirror import Mirror
+from bus.sequencer import RangeStatus
+from engine.publish import EngineFeed
+from engine.types import CANCEL, NEW, REPLACE, Batch
+from engine.venue import Venue
+from proto import feed
+from proto.feed import Definition, Status
+from tests.engines import cluster_of
+
+EPOCH = 5
+
+
+class Bench:
+    """A venue and its feed, without a process around them."""
+
+    def __init__(self) -> None:
+        self.instruments = cluster_of(1).instruments
+        self.venue = Venue(1, self.instruments)
+        self.feed = EngineFeed(
+            self.venue,
+            self.instruments,
+            incarnation=9,
+            epoch=EPOCH,
+            fresh=True,
+            endpoint="tcp://127.0.0.1:0",
+            clock_ns=time.time_ns,
+        )
+        self.feed.open(1_000)
+        self.position = EPOCH
+
+    def trade(self, rng: random.Random, count: int) -> None:
+        """Random commands of two accounts, in one record each."""
+        for _ in range(count):
+            self.position += 1
+            account = rng.choice((7, 8))
+            live = [order.client_order_id for order in self.venue.open_orders(account)]
+            target = rng.choice(live) if live else 0
+            op = rng.choice((NEW, NEW, NEW, CANCEL, REPLACE)) if target else NEW
+            order = self.venue.order(account, target)
+            instrument = rng.choice((10, 11)) if order is None or op == NEW else order.instrument
+            batch = Batch(
+                account, 0, 1, [op], [self.position], [instrument], [rng.choice((0, 1))], [rng.randint(95, 105)],
+                [rng.randint(1, 20)], [target],
+            )  # fmt: skip
+            outcome = self.venue.apply(self.position, 1_000 + self.position, [batch])
+            self.feed.publish(1_000 + self.position, outcome.deltas, idle=rng.random() < 0.5)
+
+    def frames(self, first_seq: int) -> list[feed.Frame]:
+        """All frames from a sequence on, as a reader would ask for them."""
+        self.feed.publisher.heartbeat(1, time.time_ns())
+        last = self.feed.publisher.next_seq(1) - 1
+        found: list[feed.Frame] = []
+        while first_seq <= last:
+            answer = self.feed.find(1, 1, EPOCH, first_seq, last)
+            assert answer is not None
+            assert answer.status is RangeStatus.OK
+            frames = [feed.decode(frame) for frame in answer.frames]
+            found += frames
+            first_seq = frames[-1].header.first_seq + frames[-1].header.count
+        return found
+
+
+    def agrees_with(self, mirror: Mirror) -> None:
+        """Book for book, order for order, digest for digest."""
+        for book in self.feed.snapshot(1, 1, ()).books:
+            mine = mirror.books[book.instrument]
+            assert mine.snapshot() == book
+            for _ in range(4):
+                digest = self.feed._digest(book.instrument)
+                assert mine.digest(digest.side, digest.low, digest.high) == digest
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    bench = Bench()
+    yield bench
+    bench.feed.publisher.end()
+    bench.feed.publisher.close()
+
+
+def test_the_first_event_of_an_epoch_says_what_is_traded(bench: Bench) -> None:
+    (frame,) = bench.frames(1)
+    assert (frame.header.first_seq, frame.header.count, frame.header.flags & feed.FRESH) == (1, 4, feed.FRESH)
+    assert [row[0] for row in frame.rows] == [feed.DEFINITION, feed.STATUS, feed.DEFINITION, feed.STATUS | feed.END]
+    assert frame.extras == [
+        Definition("E1A", "0.01", "1", 1, 100_000), Status(feed.OPEN, 0),
+        Definition("E1B", "0.01", "1", 1, 100_000), Status(feed.OPEN, 0),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_mirror_of_the_feed_has_the_engines_books_and_digests(bench: Bench, seed: int) -> None:
+    bench.trade(random.Random(seed), 400)
+    mirror = Mirror()
+    for frame in bench.frames(1):
+        mirror.apply(frame.rows, frame.extras)
+    assert mirror.next_seq == bench.feed.publisher.next_seq(1)
+    bench.agrees_with(mirror)
+    bench.venue.check()
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_snapshot_continues_with_the_frames_after_it(bench: Bench, seed: int) -> None:
+    rng = random.Random(seed)
+    bench.trade(rng, 200)
+    snapshot = feed.decode_snapshot(feed.encode_snapshot(bench.feed.snapshot(1, 1, ())))
+    assert (snapshot.engine, snapshot.channel) == (1, 1)
+    assert bench.feed.position(1, 1) == (9, EPOCH, snapshot.last_seq)
+    mirror = Mirror()
+    mirror.load(snapshot)
+    bench.trade(rng, 200)
+    for frame in bench.frames(snapshot.last_seq + 1):
+        rows = frame.rows[max(0, mirror.next_seq - frame.header.first_seq) :]
+        mirror.apply(rows, frame.extras)
+    bench.agrees_with(mirror)
+
+
+def test_a_look_at_a_book_agrees_with_its_snapshot(bench: Bench) -> None:
+    bench.trade(random.Random(3), 300)
+    (book,) = bench.feed.snapshot(1, 1, [10]).books
+    look = bench.feed.look("E1A", 0, True)
+    assert look is not None
+    assert (look.standing, look.instrument_seq, look.last_trade_id) == (
+        Standing.VALID, book.instrument_seq, book.last_trade_id,
+    )  # fmt: skip
+    for levels, orders in ((look.bids, book.bids), (look.asks, book.asks)):
+        listed = [(id, price, quantity) for price, _, _, queue in levels for id, quantity in queue]
+        assert listed == orders
+        assert [(level[1], level[2]) for level in levels] == [
+            (sum(quantity for _, quantity in queue), len(queue)) for _, _, _, queue in levels
+        ]
+    best = bench.feed.look("E1A", 1, False)
+    assert best is not None
+    assert best.bids == [(*look.bids[0][:3], [])]
+
+
+def test_others_streams_and_symbols_are_not_answered_for(bench: Bench) -> None:
+    assert bench.feed.position(2, 1) is None
+    assert bench.feed.position(1, 2) is None
+    assert bench.feed.find(2, 1, EPOCH, 1, 1) is None
+    assert bench.feed.look("NOPE", 0, False) is None
+    assert [i.symbol for i in bench.feed.instruments()] == ["E1A", "E1B"]
+    assert [(s.engine, s.channel, s.epoch, s.next_seq) for s in bench.feed.streams()] == [(1, 1, EPOCH, 5)]

@@ -1,0 +1,139 @@
+"""The engines of PyPI beside ours, on the same flow: each in a process and an environment that is not ours.
+
+`bench core --peers` makes the environment once, below the user's cache directory, with pip; what does not install is
+named and left out. It is no part of `bench all`.
+"""
+
+import hashlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from tools.bench.bare import Trade
+from tools.bench.flows import Flow
+from tools.bench.measure import Report, result, say
+
+PACKAGES: Final[dict[str, tuple[str, ...]]] = {  # with what they need and do not say
+    "order-matching": ("polars", "pandera"),
+    "matching-engine": (),
+    "liquibook": (),
+    "lightmatchingengine": (),
+    "limit-order-book": (),
+    "pyorderbook": (),
+}
+SLOW: Final = {"order-matching": 4_000}  # messages: every step looks at every order
+INSTALL_S: Final = 300
+DRIVE_S: Final = 300
+COMMAND: Final = "python -m tools.bench core --peers"
+
+
+def environment(python: str) -> Path:
+    """The interpreter of an environment that has the packages, as far as they install. Cost: a minute, once."""
+    version = subprocess.run(
+        [python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    directory = cache / "lobmesh-bench" / f"peers-{version}"
+    inside = directory / "bin" / "python"
+    if not (directory / "ready").exists():
+        say(f"core: installing {len(PACKAGES)} engines below {directory}")
+        subprocess.run([python, "-m", "venv", "--clear", str(directory)], check=True, timeout=INSTALL_S)
+        for name, needed in PACKAGES.items():
+            pip = [str(inside), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", name, *needed]
+            done = subprocess.run(pip, capture_output=True, text=True, timeout=INSTALL_S, check=False)
+            if done.returncode:
+                say(f"core: {name} does not install on Python {version}")
+        (directory / "ready").touch()
+    return inside
+
+
+def compare(
+    report: Report,
+    flows: Sequence[Flow],
+    trades: dict[str, list[Trade]],
+    ours: Callable[[str], float],
+    rounds: int,
+    python: str = sys.executable,
+) -> None:
+    """Drive every engine over every flow, in turns with ours, and add what came of it to the report.
+
+    `ours(name)` gives our rate on that flow, and `trades` what is right.
+    """
+    inside = environment(python)
+    notes = []
+    with tempfile.TemporaryDirectory(prefix="lobmesh-bench-") as directory:
+        files = {flow.name: Path(directory) / flow.name for flow in flows}
+        for flow in flows:
+            files[flow.name].write_text(json.dumps([list(_spoken(row)) for row in flow.rows]))
+        for name in PACKAGES:
+            say(f"core: {name}")
+            try:
+                notes.append(_compared(report, name, inside, files, trades, ours, rounds))
+            except ChildProcessError as e:
+                notes.append(f"    {name:20} not driven: {e}")
+    report.notes.append("Engines of PyPI, driven on the same flow:\n\n" + "\n".join(notes))
+
+
+def _compared(
+    report: Report,
+    name: str,
+    inside: Path,
+    files: dict[str, Path],
+    trades: dict[str, list[Trade]],
+    ours: Callable[[str], float],
+    rounds: int,
+) -> str:
+    limit = SLOW.get(name, 1 << 30)
+    theirs: dict[str, list[float]] = {flow: [] for flow in files}
+    venue: dict[str, list[float]] = {flow: [] for flow in files}
+    found: Any = None
+    verdicts = []
+    for _ in range(rounds):
+        for flow, path in files.items():
+            venue[flow].append(ours(flow))
+            found = _drive(inside, name, path, limit)
+            theirs[flow].append(found["rate"])
+            verdicts.append(_verdict(found, trades[flow]))
+    worst = min(theirs, key=lambda flow: statistics.median(theirs[flow]))
+    report.results.append(
+        result(
+            f"core.peer_{name.replace('-', '_')}", "messages/s", theirs[worst], venue[worst],
+            command=COMMAND, digest=found["sha256"][:16],
+            against="our venue on the same flow in the same round: below 1.00 means that ours is faster",
+        )
+    )  # fmt: skip
+    part = f", the first {limit:,} messages of each flow" if name in SLOW else ""
+    return f"    {name:20} {found['version']:10} worst on {worst}; {', '.join(dict.fromkeys(verdicts))}{part}"
+
+
+def _drive(inside: Path, name: str, path: Path, limit: int) -> Any:
+    script = Path(__file__).with_name("drivers.py")
+    done = subprocess.run(
+        [str(inside), "-W", "ignore", str(script), name, str(path), str(limit)],
+        capture_output=True, text=True, timeout=DRIVE_S, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        complaint = done.stderr.strip().splitlines()
+        if complaint and complaint[-1].startswith("ModuleNotFoundError"):
+            raise ChildProcessError(f"does not install for Python {inside.parents[1].name.removeprefix('peers-')}")
+        raise ChildProcessError(complaint[-1] if complaint else f"exit code {done.returncode}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _verdict(found: Any, right: list[Trade]) -> str:
+    """Whether an engine's trades are the right ones; a part of the flow makes a beginning of them."""
+    if found["trades"] is None:
+        return "reports no trades"
+    beginning = [list(trade) for trade in right[: found["trades"]]]
+    same = hashlib.sha256(json.dumps(beginning).encode()).hexdigest() == found["sha256"]
+    return "trades equal" if same else "trades differ"
+
+
+def _spoken(row: Any) -> tuple[int, ...]:
+    return row.kind, row.side, row.ioc, row.quantity, row.order_id, row.price

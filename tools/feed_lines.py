@@ -1,0 +1,183 @@
+"""What a reader of the feed goes through, as objects to print one a line: deltas, gaps, repairs, changes of state.
+
+Prices and quantities are decimal text. Every object has an `event`; those about one book a `symbol`.
+"""
+
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from typing import Any, Final
+
+from bus.feed_client import (
+    Action,
+    Alarm,
+    Applied,
+    Doubted,
+    FeedClient,
+    GapOpened,
+    GapRepaired,
+    MissingSpan,
+    Standing,
+    StateChanged,
+    Trusted,
+)
+from bus.mirror import BUY_SIDE, SELL_SIDE, MirrorBook
+from proto import feed
+from proto.feed import (
+    ADD,
+    CANCEL,
+    CLEAR,
+    DEFINITION,
+    DELETE,
+    END,
+    EXECUTE,
+    MODIFY,
+    OP_MASK,
+    SELL,
+    STATISTICS,
+    STATUS,
+    TRADE,
+    Definition,
+    Extra,
+    Row,
+    Statistics,
+    Status,
+)
+
+Line = dict[str, Any]
+
+OPS: Final = {
+    ADD: "add",
+    CANCEL: "cancel",
+    MODIFY: "modify",
+    DELETE: "delete",
+    EXECUTE: "execute",
+    TRADE: "trade",
+    CLEAR: "clear",
+    DEFINITION: "definition",
+    STATUS: "status",
+    STATISTICS: "statistics",
+}
+_WITH_PRICE: Final = (ADD, EXECUTE, TRADE)
+_WITH_QUANTITY: Final = (ADD, CANCEL, MODIFY, EXECUTE, TRADE)
+_WITH_ORDER: Final = (ADD, CANCEL, MODIFY, DELETE, EXECUTE)
+_WITH_TRADE: Final = (EXECUTE, TRADE)
+
+
+def lines_of(client: FeedClient, action: Action, wanted: Callable[[int], bool]) -> Iterator[Line]:
+    """The lines of one action of `client`; deltas of those instruments only that are `wanted`."""
+    stream = {"engine": client.engine, "channel": client.channel}
+    if isinstance(action, Applied):
+        yield from _deltas(client, action, wanted)
+    elif isinstance(action, StateChanged):
+        yield {"event": "state", **stream, "from": action.before.value, "to": action.after.value, "why": action.reason}
+    elif isinstance(action, GapOpened):
+        gap = action.gap
+        doubtful = [
+            symbol_of(book) for i, book in client.mirror.books.items() if client.standing(i) is not Standing.VALID
+        ]
+        yield {
+            "event": "gap", **stream, "epoch": gap.epoch, "first": gap.first, "last": gap.last, "cause": gap.cause,
+            "not_valid": doubtful,
+        }  # fmt: skip
+    elif isinstance(action, GapRepaired):
+        gap = action.gap
+        yield {
+            "event": "repaired", **stream, "epoch": gap.epoch, "first": gap.first, "last": gap.last, "how": gap.how,
+            "took_ms": round(gap.took_ns / 1e6, 3),
+        }  # fmt: skip
+    elif isinstance(action, MissingSpan):
+        yield {"event": "covered", **stream, "epoch": action.epoch, "first": action.first, "last": action.last}
+    elif isinstance(action, Doubted | Trusted):
+        event = "doubted" if isinstance(action, Doubted) else "trusted"
+        book = client.mirror.books.get(action.instrument)
+        symbol = symbol_of(book) if book else str(action.instrument)
+        why = {"why": action.reason} if isinstance(action, Doubted) else {}
+        yield {"event": event, "symbol": symbol, **stream, **why}
+    elif isinstance(action, Alarm):
+        yield {"event": "alarm", **stream, "what": action.text}
+
+
+def symbol_of(book: MirrorBook) -> str:
+    """Its symbol, or the instrument's number while its definition is not known."""
+    return book.definition.symbol if book.definition else str(book.instrument)
+
+
+def sizes_of(book: MirrorBook | None) -> tuple[Decimal, Decimal]:
+    """Tick and lot size; 1 and 1, that is whole ticks and lots, while they are not known."""
+    if book is None or book.definition is None:
+        return Decimal(1), Decimal(1)
+    return Decimal(book.definition.tick_size), Decimal(book.definition.lot_size)
+
+
+def book_line(client: FeedClient, instrument: int) -> Line:
+    """A whole book, by order in queue order, as it stands: what deltas can be applied to."""
+    book = client.mirror.books[instrument]
+    tick, lot = sizes_of(book)
+    epoch, sequence = client.position
+    return {
+        "event": "book",
+        "symbol": symbol_of(book),
+        "engine": client.engine,
+        "channel": client.channel,
+        "epoch": epoch,
+        "sequence": sequence,
+        "instrument_sequence": book.sequence,
+        "state": client.standing(instrument).name.lower(),
+        "trading_state": feed.STATE_NAMES[book.state],
+        "bids": _orders(book, BUY_SIDE, tick, lot),
+        "asks": _orders(book, SELL_SIDE, tick, lot),
+    }
+
+
+def _orders(book: MirrorBook, side: int, tick: Decimal, lot: Decimal) -> list[Line]:
+    return [
+        {"order_id": order_id, "price": f"{price * tick:f}", "quantity": f"{quantity * lot:f}"}
+        for order_id, price, quantity in book.orders(side)
+    ]
+
+
+def _deltas(client: FeedClient, applied: Applied, wanted: Callable[[int], bool]) -> Iterator[Line]:
+    times = dict(applied.times)
+    time_ns = 0
+    for i, row in enumerate(applied.rows):
+        time_ns = times.get(i, time_ns)
+        if wanted(row[1]):
+            book = client.mirror.books.get(row[1])
+            yield _delta(applied, applied.first + i, row, time_ns, book)
+
+
+def _delta(applied: Applied, sequence: int, row: Row, time_ns: int, book: MirrorBook | None) -> Line:
+    op, instrument, order_id, price, quantity, trade_id = row
+    code = op & OP_MASK
+    tick, lot = sizes_of(book)
+    line: Line = {
+        "event": OPS[code],
+        "symbol": symbol_of(book) if book else str(instrument),
+        "epoch": applied.epoch,
+        "seq": sequence,
+        "time_ns": time_ns,
+    }
+    if code <= TRADE:
+        line["side"] = "sell" if op & SELL else "buy"
+    if code in _WITH_ORDER:
+        line["order_id"] = order_id
+    if code in _WITH_PRICE:
+        line["price"] = f"{price * tick:f}"
+    if code in _WITH_QUANTITY:
+        line["quantity"] = f"{quantity * lot:f}"
+    if code in _WITH_TRADE:
+        line["trade_id"] = trade_id
+    if code >= DEFINITION:
+        line |= _extra(applied.extras[order_id])
+    if op & END:
+        line["end"] = True
+    return line
+
+
+def _extra(extra: Extra) -> Line:
+    if isinstance(extra, Definition):
+        return dict(extra._asdict())
+    if isinstance(extra, Status):
+        return {"state": feed.STATE_NAMES[extra.state], "reason": extra.reason}
+    assert isinstance(extra, Statistics)
+    return dict(extra._asdict())

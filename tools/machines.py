@@ -1,0 +1,178 @@
+"""The machines of a run: an engine and a fabric node each, started, killed, paused and brought back by name."""
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from proto.cluster import Cluster
+from tools.fault_plan import FaultSpec
+from tools.market_data import Machine
+from tools.processes import Child, Children, StartError
+
+START_S: Final = 20.0
+JOINS_MAX: Final = 3  # machines named to one that starts: any will do, a few in case one dies
+
+
+@dataclass(slots=True)
+class Place:
+    """One named process over the lives it leads: `child` and `machine` are of the present one."""
+
+    name: str
+    child: Child
+    machine: Machine | None = None  # its market data service, from when it first serves
+    down: bool = False  # killed, as the faults asked
+    ended: bool = False  # by itself
+    life: int = 0
+    epochs: list[int] = field(default_factory=list)  # an engine's, one for each life
+    killed_at_s: float | None = None
+
+    @property
+    def id(self) -> int:
+        return int(self.name.rpartition("-")[2])
+
+    @property
+    def asked(self) -> Machine:
+        assert self.machine
+        return self.machine
+
+    @property
+    def serving(self) -> bool:
+        return self.machine is not None and not self.down and not self.ended and not self.child.paused
+
+    @property
+    def state(self) -> str:
+        if self.down or self.ended:
+            return "down"
+        if self.child.paused:
+            return "paused"
+        return "up" if self.machine else "starting"
+
+
+class Machines:
+    """All places, and the fault proxy between the engines and everybody else if messages are to be troubled.
+
+    `on_start` is told of each place that begins to serve, before anything else can happen.
+    """
+
+    def __init__(self, venue: Cluster, directory: Path, children: Children, on_start: Callable[[Place], None]) -> None:
+        self.venue = venue
+        self.directory = directory
+        self.engines: dict[int, Place] = {}
+        self.fabrics: dict[int, Place] = {}
+        self.proxy: Child | None = None
+        self._children = children
+        self._on_start = on_start
+
+    @property
+    def cluster_file(self) -> Path:
+        return self.directory / "cluster.toml"
+
+    def places(self) -> Iterator[Place]:
+        yield from self.engines.values()
+        yield from self.fabrics.values()
+
+    def serving_engines(self) -> list[Place]:
+        return [place for place in self.engines.values() if place.serving]
+
+    def serving_fabrics(self) -> list[Place]:
+        return [place for place in self.fabrics.values() if place.serving]
+
+    def targets(self) -> list[str]:
+        """Where the machines that serve are, host:port."""
+        return [place.asked.target for place in self.places() if place.serving]
+
+    def joins(self) -> list[str]:
+        """The arguments that tell a process where the others are."""
+        return [argument for target in self.targets()[:JOINS_MAX] for argument in ("--join", target)]
+
+    def child(self, name: str, module: str, arguments: Sequence[str]) -> Child:
+        """A process of this run, not started yet."""
+        return Child(name, module, arguments, self.directory / "logs" / f"{name}.log")
+
+    async def start_proxy(self, rates: tuple[tuple[str, float], ...], seed: int) -> None:
+        """Before any engine: its addresses are those that engines announce. Raises: StartError."""
+        arguments = [f"--line=engine-{engine.id}" for engine in self.venue.engines]
+        arguments += ["--faults", str(FaultSpec(rates)), "--seed", str(seed)]
+        self.proxy = await self._children.start(self.child("faults", "tools.faults", arguments))
+        await self.proxy.wait_ready(START_S)
+
+    async def start_engines(self) -> None:
+        """The first alone, since the others join it. Raises: StartError."""
+        first, *others = self.venue.engines
+        await self.start_engine(first.id)
+        await asyncio.gather(*(self.start_engine(engine.id) for engine in others))
+
+    async def start_fabrics(self) -> None:
+        """Raises: StartError."""
+        await asyncio.gather(*(self.start_fabric(engine.id) for engine in self.venue.engines))
+
+    async def start_engine(self, id: int) -> None:
+        """For the first time or again. Raises: StartError."""
+        name = f"engine-{id}"
+        arguments = ["--cluster", str(self.cluster_file), "--engine", str(id), "--data", str(self.directory / name)]
+        if self.proxy:
+            arguments += ["--advertise-feed", self.proxy.ready["listen"][name]]
+        place = await self._serve(self.engines, id, self.child(name, "engine", [*arguments, *self.joins()]))
+        if self.proxy:
+            self.proxy.tell({"line": name, "upstream": place.child.ready["feed"]})
+        streams = await place.asked.streams(START_S)
+        place.epochs.append(max(stream.epoch for stream in streams))
+
+    async def start_fabric(self, id: int) -> None:
+        """For the first time or again. Raises: StartError."""
+        name = f"fabric-{id}"
+        arguments = ["--name", name, "--engine", str(id), *self.joins()]
+        await self._serve(self.fabrics, id, self.child(name, "bus", arguments))
+
+    async def kill(self, name: str, at_s: float) -> None:
+        place = self.place(name)
+        place.down = True
+        place.killed_at_s = at_s
+        await place.child.kill()
+
+    async def restart(self, name: str) -> None:
+        """Raises: StartError; the place then counts as ended by itself."""
+        place = self.place(name)
+        try:
+            if name.startswith("engine"):
+                await self.start_engine(place.id)
+            else:
+                await self.start_fabric(place.id)
+        except StartError:
+            place.down, place.ended = False, True
+            raise
+
+    def place(self, name: str) -> Place:
+        kind, _, id = name.partition("-")
+        return (self.engines if kind == "engine" else self.fabrics)[int(id)]
+
+    def ended(self) -> list[Place]:
+        """Those that have just ended by themselves."""
+        found = [place for place in self.places() if not place.down and not place.ended and not place.child.alive]
+        for place in found:
+            place.ended = True
+        return found
+
+    async def close(self) -> None:
+        """Hang up; the processes are the caller's to end."""
+        for place in self.places():
+            if place.machine:
+                await place.machine.close()
+
+    async def _serve(self, places: dict[int, Place], id: int, child: Child) -> Place:
+        """Begin a life of a place, the first or another, and wait until it serves."""
+        place = places.get(id)
+        if place is None:
+            place = places[id] = Place(child.name, child)
+        place.child = child
+        await self._children.start(child)
+        ready = await child.wait_ready(START_S)
+        if place.machine:
+            await place.machine.close()
+        place.machine = Machine(ready["grpc"])
+        place.life += 1
+        place.down = False
+        self._on_start(place)
+        return place
