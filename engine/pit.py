@@ -534,10 +534,10 @@ class Pit:
         more.where = PEG
         if price is None:
             return
-        order.price = price
         if order.flags & POST_ONLY and would_trade(market.book, order.side, price):
             self._end(market, order, WOULD_TRADE, 0)
             return
+        order.price = price
         more.where = INCOMING
         self.incoming(market, order, more.stp, command)
 

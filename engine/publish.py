@@ -21,19 +21,18 @@ from proto.cluster import Instrument
 from proto.feed import (
     DEFINITION,
     END,
-    OPEN,
     SLICE_ORDERS,
     STATUS,
     BookSnapshot,
     Definition,
     Digest,
     Snapshot,
+    Statistics,
     Status,
     orders_hash,
 )
 
 LIVE: Final = "live"
-NO_REASON_GIVEN: Final = 0
 
 
 class EngineFeed:
@@ -82,7 +81,7 @@ class EngineFeed:
             extras: list[Definition | Status] = []
             for name in names:
                 rows += (DEFINITION, name, len(extras), 0, 0, 0, STATUS, name, len(extras) + 1, 0, 0, 0)
-                extras += (_definition(self._instruments[name]), Status(OPEN, NO_REASON_GIVEN))
+                extras += (_definition(self._instruments[name]), self._status(name))
             rows[-feed.DELTA_WIDTH] |= END
             self.publisher.publish(channel, time_ns, rows, extras)
 
@@ -125,7 +124,7 @@ class EngineFeed:
             self.publisher.instrument_seq(instrument.channel, instrument.id),
             Standing.VALID,
             0,
-            OPEN,
+            self._venue.markets[instrument.id].state,
             book.last_price,
             book.last_quantity,
             book.next_trade_id - 1,
@@ -152,16 +151,20 @@ class EngineFeed:
         return BookSnapshot(
             name,
             _definition(self._instruments[name]),
-            Status(OPEN, NO_REASON_GIVEN),
+            self._status(name),
             self.publisher.instrument_seq(channel, name),
             book.last_price,
             book.last_quantity,
             book.next_trade_id - 1,
             book.next_trade_id,
-            None,
+            Statistics(*book.session.told()) if book.session.trades else None,
             [(order.order_id, order.price, order.open) for order in book.orders(BUY)],
             [(order.order_id, order.price, order.open) for order in book.orders(SELL)],
         )
+
+    def _status(self, name: int) -> Status:
+        market = self._venue.markets[name]
+        return Status(market.state, market.reason)
 
     def _digest(self, name: int) -> Digest:
         """The next part of a book in turn: its bids from the best on, then its asks. Cost: 0.1 ms for 1,024 orders."""

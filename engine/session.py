@@ -37,8 +37,12 @@ class Session:
         self.turnover += turnover
         self.trades += trades
 
-    def numbers(self) -> list[int | str]:
-        """As the feed carries them. A turnover beyond 64 bits is not told in full."""
+    def told(self) -> tuple[int, int, int, int, int, int, int]:
+        """As the feed has them. A turnover beyond 64 bits is not told in full."""
         bound = (1 << 63) - 1
         turnover = min(max(self.turnover, -bound), bound)
-        return [self.open, self.high, self.low, self.last, self.volume, turnover, self.trades]
+        return (self.open, self.high, self.low, self.last, self.volume, turnover, self.trades)
+
+    def numbers(self) -> list[int | str]:
+        """The same, as an extra of the feed."""
+        return [*self.told()]

@@ -24,20 +24,25 @@ from bus.mirror import BUY_SIDE, SELL_SIDE, MirrorBook
 from proto import feed
 from proto.feed import (
     ADD,
+    BUST,
     CANCEL,
     CLEAR,
+    CORRECTION,
     DEFINITION,
     DELETE,
     END,
     EXECUTE,
+    INDICATION,
     MODIFY,
     OP_MASK,
     SELL,
     STATISTICS,
     STATUS,
+    TOLD,
     TRADE,
     Definition,
     Extra,
+    Indication,
     Row,
     Statistics,
     Status,
@@ -56,11 +61,14 @@ OPS: Final = {
     DEFINITION: "definition",
     STATUS: "status",
     STATISTICS: "statistics",
+    INDICATION: "indication",
+    BUST: "bust",
+    CORRECTION: "correction",
 }
-_WITH_PRICE: Final = (ADD, EXECUTE, TRADE)
-_WITH_QUANTITY: Final = (ADD, CANCEL, MODIFY, EXECUTE, TRADE)
+_WITH_PRICE: Final = (ADD, EXECUTE, TRADE, CORRECTION)
+_WITH_QUANTITY: Final = (ADD, CANCEL, MODIFY, EXECUTE, TRADE, CORRECTION)
 _WITH_ORDER: Final = (ADD, CANCEL, MODIFY, DELETE, EXECUTE)
-_WITH_TRADE: Final = (EXECUTE, TRADE)
+_WITH_TRADE: Final = (EXECUTE, TRADE, BUST, CORRECTION)
 
 
 def lines_of(client: FeedClient, action: Action, wanted: Callable[[int], bool]) -> Iterator[Line]:
@@ -167,7 +175,7 @@ def _delta(applied: Applied, sequence: int, row: Row, time_ns: int, book: Mirror
         line["quantity"] = f"{quantity * lot:f}"
     if code in _WITH_TRADE:
         line["trade_id"] = trade_id
-    if code >= DEFINITION:
+    if code in TOLD:
         line |= _extra(applied.extras[order_id])
     if op & END:
         line["end"] = True
@@ -179,5 +187,5 @@ def _extra(extra: Extra) -> Line:
         return dict(extra._asdict())
     if isinstance(extra, Status):
         return {"state": feed.STATE_NAMES[extra.state], "reason": extra.reason}
-    assert isinstance(extra, Statistics)
+    assert isinstance(extra, Statistics | Indication)
     return dict(extra._asdict())
