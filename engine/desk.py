@@ -84,6 +84,11 @@ class Desk(Pit):
         market = self.markets.get(instrument)
         return None if market is None or market.delisted else market
 
+    @property
+    def channels(self) -> list[int]:
+        """The channels that deltas go to."""
+        return sorted(self._channels)
+
     def _open_channel(self, channel: int) -> None:
         self._channels[channel] = []
         self._extras[channel] = []

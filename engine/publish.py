@@ -85,6 +85,12 @@ class EngineFeed:
             rows[-feed.DELTA_WIDTH] |= END
             self.publisher.publish(channel, time_ns, rows, extras)
 
+    def learn(self, instrument: Instrument) -> None:
+        """Answer for an instrument that was added, on a channel there was already."""
+        self._instruments[instrument.id] = instrument
+        self._symbols[instrument.symbol] = instrument
+        self._channels.setdefault(instrument.channel, []).append(instrument.id)
+
     def publish(self, time_ns: int, deltas: list[ChannelDeltas], *, idle: bool) -> None:
         """Send what one log record changed; `idle`: nothing else is on its way."""
         for channel in deltas:
