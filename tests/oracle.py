@@ -198,6 +198,7 @@ class Order:
     turn: int = 0
     arrival: int = 0
     partner: "Order | None" = None
+    picky: bool = False  # it set out to trade under a condition, so only with what is shown
 
     @property
     def account(self) -> int:
@@ -297,7 +298,7 @@ class Market:
                 continue
             if other.where == "book":
                 meets.append((other.price, 0, other.arrival, other))
-            elif other.where == "aside" and other.conditional and not order.conditional and other.need <= order.open:
+            elif other.where == "aside" and other.conditional and not order.picky and other.need <= order.open:
                 meets.append((other.price, 1, other.turn, other))
         return [
             other for *_, other in sorted(meets, key=lambda met: (met[0] if order.side == BUY else -met[0], *met[1:3]))
@@ -339,7 +340,7 @@ class Market:
         """How much of an order would trade at once: a copy of it does, in a copy of the market."""
         memo = {id(self.definition): self.definition, id(self.tape): []}
         market, same = copy.deepcopy((self, order), memo)
-        same.where = "incoming"
+        same.where, same.picky = "incoming", same.conditional
         market.trade(same, 0)
         return same.filled - order.filled
 
@@ -413,7 +414,7 @@ class Market:
 
     def take(self, order: Order, command: int) -> None:
         """Trade while there is somebody to trade with, then rest or go."""
-        order.where = "incoming"
+        order.where, order.picky = "incoming", order.conditional
         reason = self.trade(order, command)
         if reason == BAND:
             self.state = AUCTION
@@ -621,9 +622,10 @@ class Market:
                 if order.open and order.entry.force == TIF_DAY:
                     self.cancel(order, 0, EXPIRED)
         self.settle()
-        self.indicated = (0, 0, 0) if self.state == state else self.indicated
-        self.indicate()
-        self.tell_statistics()
+        if self.state == state:  # else settling halted it, and said so
+            self.indicated = 0, 0, 0
+            self.indicate()
+            self.tell_statistics()
 
     def pegs_leave(self) -> None:
         for order in self.by_turn():
