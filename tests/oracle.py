@@ -554,7 +554,6 @@ class Market:
         shown = order.shown
         order.open = left
         order.tip = min(order.tip, left)
-        order.minimum = min(order.minimum, left)
         if order.where == "book" and order.shown < shown:
             self.tell(order, feed.MODIFY, 0, order.shown)
 
@@ -948,7 +947,6 @@ class Oracle:
             order.stop_price = stop_price
             order.quantity = total
             order.open = total - order.filled
-            order.minimum = min(order.minimum, order.open)
             answer = market.report(REPLACED, order, command.client_order_id)
             market.enter(order, command.client_order_id)
         market.end_event()
