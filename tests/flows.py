@@ -167,7 +167,7 @@ def flows(draw: st.DrawFn) -> Flow:
 
 
 class Door(Protocol):
-    """The ways into a venue; each call is a record. `live` has what the account may speak of: (id, instrument, flags)."""
+    """The ways into a venue; each call is a record. `live`: (id, instrument, flags) of what there is to speak of."""
 
     def apply(self, time_ns: int, batches: Sequence[Batch]) -> object: ...
     def disconnect(self, time_ns: int, account: int, session: int) -> object: ...
@@ -214,10 +214,13 @@ class Player:
         elif step.op == TICK:
             self._door.tick(self._time)
         elif step.op == STATE:
-            self._door.operate(self._time, SetState(instrument, STATES[(step.lots + 6 * step.quantity) % len(STATES)]))
+            state = STATES[(step.lots + 6 * step.quantity) % len(STATES)]
+            self._door.operate(self._time, SetState(instrument, state))
         elif step.op == KILL:
             account = step.account if step.lots else 0
-            self._door.operate(self._time, Kill(account, instrument if step.target % 4 else 0, step.side == 0 and step.session == 0))
+            self._door.operate(
+                self._time, Kill(account, instrument if step.target % 4 else 0, step.side == 0 and step.session == 0)
+            )
         elif step.op == ADD:
             definition = ADDED if step.side or step.instrument == 5 else INSTRUMENTS[0]
             self._door.operate(self._time, AddInstrument(definition))

@@ -777,6 +777,15 @@ class Oracle:
         """(public id, price, quantity) of what the feed shows, in order of priority."""
         return [(order.public_id, order.price, order.shown) for order in self.markets[instrument].queue(side)]
 
+    def levels(self, instrument: int, side: int) -> list[tuple[int, int, int]]:
+        """(price, quantity, orders) of each level the feed shows, best first."""
+        shown = self.shown(instrument, side)
+        prices = dict.fromkeys(price for _, price, _ in shown)
+        return [
+            (price, sum(q for _, at, q in shown if at == price), sum(at == price for _, at, _ in shown))
+            for price in prices
+        ]
+
     def live(self) -> list[Order]:
         """All live orders, wherever they are, by order id."""
         return sorted([order for market in self.markets.values() for order in market.live()], key=lambda o: o.order_id)
