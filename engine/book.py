@@ -107,7 +107,7 @@ class Book:
         self.next_trade_id = 1
         self.last_price = 0
         self.last_quantity = 0
-        self.session = Session(1)
+        self.session = Session()
 
     def rest(self, order: Order) -> None:
         """Put `order` at the back of its level. Cost: O(1), and O(log L) for a level's first order."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Final
+from collections.abc import Iterable, Sequence
 
 from engine.commands import (
     AddInstrument,
@@ -19,8 +17,8 @@ from engine.commands import (
 from engine.market import Market
 from engine.order import Order
 from engine.pit import Pit
-from engine.session import Session
 from engine.types import (
+    AUCTION_TRADE,
     BAD_QUANTITY,
     BUSTED,
     CORRECTED,
@@ -32,18 +30,13 @@ from engine.types import (
     NOTHING_TO_CHANGE,
     PRICE_OUT_OF_LIMITS,
     QUANTITY_LIMIT,
-    REPORT_WIDTH,
     TOO_LATE,
-    TRADED,
     UNKNOWN_INSTRUMENT,
     UNKNOWN_TRADE,
     WRONG_STATE,
-    AccountReports,
 )
 from proto.cluster import Instrument
 from proto.feed import BUST, CLOSED, CORRECTION, DEFINITION, END, PRE_OPEN, STATISTICS, STATUS
-
-BUSTABLE: Final = 65_536  # the trades among so many last reports, at least, can be busted or corrected
 
 
 class Desk(Pit):
@@ -55,8 +48,6 @@ class Desk(Pit):
         self._extras: dict[int, list[list[int | str]]] = {}
         self.kills: dict[tuple[int, int], bool] = {}  # (account or 0, instrument or 0), in order of the command
         self.amended: dict[tuple[int, int], tuple[int, int]] = {}  # price and quantity (0: none) by instrument, trade
-        self._past: deque[list[AccountReports]] = deque()
-        self._past_count = 0
         for channel in sorted({instrument.channel for instrument in instruments}):
             self._open_channel(channel)
         for instrument in sorted(instruments, key=_by_instrument):
@@ -137,7 +128,7 @@ class Desk(Pit):
         if market.state != CLOSED:
             return WRONG_STATE
         book = market.book
-        book.session = Session(book.next_trade_id)
+        book.session.begin(book.next_trade_id)
         if book.last_quantity:
             market.band_reference = book.last_price
         mark = len(market.deltas)
@@ -220,11 +211,10 @@ class Desk(Pit):
     def _amend(self, market: Market, command: BustTrade | CorrectTrade) -> int:
         instrument = market.instrument.id
         key = (instrument, command.trade_id)
-        sides = list(self._sides(instrument, command.trade_id))
-        if not sides:
+        trade = market.book.session.find(command.trade_id)
+        if trade is None:
             return UNKNOWN_TRADE
-        rows = sides[0][1]
-        before = self.amended.get(key, (rows[6], rows[7]))
+        before = self.amended.get(key, (trade.price, trade.quantity))
         if not before[1]:
             return TOO_LATE
         after = (0, 0)
@@ -238,6 +228,7 @@ class Desk(Pit):
                 return NOTHING_TO_CHANGE
         self.amended[key] = after
         session = market.book.session
+        session.add_up()
         if command.trade_id >= session.first_trade_id:
             session.volume += after[1] - before[1]
             session.turnover += after[0] * after[1] - before[0] * before[1]
@@ -248,31 +239,17 @@ class Desk(Pit):
         else:
             kind, told = BUSTED, before
             market.deltas.extend((BUST, instrument, 0, 0, 0, command.trade_id))
-        for account, row in sides:
-            self._touch(self.accounts[account]).reports.extend((kind, 0, *row[2:6], *told, *row[8:11], NO_REASON))
+        first_flag = AUCTION_TRADE if trade.flag == AUCTION_TRADE else 0
+        for order, flag, open, filled in (
+            (trade.one, first_flag, trade.one_open, trade.one_filled),
+            (trade.other, trade.flag, trade.other_open, trade.other_filled),
+        ):
+            self._touch(order.account).reports.extend((
+                kind, 0, order.client_order_id, order.order_id, instrument, order.side | flag,
+                *told, open, filled, command.trade_id, NO_REASON,
+            ))  # fmt: skip
         self.finish(market, mark)
         return NO_REASON
-
-    def _sides(self, instrument: int, trade_id: int) -> Iterator[tuple[int, list[int]]]:
-        """Account and report of both sides of a trade, if they are still held. Cost: O(reports held)."""
-        for record in self._past:
-            for reports in record:
-                rows = reports.rows
-                for at in range(0, len(rows), REPORT_WIDTH):
-                    if rows[at] == TRADED and rows[at + 4] == instrument and rows[at + 10] == trade_id:
-                        yield reports.account, rows[at : at + REPORT_WIDTH]
-
-    def _keep(self, record: list[AccountReports]) -> None:
-        """Hold the reports of a record for as long as they are among the last."""
-        past = self._past
-        past.append(record)
-        count = self._past_count
-        for reports in record:
-            count += len(reports.rows)
-        while count > BUSTABLE * REPORT_WIDTH and len(past) > 1:
-            for reports in past.popleft():
-                count -= len(reports.rows)
-        self._past_count = count
 
 
 def definition(instrument: Instrument) -> list[int | str]:

@@ -120,7 +120,7 @@ class Market:
         book, session = self.book, self.book.session
         yield (
             *self.definition(), self.state, self.reason, self.delisted, self.band_reference, tuple(self.indication),
-            book.next_trade_id, book.last_price, book.last_quantity, session.first_trade_id, session.numbers(),
+            book.next_trade_id, book.last_price, book.last_quantity, session.contents(),
         )  # fmt: skip
         yield (list(self.stops), list(self.pegs), list(self.conditionals), [order.order_id for order in self.lapsed])
         for side in (BUY, SELL):

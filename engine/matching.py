@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from engine.book import Book
 from engine.order import Account, Order
+from engine.session import TRADES_MAX
 from engine.types import BUY, MAKER, NO_REASON, SELF_TRADE, SELL, STP_NONE, TRADED, Boxed
 from proto.feed import EXECUTE
 from proto.feed import SELL as SELL_BIT
@@ -61,11 +62,9 @@ def trade(
     reports = account.reports
     reason = NO_REASON
     first_id = trade_id = book.next_trade_id
-    first_at: Boxed = 0
+    tape = book.session.tape
     at: Boxed = 0
-    turnover: Boxed = 0
     quantity: Boxed = 0
-    before: Boxed = taker.filled
     while taker.open:
         level = ladder.best
         if level is None or (level.price < price if side else level.price > price):
@@ -87,9 +86,6 @@ def trade(
         maker.filled += quantity
         taker.open -= quantity
         taker.filled += quantity
-        if trade_id == first_id:
-            first_at = at
-        turnover += at * quantity
         reports.extend((
             TRADED, command, taker.client_order_id, taker.order_id, instrument, side,
             at, quantity, taker.open, taker.filled, trade_id, NO_REASON,
@@ -101,10 +97,14 @@ def trade(
             at, quantity, maker.open, maker.filled, trade_id, NO_REASON,
         ))  # fmt: skip
         deltas.extend((EXECUTE | maker_bit, instrument, maker.order_id, at, quantity, trade_id))
+        tape.append((
+            taker, maker, MAKER, at, quantity, taker.open, taker.filled, maker.open, maker.filled,
+        ))  # fmt: skip
         trade_id += 1
     if trade_id != first_id:
         book.next_trade_id = trade_id
         book.last_price = at
         book.last_quantity = quantity
-        book.session.add(first_at, at, taker.filled - before, turnover, trade_id - first_id)
+        if len(tape) >= TRADES_MAX:
+            book.session.trim()
     return reason

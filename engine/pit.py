@@ -251,7 +251,6 @@ class Pit:
         book.next_trade_id = trade_id + 1
         book.last_price = at
         book.last_quantity = quantity
-        book.session.add(at, at, quantity, at * quantity, 1)
         taker.open -= quantity
         taker.filled += quantity
         more = maker.more
@@ -271,6 +270,10 @@ class Pit:
         else:
             self._execute(market, maker, MAKER, at, quantity, trade_id)
             self._refill(market, maker)
+        book.session.tape.append((
+            taker, maker, MAKER, at, quantity, taker.open, taker.filled, maker.open, maker.filled,
+        ))  # fmt: skip
+        book.session.trim()
         self._died(market, maker)
         self._died(market, taker)
         self._unlink(market, taker)
@@ -608,10 +611,13 @@ class Pit:
         book.next_trade_id = trade_id + 1
         book.last_price = price
         book.last_quantity = quantity
-        book.session.add(price, price, quantity, price * quantity, 1)
         buyer, seller = whole_of(bid), whole_of(ask)
         for order in (buyer, seller):
             self._execute(market, order, AUCTION_TRADE, price, quantity, trade_id)
+        book.session.tape.append((
+            buyer, seller, AUCTION_TRADE, price, quantity, buyer.open, buyer.filled, seller.open, seller.filled,
+        ))  # fmt: skip
+        book.session.trim()
         for order in (buyer, seller):
             self._refill(market, order)
         for order in (buyer, seller):

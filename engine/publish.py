@@ -163,7 +163,7 @@ class EngineFeed:
             book.last_quantity,
             book.next_trade_id - 1,
             book.next_trade_id,
-            Statistics(*book.session.told()) if book.session.trades else None,
+            Statistics(*book.session.told()),
             [(order.order_id, order.price, order.open) for order in book.orders(BUY)],
             [(order.order_id, order.price, order.open) for order in book.orders(SELL)],
         )

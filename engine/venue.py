@@ -213,8 +213,6 @@ class Venue(Desk):
                 account.next_seq += len(rows) // REPORT_WIDTH
                 account.reports = []
         self._touched.clear()
-        if reports:
-            self._keep(reports[:])
         for account in self._repeated:
             reports.append(AccountReports(account.id, 0, account.repeats))
             account.repeats = []
@@ -704,9 +702,6 @@ class Venue(Desk):
     def _state(self) -> Iterator[tuple[object, ...]]:
         yield (self.engine, self.position, self.time_ns, self.orders_entered, self.retained)
         yield (list(self.kills), list(self.amended.items()), [entry[:2] for entry in sorted(self._expiries, key=_when)])
-        for record in self._past:
-            for reports in record:
-                yield (reports.account, reports.first_seq, reports.rows)
         for market in self.markets.values():
             yield from market.contents()
         for account in self.accounts.values():
