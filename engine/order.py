@@ -33,19 +33,19 @@ class Order(Node):
     traded; open + filled == quantity until the order is canceled, when open
     becomes 0. An order is live while open > 0. `entered` is None, or flags, price
     and quantity as they were entered, once a replace has changed them. `more` is
-    None for a plain order.
+    None for a plain order. Both are in `past`, one field, since most orders have
+    neither.
     """
 
     __slots__ = (
         "account",
         "client_order_id",
-        "entered",
         "filled",
         "flags",
         "instrument",
-        "more",
         "open",
         "order_id",
+        "past",
         "price",
         "quantity",
         "session",
@@ -74,8 +74,35 @@ class Order(Node):
         self.open: Boxed = quantity
         self.filled: Boxed = 0
         self.session = session
-        self.entered: tuple[int, int, int] | None = None
-        self.more: More | None = None
+        self.past: tuple[int, int, int] | More | None = None
+
+    @property
+    def entered(self) -> tuple[int, int, int] | None:
+        past = self.past
+        return past.entered if isinstance(past, More) else past
+
+    @property
+    def more(self) -> More | None:
+        past = self.past
+        return past if isinstance(past, More) else None
+
+    def extend(self) -> More:
+        """Make it more than a plain order."""
+        past = self.past
+        if isinstance(past, More):
+            return past
+        more = More()
+        more.entered = past
+        self.past = more
+        return more
+
+    def remember(self, flags: int, price: Boxed, quantity: Boxed) -> None:
+        """Note how it was entered, before that is changed for the first time: a repeat says it again."""
+        past = self.past
+        if past is None:
+            self.past = (flags, price, quantity)
+        elif isinstance(past, More) and past.entered is None:
+            past.entered = (flags, price, quantity)
 
 
 # Where a live order is.
@@ -90,6 +117,7 @@ LAPSED: Final = 5  # on its way into the book
 class More:
     """What only some orders have, so that the others need not carry it.
 
+    entered    flags, price and quantity as they were entered, once they were changed
     terms      as entered; None if there were none
     special    whether the order needs its market's attention (the ones that are not are only remembered)
     where      one of the places above
@@ -108,6 +136,7 @@ class More:
         "all_or_none",
         "cap",
         "display",
+        "entered",
         "fired",
         "minimum",
         "offset",
@@ -123,6 +152,7 @@ class More:
     )
 
     def __init__(self) -> None:
+        self.entered: tuple[int, int, int] | None = None
         self.terms: Terms | None = None
         self.special = False
         self.where = IN_BOOK
@@ -156,12 +186,6 @@ def needs(order: Order) -> int:
         return 0
     open: int = order.open
     return open if more.all_or_none else min(more.minimum, open)
-
-
-def remember(order: Order) -> None:
-    """Note how `order` was entered, before that is changed for the first time: a repeat says it again."""
-    if order.entered is None:
-        order.entered = (order.flags, order.price, order.quantity)
 
 
 def whole_of(order: Order) -> Order:

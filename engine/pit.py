@@ -24,7 +24,6 @@ from engine.order import (
     More,
     Order,
     needs,
-    remember,
     whole_of,
 )
 from engine.plan import CANCEL_RESTING, TRADE, UNBOUNDED, Plan
@@ -100,7 +99,7 @@ class Pit:
         special = flags & TYPE_MASK > TYPE_MARKET or flags & ALL_OR_NONE != 0
         if terms is None and not special:
             return
-        more = order.more = More()
+        more = order.extend()
         more.terms = terms
         more.stp = stp
         more.where = INCOMING
@@ -117,7 +116,7 @@ class Pit:
         if partner is not None:
             other = partner.more
             if other is None:
-                other = partner.more = More()
+                other = partner.extend()
                 other.stp = stp
             self._attend(market, partner)
             more.partner = partner
@@ -307,7 +306,7 @@ class Pit:
     def _decrement(self, market: Market, taker: Order, maker: Order, quantity: int, command: Boxed) -> None:
         """Two orders of one account shrink instead of trading with each other."""
         if quantity < maker.open:
-            remember(maker)
+            maker.remember(maker.flags, maker.price, maker.quantity)
             self._shrink(market, maker, quantity)
             maker.quantity -= quantity
             self._report(RESTATED, 0, maker, 0, SELF_TRADE)
@@ -316,7 +315,7 @@ class Pit:
         if not taker.open:  # it went with its partner
             return
         if quantity < taker.open:
-            remember(taker)
+            taker.remember(taker.flags, taker.price, taker.quantity)
             taker.open -= quantity
             taker.quantity -= quantity
             self._report(RESTATED, command, taker, 0, SELF_TRADE)
@@ -365,8 +364,7 @@ class Pit:
             order.account, order.client_order_id, public_id, order.instrument, order.flags, order.price,
             min(more.display, open), order.session,
         )  # fmt: skip
-        tip.more = More()
-        tip.more.whole = order
+        tip.extend().whole = order
         more.tip = tip
         return tip
 

@@ -20,7 +20,7 @@ from engine.commands import OperatorCommand
 from engine.desk import Desk
 from engine.market import Market
 from engine.matching import fillable, trade, would_trade
-from engine.order import CONDITIONAL, IN_BOOK, LAPSED, STOP, Account, Answer, Order, Row, remember
+from engine.order import CONDITIONAL, IN_BOOK, LAPSED, STOP, Account, Answer, Order, Row
 from engine.pit import peg_price
 from engine.plan import Plan
 from engine.types import (
@@ -360,8 +360,10 @@ class Venue(Desk):
         if reason:
             self._refuse(account, row, reason)
             return
-        if order.entered is None:
-            order.entered = (order.flags, order.price, order.quantity)
+        if order.past is None:
+            order.past = (order.flags, order.price, order.quantity)
+        elif not isinstance(order.past, tuple):
+            order.remember(order.flags, order.price, order.quantity)
         book = market.book
         side = order.side
         order_id = order.order_id
@@ -485,7 +487,7 @@ class Venue(Desk):
             return
         order.order_id = order_id = self.next_id()
         if kept != flags or is_peg(flags):
-            order.entered = (flags, price, quantity)  # what a repeat says
+            order.remember(flags, price, quantity)
         account.commands[command] = order
         self.qualify(market, order, terms, batch.stp, partner)
         account.reports.extend((
@@ -546,7 +548,7 @@ class Venue(Desk):
         if reason:
             self._refuse(account, row, reason, terms)
             return
-        remember(order)
+        order.remember(order.flags, order.price, order.quantity)
         open = total - order.filled
         kept = same and open < order.open
         mark = len(market.deltas)
