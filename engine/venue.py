@@ -384,7 +384,13 @@ class Venue(Desk):
         )  # fmt: skip
         account.reports.extend(report)
         account.commands[command] = (row, report, None)
-        if not kept:
+        if kept:
+            return
+        best = book.bids.best if side else book.asks.best
+        if not order.flags & _SPECIAL and (best is None or (best.price < price if side else best.price > price)):
+            book.rest(order)
+            market.deltas.extend((ADD | END | side << 4, instrument, order_id, price, open, 0))
+        else:
             self._trade(market, order, batch.stp, command)
             market.deltas[-DELTA_WIDTH] |= END
 
