@@ -444,7 +444,7 @@ class Market:
     def trade(self, order: Order, command: int) -> int:
         """What an incoming order trades, and why it must stop although it could go on (NO_REASON: it could not)."""
         collar = self.collar(order)
-        while order.open:
+        while order.open and not order.entry.flags & POST_ONLY:
             others = self.within(order)
             if not others:
                 break
