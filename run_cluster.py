@@ -23,7 +23,8 @@ from rich.live import Live
 from rich.text import Text
 
 from tools.cluster import CannotStart, ClusterRun, Options, UsageError
-from tools.fault_plan import FaultError, parse
+from tools.fault_plan import FaultError, in_words
+from tools.faults import with_script
 from tools.live_view import render
 from tools.verdict import FAILS, HOLDS, NOTE, UNKNOWN, Verdict, page
 
@@ -45,7 +46,8 @@ def parser() -> argparse.ArgumentParser:
         usage="python run_cluster.py [options]",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Exit 0 if the verdict holds, 1 if it does not, 2 for wrong usage, 3 if the cluster could not start. "
+        epilog=f"what --faults may do to messages (KIND=CHANCE, or KIND=CHANCE@S:FOR):\n{in_words()}\n\n"
+        "Exit 0 if the verdict holds, 1 if it does not, 2 for wrong usage, 3 if the cluster could not start.\n"
         "Ctrl-C ends trading and gives the verdict; a second one quits (130).",
     )
     default = Options()
@@ -79,8 +81,9 @@ def parser() -> argparse.ArgumentParser:
         "--faults",
         default="",
         metavar="SPEC",
-        help="drop=0.02,dup=0.01,reorder=0.01,kill=NAME@S,restart=NAME@S,pause=NAME@S:FOR",
+        help="drop=0.02,partition=1@S:FOR,kill=NAME@S,restart=NAME@S,pause=NAME@S:FOR,leave=NAME@S,join@S; see below",
     )
+    trouble.add_argument("--script", type=Path, metavar="FILE", help="faults from a file, one or more a line")
     shown = out.add_argument_group("what is shown and kept")
     shown.add_argument("--report", type=Path, metavar="FILE", help="write the verdict there, as JSON")
     shown.add_argument("--json", action="store_true", help="print the verdict as one JSON object")
@@ -105,13 +108,13 @@ def _seconds(text: str) -> float:
 
 def options_of(args: argparse.Namespace) -> Options:
     """Raises: FaultError, UsageError."""
-    faults = parse(args.faults)
+    faults = with_script(args.faults, args.script)
     if args.engines > 99:
         raise UsageError("--engines: at most 99")
     if args.engines > args.instruments and not args.replay:
         raise UsageError(f"--instruments {args.instruments}: every one of the {args.engines} engines needs one")
     for fault in faults.timed:
-        if int(fault.name.rpartition("-")[2]) > args.engines:
+        if fault.name and int(fault.name.rpartition("-")[2]) > args.engines:
             raise UsageError(f"--faults {fault}: there is no {fault.name}")
         if not args.replay and fault.at_s >= args.duration:
             raise UsageError(f"--faults {fault}: the run ends after {args.duration:g} s (--duration)")

@@ -4,53 +4,55 @@ One FeedClient reads one (engine, channel). Frames, answers and the time go in; 
 books of `mirror` are right wherever `standing()` calls them valid. Its table, one cell for every state and input:
 next state, then what comes out. The tests read this table and walk it.
 
-    input                   DOWN      JOINING   SNAPSHOT  LIVE      REPAIR    STALE     ENDED
-    start                   J         J         S         L         R         T         E
-    stop                    D         D         D wx      D         D wx      D         D
-    data at the top         D         S s       S         L a       R         L a       L a
-    fresh data from 1       D         L a       S         L         R         T         E
-    data beyond the top     D         S s       S g       R gq      R g       R gq      R gq
-    data far beyond         D         S s       S g       S gs      S gws     S gs      S gs
-    data fills the hole     D         S s       S r       L         L raaw    L         E
-    data wholly old         D         S s       S         L         R         T         E
-    data old and new        D         S s       S         L a       R         L a       E
-    data old, sent anew     D         S s       S !wxc    S !c      S !wxc    S !c      S !c
-    heartbeat at the top    D         S s       S         L         R         L         L
-    heartbeat beyond        D         S s       S g       R gq      R g       R gq      R gq
-    fresh heartbeat at 1    D         L         S         L         R         T         E
-    end at the top          D         S s       S         E         R         E         E
-    end beyond              D         S s       S g       R gq      R g       R gq      R gq
-    digest equal            D         S s       S         L         R         L         L
-    digest differs          D         S s       S         L di      R         L di      L di
-    delta that misfits      D         S s       S         L dai     R         L dai     L dai
-    filler that misfits     D         S s       S r       L         L rdaawi  L         E
-    higher epoch            D         S s       S wxs     S s       S wxs     S s       S s
-    higher epoch, fresh     D         L a       L wxa     L a       L wxa     L a       L a
-    lower epoch             D         S s       S         L         R         T         E
-    another incarnation     D         S s       S         L c       R         T c       E c
-    damaged frame           D         J         S         L         R         T         E
-    held too much           D         S s       S         L a       S ws      L a       L a
-    silence                 D         J         S         T         R         T         E
-    tick, nothing due       D         J         S         L         R         T         E
-    tick, ask overdue       D         J         S s       L         R q       T         E
-    third time overdue      D         J         S s       L         S s       T         E
-    range fills the hole    D         J         S         L         L aar     T         E
-    range fills a part      D         J         S         L         R aq      T         E
-    range brings nothing    D         J         S         L         R q       T         E
-    range out of range      D         J         S         L         S s       T         E
-    range of another epoch  D         J         S         L         S s       T         E
-    snapshot that splices   D         J         L mr      L         R         T         E
-    snapshot before a hole  D         J         R mq      L         R         T         E
-    snapshot too old        D         J         S s       L         R         T         E
-    snapshot, older epoch   D         J         S s       L         R         T         E
-    snapshot, newer epoch   D         J         L xm      L         R         T         E
-    ask failed              D         J         S s       L         R q       T         E
-    answer not asked for    D         J         S         L         R         T         E
+    input                   DOWN      JOINING   SNAPSHOT  LIVE      REPAIR    STALE     ENDED     LAGGED
+    start                   J         J         S         L         R         T         E         G
+    stop                    D         D         D wx      D         D wx      D         D         D
+    data at the top         D         S s       S         L a       R         L a       L a       G
+    fresh data from 1       D         L a       S         L         R         T         E         G
+    data beyond the top     D         S s       S g       R gq      R g       R gq      R gq      G
+    data far beyond         D         S s       S g       S gs      S gws     S gs      S gs      G
+    data fills the hole     D         S s       S r       L         L raaw    L         E         G
+    data wholly old         D         S s       S         L         R         T         E         G
+    data old and new        D         S s       S         L a       R         L a       E         G
+    data old, sent anew     D         S s       S !wxc    S !c      S !wxc    S !c      S !c      G
+    heartbeat at the top    D         S s       S         L         R         L         L         G
+    heartbeat beyond        D         S s       S g       R gq      R g       R gq      R gq      G
+    fresh heartbeat at 1    D         L         S         L         R         T         E         G
+    end at the top          D         S s       S         E         R         E         E         G
+    end beyond              D         S s       S g       R gq      R g       R gq      R gq      G
+    digest equal            D         S s       S         L         R         L         L         G
+    digest differs          D         S s       S         L di      R         L di      L di      G
+    delta that misfits      D         S s       S         L dai     R         L dai     L dai     G
+    filler that misfits     D         S s       S r       L         L rdaawi  L         E         G
+    higher epoch            D         S s       S wxs     S s       S wxs     S s       S s       G
+    higher epoch, fresh     D         L a       L wxa     L a       L wxa     L a       L a       G
+    lower epoch             D         S s       S         L         R         T         E         G
+    another incarnation     D         S s       S         L c       R         T c       E c       G
+    damaged frame           D         J         S         L         R         T         E         G
+    held too much           D         S s       S         L a       S ws      L a       L a       G
+    lag above the limit     D         S s       G wl      G l       G wl      G l       G l       G
+    rejoin                  D         J         S         L         R         T         E         J
+    silence                 D         J         S         T         R         T         E         G
+    tick, nothing due       D         J         S         L         R         T         E         G
+    tick, ask overdue       D         J         S s       L         R q       T         E         G
+    third time overdue      D         J         S s       L         S s       T         E         G
+    range fills the hole    D         J         S         L         L aar     T         E         G
+    range fills a part      D         J         S         L         R aq      T         E         G
+    range brings nothing    D         J         S         L         R q       T         E         G
+    range out of range      D         J         S         L         S s       T         E         G
+    range of another epoch  D         J         S         L         S s       T         E         G
+    snapshot that splices   D         J         L mr      L         R         T         E         G
+    snapshot before a hole  D         J         R mq      L         R         T         E         G
+    snapshot too old        D         J         S s       L         R         T         E         G
+    snapshot, older epoch   D         J         S s       L         R         T         E         G
+    snapshot, newer epoch   D         J         L xm      L         R         T         E         G
+    ask failed              D         J         S s       L         R q       T         E         G
+    answer not asked for    D         J         S         L         R         T         E         G
 
-    D J S L R E are the states by initial, T is STALE. a Applied; g GapOpened; r GapRepaired; x GapRepaired, as
-    abandoned; m MissingSpan; q AskRange; s AskSnapshot of all; c the same, of the publisher alone; i AskSnapshot of
-    one instrument; w Withdrawn; d Doubted; ! Alarm. Every change of state is also a StateChanged. An ask that is
-    not due yet comes out of tick(), at `deadline_ns`.
+    D J S L R E are the states by initial, T is STALE, G is LAGGED. a Applied; g GapOpened; r GapRepaired; x
+    GapRepaired, as abandoned; m MissingSpan; q AskRange; s AskSnapshot of all; c the same, of the publisher alone;
+    i AskSnapshot of one instrument; w Withdrawn; d Doubted; l Lagged; ! Alarm. Every change of state is also a
+    StateChanged. An ask that is not due yet comes out of tick(), at `deadline_ns`.
 
 "The top" is the highest next sequence heard of; in LIVE it is the sequence due. A frame that is older than the newest
 heard (by its sent_ns) proves nothing about the present: it may fill a hole, and changes nothing else.
@@ -63,6 +65,13 @@ own instrument sequence, if the first delta held of that instrument continues th
 silence proves nothing.
 End of stream. Noted in SNAPSHOT and REPAIR, and taken once no hole is left. Newer frames after it mean it was none.
 Silence. Also noted in REPAIR, where it takes validity from all books; the repair goes on, and ends in STALE.
+Lag. How much later than at its best the newest frame came: now less its sent_ns, less the least such difference of
+the last five to ten minutes. Beyond `lag_ns` whatever waits in the line is of the past: it is neither applied nor
+asked for, and the books stay as they are, stale, until the caller has dropped what waits (a new connection) and calls
+rejoin(). From there a snapshot leads to the present; what was passed over is a gap, by cause "lag". With `conflate`
+the caller reads the conflated quotes instead, until it is told to come back.
+Two lines. The first to bring a frame wins. While two are up, a hole is asked for only after `reorder_ns`, in which the
+other may bring it.
 A run. After an old sequence in a newer frame (the publisher broke its word) all accounts of the epoch begin anew,
 frames sent before are refused, and only the publisher itself is asked for the snapshot.
 Asking. One ask at a time; a new one replaces the last, and an answer to any other is dropped. Delays are jittered by
@@ -79,6 +88,7 @@ from typing import Final, NamedTuple
 
 from bus.held import Held
 from bus.ledger import Gap, Ledger
+from bus.lines import Lines
 from bus.mirror import Mirror, MirrorBook, MirrorError
 from bus.sequencer import FrameRing, RangeStatus
 from proto import feed
@@ -99,6 +109,8 @@ from proto.feed import (
 
 MS: Final = 1_000_000
 RECORDED_MAX: Final = 65_536  # deltas of doubted books kept while their snapshots are waited for
+WINDOW_NS: Final = 300_000 * MS  # half of the time over which the least delay is taken: clocks drift
+NEVER_NS: Final = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +128,9 @@ class Limits:
     hole_max: int = 65_536  # a longer hole is left to a snapshot, which is cheaper
     held_max: int = 64 << 20
     doubted_max: int = 16  # books set aside; with more, all are asked for anew
+    lag_ns: int = 3_000 * MS  # behind the line at its best; 0: any lag will do
+    conflate: bool = False  # when lagged: over to the conflated quotes, and no snapshot
+    reorder_ns: int = 5 * MS  # before a hole is asked for, while two lines are up
 
 
 class State(Enum):
@@ -128,6 +143,7 @@ class State(Enum):
     REPAIR = "repair"  # frames are held behind a hole
     STALE = "stale"  # nothing heard for three heartbeats
     ENDED = "ended"
+    LAGGED = "lagged"  # too far behind to be worth reading
 
 
 class Standing(Enum):
@@ -230,6 +246,14 @@ class Trusted:
 
 
 @dataclass(frozen=True, slots=True)
+class Lagged:
+    """What comes is `lag_ns` old: drop whatever waits in the line, then call rejoin(); with `conflate`, read kind Q."""
+
+    lag_ns: int
+    conflate: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Alarm:
     """The publisher, or the line, did what must not be."""
 
@@ -247,6 +271,7 @@ Action = (
     | MissingSpan
     | Doubted
     | Trusted
+    | Lagged
     | Alarm
 )
 
@@ -280,6 +305,7 @@ class FeedClient:
         self.engine = engine
         self.channel = channel
         self.limits = limits
+        self.lines: Lines | None = None  # where there are several
         self.ledger = Ledger()
         self.counters = self.ledger.counters
         self.ring = ring  # frames as published, for those who ask us
@@ -293,6 +319,11 @@ class FeedClient:
         self._kept = (0, 0)  # epoch and sequence of books of an earlier run, until they are replaced
         self._joined = False  # the mirror is of this run
         self._silent = False
+        self._rejoining = False  # what comes next follows on what was passed over
+        self._delay_least_ns = self._delay_most_ns = NEVER_NS  # of now less sent_ns: at its best, and when lagged
+        self._delay_window_ns = NEVER_NS  # at its best since the window began
+        self._delay_ns = 0  # of the newest frame
+        self._window_ns = 0  # when it ends
         self._end_seq = 0  # next sequence at the end of stream, once it was announced
         self._top_sent_ns = 0  # of the newest frame
         self._top_next = 0  # next sequence after it
@@ -330,7 +361,7 @@ class FeedClient:
         book = self.mirror.books.get(instrument)
         if book is None:
             return Standing.UNKNOWN
-        if self.state in (State.DOWN, State.STALE, State.ENDED):
+        if self.state in (State.DOWN, State.STALE, State.ENDED, State.LAGGED):
             return Standing.STALE
         if self.state in (State.JOINING, State.SNAPSHOT) or instrument in self._doubted:
             return Standing.DOUBTFUL
@@ -342,6 +373,10 @@ class FeedClient:
             return Standing.VALID
         due = book.sequence + 1 + sum([row[1] == instrument for row in self._rows])
         return Standing.VALID if self._first_held.get(instrument) == due else Standing.DOUBTFUL
+
+    def age_ns(self, now_ns: int) -> int:
+        """How long ago the publisher said what the books now hold: since it was heard, and how late that was."""
+        return max(0, now_ns - self.heard_ns) + max(0, self._delay_ns - self._delay_least_ns)
 
     @property
     def deadline_ns(self) -> int | None:
@@ -374,10 +409,29 @@ class FeedClient:
         self._go(State.DOWN, "stopped", actions)
         return actions
 
-    def frame(self, data: bytes, now_ns: int) -> list[Action]:
-        """A frame as it came off the wire. O(deltas) where it is due."""
+    def rejoin(self, now_ns: int) -> list[Action]:
+        """What waited in the line has been dropped; what comes from here on was sent just now."""
+        if self.state is not State.LAGGED:
+            return []
+        actions: list[Action] = []
+        self._delay_least_ns = self._delay_most_ns = self._delay_window_ns = NEVER_NS
+        self._rejoining = True
+        self._go(State.JOINING, "begins again in the present", actions)
+        return actions
+
+    def frame(self, data: bytes, now_ns: int, line: int = 0) -> list[Action]:
+        """A frame as it came off the wire, over one of `lines`. O(deltas) where it is due."""
         if self.state is State.DOWN:
             return []
+        if self.state is State.LAGGED:
+            self.counters.passed_over += 1
+            return []
+        if self.lines is not None:
+            self.lines.heard(line, now_ns)
+            if self._had(data):
+                self.counters.duplicates += 1
+                return []
+            self.lines.first[line] += 1
         try:
             frame = feed.decode(data)
         except FeedError:
@@ -395,8 +449,12 @@ class FeedClient:
             and header.engine == self.engine
             and header.kind == KIND_D
             and not self._end_seq
+            and self._delay_least_ns <= (delay_ns := now_ns - header.sent_ns) <= self._delay_most_ns
         ):
             self.heard_ns = now_ns
+            self._delay_ns = delay_ns
+            if delay_ns < self._delay_window_ns:
+                self._delay_window_ns = delay_ns
             self._top_sent_ns = header.sent_ns
             self._top_next = end = header.first_seq + header.count
             actions: list[Action] = []
@@ -410,6 +468,10 @@ class FeedClient:
     def tick(self, now_ns: int) -> list[Action]:
         """Time has passed."""
         actions: list[Action] = []
+        if now_ns >= self._window_ns:
+            self._window_ns = now_ns + WINDOW_NS
+            self._expect_delay(self._delay_window_ns)
+            self._delay_window_ns = NEVER_NS
         if (
             self.state in (State.LIVE, State.REPAIR)
             and not self._silent
@@ -488,10 +550,55 @@ class FeedClient:
                 return []
             newest = header.sent_ns > self._top_sent_ns
             if newest:
+                delay_ns = now_ns - header.sent_ns
+                if self._too_late(delay_ns):
+                    self._lag(delay_ns - self._delay_least_ns, actions)
+                    return actions
+                self._delay_ns = delay_ns
                 self._hear(frame, now_ns, actions)
             self._place(frame, data, newest, now_ns, actions)
         self._send(now_ns, actions)
         return actions
+
+    def _had(self, data: bytes) -> bool:
+        """Whether another line has brought this frame, told by its header: a damaged one is not worth a look."""
+        if self.state is not State.LIVE:
+            return False
+        try:
+            header = feed.decode_header(data)
+        except FeedError:
+            return False
+        return (
+            header.first_seq + header.count <= self.next_seq
+            and header.sent_ns <= self._top_sent_ns
+            and (header.epoch, header.incarnation) == (self.epoch, self.incarnation)
+        )
+
+    def _too_late(self, delay_ns: int) -> bool:
+        """Take note of how long the newest frame took; whether that is too long."""
+        if delay_ns < self._delay_window_ns:
+            self._delay_window_ns = delay_ns
+        if delay_ns < self._delay_least_ns:
+            self._expect_delay(delay_ns)
+        return delay_ns > self._delay_most_ns
+
+    def _expect_delay(self, least_ns: int) -> None:
+        if least_ns < NEVER_NS:
+            self._delay_least_ns = least_ns
+            self._delay_most_ns = least_ns + self.limits.lag_ns if self.limits.lag_ns else NEVER_NS
+
+    def _lag(self, lag_ns: int, actions: list[Action]) -> None:
+        """Let go of what waits here and in the line; holes stay open until the snapshot that covers them."""
+        self.counters.lags += 1
+        if self.state in _SETTLED:
+            self._held = Held(self.next_seq)
+        else:
+            self._held.forget_below(self._held.top)
+        self._drop_ask(actions)
+        self._silent = False
+        self._first_held, self._proved = {}, {}
+        self._go(State.LAGGED, f"{lag_ns // MS} ms behind", actions)
+        actions.append(Lagged(lag_ns, self.limits.conflate))
 
     def _hear(self, frame: Frame, now_ns: int, actions: list[Action]) -> None:
         """This is the newest frame: the publisher lives, and has come so far."""
@@ -510,7 +617,13 @@ class FeedClient:
         header = frame.header
         if not header.count:
             self.counters.heartbeats += 1
-        if self.state is State.JOINING:
+        if self.state is State.JOINING and self._rejoining:
+            self._rejoining = False
+            if header.first_seq > self._held.top:
+                self._open_gap(frame, "lag", now_ns, actions)
+            self._go(State.SNAPSHOT, f"first heard at {header.first_seq}", actions)
+            self._ask_soon(_Want.SNAPSHOT, now_ns, actions)
+        elif self.state is State.JOINING:
             self._held = Held(header.first_seq)
             if header.flags & FRESH and header.first_seq == 1:
                 self._replace(Mirror(), 1)
@@ -546,7 +659,8 @@ class FeedClient:
         header = frame.header
         held = self._held
         if header.first_seq > held.top:
-            self._open_gap(frame, now_ns, actions)
+            cause = "frame" if header.count else "end" if header.flags & END_OF_STREAM else "heartbeat"
+            self._open_gap(frame, cause, now_ns, actions)
         if header.count:
             top = held.top
             filled = held.add(header.first_seq, frame.next_seq, data, False, frame.instruments)
@@ -566,10 +680,9 @@ class FeedClient:
         elif self.state is State.REPAIR:
             self._drain(now_ns, actions)
 
-    def _open_gap(self, frame: Frame, now_ns: int, actions: list[Action]) -> None:
+    def _open_gap(self, frame: Frame, cause: str, now_ns: int, actions: list[Action]) -> None:
         header = frame.header
         held = self._held
-        cause = "frame" if header.count else "end" if header.flags & END_OF_STREAM else "heartbeat"
         gap = Gap(self.epoch, held.top, header.first_seq - 1, cause, now_ns)
         held.miss(header.first_seq, gap)
         self.ledger.begin(gap)
@@ -916,7 +1029,8 @@ class FeedClient:
         self._first_held, self._proved = {}, {}
         self._rows, self._times, self._extras = [], [], []
         self._doubted = []
-        self._silent = self._home_only = False
+        self._silent = self._home_only = self._rejoining = False
+        self._delay_least_ns = self._delay_most_ns = self._delay_window_ns = NEVER_NS
         self._end_seq = self._top_sent_ns = self._top_next = self._run_sent_ns = self._foreign = 0
         if self.ring is not None:
             self.ring.clear(epoch)
@@ -945,6 +1059,8 @@ class FeedClient:
         self._want = want
         self._tries = 0
         self._ask_at_ns = now_ns + self._rng.randrange(self.limits.jitter_ns + 1)
+        if want is _Want.RANGE and self.lines is not None and self.lines.up(now_ns, self.limits.silence_ns) > 1:
+            self._ask_at_ns += self.limits.reorder_ns
 
     def _drop_ask(self, actions: list[Action]) -> None:
         if self._asked is not None:

@@ -1,9 +1,10 @@
 """What became of every sequence of a stream: the counters, and a line for every gap.
 
-Two sums hold after every input, and the tests walk them:
+Three sums hold after every input, and the tests walk them:
 
     received + repaired + covered == next sequence - 1            (of the present epoch)
     late + ranged + snapshotted + abandoned + missing == last - first + 1    (of every gap)
+    missed == missed_late + missed_ranged + missed_snapshotted + missed_abandoned + the open gaps' lengths
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ KEPT: Final = 1024  # closed gaps remembered; the counters remember all
 class Gap:
     """Sequences `first` to `last` (inclusive) that did not come when they were due, and how each was had in the end.
 
-    `cause` says what showed it: "frame", "heartbeat" or "end". Times are the caller's nanoseconds; `closed_ns` is 0
-    while some of it is missing.
+    `cause` says what showed it: "frame", "heartbeat" or "end"; or "lag", where the reader passed them over. Times are
+    the caller's nanoseconds; `closed_ns` is 0 while some of it is missing.
     """
 
     __slots__ = (
@@ -88,9 +89,16 @@ class Counters:
         "heartbeats",
         "instrument_repairs",
         "joins",
+        "lags",
         "lower_epoch",
         "misfits",
+        "missed",
+        "missed_abandoned",
+        "missed_late",
+        "missed_ranged",
+        "missed_snapshotted",
         "overflows",
+        "passed_over",
         "received",
         "regressions",
         "repaired",
@@ -111,11 +119,18 @@ class Counters:
         self.bad_frames = 0
         self.misfits = 0  # deltas that did not fit the book
         self.overflows = 0  # times that held frames outgrew their bound
+        self.lags = 0  # times that what came was too old
+        self.passed_over = 0  # frames dropped unread since
         self.gaps = 0
         self.gaps_late = 0
         self.gaps_ranged = 0
         self.gaps_snapshotted = 0
         self.gaps_abandoned = 0
+        self.missed = 0  # sequences, all gaps together; the next four, of those that are closed
+        self.missed_late = 0
+        self.missed_ranged = 0
+        self.missed_snapshotted = 0
+        self.missed_abandoned = 0
         self.joins = 0  # first snapshots of an epoch
         self.resnapshots = 0  # later ones
         self.instrument_repairs = 0  # one instrument, after its digest differed
@@ -139,6 +154,7 @@ class Ledger:
 
     def begin(self, gap: Gap) -> None:
         self.counters.gaps += 1
+        self.counters.missed += gap.last - gap.first + 1
         self.open.append(gap)
 
     def settle(self, now_ns: int) -> list[Gap]:
@@ -148,6 +164,10 @@ class Ledger:
             self.open = [gap for gap in self.open if gap.missing]
             for gap in done:
                 gap.closed_ns = now_ns
+                self.counters.missed_late += gap.late
+                self.counters.missed_ranged += gap.ranged
+                self.counters.missed_snapshotted += gap.snapshotted
+                self.counters.missed_abandoned += gap.abandoned
                 name = _COUNTED[gap.how]
                 setattr(self.counters, name, getattr(self.counters, name) + 1)
                 self.closed.append(gap)

@@ -15,8 +15,9 @@ from typing import Final
 
 import zmq
 
+from bus.conflation import Quotes
 from bus.sequencer import AGE_NS_MAX, RangeResult, Sequencer
-from proto.feed import Digest
+from proto.feed import DELTA_WIDTH, Digest, Quote
 
 MS: Final = 1_000_000
 IDLE_NS: Final = 250 * MS  # a heartbeat after so long without a frame
@@ -41,10 +42,11 @@ def heartbeats(socket: zmq.Socket[bytes]) -> None:
 class _Channel:
     """A sequencer, and when it was last heard."""
 
-    __slots__ = ("beat_ns", "instruments", "sent_ns", "sequencer", "turn")
+    __slots__ = ("beat_ns", "instruments", "quotes", "sent_ns", "sequencer", "turn")
 
-    def __init__(self, sequencer: Sequencer, instruments: Sequence[int]) -> None:
+    def __init__(self, sequencer: Sequencer, quotes: Quotes, instruments: Sequence[int]) -> None:
         self.sequencer = sequencer
+        self.quotes = quotes
         self.instruments = list(instruments)
         self.turn = 0  # of digests
         self.sent_ns = 0
@@ -66,7 +68,8 @@ class Publisher:
         await publisher.stop()                 # the end of each stream, and up to two seconds for it to arrive
 
     `digest(instrument)` must give the digest of the book as of all that was published, with the sequence that
-    `instrument_seq` gives. Without an event loop: call tick() every 50 ms or more often, and end(), then close().
+    `instrument_seq` gives; `quote(instrument)`, how its best prices stand then (None: no conflated stream). Without an
+    event loop: call tick() every 50 ms or more often, and end(), then close().
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class Publisher:
         *,
         fresh: bool,
         digest: Callable[[int], Digest] | None = None,
+        quote: Callable[[int], Quote] | None = None,
         endpoint: str = "tcp://127.0.0.1:0",
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -89,9 +93,14 @@ class Publisher:
         self.bytes = 0
         self.unsent = 0
         self._digest = digest
+        self._quote = quote
         self._clock_ns = clock_ns
         self._channels = {
-            channel: _Channel(Sequencer(engine, channel, incarnation, epoch, fresh), instruments)
+            channel: _Channel(
+                Sequencer(engine, channel, incarnation, epoch, fresh),
+                Quotes(engine, channel, incarnation, epoch, instruments),
+                instruments,
+            )
             for channel, instruments in channels.items()
         }
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -145,6 +154,8 @@ class Publisher:
         """
         target = self._channels[channel]
         target.sequencer.append(time_ns, rows, extras)
+        if target.quotes.wanted:
+            target.quotes.touch(rows[1::DELTA_WIDTH])
         now_ns = self._clock_ns()
         self._send(target, target.sequencer.take(now_ns, idle), now_ns)
         if self._flush is None and self._loop is not None and target.sequencer.pending:
@@ -167,12 +178,16 @@ class Publisher:
             self._send(target, target.sequencer.take(now_ns, False), now_ns)
             if now_ns - target.sent_ns >= IDLE_NS or now_ns - target.beat_ns >= BUSY_NS:
                 self.heartbeat(channel, now_ns)
+            if self._quote is not None:
+                self._hand_out(target.quotes.take(now_ns, target.sequencer.next_seq, self._quote))
 
     def end(self) -> None:
         """The end of every stream; nothing may be published after it."""
         now_ns = self._clock_ns()
         for target in self._channels.values():
             if not target.sequencer.ended:
+                if self._quote is not None:
+                    self._hand_out(target.quotes.end(now_ns, target.sequencer.next_seq, self._quote))
                 self._send(target, target.sequencer.end(now_ns), now_ns)
 
     def close(self) -> None:
@@ -213,7 +228,13 @@ class Publisher:
     def _welcome(self) -> None:
         """Tell new readers where the streams stand."""
         while int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
-            self._owed |= self._socket.recv(zmq.NOBLOCK)[:1] == b"\x01"
+            said = self._socket.recv(zmq.NOBLOCK)
+            if said[:1] != b"\x01":
+                continue
+            self._owed |= said[1:2] in (b"", b"D")
+            if said[1:2] in (b"", b"Q"):
+                for target in self._channels.values():
+                    target.quotes.subscribed(said[1:])
         now_ns = self._clock_ns()
         if self._owed and now_ns - self._welcomed_ns >= WELCOME_NS:
             self._owed = False
@@ -226,6 +247,9 @@ class Publisher:
         if not frames:
             return
         target.sent_ns = now_ns
+        self._hand_out(frames)
+
+    def _hand_out(self, frames: list[bytes]) -> None:
         for frame in frames:
             try:
                 self._socket.send(frame, zmq.NOBLOCK)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Protocol
 
 import grpc
@@ -59,14 +60,28 @@ class StreamLook:
     counters: dict[str, int]
 
 
+_Position = tuple[int, int, int]  # incarnation, epoch, sequence
+
+
+class Taken(Protocol):
+    """A snapshot that has been taken and is still to be encoded."""
+
+    @property
+    def position(self) -> _Position:
+        """Where it was taken."""
+
+    def encode(self) -> bytes:
+        """As feed.encode_snapshot. Called once, on a thread of its own; must not hold the interpreter for long."""
+
+
 class Source(Protocol):
     """Where the answers come from. Every method is called on the event loop and must not block."""
 
     def position(self, engine: int, channel: int) -> tuple[int, int, int] | None:
         """Incarnation, epoch and sequence of the stream's last event; None: no such stream. Raises: NotServed."""
 
-    def snapshot(self, engine: int, channel: int, instruments: Sequence[int]) -> feed.Snapshot:
-        """The stream's books, or those named that exist, at position(). Raises: NotServed."""
+    def snapshot(self, engine: int, channel: int, instruments: Sequence[int]) -> feed.Snapshot | Awaitable[Taken]:
+        """The stream's books, or those named that exist, at position(), or at a later one. Raises: NotServed."""
 
     def find(self, engine: int, channel: int, epoch: int, first_seq: int, last_seq: int) -> RangeResult | None:
         """Original frames; None: no such stream."""
@@ -82,18 +97,17 @@ class Source(Protocol):
 
 
 _Key = tuple[int, int, tuple[int, ...]]
-_Position = tuple[int, int, int]
 _Chunks = list[marketdata_pb2.SnapshotChunk]
 
 
 class _Encoding:
-    """One encoding under way; `started` tells who came before it."""
+    """One snapshot under way: who arrived before it was `taken` may have it."""
 
-    __slots__ = ("started", "task")
+    __slots__ = ("taken", "task")
 
-    def __init__(self, started: int, task: asyncio.Task[_Chunks]) -> None:
-        self.started = started
-        self.task = task
+    def __init__(self) -> None:
+        self.taken = 0  # not yet
+        self.task: asyncio.Task[_Chunks] | None = None
 
 
 class MarketData:
@@ -104,7 +118,7 @@ class MarketData:
         self.snapshots = 0
         self.served = 0
         self.ranges = 0
-        self._clock = 0  # of arrivals and starts
+        self._clock = 0  # of arrivals, and of snapshots taken
         self._encoded: OrderedDict[_Key, tuple[_Position, _Chunks]] = OrderedDict()
         self._encoding: dict[_Key, _Encoding] = {}
         self._serving: dict[str, int] = {}  # snapshots under way, by peer
@@ -176,8 +190,7 @@ class MarketData:
     async def _chunks(self, request: marketdata_pb2.SnapshotRequest, context: Any) -> _Chunks:
         """The snapshot at the stream's present position, encoded by us or for another who asks at the same time."""
         key = (request.engine, request.channel, tuple(sorted(set(request.instruments))))
-        self._clock += 1
-        arrived = self._clock
+        arrived = self._tick()
         self.served += 1
         while True:
             try:
@@ -191,28 +204,35 @@ class MarketData:
                 if known is not None and known[0] == position:
                     self._encoded.move_to_end(key)
                     return known[1]
-                encoding = self._encoding.get(key)
-                if encoding is None:
-                    encoding = self._begin(key, position)
+                encoding = self._encoding.get(key) or self._begin(key)
+                assert encoding.task is not None
+                chunks = await asyncio.shield(encoding.task)
             except NotServed as e:
                 await context.abort(grpc.StatusCode.UNAVAILABLE, str(e))
                 raise AssertionError("abort raises") from e
-            chunks = await asyncio.shield(encoding.task)
-            if encoding.started > arrived:
+            if encoding.taken > arrived:
                 return chunks
 
-    def _begin(self, key: _Key, position: _Position) -> _Encoding:
-        """Take the cut now, encode it on a thread."""
-        snapshot = self.source.snapshot(*key)
+    def _begin(self, key: _Key) -> _Encoding:
+        """Have it taken, now or in slices, and encode it on a thread."""
+        found = self.source.snapshot(*key)
         self.snapshots += 1
-        self._clock += 1
-        task = asyncio.get_running_loop().create_task(self._encode(key, position, snapshot))
-        encoding = self._encoding[key] = _Encoding(self._clock, task)
+        encoding = self._encoding[key] = _Encoding()
+        if isinstance(found, feed.Snapshot):
+            encoding.taken = self._tick()
+        encoding.task = asyncio.get_running_loop().create_task(self._encode(key, encoding, found))
         return encoding
 
-    async def _encode(self, key: _Key, position: _Position, snapshot: feed.Snapshot) -> _Chunks:
+    async def _encode(self, key: _Key, encoding: _Encoding, found: feed.Snapshot | Awaitable[Taken]) -> _Chunks:
         try:
-            chunks = await asyncio.to_thread(_chunked, snapshot)
+            if isinstance(found, feed.Snapshot):
+                position: _Position = (found.incarnation, found.epoch, found.last_seq)
+                encode: Callable[[], bytes] = partial(feed.encode_snapshot, found)
+            else:
+                taken = await found
+                encoding.taken = self._tick()
+                position, encode = taken.position, taken.encode
+            chunks = await asyncio.to_thread(_chunked, key[0], key[1], position, encode)
         finally:
             del self._encoding[key]
         self._encoded[key] = (position, chunks)
@@ -221,21 +241,26 @@ class MarketData:
             self._encoded.popitem(last=False)
         return chunks
 
+    def _tick(self) -> int:
+        self._clock += 1
+        return self._clock
 
-def _chunked(snapshot: feed.Snapshot) -> _Chunks:
+
+def _chunked(engine: int, channel: int, position: _Position, encode: Callable[[], bytes]) -> _Chunks:
+    incarnation, epoch, last_seq = position
     return [
         marketdata_pb2.SnapshotChunk(
-            engine=snapshot.engine,
-            channel=snapshot.channel,
-            incarnation=snapshot.incarnation,
-            epoch=snapshot.epoch,
-            last_seq=snapshot.last_seq,
+            engine=engine,
+            channel=channel,
+            incarnation=incarnation,
+            epoch=epoch,
+            last_seq=last_seq,
             index=chunk.index,
             count=chunk.count,
             crc32=chunk.crc32,
             body=chunk.body,
         )
-        for chunk in feed.chunks(feed.encode_snapshot(snapshot))
+        for chunk in feed.chunks(encode())
     ]
 
 

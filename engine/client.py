@@ -10,6 +10,7 @@ The reconnect contract, kept by `Session`:
 
     connection lost   the engine is looked for by its id, in the directory of any machine that ever was heard of
     found again       commands that were not answered are sent again under the same ids: the home engine knows them
+    UNAVAILABLE then  the home is not linked yet, and may have had the command: sent again until it says
     reports           go on from the cursors, so that none is missed and none is given twice
     not found         within `patience_s`: UnreachableError, to whoever waits
     UNKNOWN           a command was sent on to its home, and that did not answer: OutcomeUnknownError; it may have had
@@ -45,23 +46,28 @@ from engine.gateway import (
     wrap,
     write_batch,
 )
+from engine.peers import BROKEN_STREAM
 from engine.types import (
     ALL_OR_NONE,
     CANCEL,
     CAPPED,
+    LOG_FAILED,
     MASS_CANCEL,
     MEANING_TOTAL,
     NEW,
+    OUTCOME_UNKNOWN,
     POST_ONLY,
     REFUSED,
     REPEAT,
     REPLACE,
     STP_CANCEL_NEWEST,
+    THROTTLED,
     TIF_GTC,
     TYPE_LIMIT,
     TYPE_MARKET,
     TYPE_PEG_BID,
     TYPE_STOP,
+    UNAVAILABLE,
     UNKNOWN,
     Batch,
     Terms,
@@ -71,13 +77,15 @@ from proto.cluster import Instrument
 from proto.cluster_pb2 import DirectoryEntries, DirectoryEntry
 from proto.marketdata_pb2 import Instrument as InstrumentMessage
 
-WINDOW: Final = 32_768  # commands sent and not answered, beyond which `submit` waits
+WINDOW: Final = 8_192  # commands sent and not answered, beyond which `submit` waits; a home engine remembers 16,384
 UNREAD_MAX: Final = 262_144  # reports not read, beyond which the session reads no further; then the engine cuts it off
 PATIENCE_S: Final = 30.0
 ASK_S: Final = 1.0  # deadline of one call to a directory, and of a session's welcome
 RETRY_S: Final = (0.05, 1.0)
+ASK_AGAIN_S: Final = 0.1
 CLOSE_S: Final = 5.0
 
+_ON_THE_WAY: Final = frozenset((UNAVAILABLE, THROTTLED, LOG_FAILED))
 _FATAL: Final = {
     grpc.StatusCode.INVALID_ARGUMENT,
     grpc.StatusCode.PERMISSION_DENIED,
@@ -237,12 +245,14 @@ class Sent:
     `left` counts those not answered; `answers` has the report that answered each command, by its id.
     """
 
-    __slots__ = ("_done", "answers", "batch", "left", "marks")
+    __slots__ = ("_done", "answers", "batch", "begun", "doubted_at", "left", "marks")
 
     def __init__(self, batch: Batch, *, answers: bool, marks: tuple[int, ...] = ()) -> None:
         self.batch = batch
         self.left = len(batch)
         self.answers: dict[int, Report] | None = {} if answers else None
+        self.begun = False  # to be written: from here on it may have an effect
+        self.doubted_at = 0.0  # when it was sent again, not knowing; 0: never
         self.marks = marks  # homes whose answer is due, if every home has to answer
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -389,7 +399,8 @@ class Session:
         self._everywhere: dict[int, Sent] = {}
         self._unread: deque[pb.ReportBatch] = deque()
         self._unread_count = 0
-        self._out: deque[bytes] = deque()
+        self._out: deque[tuple[Sent, bytes]] = deque()
+        self._put_off: dict[int, Sent] = {}
         self._wake = asyncio.Event()
         self._news = asyncio.Event()
         self._connected = asyncio.Event()
@@ -401,6 +412,7 @@ class Session:
 
     async def __aenter__(self) -> Session:
         self._task = asyncio.create_task(self._run())
+        self._task.add_done_callback(self._ended)
         connected = asyncio.create_task(self._connected.wait())
         await asyncio.wait([self._task, connected], return_when=asyncio.FIRST_COMPLETED)
         connected.cancel()
@@ -577,7 +589,7 @@ class Session:
                     lost = e.code() is grpc.StatusCode.OUT_OF_RANGE
                     self._give_up((ReportsLostError if lost else SessionError)(e.code(), e.details() or ""))
                     return
-            except (UnreachableError, TimeoutError, DecodeError, grpc.aio.UsageError):
+            except (UnreachableError, TimeoutError, DecodeError, *BROKEN_STREAM):
                 pass  # tried again, until patience ends
             except asyncio.CancelledError:
                 if self._closing:
@@ -605,7 +617,8 @@ class Session:
                 writer = asyncio.create_task(self._write(call))
                 try:
                     await asyncio.wait([reader, writer], return_when=asyncio.FIRST_COMPLETED)
-                    await reader if reader.done() else await writer
+                    await asyncio.wait([reader], timeout=ASK_S)  # it alone learns the status
+                    await (reader if reader.done() else writer)
                 finally:
                     reader.cancel()
                     writer.cancel()
@@ -633,15 +646,17 @@ class Session:
             self.cursors.setdefault(cursor.home, cursor.last_seq)
         self._out.clear()
         for sent in dict.fromkeys([*self._unanswered.values(), *self._everywhere.values()]):
-            waiting = [id in self._unanswered or id in self._everywhere for id in sent.batch.client_order_id]
-            self._out.append(wrap(write_batch(select(sent.batch, waiting))))
-        self._wake.set()
+            if sent.begun and not sent.doubted_at:
+                sent.doubted_at = time.monotonic()
+            self._write_later(sent, self._unanswered, self._everywhere)
         self._connected.set()
 
     async def _write(self, call: Any) -> None:
         while True:
             while self._out:
-                await call.write(self._out.popleft())
+                sent, message = self._out.popleft()
+                sent.begun = True
+                await call.write(message)
             self._wake.clear()
             await self._wake.wait()
 
@@ -675,18 +690,23 @@ class Session:
                     return
                 batch = pb.ReportBatch.FromString(later_reports(data, cursor))
             self.cursors[batch.home] = last
-        if self._unanswered or self._everywhere:
-            self._settle(batch)
-        if self._keep and (batch.first_seq or any(not flags & REPEAT for flags in batch.flags[:] or (0,))):
+        settled = not self._unanswered and not self._everywhere
+        settled = settled or self._settle(batch)
+        if self._keep and settled and (batch.first_seq or any(not flags & REPEAT for flags in batch.flags[:] or (0,))):
             self._unread.append(batch)
             self._unread_count += len(batch.kind)
             self._news.set()
 
-    def _settle(self, batch: pb.ReportBatch) -> None:
-        pop = self._unanswered.pop
+    def _settle(self, batch: pb.ReportBatch) -> bool:
+        """Match answers with commands; False if they are no answers and nobody needs to see them."""
+        if not batch.first_seq and self._put_off_refused(batch):
+            return False
+        pop, put_off = self._unanswered.pop, self._put_off
         commands = batch.command[:]
         columns: tuple[list[int], ...] | None = None
         for i, command in enumerate(commands):
+            if put_off and command in put_off and not batch.first_seq and batch.kind[i] == REFUSED:
+                continue
             sent = pop(command, None)
             if sent is None:
                 continue
@@ -701,6 +721,32 @@ class Session:
             room = self._room.popleft()
             if not room.done():
                 room.set_result(None)
+        return True
+
+    def _put_off_refused(self, batch: pb.ReportBatch) -> bool:
+        """Refusals on the way do not say what became of a command that was sent before: ask again, a little later.
+
+        After `patience_s` the outcome is left unknown. True if that was all there was in the batch.
+        """
+        put_off = 0
+        for row, (kind, reason) in enumerate(zip(batch.kind, batch.reason[:] or (), strict=False)):
+            sent = self._unanswered.get(batch.command[row])
+            if sent is None or not sent.doubted_at or kind != REFUSED or reason not in _ON_THE_WAY:
+                continue
+            if time.monotonic() > sent.doubted_at + self.client.patience_s:
+                batch.kind[row], batch.reason[row] = UNKNOWN, OUTCOME_UNKNOWN
+                continue
+            if not self._put_off:
+                asyncio.get_running_loop().call_later(ASK_AGAIN_S, self._ask_again)
+            self._put_off[batch.command[row]] = sent
+            put_off += 1
+        return put_off == len(batch.kind)
+
+    def _ask_again(self) -> None:
+        put_off, self._put_off = self._put_off, {}
+        waiting = {id: sent for id, sent in put_off.items() if id in self._unanswered}
+        for sent in dict.fromkeys(waiting.values()):
+            self._write_later(sent, waiting)
 
     def _settle_everywhere(self, batch: pb.ReportBatch, command: int, row: int) -> None:
         sent = self._everywhere[command]
@@ -738,8 +784,18 @@ class Session:
             self._fail(self._error)
             raise self._error
         if self._connected.is_set():
-            self._out.append(wrap(write_batch(sent.batch)))
+            self._out.append((sent, wrap(write_batch(sent.batch))))
             self._wake.set()
+
+    def _write_later(self, sent: Sent, *among: dict[int, Sent]) -> None:
+        """Queue those commands of a batch once more whose ids are in one of these."""
+        keep = [any(id in ids for ids in among) for id in sent.batch.client_order_id]
+        self._out.append((sent, wrap(write_batch(select(sent.batch, keep)))))
+        self._wake.set()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._give_up(ClientError(f"the session broke: {error!r}"))
 
     def _give_up(self, error: ClientError) -> None:
         self._error = error

@@ -69,6 +69,9 @@ CHANNEL_OPTIONS: Final = [
     ("grpc.max_reconnect_backoff_ms", 500),
 ]
 
+# What reading from or writing to a stream raises that has ended: the library has three ways to say so.
+BROKEN_STREAM: Final = (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError)
+
 logger = logging.getLogger(__name__)
 
 
@@ -125,7 +128,7 @@ class HomeLink:
         self._waiting = 0  # commands in `_sent`
         self._accounts: dict[int, _Followed] = {}
         self._sessions: dict[tuple[int, int], None] = {}
-        self._call: Any = None
+        self.connects = 0
 
     # What the rest of the engine asks of it
 
@@ -206,7 +209,7 @@ class HomeLink:
             for task in done:
                 if not task.cancelled():
                     task.result()
-        except (grpc.aio.AioRpcError, grpc.aio.UsageError, TimeoutError, GarbledError, DecodeError) as e:
+        except (*BROKEN_STREAM, TimeoutError, GarbledError, DecodeError) as e:
             if was_up:
                 logger.warning("link to engine %d lost: %s", self.home, _why(e))
         finally:
@@ -264,6 +267,7 @@ class HomeLink:
 
     def _up(self) -> None:
         self.state = LinkState.UP
+        self.connects += 1
         self._out.clear()
         self._answered = 0
         for account, session in self._sessions:
@@ -438,7 +442,7 @@ class _EntryLink:
         after = last if wish.live_only else max(min(wish.after_seq, last), first - 1)
         if follower is None:
             follower = self._followers[account] = Follower(account, self.outbox, {self._hub.home: after})
-            self._hub.follow(follower)
+            self._hub.follow(follower, link=True)
         elif not wish.live_only:
             self._hub.send_again(follower, after)
 

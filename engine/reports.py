@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import Final
 
-from engine.gateway import GarbledError, later_reports, read_reports, wrap, write_reports
+from engine.gateway import later_reports, wrap, write_reports
 from engine.types import REPORT_WIDTH
 
 HISTORY_MAX: Final = 65_536
@@ -230,7 +230,8 @@ class Hub:
     def __init__(self, home: int) -> None:
         self.home = home
         self._histories: dict[int, History] = {}
-        self._followers: dict[int, list[Follower]] = {}
+        self._followers: dict[int, list[Follower]] = {}  # of all homes: this engine's own clients
+        self._links: dict[int, list[Follower]] = {}  # of this home alone: other engines
 
     def release(self, account: int, first_seq: int, position: int, time_ns: int, rows: list[int]) -> None:
         """Hand reports of the own core to whoever follows the account; keep the numbered ones."""
@@ -241,26 +242,14 @@ class Hub:
                 self._history(account).add(_Kept(seq, count, position, time_ns, [], data))
             for follower in self._followers.get(account, ()):
                 follower.offer(self.home, seq, count, data)
+            for follower in self._links.get(account, ()):
+                follower.offer(self.home, seq, count, data)
 
     def remember(self, account: int, first_seq: int, position: int, time_ns: int, rows: list[int]) -> None:
         """Keep numbered reports, as a replay makes them, that nobody can follow yet."""
         if first_seq:
             for seq, part in _parts(first_seq, rows):
                 self._history(account).add(_Kept(seq, len(part) // REPORT_WIDTH, position, time_ns, part, b""))
-
-    def relay(self, data: bytes) -> None:
-        """Hand on a ReportBatch that came from another home engine. Raises: GarbledError."""
-        reports = read_reports(data)
-        if not reports.kind:
-            raise GarbledError("a ReportBatch without reports")
-        for follower in self._followers.get(reports.account, ()):
-            follower.offer(reports.home, reports.first_seq, len(reports.kind), data)
-
-    def tell(self, home: int, account: int, rows: list[int]) -> None:
-        """Give all of an account's followers here reports without a number, in the name of `home`."""
-        data = write_reports(home, account, 0, 0, 0, rows)
-        for follower in self._followers.get(account, ()):
-            follower.offer(home, 0, len(rows) // REPORT_WIDTH, data)
 
     def last_seq(self, account: int) -> int:
         """The number of the account's last report at this home."""
@@ -272,12 +261,13 @@ class Hub:
         history = self._histories.get(account)
         return history.first_held if history is not None else 1
 
-    def follow(self, follower: Follower) -> None:
+    def follow(self, follower: Follower, *, link: bool = False) -> None:
         """Add a follower: first it gets the own home's reports after its cursor, then all that comes.
 
-        Without a cursor for the own home it starts live. A cursor that cannot be served cuts it off.
+        Without a cursor for the own home it starts live. A cursor that cannot be served cuts it off. A link to another
+        engine gets the own home's reports only: what came over one link must not leave by the next.
         """
-        self._followers.setdefault(follower.account, []).append(follower)
+        (self._links if link else self._followers).setdefault(follower.account, []).append(follower)
         first, last = self.first_held(follower.account), self.last_seq(follower.account)
         follower.stands(self.home, first, last)
         if follower.cursors[self.home] < last:
@@ -291,14 +281,15 @@ class Hub:
 
     def unfollow(self, follower: Follower) -> None:
         """Twice is once."""
-        followers = self._followers.get(follower.account, [])
-        if follower in followers:
-            followers.remove(follower)
-        if not followers:
-            self._followers.pop(follower.account, None)
+        for among in (self._followers, self._links):
+            followers = among.get(follower.account, [])
+            if follower in followers:
+                followers.remove(follower)
+                if not followers:
+                    del among[follower.account]
 
     def followers(self, account: int) -> list[Follower]:
-        """Who follows the account here, in the order they came."""
+        """The clients here that follow the account at all homes, in the order they came."""
         return list(self._followers.get(account, ()))
 
     def _history(self, account: int) -> History:

@@ -1,6 +1,7 @@
 """Engines for tests: real gRPC on ports the system picks, logs on simulated disks, all in one event loop."""
 
 import asyncio
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
@@ -194,3 +195,17 @@ async def status_of(call: Awaitable[object]) -> tuple[grpc.StatusCode, str]:
     except grpc.aio.AioRpcError as e:
         return e.code(), e.details() or ""
     return grpc.StatusCode.OK, ""
+
+
+class Stuck:
+    """A log whose appends hang until it is let go."""
+
+    def __init__(self, engines: Engines, engine: int) -> None:
+        self._go = threading.Event()
+        engines.disks[engine].before_append = lambda bodies: self._wait()
+
+    def _wait(self) -> None:
+        assert self._go.wait(20)
+
+    def let_go(self) -> None:
+        self._go.set()

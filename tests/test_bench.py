@@ -16,6 +16,7 @@ from tools import flow
 from tools.bench import codec, core, deltas, document, entry, feed, flows, log, scale, show, whole_book
 from tools.bench.__main__ import PARTS, main
 from tools.bench.deltas import Event
+from tools.bench.machine import Machine
 from tools.bench.measure import Options, Report, Result, in_turns, ratio, spread
 
 ROWS = 1_500
@@ -235,6 +236,7 @@ def test_a_part_prints_its_lines_and_writes_its_section(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(PARTS, "core", lambda options: Report("core", "g", "w", "p", [result(3)]))
+    monkeypatch.setattr("tools.bench.machine.build_of", lambda modules: "plain Python")
     page = tmp_path / "page.md"
     page.write_text("# Kept\n\n<!-- bench core -->\nold\n<!-- end of core -->\n\nkept too\n")
     assert main(["core", "--json", "--write", str(page)]) == 0
@@ -244,6 +246,12 @@ def test_a_part_prints_its_lines_and_writes_its_section(
     assert text.endswith("\n<!-- end of core -->\n\nkept too\n")
     assert "old" not in text
     assert "| a.rate" in text
+
+
+@pytest.mark.parametrize(("cores", "section"), [("plain Python", "core"), ("compiled", "core compiled")])
+def test_compiled_figures_do_not_replace_the_plain_ones(cores: str, section: str) -> None:
+    machine = Machine("cpu", 2, "system", "3.11", "2026-11-22", cores, 0.0)
+    assert document.section_of(Report("core", "g", "w", "p", machine=machine)) == section
 
 
 def test_a_section_that_never_ends_is_left_alone() -> None:

@@ -22,9 +22,10 @@ from engine.client import (
     SessionError,
     UnreachableError,
 )
-from engine.gateway import write_batch
+from engine.gateway import unwrap, write_batch, write_reports
 from engine.log import Fault
 from engine.peers import LinkState
+from engine.reports import Follower, Outbox
 from engine.types import (
     ACCEPTED,
     BUY,
@@ -40,8 +41,9 @@ from engine.types import (
     TYPE_MARKET,
     UNAVAILABLE,
 )
-from tests.engines import Engines, run, until
-from tests.test_forwarding import E1A, E2A, Stuck
+from tests.engines import Engines, Stuck, run, until
+
+E1A, E2A = 10, 20
 
 
 class Seeds:
@@ -350,5 +352,47 @@ def test_submit_waits_when_too_much_is_unanswered(monkeypatch: pytest.MonkeyPatc
             assert not second.done()
             stuck.let_go()
             await asyncio.wait_for(second, 5)
+
+    run(test)
+
+
+def test_a_command_sent_again_is_not_taken_for_refused_because_its_home_is_not_linked_yet() -> None:
+    async def test(engines: Engines) -> None:
+        async with Seeds(engines).client().session() as session:
+            stuck = Stuck(engines, 2)
+            sent = await session.submit(
+                Commands(op=[NEW] * 3, instrument=[E2A] * 3, price=[5] * 3, quantity=[1] * 3), answers=True
+            )
+            await until(lambda: engines[2].committer.backlog == 3)
+            endpoint = engines.endpoints.pop(2)  # so that the restarted entry engine finds its way back late
+            await engines.down(1)
+            stuck.let_go()
+            await engines.up(1)
+            await until(lambda: session.connects == 2)
+            assert len(engines[2].venue.open_orders(7)) == 3
+            fresh = await session.submit(
+                Commands(op=[NEW], instrument=[E2A], price=[5], quantity=[1]), answers=True
+            )
+            assert [answer.reason for answer in await asyncio.wait_for(fresh, 5)] == [UNAVAILABLE]
+            assert not sent.done
+            engines.endpoints[2] = endpoint
+            assert [answer.kind for answer in await asyncio.wait_for(sent, 5)] == [ACCEPTED] * 3
+            assert [report.kind for report in await read(session, 4)] == [REFUSED, ACCEPTED, ACCEPTED, ACCEPTED]
+
+    run(test, 2, answer_s=5.0)
+
+
+def test_reports_that_come_twice_are_given_once() -> None:
+    async def test(engines: Engines) -> None:
+        async with Seeds(engines).client().session() as session:
+            for _ in range(3):
+                await session.new("E1A", BUY, 5, 1)
+            again = Follower(7, Outbox(), {1: 0})
+            engines[1].hub.follow(again)
+            for message in await again.outbox.take():
+                session._take(unwrap(message) or b"")
+            rows = [value for report in await read(session, 3) for value in report[3:]]
+            session._take(write_reports(1, 7, 2, 0, 0, rows[12:] + rows[24:]))  # two old ones and a new one
+            assert [report.seq for report in await read(session, 1)] == [4]
 
     run(test)

@@ -15,12 +15,14 @@ import pytest
 
 import run_cluster
 from proto import cluster
+from tools.fault_plan import KINDS_OF_PROCESS_FAULT, MESSAGE_FAULTS
 from tools.layout import made_up, symbols_of
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDED = Path(os.environ.get("LOBMESH_DATA", ROOT.parent / "shared" / "data"))
 LOBSTER = RECORDED / "lobster" / "msft_l50_1000"
 SMALL = ["--engines", "2", "--instruments", "3", "--traders", "4", "--seed", "5", "--json"]
+KINDS = ", ".join((*MESSAGE_FAULTS, *KINDS_OF_PROCESS_FAULT))
 PATIENCE_S = 60.0
 
 
@@ -144,7 +146,7 @@ def test_recorded_flow_sent_over_grpc_gives_nasdaqs_books_and_fills() -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--faults", "flood=1"], "'flood=1': no such fault; there are drop, dup, reorder, kill, restart, pause"),
+        (["--faults", "flood=1"], f"'flood=1': no such fault; there are {KINDS}"),
         (["--faults", "kill=engine-4@1"], "--faults kill=engine-4@1: there is no engine-4"),
         (["--faults", "kill=engine-1@20"], "--faults kill=engine-1@20: the run ends after 20 s (--duration)"),
         (["--instruments", "2"], "--instruments 2: every one of the 3 engines needs one"),

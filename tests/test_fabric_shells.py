@@ -117,8 +117,7 @@ def test_sockets_are_set_as_the_design_says() -> None:
         assert {option: publisher._socket.getsockopt(option) for option in expected} == expected
         subscriber = Subscriber(lambda engine, asked: [], random.Random(5))
         subscriber.follow(1, publisher.endpoint)
-        socket = subscriber._lines[1].socket
-        assert socket is not None
+        [socket] = subscriber._lines[1].sockets
         expected = {zmq.RCVHWM: 8_192, zmq.SNDHWM: 0, zmq.LINGER: 0, zmq.MAXMSGSIZE: feed.FRAME_MAX} | alive
         assert {option: socket.getsockopt(option) for option in expected} == expected
         await subscriber.stop()

@@ -17,13 +17,16 @@ from bus.feed_client import (
     FeedClient,
     GapOpened,
     GapRepaired,
+    Lagged,
     Limits,
     MissingSpan,
+    Standing,
     State,
     StateChanged,
     Trusted,
     Withdrawn,
 )
+from bus.lines import Lines
 from bus.mirror import Mirror
 from bus.sequencer import FrameRing, RangeStatus
 from proto import feed
@@ -136,6 +139,12 @@ def ended() -> FeedClient:
     return client
 
 
+def lagged() -> FeedClient:
+    client = live()
+    client.frame(data(15), 10 * SECOND)
+    return client
+
+
 STATES: dict[str, Callable[[], FeedClient]] = {
     "DOWN": down,
     "JOINING": joining,
@@ -144,6 +153,7 @@ STATES: dict[str, Callable[[], FeedClient]] = {
     "REPAIR": in_repair,
     "STALE": stale,
     "ENDED": ended,
+    "LAGGED": lagged,
 }
 
 
@@ -198,6 +208,8 @@ INPUTS: dict[str, Callable[[FeedClient], list[Action]]] = {
     "another incarnation": framed(data(15, incarnation=78)),
     "damaged frame": framed(data(15)[:-1] + b"\x00"),
     "held too much": framed(data(15, 600)),
+    "lag above the limit": lambda client: client.frame(data(15), 10 * SECOND),
+    "rejoin": lambda client: client.rejoin(0),
     "silence": lambda client: client.tick(SECOND),
     "tick, nothing due": lambda client: client.tick(1),
     "tick, ask overdue": overdue,
@@ -224,6 +236,7 @@ LETTERS = {
     State.REPAIR: "R",
     State.STALE: "T",
     State.ENDED: "E",
+    State.LAGGED: "G",
 }
 
 
@@ -240,6 +253,7 @@ def letter(action: Action) -> str:
         MissingSpan: "m",
         Doubted: "d",
         Trusted: "t",
+        Lagged: "l",
         Alarm: "!",
         StateChanged: "",
     }[type(action)]
@@ -283,6 +297,27 @@ def test_each_input_in_each_state_does_what_the_table_says(name: str, state: str
 
 
 # Rules beyond the table
+
+
+def test_every_sum_of_the_ledger_holds_in_every_state() -> None:
+    for state in STATES.values():
+        for enter in INPUTS.values():
+            client = state()
+            enter(client)
+            adds_up(client)
+
+
+def adds_up(client: FeedClient) -> None:
+    """The sums in bus/ledger.py."""
+    counters, ledger = client.counters, client.ledger
+    assert counters.received + counters.repaired + counters.covered == client.next_seq - 1
+    closed = (
+        counters.missed_late + counters.missed_ranged + counters.missed_snapshotted + counters.missed_abandoned
+    )
+    assert counters.missed == closed + sum(gap.last - gap.first + 1 for gap in ledger.open)
+    for gap in [*ledger.open, *ledger.closed]:
+        assert gap.late + gap.ranged + gap.snapshotted + gap.abandoned + gap.missing == gap.last - gap.first + 1
+        assert bool(gap.missing) == (gap in ledger.open)
 
 
 def standings(client: FeedClient) -> list[str]:
@@ -656,6 +691,132 @@ def test_frames_a_snapshot_has_overtaken_are_no_regression() -> None:
     for seq in (12, 13, 14):
         assert client.frame(data(seq), 0) == []
     assert (client.state, client.counters.superseded, client.counters.regressions) == (State.LIVE, 3, 0)
+
+
+# Lag and lines
+
+LAG = AT_ONCE.lag_ns
+
+
+def test_a_reader_too_far_behind_says_so_and_begins_again_in_the_present() -> None:
+    client = live_at(10)
+    assert only(Applied, client.frame(data(11, sent=11_001), LAG))
+    actions = client.frame(data(12), LAG + SECOND)
+    assert client.state is State.LAGGED
+    assert only(Lagged, actions) == [Lagged(LAG + SECOND - 1_000, False)]  # the best was heartbeat 11, sent at 11,000
+    assert client.frame(data(13), LAG + SECOND) == []
+    assert (client.counters.lags, client.counters.passed_over, client.position) == (1, 1, (EPOCH, 11))
+    assert standings(client) == ["STALE", "STALE"]
+    assert client.deadline_ns is None
+    client.rejoin(LAG + 2 * SECOND)
+    assert (client.state, standings(client)) == (State.JOINING, ["DOUBTFUL", "DOUBTFUL"])
+    actions = client.frame(data(31), LAG + 2 * SECOND)
+    [opened] = only(GapOpened, actions)
+    assert isinstance(opened, GapOpened)
+    assert (opened.gap.first, opened.gap.last, opened.gap.cause) == (12, 30, "lag")
+    client.snapshot_reply(client._ask, snapshot(25), LAG + 2 * SECOND)
+    assert client.counters.resnapshots == 0  # what was passed over must be covered
+    actions = client.snapshot_reply(client._ask, snapshot(30), LAG + 2 * SECOND)
+    assert only(MissingSpan, actions) == [MissingSpan(EPOCH, 12, 30)]
+    assert (client.state, client.position, standings(client)) == (State.LIVE, (EPOCH, 31), ["VALID", "VALID"])
+    assert [(gap.first, gap.last, gap.cause, gap.how) for gap in client.ledger.closed] == [(12, 30, "lag", "snapshot")]
+    adds_up(client)
+
+
+def test_a_hole_that_is_open_when_the_reader_lags_is_covered_by_the_snapshot_behind_it() -> None:
+    client = live_at(10)
+    client.frame(data(13), 0)
+    client.frame(data(14), 10 * SECOND)
+    assert (client.state, client._held.pieces) == (State.LAGGED, [])
+    client.rejoin(10 * SECOND)
+    client.frame(beat(21), 10 * SECOND)
+    client.snapshot_reply(client._ask, snapshot(20), 10 * SECOND)
+    assert (client.state, client.position) == (State.LIVE, (EPOCH, 20))
+    closed = [(gap.first, gap.last, gap.cause, gap.how) for gap in client.ledger.closed]
+    assert closed == [(11, 12, "frame", "snapshot"), (14, 20, "lag", "snapshot")]
+    adds_up(client)
+
+
+def test_lag_is_measured_from_the_least_delay_and_may_be_of_no_interest() -> None:
+    client = live_at(10)
+    client.frame(data(11, sent=12_000), LAG)
+    assert client.age_ns(LAG + 5) == LAG - 1_000 + 5  # heard just now, and that late
+    client.frame(data(12, sent=LAG + SECOND), SECOND)  # its clock is ahead: this is the least from here on
+    client.frame(data(13, sent=LAG + SECOND + 1), SECOND + LAG)
+    assert client.counters.lags == 0
+    client.frame(data(14, sent=LAG + SECOND + 2), SECOND + LAG + 3)
+    assert client.counters.lags == 1
+    patient = live_at(10, Limits(lag_ns=0, jitter_ns=0))
+    patient.frame(data(11, sent=11_001), 3_600 * SECOND)
+    assert patient.state is State.LIVE
+
+
+def test_a_drift_of_clocks_is_no_lag() -> None:
+    client = live_at(10)
+    seq = 11
+    for minute in range(600):  # a second an hour, and more: without a window, three hours would be lag
+        now_ns = minute * 60 * SECOND + 1
+        client.tick(now_ns)
+        client.frame(data(seq, sent=max(now_ns - minute * SECOND // 50, seq * 1_000)), now_ns)
+        assert client.state is State.LIVE
+        seq += 1
+
+
+def test_repaired_frames_are_no_lag_though_they_are_old() -> None:
+    client = live_at(10)
+    client.frame(data(12, sent=10 * SECOND), 10 * SECOND)
+    client.range_reply(client._ask, RangeStatus.OK, EPOCH, [data(11)], 20 * SECOND)
+    assert client.state is State.LIVE
+    client.frame(data(9), 20 * SECOND)
+    assert (client.state, client.counters.duplicates) == (State.LIVE, 1)
+
+
+def test_who_prefers_the_conflated_quotes_is_told_to_go_over() -> None:
+    client = live_at(10, Limits(conflate=True))
+    actions = client.frame(data(11, sent=11_001), 10 * SECOND)
+    assert only(Lagged, actions) == [Lagged(10 * SECOND - 1, True)]
+
+
+def test_of_two_lines_the_first_to_bring_a_frame_wins() -> None:
+    client = live_at(10)
+    client.lines = Lines(2)
+    for seq, order in ((11, (0, 1)), (12, (1, 0)), (13, (1, 0))):
+        [applied] = client.frame(data(seq), seq, order[0])
+        assert isinstance(applied, Applied)
+        assert client.frame(data(seq), seq, order[1]) == []
+    assert client.lines.first == [1, 2]
+    assert (client.counters.received, client.counters.duplicates, client.position) == (3, 3, (EPOCH, 13))
+
+
+def test_with_two_lines_up_a_hole_waits_for_the_other_line_before_it_is_asked_for() -> None:
+    limits = Limits(jitter_ns=0)
+    client = live_at(10, limits)
+    client.lines = Lines(2)
+    client.frame(data(11), 0, 0)
+    client.frame(data(11), 0, 1)
+    assert only(AskRange, client.frame(data(13), 1_000, 0)) == []
+    assert client.deadline_ns == 1_000 + limits.reorder_ns
+    client.frame(data(12), 2_000, 1)
+    assert (client.state, client.deadline_ns) == (State.LIVE, 1_000 + limits.silence_ns)
+    assert [gap.how for gap in client.ledger.closed] == ["late"]
+    client.frame(data(15), 3_000, 0)
+    [asked] = client.tick(3_000 + limits.reorder_ns)
+    assert isinstance(asked, AskRange)
+
+
+def test_with_one_of_two_lines_up_a_hole_is_asked_for_at_once() -> None:
+    client = live_at(10, Limits(jitter_ns=0))
+    client.lines = Lines(2)
+    client.frame(data(11), 0, 1)
+    assert only(AskRange, client.frame(data(13), client.limits.silence_ns, 0))
+
+
+def test_a_lagged_book_is_stale_and_as_old_as_what_was_applied_last() -> None:
+    client = live_at(10)
+    client.frame(data(11, sent=11_001), SECOND)
+    client.frame(data(12), 20 * SECOND)
+    assert client.standing(2) is Standing.STALE
+    assert client.age_ns(20 * SECOND) == 20 * SECOND - 1
 
 
 @pytest.mark.parametrize("seed", range(3))

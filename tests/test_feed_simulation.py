@@ -18,11 +18,14 @@ from bus.feed_client import (
     AskRange,
     AskSnapshot,
     FeedClient,
+    Lagged,
+    Limits,
     MissingSpan,
     Standing,
     State,
     StateChanged,
 )
+from bus.lines import Lines
 from bus.mirror import Mirror, MirrorBook
 from bus.sequencer import FrameRing, Sequencer
 from proto import feed
@@ -31,6 +34,8 @@ from proto.feed import ADD, CANCEL, CLEAR, DELETE, END, EXECUTE, MODIFY, SELL, T
 MS = 1_000_000
 INSTRUMENTS = (1, 2, 3, 4)
 SEEDS = int(os.environ.get("LOBMESH_SEEDS", "20"))  # for each kind of fault
+AGE_MAX_MS = 4_000  # of a valid book: three heartbeats, and the lag that is let pass
+LAG_MS = 60  # where the reader is slow
 QUIET_MS = 30_000  # long enough for every retry after the faults end
 
 
@@ -48,6 +53,8 @@ class Faults:
     restart: float = 0.0  # of the publisher, a millisecond: a higher epoch
     relapse: float = 0.0  # the same, under the same epoch: a protocol error
     burst: float = 0.0  # silence of the line for a while
+    slow: int = 0  # milliseconds that the reader takes for a frame, while more of them wait
+    lines: int = 1  # each with these faults
 
 
 class World:
@@ -71,10 +78,16 @@ class World:
         self.turn = 0
         self.begin(fresh=True)
         self.ring = FrameRing()
-        self.client = FeedClient(1, 1, random.Random(seed + 1), self.ring)
+        limits = Limits(lag_ns=LAG_MS * MS) if faults.slow else Limits()
+        self.client = FeedClient(1, 1, random.Random(seed + 1), self.ring, limits)
+        if faults.lines > 1:
+            self.client.lines = Lines(faults.lines)
+        self.connection = 0  # frames of an earlier one are not read any more
+        self.read_at = 0  # when the reader has read all that waits
         self.corrupted: list[int] = []  # instruments changed behind the client's back
         self.compared: dict[int, tuple[int, int, MirrorBook]] = {}  # by instrument: what was found right last
         self.due = 1  # the next delta to be delivered, or said to be missing
+        self.due_epoch = 0
         self.take(self.client.start(0))
 
     # The publisher
@@ -158,7 +171,7 @@ class World:
 
     def send(self, frames: list[bytes]) -> None:
         rng, faults = self.rng, self.faults
-        for frame in frames:
+        for frame, line in [(frame, line) for frame in frames for line in range(faults.lines)]:
             self.beat_at = self.now + 250 * MS
             if self.now < self.muted_until or rng.random() < faults.drop:
                 continue
@@ -169,12 +182,27 @@ class World:
             if rng.random() < faults.reorder:
                 delay += rng.randrange(20 * MS)
             # What is not reordered comes in the order it was sent.
-            self.at(MS + delay if delay >= 2 * MS else MS, lambda frame=frame: self.hear(frame))  # type: ignore[misc]
+            delay = MS + delay if delay >= 2 * MS else MS
+            if faults.slow:
+                self.read_at = max(self.read_at, self.now) + faults.slow * MS
+                delay = max(delay, self.read_at - self.now)
+            self.deliver(frame, line, delay)
             if rng.random() < faults.duplicate:
-                self.at(rng.randrange(50 * MS), lambda frame=frame: self.hear(frame))  # type: ignore[misc]
+                self.deliver(frame, line, rng.randrange(50 * MS))
 
-    def hear(self, frame: bytes) -> None:
-        self.take(self.client.frame(frame, self.now))
+    def deliver(self, frame: bytes, line: int, delay: int) -> None:
+        connection = self.connection
+        self.at(delay, lambda: self.hear(frame, line, connection))
+
+    def hear(self, frame: bytes, line: int, connection: int) -> None:
+        if connection == self.connection:
+            self.take(self.client.frame(frame, self.now, line))
+
+    def connect_anew(self) -> None:
+        """Whatever waits in the line is lost, and a while of what is sent."""
+        self.connection += 1
+        self.read_at = self.now
+        self.at(self.rng.randrange(10 * MS), lambda: self.take(self.client.rejoin(self.now)))
 
     # The recovery calls
 
@@ -211,9 +239,14 @@ class World:
         for action in actions:
             if isinstance(action, AskRange | AskSnapshot):
                 self.answer(action)
+            elif isinstance(action, Lagged):
+                self.connect_anew()
             elif isinstance(action, StateChanged) and action.after is State.JOINING:
-                self.due = 1
+                if action.before is not State.LAGGED:
+                    self.due = 1
             elif isinstance(action, Applied | MissingSpan):
+                if action.epoch != self.due_epoch:
+                    self.due, self.due_epoch = 1, action.epoch
                 assert action.first == self.due
                 self.due = action.last + 1
                 if isinstance(action, Applied):
@@ -230,6 +263,7 @@ class World:
         for instrument, book in client.mirror.books.items():
             if client.standing(instrument) is not Standing.VALID or instrument in self.corrupted:
                 continue
+            assert client.age_ns(self.now) <= AGE_MAX_MS * MS
             found = (client.epoch, book.sequence, book)  # a book changes with its sequence; it is compared once
             if self.compared.get(instrument) != found:
                 self.compared[instrument] = found
@@ -309,8 +343,10 @@ KINDS = {
     "stale snapshots": Faults(drop=0.1, restart=0.01, stale=0.8),
     "restart": Faults(restart=0.02),
     "relapse": Faults(relapse=0.01),
+    "slow reader": Faults(slow=10),
+    "two lines": Faults(drop=0.1, reorder=0.1, lines=2),
     "all": Faults(drop=0.1, duplicate=0.1, reorder=0.1, damage=0.02, burst=0.01, fail=0.2, hang=0.1, stale=0.3,
-                  restart=0.01),
+                  restart=0.01, slow=4, lines=2),
 }  # fmt: skip
 
 
@@ -331,6 +367,9 @@ def the_ledger_adds_up(world: World) -> None:
     counters = ledger.counters
     assert ledger.open == []
     assert counters.gaps == len(ledger.closed)
+    assert counters.missed == sum(gap.last - gap.first + 1 for gap in ledger.closed) == (
+        counters.missed_late + counters.missed_ranged + counters.missed_snapshotted + counters.missed_abandoned
+    )
     assert counters.gaps == (
         counters.gaps_late + counters.gaps_ranged + counters.gaps_snapshotted + counters.gaps_abandoned
     )
@@ -341,6 +380,30 @@ def the_ledger_adds_up(world: World) -> None:
     if not KINDS["relapse"].relapse or counters.regressions == 0:
         assert counters.repaired == sum(gap.ranged for gap in epoch)
         assert counters.covered >= sum(gap.snapshotted for gap in epoch)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_reader_too_slow_for_the_stream_knows_it_and_never_shows_an_old_book_as_valid(seed: int) -> None:
+    world = World(seed, Faults(slow=10))
+    world.publish(120)
+    counters = world.client.counters
+    assert counters.lags > 1
+    assert [gap.cause for gap in world.client.ledger.closed] == ["lag"] * len(world.client.ledger.closed)
+    world.settle()
+    assert world.in_step()
+
+
+def test_two_lines_repair_most_of_each_others_losses_without_asking_anybody() -> None:
+    asked = {1: 0, 2: 0}
+    for lines in asked:
+        for seed in range(4):
+            world = World(seed, Faults(drop=0.1, lines=lines))
+            world.publish(150)
+            world.settle()
+            asked[lines] += world.client.counters.gaps_ranged
+            assert world.client.lines is None or min(world.client.lines.first) > 0
+    assert asked[1] > 10
+    assert asked[2] < asked[1] / 3
 
 
 @pytest.mark.parametrize("seed", range(4))

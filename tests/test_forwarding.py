@@ -1,7 +1,6 @@
 """Commands for another engine's instruments: there and back, once, and what becomes of them when it is not well."""
 
 import asyncio
-import threading
 
 import grpc
 import pytest
@@ -20,23 +19,9 @@ from engine.types import (
     UNKNOWN,
 )
 from proto import orders_pb2 as pb
-from tests.engines import EndOfStream, Engines, run, status_of, until
+from tests.engines import EndOfStream, Engines, Stuck, run, status_of, until
 
 E1A, E1B, E2A, E3A = 10, 11, 20, 30
-
-
-class Stuck:
-    """A log whose appends hang until it is let go."""
-
-    def __init__(self, engines: Engines, engine: int) -> None:
-        self._go = threading.Event()
-        engines.disks[engine].before_append = lambda bodies: self._wait()
-
-    def _wait(self) -> None:
-        assert self._go.wait(20)
-
-    def let_go(self) -> None:
-        self._go.set()
 
 
 def test_an_order_reaches_its_home_through_any_engine() -> None:
@@ -195,6 +180,43 @@ def test_a_session_goes_on_from_its_cursors_of_every_home() -> None:
             assert (await again.next(1))[0][:4] == (2, 3 + engine, ACCEPTED, 100 + engine)
         assert [r[:4] for r in await live.next(2)] == [(2, 4, ACCEPTED, 101), (2, 5, ACCEPTED, 102)]
         assert [r[:4] for r in await first.next(2)] == [(2, 4, ACCEPTED, 101), (2, 5, ACCEPTED, 102)]
+
+    run(test, 2)
+
+
+def test_reports_that_came_over_one_link_do_not_leave_by_another() -> None:
+    async def test(engines: Engines) -> None:
+        streams = {engine: await engines.session(engine=engine) for engine in (1, 2, 3)}
+        for id, instrument in enumerate((E1A, E2A, E3A) * 5, 1):
+            await streams[1].new(id, instrument, 0, 5, 1)
+        for stream in streams.values():
+            assert len(await stream.next(15)) == 15
+        assert [link.connects for one in (1, 2, 3) for link in engines[one].links.values()] == [1] * 6
+
+    run(test, 3)
+
+
+def test_a_session_that_catches_up_while_reports_stream_in_misses_none() -> None:
+    async def test(engines: Engines) -> None:
+        busy = await engines.session(engine=2)
+        await busy.new(1, E2A, 0, 5, 1)
+        await busy.next(1)
+
+        async def flow() -> None:
+            for first in range(2, 20_000, 20):
+                await busy.new_many(first, 20, E2A)
+                await busy.next(20)
+
+        flowing = asyncio.ensure_future(flow())
+        first = await engines.session(engine=1)  # the link follows the account from here on
+        for _ in range(20):
+            stream = await engines.session(engine=1, cursors=[pb.Cursor(home=2, last_seq=1)])
+            assert [r[:2] for r in await stream.next(60)] == [(2, seq) for seq in range(2, 62)]
+            stream.call.cancel()
+        began = next(c.last_seq for c in first.welcome.cursors if c.home == 2)
+        assert [r[1] for r in await first.next(40)] == list(range(began + 1, began + 41))
+        flowing.cancel()
+        await asyncio.gather(flowing, return_exceptions=True)
 
     run(test, 2)
 

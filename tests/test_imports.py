@@ -19,10 +19,12 @@ PUBLISHING = ("engine.__main__", "engine.node", "engine.publish")  # here alone 
 
 # No clock, file, socket, environment or random source; time arrives as an argument.
 PURE = (
+    "bus.conflation",
     "bus.directory",
     "bus.feed_client",
     "bus.held",
     "bus.ledger",
+    "bus.lines",
     "bus.mirror",
     "bus.sequencer",
     "engine.admission",

@@ -32,7 +32,7 @@ from engine.types import (
     UNKNOWN_INSTRUMENT,
 )
 from proto import orders_pb2 as pb
-from tests.engines import EndOfStream, Engines, Stream, run, status_of, until
+from tests.engines import EndOfStream, Engines, Stream, Stuck, run, status_of, until
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 
@@ -375,6 +375,10 @@ def test_what_exceeds_the_throttle_is_refused() -> None:
         assert [(r[2], r[3], r[7]) for r in await stream.next(5)] == [
             (REFUSED, 4, THROTTLED), (REFUSED, 5, THROTTLED), (ACCEPTED, 1, 0), (ACCEPTED, 2, 0), (ACCEPTED, 3, 0),
         ]  # fmt: skip
+        await asyncio.sleep(1.05 / 3)  # one more is allowed
+        await stream.new_many(6, 2, 10)
+        assert sorted((r[2], r[3]) for r in await stream.next(2)) == [(ACCEPTED, 6), (REFUSED, 7)]
+        assert [o.client_order_id for o in engines[1].venue.open_orders(7)] == [1, 2, 3, 6]
 
     run(test)
 
@@ -407,8 +411,12 @@ def test_a_session_that_asked_for_it_has_its_orders_canceled_when_it_ends(way: s
 def test_a_session_that_says_it_is_done_gets_its_answers_first() -> None:
     async def test(engines: Engines) -> None:
         stream = await engines.session()
+        stuck = Stuck(engines, 1)
         await stream.new_many(1, 3, 10)
         await stream.call.done_writing()
+        await until(lambda: engines[1].committer.backlog == 3)
+        await asyncio.sleep(0.05)  # for the end of its commands to arrive, too
+        stuck.let_go()
         assert [r[3] for r in await stream.next(3)] == [1, 2, 3]
         with pytest.raises(EndOfStream) as ended:
             await stream.read()

@@ -158,6 +158,17 @@ def test_a_snapshot_that_is_behind_is_carried_forward_to_our_own_sequence_and_ag
     assert second_opinion(stream.client, recent, snapshot_of(stream)) == (0, ())
 
 
+def test_a_snapshot_from_the_middle_of_a_frame_is_carried_over_the_rest_of_it() -> None:
+    stream, recent = opened(), Recent()
+    other = opened()
+    other.hear(other.publish(CHANGED))
+    recorded(stream, recent, stream.hear(stream.publish(CHANGED, TRADED, GONE)))
+    assert second_opinion(stream.client, recent, snapshot_of(other)) == (3, ())
+    recorded(stream, recent, stream.hear(stream.publish([*BOUGHT[:2], 15, 97, 1, 0])))
+    other.hear(other.publish(TRADED, GONE))
+    assert second_opinion(stream.client, recent, snapshot_of(other)) == (1, ())
+
+
 def test_one_wrong_quantity_or_two_orders_out_of_turn_are_found() -> None:
     stream, recent = opened(), Recent()
     recorded(stream, recent, stream.hear(stream.publish([ADD | END, 1, 14, 99, 8, 0])))
@@ -191,8 +202,14 @@ def test_what_cannot_be_compared_is_not() -> None:
     assert second_opinion(stream.client, recent, old._replace(last_seq=9)) is None  # ahead of us
     stream.hear(stream.publish(CHANGED))  # not recorded
     assert second_opinion(stream.client, recent, old) is None
-    recorded(stream, recent, stream.hear(stream.publish([*GONE[:1], 1, 12, 0, 0, 0])))
+    recorded(stream, recent, stream.hear(stream.publish([ADD | END, 1, 20, 90, 1, 0])))
     assert second_opinion(stream.client, recent, old) is None  # the deltas kept begin too late
+    middle = snapshot_of(stream)
+    recorded(stream, recent, stream.hear(stream.publish([ADD | END, 1, 21, 90, 1, 0])))
+    assert second_opinion(stream.client, recent, middle._replace(last_seq=9)) is None  # ahead of us, still
+    stream.hear(stream.publish([ADD | END, 1, 22, 90, 1, 0]))  # not recorded
+    recorded(stream, recent, stream.hear(stream.publish([ADD | END, 1, 23, 90, 1, 0])))
+    assert second_opinion(stream.client, recent, middle) is None  # a hole in what is kept
 
 
 def test_only_the_last_deltas_are_kept() -> None:
@@ -202,6 +219,29 @@ def test_only_the_last_deltas_are_kept() -> None:
         recorded(stream, recent, stream.hear(stream.publish(CHANGED)))
     assert not recent.reaches(1, old.last_seq)
     assert recent.reaches(1, old.last_seq + 1)
+
+
+def test_from_a_snapshot_the_book_comes_first_and_only_later_deltas_follow() -> None:
+    asyncio.run(_from_a_snapshot())
+
+
+async def _from_a_snapshot() -> None:
+    (instrument,) = made_up(1, 1).instruments
+    args = tail_feed.parser().parse_args(["127.0.0.1:1", "--from-snapshot", "--count", "1"])
+    listener = tail_feed.Listener(args, [], [instrument])
+    try:
+        stream = Stream()
+        first = stream.publish(ALFA, extras=EXTRAS) + stream.publish(BOUGHT, OFFERED)
+        for action in stream.hear(first):
+            listener.on_action(stream.client, action)
+        await asyncio.sleep(0)
+        for action in stream.hear(stream.publish(CHANGED)):
+            listener.on_action(stream.client, action)
+        book, changed = [line for line in listener.said.lines if line["event"] != "state"]
+        assert (book["event"], book["sequence"], len(book["bids"]), len(book["asks"])) == ("book", 4, 1, 1)
+        assert (changed["event"], changed["seq"], listener.said.why) == ("modify", 5, "counted")
+    finally:
+        await listener.stop()
 
 
 def test_events_read_as_sentences() -> None:

@@ -101,6 +101,25 @@ def test_the_json_says_the_same_as_the_page() -> None:
     assert said["holds"] is True
     assert [each["title"] for each in said["findings"]] == [each.title for each in verdict.findings]
     assert said["findings"][0]["mark"] == "holds"
+    assert said["figures"] == {
+        "orders_sent": 3,
+        "orders_answered": 3,
+        "orders_per_s": 1.5,
+        "trades": 1,
+        "trades_per_s": 0.5,
+        "acknowledged_p50_ms": 2.032,
+        "acknowledged_p99_ms": 3.015,
+        "mirrors_compared": 4,
+        "mirrors_equal": 4,
+        "orders_resting": 40,
+        "gaps": 0,
+        "gaps_by_range": 0,
+        "gaps_by_snapshot": 0,
+        "gaps_by_late_frames": 0,
+        "gaps_open": 0,
+        "joins": 4,
+        "later_snapshots": 0,
+    }
 
 
 def test_an_order_without_an_answer_fails_unless_its_engine_is_down() -> None:

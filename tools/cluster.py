@@ -105,8 +105,8 @@ class ClusterRun:
         machines.directory.mkdir(parents=True, exist_ok=True)
         machines.cluster_file.write_text(cluster_file.dumps(machines.venue))
         try:
-            if options.faults.rates:
-                await machines.start_proxy(options.faults.rates, options.seed)
+            if options.faults.messages:
+                await machines.start_proxy(options.faults.messages, options.seed)
             self.board.phase = "starting engines"
             await machines.start_engines()
             self._observer.start()
@@ -115,7 +115,7 @@ class ClusterRun:
             await self._start_flows()  # first, so that the fabric nodes join a venue at work
             self.board.phase = "starting fabric nodes"
             await machines.start_fabrics()
-            if options.faults.rates:
+            if options.faults.messages:
                 await self._flows.start_strangers()
             self._flows.go()
         except StartError as e:
@@ -152,6 +152,8 @@ class ClusterRun:
         self._began = time.monotonic()
         self._opening = self._flows.counted()
         self.board.phase = "trading"
+        if self._machines.proxy:
+            self._machines.proxy.tell({"begin": True})
         target = self._machines.serving_fabrics()[0].asked.target
         symbol = self._machines.venue.instruments[0].symbol
         self._happened(f"watch it: python -m tools.tail_feed {target} --symbol {symbol}")

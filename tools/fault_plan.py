@@ -1,25 +1,49 @@
-"""What shall go wrong: fault specs as text, and which messages they hit, decided from a seed.
+"""What shall go wrong: faults as text, and what becomes of each message, decided from a seed.
 
-    --faults drop=0.05,dup=0.02,reorder=0.02,kill=engine-2@5,restart=engine-2@9,pause=fabric-1@4:2
+    drop=0.05                  always: one message in twenty
+    partition=1@3:2            from second 3, for 2 s: nothing passes
+    slow=200@5:10              from second 5, for 10 s: 200 messages a second, and no more
+    kill=engine-2@5            to a process of a run, once
+    join@8                     a machine more
 
-A rate is the chance that one message is hit. A timed fault happens to a named process so many seconds after trading
-began. Each kind draws from a random sequence of its own, so adding a kind, or changing one's rate, does not change
-which messages the others pick.
+Entries stand in one text, with commas between, or in a script, one or more a line, `#` before a remark. The value of
+a message fault is the chance that one message is hit, but for `slow`. Seconds count from the beginning of trading in
+a run, else from when the proxy listens. Each kind draws from a random sequence of its own, so adding a kind, or
+changing one's rate, does not change which messages the others pick.
+
+The kinds of message faults are one table, MESSAGE_FAULTS: what each means, and what it makes of a message.
 """
+
+from __future__ import annotations
 
 import heapq
 import math
 import random
 import re
+import zlib
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from proto import feed
+from proto.feed import FeedError
+
+MS: Final = 1_000_000
 HOLD_FRAMES_MAX: Final = 4  # a reordered message lets up to so many later ones pass
-HOLD_NS: Final = 20_000_000  # and goes out after this long even if none came
+HOLD_NS: Final = 20 * MS  # and goes out after this long even if none came
+BURST_MAX: Final = 20  # messages lost in one burst, 2 at least
+DELAY_NS_MAX: Final = 200 * MS  # how long a line stands still, 10 ms at least
+REPLAY_KEPT: Final = 256  # messages kept to be sent again
+REPLAY_MAX: Final = 8  # sent again at once
+TAIL_NS: Final = 300 * MS  # deltas are lost, heartbeats pass: longer than one heartbeat
+SILENT_NS: Final = 1_000 * MS  # then nothing comes: longer than three heartbeats
+PARTITION_NS: Final = 1_000 * MS
+REGRESS_NS: Final = 700 * MS
+SECOND_NS: Final = 1_000_000_000
 
 PROCESS: Final = re.compile(r"(?:engine|fabric)-[1-9][0-9]{0,2}")
-KINDS_OF_PROCESS_FAULT: Final = ("kill", "restart", "pause")
+KINDS_OF_PROCESS_FAULT: Final = ("kill", "restart", "pause", "leave", "join")
 
 
 class FaultError(ValueError):
@@ -31,82 +55,109 @@ class FaultError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class MessageFault:
+    """Something done to messages: a chance for each, or what `slow` lets through a second. `for_s` None: always."""
+
+    kind: str
+    value: float
+    at_s: float = 0.0
+    for_s: float | None = None
+
+    def __str__(self) -> str:
+        when = "" if self.for_s is None else f"@{self.at_s:g}:{self.for_s:g}"
+        return f"{self.kind}={self.value:g}{when}"
+
+
+@dataclass(frozen=True, slots=True)
 class TimedFault:
     """Something done to a process, `at_s` seconds after trading began; `for_s` is how long a pause lasts."""
 
     kind: str
-    name: str
+    name: str  # empty for join: the run names who comes
     at_s: float
     for_s: float = 0.0
 
     def __str__(self) -> str:
         length = f":{self.for_s:g}" if self.kind == "pause" else ""
-        return f"{self.kind}={self.name}@{self.at_s:g}{length}"
+        return f"{self.kind}{'=' if self.name else ''}{self.name}@{self.at_s:g}{length}"
 
 
 @dataclass(frozen=True, slots=True)
 class FaultSpec:
-    """A parsed spec: rates of message faults in the order of MESSAGE_FAULTS, timed faults in order of time."""
+    """A parsed spec: message faults in the order of MESSAGE_FAULTS, then of time; timed faults in order of time."""
 
-    rates: tuple[tuple[str, float], ...] = ()
+    messages: tuple[MessageFault, ...] = ()
     timed: tuple[TimedFault, ...] = ()
 
     def __str__(self) -> str:
-        return ",".join([f"{kind}={rate:g}" for kind, rate in self.rates] + [str(fault) for fault in self.timed])
+        return ",".join(map(str, (*self.messages, *self.timed)))
 
-    def killed(self) -> tuple[str, ...]:
-        """Processes that are down at the end, in the order they went."""
-        down: dict[str, None] = {}
-        for fault in self.timed:
-            if fault.kind == "kill":
-                down[fault.name] = None
-            elif fault.kind == "restart":
-                down.pop(fault.name, None)
-        return tuple(down)
+    @property
+    def joins(self) -> int:
+        """How many machines will come."""
+        return sum(fault.kind == "join" for fault in self.timed)
 
 
 def parse(text: str) -> FaultSpec:
     """Read `drop=0.02,kill=engine-1@5,...`; the empty text means no faults. Raises: FaultError with every mistake."""
-    rates: dict[str, float] = {}
+    messages: list[MessageFault] = []
     timed: list[TimedFault] = []
     wrong: list[str] = []
     for item in filter(None, (part.strip() for part in text.split(","))):
-        kind, _, value = item.partition("=")
+        kind = re.split("[=@]", item, maxsplit=1)[0]
         try:
             if kind in MESSAGE_FAULTS:
-                if kind in rates:
-                    raise FaultError([f"{kind} is given twice"])
-                rates[kind] = _rate(item, value)
+                messages.append(_message(item, kind))
             elif kind in KINDS_OF_PROCESS_FAULT:
-                timed.append(_timed(item, kind, value))
+                timed.append(_timed(item, kind))
             else:
                 known = ", ".join((*MESSAGE_FAULTS, *KINDS_OF_PROCESS_FAULT))
                 raise FaultError([f"{item!r}: no such fault; there are {known}"])
         except FaultError as e:
             wrong += e.faults
+    always = [fault.kind for fault in messages if fault.for_s is None]
+    wrong += [f"{kind} is given twice" for kind in MESSAGE_FAULTS if always.count(kind) > 1]
     timed.sort(key=lambda fault: fault.at_s)
     wrong += _in_order(timed)
     if wrong:
         raise FaultError(wrong)
-    return FaultSpec(tuple((kind, rates[kind]) for kind in MESSAGE_FAULTS if rates.get(kind)), tuple(timed))
+    kinds = list(MESSAGE_FAULTS)
+    messages.sort(key=lambda fault: (kinds.index(fault.kind), fault.at_s))
+    return FaultSpec(tuple(fault for fault in messages if fault.value), tuple(timed))
 
 
-def _rate(item: str, value: str) -> float:
-    rate = _number(value)
-    if rate is None or not 0 <= rate <= 1:
+def parse_script(text: str) -> FaultSpec:
+    """Read a script: entries as above, one or more a line, `#` before a remark. Raises: FaultError."""
+    return parse(",".join(line.partition("#")[0] for line in text.splitlines()))
+
+
+def _message(item: str, kind: str) -> MessageFault:
+    value_text, at, when = item.partition("=")[2].partition("@")
+    start, colon, length = when.partition(":")
+    value, at_s, for_s = _number(value_text), _number(start), _number(length)
+    if MESSAGE_FAULTS[kind].paced:
+        if value is None or value < 1:
+            raise FaultError([f"{item!r}: so many messages a second, 1 or more"])
+    elif value is None or value > 1:
         raise FaultError([f"{item!r}: a rate is a number from 0 to 1"])
-    return rate
+    if not at:
+        return MessageFault(kind, value)
+    if at_s is None or not colon or not for_s:
+        raise FaultError([f"{item!r} is not of the form {kind}=VALUE@SECONDS:FOR"])
+    return MessageFault(kind, value, at_s, for_s)
 
 
-def _timed(item: str, kind: str, value: str) -> TimedFault:
-    name, at, when = value.partition("@")
-    form = f"{kind}=NAME@SECONDS" + (":FOR" if kind == "pause" else "")
+def _timed(item: str, kind: str) -> TimedFault:
+    head, at, when = item.partition("@")
+    name = head.partition("=")[2]
+    form = ("join" if kind == "join" else f"{kind}=NAME") + "@SECONDS" + (":FOR" if kind == "pause" else "")
     start, colon, length = when.partition(":")
     at_s = _number(start)
     for_s = _number(length) if colon else 0.0
-    if not at or at_s is None or for_s is None or bool(colon) != (kind == "pause"):
+    named = head == "join" if kind == "join" else "=" in head
+    if not at or at_s is None or for_s is None or bool(colon) != (kind == "pause") or not named:
         raise FaultError([f"{item!r} is not of the form {form}"])
-    if not PROCESS.fullmatch(name):
+    if kind != "join" and not PROCESS.fullmatch(name):
         raise FaultError([f"{item!r}: {name!r} is neither an engine (engine-1) nor a fabric node (fabric-1)"])
     if kind == "pause" and for_s == 0:
         raise FaultError([f"{item!r}: a pause lasts longer than 0 seconds"])
@@ -127,11 +178,13 @@ def _in_order(timed: Sequence[TimedFault]) -> list[str]:
     down: dict[str, bool] = {}
     for fault in timed:
         is_down = down.get(fault.name, False)
+        if fault.kind == "join":
+            continue
         if fault.kind == "restart" and not is_down:
             wrong.append(f"{str(fault)!r}: {fault.name} was not killed before")
         elif fault.kind != "restart" and is_down:
             wrong.append(f"{str(fault)!r}: {fault.name} is down by then")
-        down[fault.name] = fault.kind == "kill" if fault.kind != "pause" else is_down
+        down[fault.name] = fault.kind in ("kill", "leave") if fault.kind != "pause" else is_down
     return wrong
 
 
@@ -143,34 +196,91 @@ class _Held:
     frame: bytes = field(compare=False)
 
 
-class FaultPlan:
-    """The messages of one line, one after the other: which go on, twice, later or not at all.
+class Running:
+    """One message fault over a line's life: its chance, and what it has begun."""
 
-    Deterministic in (seed, line, rates, number of the message), but for a reordered message at the end of a burst,
-    which waits for HOLD_NS of the time given. `counts` says what was done, `passed` counting what came in.
+    __slots__ = ("bases", "chance", "end_ns", "fault", "left", "start_ns", "until_ns")
+
+    def __init__(self, fault: MessageFault, chance: random.Random) -> None:
+        self.fault = fault
+        self.chance = chance
+        self.start_ns = 0  # while it may begin something
+        self.end_ns = 1 << 62
+        self.left = 0  # messages that what it has begun still takes
+        self.until_ns = 0  # when what it has begun ends
+        self.bases: dict[bytes, int] = {}  # by topic: the first sequence that was numbered anew
+
+    def begin(self, now_ns: int) -> None:
+        """Second 0 of a fault that has its time."""
+        if self.fault.for_s is not None:
+            self.start_ns = now_ns + int(self.fault.at_s * SECOND_NS)
+            self.end_ns = self.start_ns + int(self.fault.for_s * SECOND_NS)
+
+    def lasts(self, now_ns: int) -> bool:
+        """Whether something that it has begun goes on."""
+        return self.left > 0 or now_ns < self.until_ns
+
+    def last(self, now_ns: int, length_ns: int) -> None:
+        """Begin something, unless it goes on already; it ends with the fault's own time at the latest."""
+        if now_ns >= self.until_ns:
+            self.until_ns = min(now_ns + length_ns, self.end_ns)
+
+
+class FaultPlan:
+    """The messages of one line, one after the other: which go on, twice, changed, later or not at all.
+
+    Deterministic in (seed, line, faults, number of the message) and, where a fault has to do with time, in the times
+    given. `counts` says what was done: messages hit, by kind; `messages` counts what came in.
     """
 
-    __slots__ = ("_held", "_kinds", "_order", "counts", "index")
+    __slots__ = ("_held", "_old", "_order", "_running", "_stalled", "closed_until_ns", "counts", "index")
 
-    def __init__(self, rates: Sequence[tuple[str, float]], seed: int, line: str = "") -> None:
+    def __init__(self, faults: Sequence[MessageFault], seed: int, line: str = "", begun_ns: int | None = None) -> None:
         self.index = 0
         self.counts: dict[str, int] = {"messages": 0} | dict.fromkeys(MESSAGE_FAULTS, 0)
-        self._kinds = [(kind, rate, random.Random(f"{seed}/{line}/{kind}")) for kind, rate in rates]
+        self.closed_until_ns = 0  # nothing is to be taken in before
+        self._running: list[Running] = []
+        for fault in faults:
+            when = "" if fault.for_s is None else f"@{fault.at_s:g}"
+            running = Running(fault, random.Random(f"{seed}/{line}/{fault.kind}{when}"))
+            if fault.for_s is not None:
+                running.end_ns = 0  # not before it is known when it begins
+            self._running.append(running)
         self._held: list[_Held] = []
         self._order = 0
+        self._stalled: deque[tuple[int, bytes]] = deque()
+        self._old: deque[bytes] = deque(maxlen=REPLAY_KEPT)
+        if begun_ns is not None:
+            self.begin(begun_ns)
+
+    def begin(self, now_ns: int) -> None:
+        """This is second 0 of timed faults."""
+        for running in self._running:
+            running.begin(now_ns)
+
+    @property
+    def paced(self) -> bool:
+        """Whether the line may ever be read slowly."""
+        return any(MESSAGE_FAULTS[running.fault.kind].paced for running in self._running)
 
     def frame(self, frame: bytes, now_ns: int) -> list[bytes]:
         """What to send now that `frame` came in: it, or what became of it, then held ones whose time has come."""
         self.index += 1
         self.counts["messages"] += 1
+        stalled = self._unstalled(now_ns)
         sent = [frame]
-        for kind, rate, chance in self._kinds:
-            if chance.random() < rate:
-                self.counts[kind] += 1
-                sent = [out for each in sent for out in MESSAGE_FAULTS[kind](self, each, chance, now_ns)]
+        for running in self._running:
+            if not running.start_ns <= now_ns < running.end_ns:
+                continue
+            kind = MESSAGE_FAULTS[running.fault.kind]
+            drawn = kind.paced or running.chance.random() < running.fault.value
+            if sent and (drawn or running.lasts(now_ns)):
+                self.counts[running.fault.kind] += 1
+                sent = [out for each in sent for out in kind.hit(self, running, each, now_ns)]
+        self._old.append(frame)
         while self._held and self._held[0].release_at <= self.index:
             sent.append(heapq.heappop(self._held).frame)
-        return sent
+        return stalled + sent
 
     def due(self, now_ns: int) -> list[bytes]:
         """Held messages that have waited long enough, in the order they came."""
@@ -178,34 +288,171 @@ class FaultPlan:
         if due:
             self._held = [held for held in self._held if held.release_ns > now_ns]
             heapq.heapify(self._held)
-        return [held.frame for held in due]
+        return self._unstalled(now_ns) + [held.frame for held in due]
 
     def next_due_ns(self) -> int | None:
         """When `due` has something next; None when nothing is held."""
-        return min((held.release_ns for held in self._held), default=None)
+        due = [held.release_ns for held in self._held]
+        due += [release_ns for release_ns, _ in list(self._stalled)[:1]]
+        return min(due, default=None)
 
     def hold(self, frame: bytes, frames: int, now_ns: int) -> None:
         """Keep `frame` until `frames` later ones have passed, or HOLD_NS."""
         self._order += 1
         heapq.heappush(self._held, _Held(self.index + frames, now_ns + HOLD_NS, self._order, frame))
 
+    def stall(self, frame: bytes, until_ns: int) -> None:
+        """Keep `frame` until then, behind all that are kept so."""
+        self._stalled.append((until_ns, frame))
 
-def _drop(plan: FaultPlan, frame: bytes, chance: random.Random, now_ns: int) -> list[bytes]:
+    def older(self, chance: random.Random) -> list[bytes]:
+        """A few of the messages that came before, in a row."""
+        if not self._old:
+            return []
+        first = chance.randrange(len(self._old))
+        return list(self._old)[first : first + chance.randint(1, REPLAY_MAX)]
+
+    def _unstalled(self, now_ns: int) -> list[bytes]:
+        out = []
+        while self._stalled and self._stalled[0][0] <= now_ns:
+            out.append(self._stalled.popleft()[1])
+        return out
+
+
+Hit = Callable[[FaultPlan, Running, bytes, int], list[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of message fault: what it does, in words and as a function; `paced`: its value is messages a second.
+
+    `done` is what became of the messages hit, as a run's verdict counts them.
+    """
+
+    what: str
+    done: str
+    hit: Hit
+    paced: bool = False
+
+
+def _drop(plan: FaultPlan, running: Running, frame: bytes, now_ns: int) -> list[bytes]:
     return []
 
 
-def _duplicate(plan: FaultPlan, frame: bytes, chance: random.Random, now_ns: int) -> list[bytes]:
+def _burst(plan: FaultPlan, running: Running, frame: bytes, now_ns: int) -> list[bytes]:
+    if running.left == 0:
+        running.left = running.chance.randint(2, BURST_MAX)
+    running.left -= 1
+    return []
+
+
+def _duplicate(plan: FaultPlan, running: Running, frame: bytes, now_ns: int) -> list[bytes]:
     return [frame, frame]
 
 
-def _reorder(plan: FaultPlan, frame: bytes, chance: random.Random, now_ns: int) -> list[bytes]:
-    plan.hold(frame, chance.randint(1, HOLD_FRAMES_MAX), now_ns)
+def _reorder(plan: FaultPlan, running: Running, frame: bytes, now_ns: int) -> list[bytes]:
+    plan.hold(frame, running.chance.randint(1, HOLD_FRAMES_MAX), now_ns)
     return []
 
 
+def _delay(plan: FaultPlan, running: Running, frame: bytes, now_ns: int) -> list[bytes]:
+    running.last(now_ns, running.chance.randint(10 * MS, DELAY_NS_MAX))
+    plan.stall(frame, running.until_ns)
+    return []
+
+
+def _corrupt(plan: FaultPlan, running: Running, frame: bytes, now_ns: int) -> list[bytes]:
+    at, change = running.chance.randrange(max(len(frame), 1)), running.chance.randint(1, 255)
+    return [frame[:at] + bytes(byte ^ change for byte in frame[at : at + 1]) + frame[at + 1 :]]
+
+
+def _truncate(plan: FaultPlan, running: Running, frame: bytes, now_ns: int) -> list[bytes]:
+    return [frame[: running.chance.randrange(max(len(frame), 1))]]
+
+
+def _replay(plan: FaultPlan, running: Running, frame: bytes, now_ns: int) -> list[bytes]:
+    return [frame, *plan.older(running.chance)]
+
+
+def _tail(plan: FaultPlan, running: Running, frame: bytes, now_ns: int) -> list[bytes]:
+    running.last(now_ns, TAIL_NS + SILENT_NS)
+    silent = now_ns >= running.until_ns - SILENT_NS
+    return [frame] if not silent and frame_flags(frame) & feed.HEARTBEAT else []
+
+
+def _partition(plan: FaultPlan, running: Running, frame: bytes, now_ns: int) -> list[bytes]:
+    running.last(now_ns, PARTITION_NS)
+    return []
+
+
+def _regress(plan: FaultPlan, running: Running, frame: bytes, now_ns: int) -> list[bytes]:
+    if now_ns >= running.until_ns:
+        running.bases.clear()
+    running.last(now_ns, REGRESS_NS)
+    try:
+        header = feed.decode_header(frame)
+    except FeedError:
+        return [frame]
+    if header.kind != feed.KIND_D:
+        return [frame]
+    base = running.bases.setdefault(frame[: feed.TOPIC_SIZE], header.first_seq)
+    return [numbered(frame, max(1, header.first_seq - base + 1))]
+
+
+def _slow(plan: FaultPlan, running: Running, frame: bytes, now_ns: int) -> list[bytes]:
+    plan.closed_until_ns = max(plan.closed_until_ns, now_ns) + int(SECOND_NS / running.fault.value)
+    return [frame]
+
+
+def frame_flags(frame: bytes) -> int:
+    """The flags of a frame of the feed (FEED.md); 0 of anything else."""
+    try:
+        return feed.decode_header(frame).flags
+    except FeedError:
+        return 0
+
+
+_CRC_AT: Final = feed.TOPIC_SIZE + 12
+_SEQUENCE_AT: Final = feed.TOPIC_SIZE + 32
+
+
+def numbered(frame: bytes, first_seq: int) -> bytes:
+    """A frame of deltas or its heartbeat, as if its publisher had given it this sequence: with a right checksum."""
+    changed = bytearray(frame)
+    changed[_SEQUENCE_AT : _SEQUENCE_AT + 8] = first_seq.to_bytes(8, "little")
+    return sealed(changed)
+
+
+def sealed(frame: bytes | bytearray) -> bytes:
+    """A frame of deltas with the checksum that its bytes ask for."""
+    crc = zlib.crc32(frame[_CRC_AT + 4 :], zlib.crc32(frame[:_CRC_AT]))
+    return bytes(frame[:_CRC_AT]) + crc.to_bytes(4, "little") + bytes(frame[_CRC_AT + 4 :])
+
+
 # What a hit does to a message, by kind, in the order in which they are tried.
-MESSAGE_FAULTS: Final[dict[str, Callable[[FaultPlan, bytes, random.Random, int], list[bytes]]]] = {
-    "drop": _drop,
-    "dup": _duplicate,
-    "reorder": _reorder,
-}
+MESSAGE_FAULTS: Final[dict[str, Kind]] = {
+    "drop": Kind("a message is lost", "dropped", _drop),
+    "burst": Kind(f"2 to {BURST_MAX} messages in a row are lost", "lost in bursts", _burst),
+    "dup": Kind("a message comes twice", "doubled", _duplicate),
+    "reorder": Kind(f"a message comes after up to {HOLD_FRAMES_MAX} later ones", "reordered", _reorder),
+    "corrupt": Kind("a byte is changed", "damaged", _corrupt),
+    "truncate": Kind("the end of a message is cut off", "cut short", _truncate),
+    "replay": Kind(f"up to {REPLAY_MAX} old messages come again", "followed by old ones", _replay),
+    "regress": Kind(
+        f"the sequence begins again at 1 in the same epoch, for {REGRESS_NS / SECOND_NS:g} s",
+        "numbered anew", _regress,
+    ),
+    "tail": Kind(
+        f"deltas are lost for {TAIL_NS / SECOND_NS:g} s, then all is silent for {SILENT_NS / SECOND_NS:g} s",
+        "lost in tails", _tail,
+    ),
+    "partition": Kind(f"nothing passes for {PARTITION_NS / SECOND_NS:g} s", "kept away", _partition),
+    "delay": Kind(f"the line stands still for up to {DELAY_NS_MAX / SECOND_NS:g} s", "delayed", _delay),
+    "slow": Kind("so many messages a second are read, the rest waits at the publisher", "read slowly", _slow, True),
+}  # fmt: skip
+LOSSES: Final = ("drop", "burst", "corrupt", "truncate", "tail", "partition")  # kinds that open gaps
+
+
+def in_words() -> str:
+    """Every kind of message fault, one a line."""
+    return "\n".join(f"  {name:<10} {kind.what}" for name, kind in MESSAGE_FAULTS.items())

@@ -1,13 +1,15 @@
-"""A proxy that stands between a publisher and its subscribers and loses, doubles and reorders messages, from a seed.
+"""A proxy that stands between a publisher and its subscribers and makes trouble: losses, repetitions, damage, silence.
 
     python -m tools.faults --upstream tcp://127.0.0.1:5555 --faults drop=0.02,dup=0.01,reorder=0.01 --seed 5
+    python -m tools.faults --upstream tcp://127.0.0.1:5555 --script trouble.txt
 
 TCP hides the loss of packets, so what a feed must survive is made at the level of messages. Each line is one upstream
-publisher and one address to listen at, which is bound first and stays when the publisher changes.
+publisher and one address to listen at, which is bound first and stays when the publisher changes. What a fault is, and
+how it is written, says tools/fault_plan.py.
 
 On stdout: one JSON line when it listens, {"ready": true, "listen": {LINE: ENDPOINT, ...}, ...}. On stdin, JSON lines:
-{"line": NAME, "upstream": ENDPOINT} moves a line to another publisher, {"report": true} asks for
-{"counts": {LINE: {"messages": N, KIND: N, ...}}}. SIGTERM or SIGINT ends it.
+{"line": NAME, "upstream": ENDPOINT} moves a line to another publisher, {"begin": true} makes this moment second 0 of
+timed faults, {"report": true} asks for {"counts": {LINE: {"messages": N, KIND: N, ...}}}. SIGTERM or SIGINT ends it.
 """
 
 import argparse
@@ -18,18 +20,23 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import zmq
 
-from tools.fault_plan import MESSAGE_FAULTS, FaultError, FaultPlan, FaultSpec, parse
+from tools.fault_plan import FaultError, FaultPlan, FaultSpec, in_words, parse, parse_script
 
 HIGH_WATER_MARK: Final = 8_192
+SLOW_HIGH_WATER_MARK: Final = 64  # a slow reader lets messages wait at their publisher
+IDLE_NS: Final = 250_000_000
 BURST: Final = 500  # messages taken from one line before the others get their turn
 
 EXAMPLES: Final = """examples:
   python -m tools.faults --upstream tcp://127.0.0.1:5555 --faults drop=0.02
   python -m tools.faults --upstream tcp://127.0.0.1:5555 --listen tcp://127.0.0.1:6000 --faults dup=0.1,reorder=0.1
+  python -m tools.faults --upstream tcp://127.0.0.1:5555 --faults drop=0.01,partition=1@5:2,slow=200@10:5
+  python -m tools.faults --upstream tcp://127.0.0.1:5555 --script trouble.txt
   python -m tools.faults --line engine-1 --line engine-2 --faults drop=0.05 --seed 5   (upstreams follow on stdin)
 """
 
@@ -54,7 +61,7 @@ class Line:
     def connect(self, upstream: str) -> None:
         """Listen to this publisher from now on, and no more to the one before. Raises: zmq.ZMQError."""
         socket = self._context.socket(zmq.SUB)
-        socket.set_hwm(HIGH_WATER_MARK)
+        socket.set_hwm(SLOW_HIGH_WATER_MARK if self.plan.paced else HIGH_WATER_MARK)
         socket.setsockopt(zmq.RECONNECT_IVL, 20)
         socket.setsockopt(zmq.SUBSCRIBE, b"")
         try:
@@ -67,9 +74,11 @@ class Line:
         self.upstream = socket
 
     def pass_on(self, now_ns: int) -> None:
-        """Move what has come in, at most a burst of it."""
+        """Move what has come in, at most a burst of it, and no faster than the plan has it."""
         assert self.upstream
         for _ in range(BURST):
+            if self.plan.closed_until_ns > now_ns:
+                return
             try:
                 frame = self.upstream.recv(zmq.NOBLOCK)
             except zmq.Again:
@@ -101,16 +110,19 @@ class Proxy:
         self.stopped = False
         self._unread = b""
 
+    def begin(self, now_ns: int) -> None:
+        """This is second 0 of timed faults."""
+        for line in self.lines.values():
+            line.plan.begin(now_ns)
+
     def run(self) -> None:
         poller = zmq.Poller()
         poller.register(sys.stdin.fileno(), zmq.POLLIN)
-        registered: dict[str, zmq.Socket[bytes] | None] = {}
         while not self.stopped:
-            for name, line in self.lines.items():
-                if registered.get(name) is not line.upstream:
-                    if line.upstream:
-                        poller.register(line.upstream, zmq.POLLIN)
-                    registered[name] = line.upstream
+            now_ns = time.monotonic_ns()
+            for line in self.lines.values():
+                if line.upstream:  # with no events it is left out
+                    poller.register(line.upstream, zmq.POLLIN if line.plan.closed_until_ns <= now_ns else 0)
             ready = dict(poller.poll(self._wait_ms()))
             now_ns = time.monotonic_ns()
             for line in self.lines.values():
@@ -121,10 +133,10 @@ class Proxy:
                 poller.unregister(sys.stdin.fileno())
 
     def _wait_ms(self) -> int:
+        now_ns = time.monotonic_ns()
         due = [due_ns for line in self.lines.values() if (due_ns := line.plan.next_due_ns()) is not None]
-        if not due:
-            return 250
-        return max(0, (min(due) - time.monotonic_ns()) // 1_000_000 + 1)
+        due += [opens_ns for line in self.lines.values() if (opens_ns := line.plan.closed_until_ns) > now_ns]
+        return max(0, (min(due, default=now_ns + IDLE_NS) - now_ns) // 1_000_000 + 1)
 
     def _read_orders(self, poller: zmq.Poller) -> bool:
         """Follow what stdin says; False at its end."""
@@ -142,8 +154,11 @@ class Proxy:
         if order.get("report"):
             print_line({"counts": {name: line.plan.counts for name, line in self.lines.items()}})
             return
+        if order.get("begin"):
+            self.begin(time.monotonic_ns())
+            return
         line = self.lines[order["line"]]
-        if line.upstream:
+        if line.upstream in poller:
             poller.unregister(line.upstream)
         line.connect(str(order["upstream"]))
 
@@ -156,16 +171,18 @@ def print_line(line: dict[str, Any]) -> None:
 def parser() -> argparse.ArgumentParser:
     out = argparse.ArgumentParser(
         prog="python -m tools.faults",
-        description="Stand between a publisher and its subscribers, and lose, double and reorder messages.",
-        epilog=EXAMPLES,
+        description="Stand between a publisher and its subscribers, and make trouble.",
+        epilog=f"faults, by kind:\n{in_words()}\n\nKIND=CHANCE holds always, KIND=CHANCE@SECONDS:FOR for a time; in "
+        f"a script an entry a line, # before a remark.\n\n{EXAMPLES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     many: Any = {"action": "append", "default": []}
     out.add_argument("--upstream", **many, metavar="[NAME=]ENDPOINT", help="a publisher (repeatable)")
     out.add_argument("--line", **many, metavar="NAME", help="a line whose publisher stdin will name (repeatable)")
     out.add_argument("--listen", **many, metavar="ENDPOINT", help="where to listen, line by line")
-    kinds = ", ".join(MESSAGE_FAULTS)
-    out.add_argument("--faults", default="", metavar="SPEC", help=f"rates, such as drop=0.02; there are {kinds}")
+    out.add_argument("--faults", default="", metavar="SPEC", help="such as drop=0.02,partition=1@5:2; see below")
+    out.add_argument("--script", type=Path, metavar="FILE", help="the same, and more of it, from a file")
+    out.add_argument("--wait", action="store_true", help='timed faults begin when stdin says {"begin": true}')
     out.add_argument("--seed", type=int, default=1)
     return out
 
@@ -174,7 +191,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Exit 0 when told to end, 2 for wrong usage, 3 when an address cannot be used."""
     args = parser().parse_args(argv)
     try:
-        spec = parse(args.faults)
+        spec = with_script(args.faults, args.script)
         if spec.timed:
             raise FaultError([f"{str(fault)!r}: this proxy meets messages, not processes" for fault in spec.timed])
         upstreams = _upstreams(args.upstream, args.line, args.listen)
@@ -182,7 +199,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         for fault in e.faults:
             print(f"faults: {fault}", file=sys.stderr)
         return 2
-    return _serve(upstreams, args.listen, spec, args.seed)
+    return _serve(upstreams, args.listen, spec, args.seed, args.wait)
+
+
+def with_script(text: str, script: Path | None) -> FaultSpec:
+    """The faults of a spec and of a script together. Raises: FaultError."""
+    if script is None:
+        return parse(text)
+    try:
+        return parse_script(f"{text}\n{script.read_text()}")
+    except (OSError, UnicodeDecodeError) as e:
+        raise FaultError([f"{script}: {getattr(e, 'strerror', None) or e}"]) from None
 
 
 def _upstreams(upstreams: Sequence[str], names: Sequence[str], listen: Sequence[str]) -> dict[str, str]:
@@ -202,7 +229,7 @@ def _upstreams(upstreams: Sequence[str], names: Sequence[str], listen: Sequence[
     return lines
 
 
-def _serve(upstreams: dict[str, str], listen: Sequence[str], spec: FaultSpec, seed: int) -> int:
+def _serve(upstreams: dict[str, str], listen: Sequence[str], spec: FaultSpec, seed: int, wait: bool) -> int:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     lines: dict[str, Line] = {}
     proxy = Proxy(lines)
@@ -211,7 +238,7 @@ def _serve(upstreams: dict[str, str], listen: Sequence[str], spec: FaultSpec, se
         try:
             for i, (name, upstream) in enumerate(upstreams.items()):
                 endpoint = listen[i] if i < len(listen) else "tcp://127.0.0.1:0"
-                lines[name] = Line(context, name, endpoint, FaultPlan(spec.rates, seed, name))
+                lines[name] = Line(context, name, endpoint, FaultPlan(spec.messages, seed, name))
                 endpoint = upstream
                 if upstream:
                     lines[name].connect(upstream)
@@ -225,6 +252,8 @@ def _serve(upstreams: dict[str, str], listen: Sequence[str], spec: FaultSpec, se
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, stop)
         listening = {name: line.endpoint for name, line in lines.items()}
+        if not wait:
+            proxy.begin(time.monotonic_ns())
         print_line({"ready": True, "name": "faults", "listen": listening, "pid": os.getpid()})
         proxy.run()
         return 0

@@ -12,7 +12,7 @@ from tools.verdict import Finding, Seen, Strangers
 
 OPENING_S: Final = 60.0  # for the traders' opening ladders
 DRAIN_S: Final = 15.0  # for the last answers
-STRANGERS_S: Final = 0.5  # between one stranger's leaving and the next one's coming
+STRANGERS_S: Final = 0.3  # between one stranger's leaving and the next one's coming
 
 Answer = TypeVar("Answer")
 

@@ -14,7 +14,7 @@ from tools.ladder import price_text, quantity_text
 
 HAPPENED_MAX: Final = 6
 UP: Final = "up"
-STYLES: Final = {UP: "green", "paused": "yellow", "starting": "yellow", "down": "bold red"}
+STYLES: Final = {UP: "green", "paused": "yellow", "starts": "yellow", "down": "bold red"}
 
 
 @dataclass(slots=True)
@@ -22,8 +22,8 @@ class MachineRow:
     """A machine: its engine and its fabric node. `None` is what nobody knows at the moment."""
 
     number: int
-    engine: str = "starting"
-    fabric: str = "starting"
+    engine: str = "starts"
+    fabric: str = "starts"
     orders_per_s: float = 0.0
     epoch: int | None = None
     next_seq: int | None = None
@@ -58,14 +58,21 @@ class Board:
     machines: list[MachineRow] = field(default_factory=list)
     instruments: list[InstrumentRow] = field(default_factory=list)
     happened: list[str] = field(default_factory=list)
-    phase: str = "starting"
+    phase: str = "starts"
     now_s: float = 0.0
     duration_s: float = 0.0
 
 
 def render(board: Board) -> RenderableType:
     """The picture as it is now. Its height changes only when machines or instruments come or go."""
-    parts: list[RenderableType] = [_title(board), _machines(board.machines), _instruments(board.instruments)]
+    parts: list[RenderableType] = [
+        _title(board),
+        "",
+        _machines(board.machines),
+        "",
+        _instruments(board.instruments),
+        "",
+    ]
     lines = board.happened[-HAPPENED_MAX:]
     parts += [Text(f"  {line}", style="dim", no_wrap=True, overflow="ellipsis") for line in lines]
     return Group(*parts)
@@ -81,7 +88,7 @@ def _title(board: Board) -> Text:
 
 
 def _table(*columns: tuple[str, str]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), header_style="bold")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False, header_style="bold")
     for name, justify in columns:
         table.add_column(name, justify="left" if justify == "l" else "right", no_wrap=True)
     return table
@@ -89,17 +96,17 @@ def _table(*columns: tuple[str, str]) -> Table:
 
 def _machines(rows: Sequence[MachineRow]) -> Table:
     table = _table(
-        ("machine", "l"),
-        ("engine", "l"),
-        ("orders/s", "r"),
-        ("epoch", "r"),
-        ("feed sequence", "r"),
-        ("fabric", "l"),
-        ("in step", "r"),
-        ("gaps", "r"),
-        ("by range", "r"),
-        ("by snapshot", "r"),
-        ("late", "r"),
+        ("\n#", "l"),
+        ("\nengine", "l"),
+        ("orders\nper s", "r"),
+        ("\nepoch", "r"),
+        ("feed\nsequence", "r"),
+        ("\nfabric", "l"),
+        ("in\nstep", "r"),
+        ("\ngaps", "r"),
+        ("by\nrange", "r"),
+        ("by\nsnapshot", "r"),
+        ("came\nlate", "r"),
     )
     for row in rows:
         whole = row.in_step == row.streams and row.streams > 0

@@ -45,8 +45,8 @@ class Lookout:
         rates = self._rates(counted)
         for row in self._board.machines:
             engine, fabric = self._machines.engines.get(row.number), self._machines.fabrics.get(row.number)
-            row.engine = engine.state if engine else "starting"
-            row.fabric = fabric.state if fabric else "starting"
+            row.engine = engine.state if engine else "starts"
+            row.fabric = fabric.state if fabric else "starts"
             row.orders_per_s = rates.get(row.number, 0.0)
             row.epoch = engine.epochs[-1] if engine and engine.epochs else None
             seen = [seen for (name, *_), seen in self._seen.items() if name == f"fabric-{row.number}"]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from proto.cluster import Cluster
-from tools.fault_plan import FaultSpec
+from tools.fault_plan import FaultSpec, MessageFault
 from tools.market_data import Machine
 from tools.processes import Child, Children, StartError
 
@@ -47,7 +47,7 @@ class Place:
             return "down"
         if self.child.paused:
             return "paused"
-        return "up" if self.machine else "starting"
+        return "up" if self.machine else "starts"
 
 
 class Machines:
@@ -91,10 +91,10 @@ class Machines:
         """A process of this run, not started yet."""
         return Child(name, module, arguments, self.directory / "logs" / f"{name}.log")
 
-    async def start_proxy(self, rates: tuple[tuple[str, float], ...], seed: int) -> None:
+    async def start_proxy(self, faults: tuple[MessageFault, ...], seed: int) -> None:
         """Before any engine: its addresses are those that engines announce. Raises: StartError."""
         arguments = [f"--line=engine-{engine.id}" for engine in self.venue.engines]
-        arguments += ["--faults", str(FaultSpec(rates)), "--seed", str(seed)]
+        arguments += ["--wait", "--faults", str(FaultSpec(faults)), "--seed", str(seed)]
         self.proxy = await self._children.start(self.child("faults", "tools.faults", arguments))
         await self.proxy.wait_ready(START_S)
 

@@ -41,7 +41,6 @@ MODULES: Final = (
     "bus.sequencer",
     "bus.mirror",
     "bus.held",
-    "bus.ledger",
     "bus.feed_client",
 )
 SEEN: Final = ("engine", "bus", "proto")  # packages whose types the compiler looks at

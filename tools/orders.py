@@ -153,7 +153,8 @@ def lines_of(message: Any) -> Iterator[dict[str, Any]]:
     for row in zip(*report_columns(message), strict=True):
         report = ReportRow(*row)
         named = {"kind": pb.ReportKind.Name(report.kind), "reason": pb.Reason.Name(report.reason)}
-        yield {"home": message.home, "position": message.position, "time_ns": message.time_ns} | report._asdict() | named
+        when = {"home": message.home, "position": message.position, "time_ns": message.time_ns}
+        yield when | report._asdict() | named
 
 
 def refused(message: Any) -> bool:

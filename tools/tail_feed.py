@@ -119,7 +119,7 @@ class Listener:
         self._entries = {entry.name: entry for entry in entries}
         self._recent: dict[FeedClient, Recent] = {}
         self._told: dict[FeedClient, None] = {}  # streams whose books were told, with --from-snapshot
-        self._subscriber = Subscriber(self._sources, random.Random(), listen=self._on_action)
+        self._subscriber = Subscriber(self._sources, random.Random(), listen=self.on_action)
         self._loop: DirectoryLoop | None = None
 
     @property
@@ -244,7 +244,7 @@ class Listener:
             return self.homes(engine)
         return self.sources(engine)
 
-    def _on_action(self, client: FeedClient, action: Action) -> None:
+    def on_action(self, client: FeedClient, action: Action) -> None:
         """Take in what a reader did. Called on the loop, so it only notes what is to be printed."""
         if isinstance(action, Applied):
             self._recent.setdefault(client, Recent()).applied(action)

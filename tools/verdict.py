@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
+from tools.fault_plan import LOSSES, MESSAGE_FAULTS
 from tools.tally import Counted, Executed, TradeSum
 
 HOLDS: Final = "holds"
@@ -17,6 +18,7 @@ NOTE: Final = "note"
 MARKS: Final = {HOLDS: "✓", FAILS: "✗", UNKNOWN: "?", NOTE: "·"}
 ASCII_MARKS: Final = {HOLDS: "ok", FAILS: "NO", UNKNOWN: "? ", NOTE: "- "}
 DETAILS_MAX: Final = 16  # lines of detail a finding shows
+DAMAGE_MIN: Final = 20  # messages damaged on purpose that must be noticed: fewer may all have been of no account
 OUTAGE_S: Final = 1.5  # a shorter one proves nothing about the others
 
 
@@ -32,16 +34,21 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """All findings, in the order in which they are read."""
+    """All findings, in the order in which they are read, and the numbers in them for a program."""
 
     findings: tuple[Finding, ...]
+    figures: dict[str, float | int | None] = field(default_factory=dict)
 
     @property
     def holds(self) -> bool:
         return not any(finding.mark == FAILS for finding in self.findings)
 
     def to_json(self) -> dict[str, Any]:
-        return {"holds": self.holds, "findings": [asdict(finding) for finding in self.findings]}
+        return {
+            "holds": self.holds,
+            "figures": self.figures,
+            "findings": [asdict(finding) for finding in self.findings],
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +177,33 @@ def judge(evidence: Evidence) -> Verdict:
         *_proxied(evidence),
         _rates(evidence),
     ]
-    return Verdict(tuple(findings))
+    return Verdict(tuple(findings), figures(evidence))
+
+
+def figures(evidence: Evidence) -> dict[str, float | int | None]:
+    """The run in numbers. Rates are of the trading time, latencies in milliseconds, None if there were none."""
+    counted, before, seen = evidence.counted, evidence.opening, evidence.seen
+    p50, p99 = counted.latencies.quantile(0.5), counted.latencies.quantile(0.99)
+    seconds = evidence.seconds or 1.0
+    return {
+        "orders_sent": counted.sent,
+        "orders_answered": counted.answered,
+        "orders_per_s": round((counted.answered - before.answered) / seconds, 1),
+        "trades": _trades(counted),
+        "trades_per_s": round((_trades(counted) - _trades(before)) / seconds, 1),
+        "acknowledged_p50_ms": None if p50 is None else round(p50 / 1e6, 3),
+        "acknowledged_p99_ms": None if p99 is None else round(p99 / 1e6, 3),
+        "mirrors_compared": len(evidence.mirrors),
+        "mirrors_equal": sum(not mirror.differences and not mirror.problem for mirror in evidence.mirrors),
+        "orders_resting": sum({(m.engine, m.channel): m.orders for m in evidence.mirrors}.values()),
+        "gaps": counter(seen, "gaps"),
+        "gaps_by_range": counter(seen, "gaps_ranged"),
+        "gaps_by_snapshot": counter(seen, "gaps_snapshotted"),
+        "gaps_by_late_frames": counter(seen, "gaps_late"),
+        "gaps_open": _open_gaps([each for each in seen if not each.gone]),
+        "joins": counter(seen, "joins"),
+        "later_snapshots": counter(seen, "resnapshots"),
+    }
 
 
 def _answered(evidence: Evidence) -> Finding:
@@ -291,7 +324,7 @@ def _gaps(evidence: Evidence) -> list[Finding]:
     down = {engine.id for engine in evidence.engines if engine.down}
     judged = [each for each in seen if each.engine not in down and not each.gone]
     still_open = _open_gaps(judged)
-    lost = sum(line.get("drop", 0) for line in evidence.proxied.values())
+    lost = _done_to_messages(evidence, *LOSSES)
     text = "none seen" if not gaps else f"{gaps:,} seen" + (f": {how}" if how else "")
     joins, again = counter(seen, "joins"), counter(seen, "resnapshots")
     covered = of(counter(seen, "covered"), "delta")
@@ -320,18 +353,33 @@ def _strangers(evidence: Evidence) -> list[Finding]:
     return [Finding(FAILS if fails else HOLDS, "strangers agree", text, details)]
 
 
+def _done_to_messages(evidence: Evidence, *kinds: str) -> int:
+    """How many messages the fault proxy hit so, on all lines."""
+    return sum(line.get(kind, 0) for line in evidence.proxied.values() for kind in kinds)
+
+
 def _integrity(evidence: Evidence) -> list[Finding]:
-    """Things that must never happen, whatever is lost on the way."""
-    wrong = [
-        (counter(evidence.seen, "digests_differing"), "digests differed from a book said to be valid"),
-        (counter(evidence.seen, "misfits"), "deltas did not fit the book"),
-        (counter(evidence.seen, "regressions"), "times a publisher went back in its sequence"),
-        (counter(evidence.seen, "bad_frames"), "frames were damaged"),
+    """Things that must never happen, whatever is lost on the way; and damage done on purpose, which must be noticed."""
+    seen = evidence.seen
+    never = [("digests_differing", "digests differed from a book said to be valid")]
+    if not _done_to_messages(evidence, "regress"):  # frames numbered anew may fit nowhere
+        never.append(("misfits", "deltas did not fit the book"))
+    made = [
+        ("regressions", "times a publisher went back in its sequence", _done_to_messages(evidence, "regress")),
+        ("bad_frames", "frames were damaged", _done_to_messages(evidence, "corrupt", "truncate")),
     ]
-    equal = counter(evidence.seen, "digests_equal")
-    details = tuple(f"{count:,} {what}" for count, what in wrong if count)
-    text = f"{equal:,} compared along the way, {'all equal' if not details else 'not all well'}"
-    return [Finding(FAILS if details else HOLDS, "digests agree", text, details)]
+    wrong = [f"{count:,} {what}" for name, what in never if (count := counter(seen, name))]
+    noticed = []
+    for name, what, done in made:
+        count = counter(seen, name)
+        if count and done:
+            noticed.append(f"{count:,} {what}, as the faults had it: seen, and nothing was taken from them")
+        elif count:
+            wrong.append(f"{count:,} {what}")
+        elif done > DAMAGE_MIN:
+            wrong.append(f"{of(done, 'message')} hit on purpose, and nobody noticed that {what}")
+    text = f"{counter(seen, 'digests_equal'):,} compared along the way, {'not all well' if wrong else 'all equal'}"
+    return [Finding(FAILS if wrong else HOLDS, "digests agree", text, (*wrong, *noticed))]
 
 
 def _outages(evidence: Evidence) -> list[Finding]:
@@ -399,13 +447,9 @@ def _ended(evidence: Evidence) -> list[Finding]:
 def _proxied(evidence: Evidence) -> list[Finding]:
     if not evidence.proxied:
         return []
-    total: dict[str, int] = {}
-    for counts in evidence.proxied.values():
-        for kind, count in counts.items():
-            total[kind] = total.get(kind, 0) + count
-    messages = total.pop("messages", 0)
-    done = {"drop": "dropped", "dup": "doubled", "reorder": "reordered"}
-    text = ", ".join(f"{count:,} {done.get(kind, kind)}" for kind, count in total.items() if count) or "none hit"
+    messages = _done_to_messages(evidence, "messages")
+    done = {kind: _done_to_messages(evidence, kind) for kind in MESSAGE_FAULTS}
+    text = ", ".join(f"{count:,} {MESSAGE_FAULTS[kind].done}" for kind, count in done.items() if count) or "none hit"
     return [Finding(NOTE, "faults", f"of {messages:,} messages on the feeds {text}")]
 
 

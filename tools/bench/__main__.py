@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from tools.bench import codec, compare, core, document, entry, feed, flows, log, scale, show
+from tools.bench import codec, compare, core, document, entry, feed, flows, log, peers, scale, show
 from tools.bench.machine import this_machine
 from tools.bench.measure import Options, Report, say
 
@@ -29,8 +29,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     data = None if args.synthetic else flows.find_data()
     options = Options(args.quick, args.seed, args.rounds, data, getattr(args, "peers", ""))
     reports = []
-    for name in PARTS if args.part == "all" else [args.part]:
-        report = dataclasses.replace(PARTS[name](options), machine=this_machine())
+    runs = list(PARTS.values()) if args.part == "all" else [PARTS[args.part]]
+    if options.peers:
+        runs = [peers.run]
+    for run in runs:
+        machine = this_machine()
+        report = dataclasses.replace(run(options), machine=machine)
         reports.append(report)
         if args.json:
             for result in report.results:
@@ -56,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
         if name == "core":
             part.add_argument(
                 "--peers", nargs="?", const=sys.executable, default="", metavar="PYTHON",
-                help="also drive the matching engines of PyPI, in an environment of their own for this interpreter",
+                help="instead, drive the matching engines of PyPI, in an environment of their own for this interpreter",
             )  # fmt: skip
         part.add_argument("--write", type=Path, metavar="FILE", help="put the tables in this Markdown file too")
     against = parts.add_parser("compare", help="what changed between two files of --json")

@@ -13,7 +13,7 @@ from engine.gateway import read_batch, write_reports
 from engine.types import MAKER, STP_NONE, TRADED, Batch, report_rows
 from engine.venue import Venue
 from tools import workload
-from tools.bench import flows, peers
+from tools.bench import flows
 from tools.bench.bare import BareMatcher, Trade
 from tools.bench.flows import ACCOUNT, BATCH, INSTRUMENT, LARGE, REGIMES, Flow
 from tools.bench.machine import build_of
@@ -103,7 +103,7 @@ def bare_rate(batches: list[bytes]) -> float:
 
 
 def run(options: Options) -> Report:
-    """core.<regime> for each regime, and core.worst of the five; with peers, core.peer_<engine>, each on its worst."""
+    """core.<regime> for each regime, and core.worst of the five."""
     names = [*REGIMES, LARGE]
     say("core: reading and checking six flows")
     works = {
@@ -145,15 +145,6 @@ def run(options: Options) -> Report:
             for name, work in works.items()
         )
     )
-    if options.peers:
-        peers.compare(
-            report,
-            [works[name].flow for name in REGIMES],
-            {name: works[name].trades for name in REGIMES},
-            lambda name: venue_rate(works[name].batches),
-            options.turns(5, 1),
-            options.peers,
-        )
     return report
 
 

@@ -16,8 +16,14 @@ def write(path: Path, reports: Sequence[Report]) -> None:
     """Replace each part's section; a part without marks is added at the end. Raises: OSError."""
     content = path.read_text() if path.exists() else ""
     for report in reports:
-        content = put(content, report.part, show.text(report))
+        content = put(content, section_of(report), show.text(report))
     path.write_text(content)
+
+
+def section_of(report: Report) -> str:
+    """The part's name; of a run with compiled cores, `PART compiled`, which does not replace the plain one."""
+    plain = report.machine is None or report.machine.cores == "plain Python"
+    return report.part if plain else f"{report.part} compiled"
 
 
 def put(content: str, part: str, section: str) -> str:

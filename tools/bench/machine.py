@@ -13,7 +13,8 @@ CORES_MODULES: Final = ("engine.venue", "engine.book", "engine.matching", "proto
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What a reader needs to judge a figure; `cores` says which pure cores ran compiled."""
+    """What a reader needs to judge a figure; `cores` says which pure cores ran compiled, `load` how many processes of
+    others wanted a core in the minute before (the measurement's own included, if another part ran just then)."""
 
     cpu: str
     count: int
@@ -21,9 +22,11 @@ class Machine:
     python: str
     date: str
     cores: str
+    load: float
 
     def __str__(self) -> str:
-        return f"{self.count} cores of {self.cpu}, {self.system}, Python {self.python}, {self.cores}, {self.date}"
+        where = f"{self.count} cores of {self.cpu}, {self.system}, Python {self.python}, {self.cores}"
+        return f"{where}, {self.date}, load {self.load:.1f} before it began"
 
 
 def this_machine() -> Machine:
@@ -35,6 +38,7 @@ def this_machine() -> Machine:
         python=f"{platform.python_version()} ({platform.python_implementation()})",
         date=datetime.date.today().isoformat(),
         cores=build_of(CORES_MODULES),
+        load=os.getloadavg()[0],
     )
 
 

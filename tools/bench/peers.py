@@ -9,15 +9,15 @@ import json
 import os
 import statistics
 import subprocess
-import sys
 import tempfile
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from tools.bench import flows
 from tools.bench.bare import Trade
-from tools.bench.flows import Flow
-from tools.bench.measure import Report, result, say
+from tools.bench.core import Work, prepare, venue_rate
+from tools.bench.flows import REGIMES
+from tools.bench.measure import Options, Report, result, say
 
 PACKAGES: Final[dict[str, tuple[str, ...]]] = {  # with what they need and do not say
     "order-matching": ("polars", "pandera"),
@@ -42,42 +42,45 @@ def environment(python: str) -> Path:
     directory = cache / "lobmesh-bench" / f"peers-{version}"
     inside = directory / "bin" / "python"
     if not (directory / "ready").exists():
-        say(f"core: installing {len(PACKAGES)} engines below {directory}")
+        say(f"peers: installing {len(PACKAGES)} engines below {directory}")
         subprocess.run([python, "-m", "venv", "--clear", str(directory)], check=True, timeout=INSTALL_S)
         for name, needed in PACKAGES.items():
             pip = [str(inside), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", name, *needed]
             done = subprocess.run(pip, capture_output=True, text=True, timeout=INSTALL_S, check=False)
             if done.returncode:
-                say(f"core: {name} does not install on Python {version}")
+                say(f"peers: {name} does not install on Python {version}")
         (directory / "ready").touch()
     return inside
 
 
-def compare(
-    report: Report,
-    flows: Sequence[Flow],
-    trades: dict[str, list[Trade]],
-    ours: Callable[[str], float],
-    rounds: int,
-    python: str = sys.executable,
-) -> None:
-    """Drive every engine over every flow, in turns with ours, and add what came of it to the report.
-
-    `ours(name)` gives our rate on that flow, and `trades` what is right.
-    """
-    inside = environment(python)
+def run(options: Options) -> Report:
+    """core.peer_<engine> for each engine, on the regime where it is slowest."""
+    say("peers: reading and checking five flows")
+    works = {name: prepare(flows.load(name, options.data, options.seed)) for name in REGIMES}
+    report = Report(
+        "peers",
+        "ahead of every engine of PyPI that reports its trades and can be driven on this flow",
+        ", ".join(work.flow.source for work in works.values()),
+        "one process at a time, one thread; processor time",
+    )
+    inside = environment(options.peers)
     notes = []
     with tempfile.TemporaryDirectory(prefix="lobmesh-bench-") as directory:
-        files = {flow.name: Path(directory) / flow.name for flow in flows}
-        for flow in flows:
-            files[flow.name].write_text(json.dumps([list(_spoken(row)) for row in flow.rows]))
+        files = {name: Path(directory) / name for name in works}
+        for name, work in works.items():
+            files[name].write_text(json.dumps([list(_spoken(row)) for row in work.flow.rows]))
         for name in PACKAGES:
-            say(f"core: {name}")
+            say(f"peers: {name}")
             try:
-                notes.append(_compared(report, name, inside, files, trades, ours, rounds))
+                notes.append(_compared(report, name, inside, files, works, options.turns(5, 1)))
             except ChildProcessError as e:
                 notes.append(f"    {name:20} not driven: {e}")
-    report.notes.append("Engines of PyPI, driven on the same flow:\n\n" + "\n".join(notes))
+    report.notes.append("Each on the regime where it is slowest:\n\n" + "\n".join(notes))
+    report.notes.append(
+        "The venue's side has ids, deduplication, limits, reports and deltas on; the others have what they have, and "
+        "what a reader of their trades has to keep beside them. One that reports no trades is listed all the same."
+    )
+    return report
 
 
 def _compared(
@@ -85,8 +88,7 @@ def _compared(
     name: str,
     inside: Path,
     files: dict[str, Path],
-    trades: dict[str, list[Trade]],
-    ours: Callable[[str], float],
+    works: dict[str, Work],
     rounds: int,
 ) -> str:
     limit = SLOW.get(name, 1 << 30)
@@ -96,10 +98,10 @@ def _compared(
     verdicts = []
     for _ in range(rounds):
         for flow, path in files.items():
-            venue[flow].append(ours(flow))
+            venue[flow].append(venue_rate(works[flow].batches))
             found = _drive(inside, name, path, limit)
             theirs[flow].append(found["rate"])
-            verdicts.append(_verdict(found, trades[flow]))
+            verdicts.append(_verdict(found, works[flow].trades))
     worst = min(theirs, key=lambda flow: statistics.median(theirs[flow]))
     report.results.append(
         result(
