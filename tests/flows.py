@@ -59,7 +59,7 @@ UNUSED = 1 << 50  # a client order id
 CENT, ONE = Decimal("0.01"), Decimal(1)
 INSTRUMENTS = (
     Instrument(1, "ALFA", ENGINE, 1, CENT, ONE, 1, 6),
-    Instrument(2, "BETA", ENGINE, 1, CENT, ONE, 1, 1 << 39, allocation=PRO_RATA),
+    Instrument(2, "BETA", ENGINE, 1, CENT, ONE, 1, 1 << 39, collar=1, allocation=PRO_RATA),
     Instrument(3, "CHILL", ENGINE, 2, CENT, ONE, -3, 6, collar=1, band=2, auction_reference=3),
     Instrument(
         4, "DELTA", ENGINE, 2, CENT, ONE, 1, 6, quantity_max=9, notional_max=30, band=1, allocation=PRO_RATA,
@@ -183,9 +183,9 @@ class Player:
     """Turns steps into records and hands them in."""
 
     def __init__(self, home: int, door: Door) -> None:
-        self._home = home
+        self.home = home
         self._door = door
-        self._time = 0
+        self.time = 1
         self._record: list[Batch] = []
         self._sent: dict[int, list[Row]] = {}
         self._ids = 0
@@ -194,7 +194,7 @@ class Player:
         for step in flow:
             if step.op > MASS_CANCEL:
                 self.flush()
-                self._time += step.later
+                self.time += step.later
                 self._other(step)
             else:
                 if step.joins == 0:
@@ -204,38 +204,38 @@ class Player:
 
     def flush(self) -> None:
         if self._record:
-            self._door.apply(self._time, self._record)
+            self._door.apply(self.time, self._record)
             self._record = []
 
     def _other(self, step: Step) -> None:
-        instrument = step.instrument or self._home
+        instrument = step.instrument or self.home
         if step.op == ENDS:
-            self._door.disconnect(self._time, step.account, step.session)
+            self._door.disconnect(self.time, step.account, step.session)
         elif step.op == TICK:
-            self._door.tick(self._time)
+            self._door.tick(self.time)
         elif step.op == STATE:
             state = STATES[(step.lots + 6 * step.quantity) % len(STATES)]
-            self._door.operate(self._time, SetState(instrument, state))
+            self._door.operate(self.time, SetState(instrument, state))
         elif step.op == KILL:
             account = step.account if step.lots else 0
             self._door.operate(
-                self._time, Kill(account, instrument if step.target % 4 else 0, step.side == 0 and step.session == 0)
+                self.time, Kill(account, instrument if step.target % 4 else 0, step.side == 0 and step.session == 0)
             )
         elif step.op == ADD:
             definition = ADDED if step.side or step.instrument == 5 else INSTRUMENTS[0]
-            self._door.operate(self._time, AddInstrument(definition))
+            self._door.operate(self.time, AddInstrument(definition))
         elif step.op == DELIST:
-            self._door.operate(self._time, Delist(instrument))
+            self._door.operate(self.time, Delist(instrument))
         elif step.op == BUST:
-            self._door.operate(self._time, BustTrade(instrument, step.target))
+            self._door.operate(self.time, BustTrade(instrument, step.target))
         elif step.op == CORRECT:
-            self._door.operate(self._time, CorrectTrade(instrument, step.target, step.price, step.quantity))
+            self._door.operate(self.time, CorrectTrade(instrument, step.target, step.price, step.quantity))
         else:
-            self._door.operate(self._time, Roll(instrument))
+            self._door.operate(self.time, Roll(instrument))
 
     def _command(self, step: Step) -> None:
         if not self._record:
-            self._time += step.later
+            self.time += step.later
         if not self._record or step.joins < 2:
             self._record.append(Batch(step.account, step.session, step.stp, [], [], [], [], [], [], [], []))
         batch = self._record[-1]
@@ -254,7 +254,7 @@ class Player:
 
     def _row(self, step: Step, account: int, own: int, before: list[Row]) -> Row:
         """The columns of a step, zero where its op reads nothing."""
-        instrument = step.instrument or self._home
+        instrument = step.instrument or self.home
         if step.op == NEW:
             flags = (step.side | step.kind) & ~WITH_MINIMUM
             quantity = min(step.quantity, 9) if step.kind & TYPE_MASK == TYPE_ICEBERG else step.quantity
@@ -286,7 +286,7 @@ class Player:
             stop_price=step.stop_price if stops or step.odd else 0,
             display=step.lots if kind == TYPE_ICEBERG or step.odd else 0,
             minimum=step.lots if step.kind & WITH_MINIMUM or step.odd else 0,
-            expires_ns=self._time + step.later if step.kind & TIF_MASK == TIF_GTD or step.odd else 0,
+            expires_ns=self.time + step.later if step.kind & TIF_MASK == TIF_GTD or step.odd else 0,
             offset=(away if step.side else -away) if pegs or step.odd else 0,
             oco=partner[0] if partner else 0,
         )
