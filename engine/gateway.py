@@ -148,7 +148,7 @@ def write_batch(batch: Batch) -> bytes:
         message.quantity.extend(batch.quantity)
     if any(batch.target):
         message.target.extend(batch.target)
-    if batch.terms is not None:
+    if batch.terms:
         for name, column in zip(Terms._fields, zip(*batch.terms, strict=True), strict=True):
             if any(column):
                 getattr(message, name).extend(column)

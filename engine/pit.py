@@ -169,7 +169,10 @@ class Pit:
             self._rest(market, order)
 
     def incoming(self, market: Market, order: Order, stp: int, command: Boxed) -> None:
-        """Trade `order` by plan, then rest or cancel what is left of it."""
+        """Trade `order` by plan, then rest or cancel what is left of it. A post-only order never takes."""
+        if order.flags & POST_ONLY:
+            self._rest(market, order)
+            return
         plan = Plan(market, order, partner_of(order), self.reach(market, order), stp, False)
         self._carry_out(market, order, plan, command)
 
