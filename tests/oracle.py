@@ -1183,7 +1183,7 @@ def malformed(command: Command) -> bool:
     return (
         (kind == TYPE_MARKET and (post_only or force == TIF_GTD))
         or (kind not in (TYPE_LIMIT, TYPE_MARKET) and force in (TIF_IOC, TIF_FOK))
-        or (kind in STOPS and post_only)
+        or (post_only and (kind in STOPS or force in (TIF_IOC, TIF_FOK)))
         or (terms.stop_price != 0 and kind not in STOPS)
         or (terms.display != 0 and kind != TYPE_ICEBERG)
         or (terms.expires_ns != 0 and force != TIF_GTD)
