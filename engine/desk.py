@@ -36,7 +36,7 @@ from engine.types import (
     WRONG_STATE,
 )
 from proto.cluster import Instrument
-from proto.feed import BUST, CLOSED, CORRECTION, DEFINITION, END, PRE_OPEN, STATISTICS, STATUS
+from proto.feed import BUST, CLOSED, CORRECTION, DEFINITION, END, PRE_OPEN, STATUS
 
 
 class Desk(Pit):
@@ -132,7 +132,7 @@ class Desk(Pit):
         if book.last_quantity:
             market.band_reference = book.last_price
         mark = len(market.deltas)
-        self.tell(market, STATISTICS, book.session.numbers())
+        self.tell_summary(market)
         self.finish(market, mark)
         return NO_REASON
 

@@ -49,6 +49,7 @@ class Market:
         "specials",
         "state",
         "stops",
+        "summary",
         "summary_due",
     )
 
@@ -65,6 +66,7 @@ class Market:
         self.delisted = False
         self.killed = False
         self.band_reference = instrument.auction_reference
+        self.summary: tuple[int, int, int, int, int, int, int] | None = None  # the last one on the feed
         self.summary_due = False  # the event ends with STATISTICS
         self.indication: Indication = NO_INDICATION
         self.stops: dict[int, Order] = {}
@@ -120,6 +122,7 @@ class Market:
         book, session = self.book, self.book.session
         yield (
             *self.definition(), self.state, self.reason, self.delisted, self.band_reference, tuple(self.indication),
+            self.summary,
             book.next_trade_id, book.last_price, book.last_quantity, session.contents(),
         )  # fmt: skip
         yield (list(self.stops), list(self.pegs), list(self.conditionals), [order.order_id for order in self.lapsed])

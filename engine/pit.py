@@ -456,7 +456,7 @@ class Pit:
                 self._indicate(market)
         if market.summary_due:
             market.summary_due = False
-            self.tell(market, STATISTICS, market.book.session.numbers())
+            self.tell_summary(market)
         if len(market.deltas) > mark:
             market.deltas[-DELTA_WIDTH] |= END
 
@@ -657,6 +657,11 @@ class Pit:
         """Put on the feed what does not fit a row."""
         market.deltas.extend((op, market.instrument.id, len(market.extras), 0, 0, 0))
         market.extras.append(extra)
+
+    def tell_summary(self, market: Market) -> None:
+        """Put the session so far on the feed."""
+        market.summary = market.book.session.told()
+        self.tell(market, STATISTICS, [*market.summary])
 
     def _touch(self, account: Account) -> Account:
         if not account.reports:

@@ -25,6 +25,7 @@ from proto.feed import (
     DEFINITION,
     END,
     SLICE_ORDERS,
+    STATISTICS,
     STATUS,
     BookSnapshot,
     Definition,
@@ -105,10 +106,14 @@ class EngineFeed:
         """Publish the first event of the epoch."""
         for channel, names in self._channels.items():
             rows: list[int] = []
-            extras: list[Definition | Status] = []
+            extras: list[Definition | Status | Statistics] = []
             for name in names:
                 rows += (DEFINITION, name, len(extras), 0, 0, 0, STATUS, name, len(extras) + 1, 0, 0, 0)
                 extras += (_definition(self._instruments[name]), self._status(name))
+                summary = self._summary(name)
+                if summary is not None:
+                    rows += (STATISTICS, name, len(extras), 0, 0, 0)
+                    extras.append(summary)
             rows[-feed.DELTA_WIDTH] |= END
             self.publisher.publish(channel, time_ns, rows, extras)
 
@@ -204,10 +209,15 @@ class EngineFeed:
             book.last_quantity,
             book.next_trade_id - 1,
             book.next_trade_id,
-            Statistics(*book.session.told()),
+            self._summary(name),
             [],
             [],
         )
+
+    def _summary(self, name: int) -> Statistics | None:
+        """The session as the feed told it last: a reader of the feed alone has the same."""
+        summary = self._venue.markets[name].summary
+        return None if summary is None else Statistics(*summary)
 
     def _status(self, name: int) -> Status:
         market = self._venue.markets[name]

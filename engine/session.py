@@ -105,10 +105,6 @@ class Session:
         turnover = min(max(self.turnover, -bound), bound)
         return (self.open, self.high, self.low, self.last, self.volume, turnover, self.trades)
 
-    def numbers(self) -> list[int | str]:
-        """The same, as an extra of the feed."""
-        return [*self.told()]
-
     def contents(self) -> tuple[object, ...]:
         """All of it, as plain values."""
         tape = [(one.order_id, other.order_id, *rest) for one, other, *rest in self.tape]
