@@ -93,12 +93,12 @@ from bus.mirror import Mirror, MirrorBook, MirrorError
 from bus.sequencer import FrameRing, RangeStatus
 from proto import feed
 from proto.feed import (
-    DEFINITION,
     END,
     END_OF_STREAM,
     FRESH,
     KIND_D,
     OP_MASK,
+    TOLD,
     Digest,
     Extra,
     FeedError,
@@ -802,7 +802,7 @@ class FeedClient:
         if self._rows:
             at, shift = len(self._rows), len(self._extras)
             if shift and extras:
-                rows = [(op, i, ref + shift, p, q, t) if op & OP_MASK >= DEFINITION else (op, i, ref, p, q, t)
+                rows = [(op, i, ref + shift, p, q, t) if op & OP_MASK in TOLD else (op, i, ref, p, q, t)
                         for op, i, ref, p, q, t in rows]  # fmt: skip
             rows = self._rows + rows
             times = self._times + [(row + at, time_ns) for row, time_ns in times if time_ns != self._times[0][1]]

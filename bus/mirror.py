@@ -14,17 +14,19 @@ from proto.feed import (
     ADD,
     CANCEL,
     CLEAR,
-    DEFINITION,
     DELETE,
+    DELISTED,
     END,
     EXECUTE,
     LIMIT,
     OP_MASK,
+    TOLD,
     TRADE,
     BookSnapshot,
     Definition,
     Digest,
     Extra,
+    Indication,
     Row,
     Snapshot,
     Statistics,
@@ -64,6 +66,7 @@ class MirrorBook:
         "_bid_prices",
         "_orders",
         "definition",
+        "indication",
         "instrument",
         "last_price",
         "last_quantity",
@@ -78,6 +81,7 @@ class MirrorBook:
         self.definition: Definition | None = None
         self.status = Status(0, 0)
         self.statistics: Statistics | None = None
+        self.indication: Indication | None = None
         self.sequence = 0
         self.last_price = 0
         self.last_quantity = 0
@@ -225,8 +229,13 @@ class MirrorBook:
             self.definition = extra
         elif isinstance(extra, Status):
             self.status = extra
-        else:
+            self.indication = None
+            if extra.reason == DELISTED:
+                self.definition = None
+        elif isinstance(extra, Statistics):
             self.statistics = extra
+        else:
+            self.indication = extra
 
     def _clear(self) -> None:
         self._orders.clear()
@@ -374,7 +383,7 @@ class Mirror:
                     book._traded(price, quantity, trade_id)
                 elif code == CLEAR:
                     book._clear()
-                else:
+                elif code in TOLD:
                     book._told(extras[order_id])
         except KeyError as e:
             raise MirrorError(f"order {order_id} of instrument {instrument} is not in the book on that side") from e
@@ -389,7 +398,7 @@ class Mirror:
         shift = len(self._held_extras)
         joined = self._held
         for op, instrument, order_id, price, quantity, trade_id in rows:
-            nth = order_id + shift if op & OP_MASK >= DEFINITION else order_id
+            nth = order_id + shift if op & OP_MASK in TOLD else order_id
             joined.append((op, instrument, nth, price, quantity, trade_id))
         extras = [*self._held_extras, *extras]
         self._held = []
@@ -462,7 +471,7 @@ class Mirror:
         aside = self._aside[row[1]]
         aside.sequence += 1
         if aside.book is None:
-            aside.recorded.append((row, extras[row[2]] if row[0] & OP_MASK >= DEFINITION else None))
+            aside.recorded.append((row, extras[row[2]] if row[0] & OP_MASK in TOLD else None))
         elif aside.book.sequence == aside.sequence:
             self._return(aside.book)
 

@@ -11,7 +11,7 @@ from enum import IntEnum
 from typing import Final
 
 from proto import feed
-from proto.feed import DEFINITION, DELTA_WIDTH, END, OP_MASK, Digest
+from proto.feed import DELTA_WIDTH, END, OP_MASK, TOLD, Digest
 
 DELTAS_MAX: Final = 64  # in a frame
 BYTES_MAX: Final = 1_200  # of a frame with more than one delta
@@ -193,7 +193,7 @@ class Sequencer:
     def append(self, time_ns: int, rows: Sequence[int], extras: Sequence[Sequence[object]] = ()) -> None:
         """Number the deltas of whole events that happened at `time_ns`, which never falls.
 
-        rows is flat, DELTA_WIDTH values a delta; what DEFINITION, STATUS and STATISTICS rows carry is in extras.
+        rows is flat, DELTA_WIDTH values a delta; what rows of the ops in TOLD carry is in extras.
         """
         if not rows:
             return
@@ -206,7 +206,7 @@ class Sequencer:
             self._times.append((self.next_seq, time_ns))
         if extras:
             self._extras += [
-                extras[rows[i + 2]] for i in range(0, len(rows), DELTA_WIDTH) if rows[i] & OP_MASK >= DEFINITION
+                extras[rows[i + 2]] for i in range(0, len(rows), DELTA_WIDTH) if rows[i] & OP_MASK in TOLD
             ]
         self._rows += rows
         self.next_seq += len(rows) // DELTA_WIDTH
@@ -306,7 +306,7 @@ class Sequencer:
         """The extras of the next frame's rows, which are made to point at them."""
         count = 0
         for i in range(0, len(rows), DELTA_WIDTH):
-            if rows[i] & OP_MASK >= DEFINITION:
+            if rows[i] & OP_MASK in TOLD:
                 rows[i + 2] = count
                 count += 1
         return self._extras[:count]

@@ -28,7 +28,7 @@ from engine.log import LogError, OutcomeUnknown, SqliteLog
 from engine.node import EXIT_CANNOT_START, EXIT_LOG_LOST, EXIT_OK, EXIT_USAGE, Engine, owner_name
 from engine.publish import EngineFeed
 from engine.records import RecordError
-from proto.cluster import Cluster, ClusterError, EngineEntry, load
+from proto.cluster import Cluster, ClusterError, EngineEntry, Instrument, load
 
 SWITCH_S: Final = 0.0005  # of the interpreter: with its default of 5 ms a busy loop starves the log's thread
 JOIN_S: Final = 5.0
@@ -110,7 +110,7 @@ class Process:
         begun = engine.begin()
         feed = EngineFeed(
             engine.venue,
-            self._cluster.instruments_of(entry.id),
+            self._instruments(),
             incarnation=begun.incarnation,
             epoch=begun.epoch,
             fresh=begun.fresh,
@@ -118,6 +118,8 @@ class Process:
             clock_ns=time.time_ns,
         )
         engine.feed = feed
+        engine.added = self._added
+        self._feed = feed
         feed.open(begun.time_ns)
         address = args.grpc or entry.grpc
         condensing: asyncio.Task[None] | None = None
@@ -151,8 +153,25 @@ class Process:
 
     async def _announce(self, grpc: str, feed: str) -> None:
         """Tell the venue where this engine is. Raises: DirectoryRefused if it claims what another has."""
-        engine, entry = self._engine, self._entry
         self._directory.listen(self._heard)
+        self._grpc, self._endpoint = grpc, feed
+        self._list()
+        self._directory.start()
+        if not await self._directory.joined(JOIN_S):
+            logger.warning("none of %s answers yet", ", ".join(self._args.join))
+
+    def _added(self, instrument: Instrument) -> None:
+        """An instrument was added while the engine runs: market data and the other engines are told."""
+        self._feed.learn(instrument)
+        self._list()
+
+    def _instruments(self) -> tuple[Instrument, ...]:
+        """What is traded here: the file's, and those added since."""
+        return tuple(market.instrument for market in self._engine.venue.markets.values() if not market.delisted)
+
+    def _list(self) -> None:
+        """Put this engine into the directory, as it is now. Raises: DirectoryRefused."""
+        engine, entry = self._engine, self._entry
         self._directory.announce(
             Listed(
                 name=self._args.name,
@@ -161,15 +180,12 @@ class Process:
                 incarnation=engine.begun.incarnation,
                 epoch=engine.begun.epoch,
                 version=time.time_ns(),
-                grpc=grpc,
-                feed=feed,
-                instruments=self._cluster.instruments_of(entry.id),
+                grpc=self._grpc,
+                feed=self._endpoint,
+                instruments=self._instruments(),
                 channels=entry.channels,
             )
         )
-        self._directory.start()
-        if not await self._directory.joined(JOIN_S):
-            logger.warning("none of %s answers yet", ", ".join(self._args.join))
 
     def _heard(self, event: Event) -> None:
         match event:

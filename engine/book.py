@@ -14,6 +14,7 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator
 
 from engine.order import NOWHERE, Node, Order
+from engine.session import Session
 from engine.types import BUY, PRICE_LIMIT, SELL, Boxed
 
 
@@ -95,9 +96,9 @@ class Ladder:
 
 
 class Book:
-    """All resting orders of one instrument."""
+    """All orders of one instrument that rest and are seen; of an iceberg, its tip."""
 
-    __slots__ = ("asks", "bids", "instrument", "last_price", "last_quantity", "next_trade_id")
+    __slots__ = ("asks", "bids", "instrument", "last_price", "last_quantity", "next_trade_id", "session")
 
     def __init__(self, instrument: int) -> None:
         self.instrument = instrument
@@ -106,6 +107,7 @@ class Book:
         self.next_trade_id = 1
         self.last_price = 0
         self.last_quantity = 0
+        self.session = Session()
 
     def rest(self, order: Order) -> None:
         """Put `order` at the back of its level. Cost: O(1), and O(log L) for a level's first order."""
@@ -170,8 +172,11 @@ class Book:
                 break
         return (first, last, words, after) if side else (last, first, words, after)
 
-    def check(self) -> None:
-        """Walk every invariant of the book. Cost: O(orders). Raises: AssertionError for the first that is broken."""
+    def check(self, crossed: bool = False) -> None:
+        """Walk every invariant of the book, which may be crossed if `crossed`.
+
+        Cost: O(orders). Raises: AssertionError for the first that is broken.
+        """
         for side, ladder in ((BUY, self.bids), (SELL, self.asks)):
             ladder.check()
             for price, level in ladder.levels.items():
@@ -187,4 +192,4 @@ class Book:
                     node = order
                 assert level.prev is node, "the ring is broken at its end"
         bid, ask = self.bids.best, self.asks.best
-        assert bid is None or ask is None or bid.price < ask.price, "the book is crossed"
+        assert crossed or bid is None or ask is None or bid.price < ask.price, "the book is crossed"

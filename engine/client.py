@@ -48,7 +48,9 @@ from engine.gateway import (
 )
 from engine.peers import BROKEN_STREAM
 from engine.types import (
+    ALL_OR_NONE,
     CANCEL,
+    CAPPED,
     LOG_FAILED,
     MASS_CANCEL,
     MEANING_TOTAL,
@@ -63,9 +65,12 @@ from engine.types import (
     TIF_GTC,
     TYPE_LIMIT,
     TYPE_MARKET,
+    TYPE_PEG_BID,
+    TYPE_STOP,
     UNAVAILABLE,
     UNKNOWN,
     Batch,
+    Terms,
 )
 from proto import orders_pb2 as pb
 from proto.cluster import Instrument
@@ -164,10 +169,12 @@ class MassCanceled(NamedTuple):
 class Commands:
     """Commands as columns, one list per attribute (engine/types.py, Batch); a column left out is zero throughout.
 
+    `terms`, what single commands say beside the columns, is by row, and None while none says anything.
+
     Cost: to make and encode 256 of them, 0.15 µs each when the columns are given whole.
     """
 
-    __slots__ = ("client_order_id", "flags", "instrument", "op", "price", "quantity", "target")
+    __slots__ = ("client_order_id", "flags", "instrument", "op", "price", "quantity", "target", "terms")
 
     def __init__(
         self,
@@ -187,6 +194,7 @@ class Commands:
         self.price = price if price is not None else zeros[:]
         self.quantity = quantity if quantity is not None else zeros[:]
         self.target = target if target is not None else zeros[:]
+        self.terms: list[Terms] | None = None
 
     def __len__(self) -> int:
         return len(self.op)
@@ -200,8 +208,13 @@ class Commands:
         price: int = 0,
         quantity: int = 0,
         target: int = 0,
+        terms: Terms | None = None,
     ) -> None:
         """Add one row."""
+        if terms is not None and self.terms is None:
+            self.terms = [Terms()] * len(self.op)
+        if self.terms is not None:
+            self.terms.append(terms or Terms())
         self.op.append(op)
         self.client_order_id.append(client_order_id)
         self.instrument.append(instrument)
@@ -222,6 +235,7 @@ class Commands:
             self.price,
             self.quantity,
             self.target,
+            self.terms,
         )
 
 
@@ -423,16 +437,35 @@ class Session:
         type: int = TYPE_LIMIT,
         time_in_force: int = TIF_GTC,
         post_only: bool = False,
+        all_or_none: bool = False,
+        stop_price: int | str | Decimal | None = None,
+        display: int | str | Decimal = 0,
+        minimum: int | str | Decimal = 0,
+        expires_ns: int = 0,
+        offset: int | str | Decimal = 0,
+        oco: int = 0,
         client_order_id: int = 0,
     ) -> Report:
         """Enter an order; the report that acknowledges it. `type` and `time_in_force` as in engine/types.py.
 
-        Raises: RefusedError, OutcomeUnknownError, UnreachableError, SessionError.
+        `oco` is the client order id of the live order it is linked to. A pegged order's `price`, unless it is 0, is its
+        worst price. Raises: RefusedError, OutcomeUnknownError, UnreachableError, SessionError.
         """
         instrument = self.client.instrument(symbol)
-        flags = side | type | time_in_force | (POST_ONLY if post_only else 0)
-        ticks = 0 if type == TYPE_MARKET else _ticks(price, instrument)
-        return await self._one(NEW, client_order_id, instrument.id, flags, ticks, _lots(quantity, instrument), 0)
+        capped = type >= TYPE_PEG_BID and bool(price)
+        flags = side | type | time_in_force | post_only * POST_ONLY | all_or_none * ALL_OR_NONE | capped * CAPPED
+        ticks = 0 if type in (TYPE_MARKET, TYPE_STOP) else _ticks(price, instrument)
+        terms = Terms(
+            0 if stop_price is None else _ticks(stop_price, instrument),
+            _lots(display, instrument),
+            _lots(minimum, instrument),
+            expires_ns,
+            _ticks(offset, instrument),
+            oco,
+        )
+        return await self._one(
+            NEW, client_order_id, instrument.id, flags, ticks, _lots(quantity, instrument), 0, terms
+        )
 
     async def cancel(self, symbol: str | int, target: int, *, client_order_id: int = 0) -> Report:
         """Cancel the order that was entered under the id `target`. Raises: as `new`."""
@@ -446,12 +479,17 @@ class Session:
         quantity: int | str | Decimal,
         *,
         meaning: int = MEANING_TOTAL,
+        stop_price: int | str | Decimal | None = None,
         client_order_id: int = 0,
     ) -> Report:
-        """Change price and quantity of the order entered under `target`. Raises: as `new`."""
+        """Change price and quantity, and the stop price of a sleeping stop, of the order entered under `target`.
+
+        Raises: as `new`.
+        """
         instrument = self.client.instrument(symbol)
         ticks, lots = _ticks(price, instrument), _lots(quantity, instrument)
-        return await self._one(REPLACE, client_order_id, instrument.id, meaning, ticks, lots, target)
+        terms = None if stop_price is None else Terms(_ticks(stop_price, instrument))
+        return await self._one(REPLACE, client_order_id, instrument.id, meaning, ticks, lots, target, terms)
 
     async def mass_cancel(self, symbol: str | int = "", *, client_order_id: int = 0) -> MassCanceled:
         """Cancel all of the account's orders, or those of one instrument. Raises: as `new`, for one instrument."""
@@ -722,10 +760,18 @@ class Session:
     # Odds and ends
 
     async def _one(
-        self, op: int, id: int, instrument: int, flags: int, price: int, quantity: int, target: int
+        self,
+        op: int,
+        id: int,
+        instrument: int,
+        flags: int,
+        price: int,
+        quantity: int,
+        target: int,
+        terms: Terms | None = None,
     ) -> Report:
         commands = Commands()
-        commands.add(op, id, instrument, flags, price, quantity, target)
+        commands.add(op, id, instrument, flags, price, quantity, target, terms if terms and any(terms) else None)
         (report,) = await (await self.submit(commands, answers=True))
         if report.kind == REFUSED:
             raise RefusedError(report)

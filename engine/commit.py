@@ -28,9 +28,10 @@ from queue import SimpleQueue
 from typing import Final, Protocol
 
 from engine import records
+from engine.commands import OperatorCommand
 from engine.gateway import read_batch
 from engine.log import Log, LogFailed
-from engine.types import Batch, Outcome
+from engine.types import NO_REASON, Batch, Outcome
 
 GROUP_COMMANDS: Final = 4_096  # a group takes no further batch once it has so many
 GROUP_BYTES: Final = 1 << 20
@@ -46,17 +47,27 @@ class Core(Protocol):
 
     def disconnect(self, position: int, time_ns: int, account: int, session: int) -> Outcome: ...
 
+    def operate(self, position: int, time_ns: int, command: OperatorCommand) -> Outcome: ...
+
+    def tick(self, position: int, time_ns: int) -> Outcome: ...
+
 
 Release = Callable[[int, int, Outcome], None]  # position, time, outcome
 
 
-class Submission:
-    """One batch, or the end of one session (`batch` None), and whom to tell.
+def _nobody(released: bool) -> None:
+    """Nobody waits for it."""
 
-    `done` is called once: with True when its reports have been released, with False when the log refused it.
+
+class Submission:
+    """One batch, or (`batch` None) something that is a record of its own, and whom to tell.
+
+    The latter is what an operator said (`command`), the end of a session (`session`), or only that time passed.
+    `done` is called once: with True when its reports have been released, with False when the log refused it. An
+    operator is told before, in `answer`, the record's position and why it had no effect (or NO_REASON).
     """
 
-    __slots__ = ("account", "batch", "commands", "count", "done", "session")
+    __slots__ = ("account", "answer", "batch", "command", "commands", "count", "done", "session")
 
     def __init__(self, batch: Batch, commands: bytes, done: Callable[[bool], None]) -> None:
         self.account = batch.account
@@ -65,16 +76,33 @@ class Submission:
         self.commands = commands
         self.count = len(batch)
         self.done = done
+        self.command: OperatorCommand | None = None
+        self.answer: tuple[int, int] = (0, NO_REASON)
+
+    @staticmethod
+    def alone(account: int = 0, session: int = 0, done: Callable[[bool], None] = _nobody) -> Submission:
+        """A record of its own."""
+        submission = Submission(Batch(account, session, 0, [], [], [], [], [], [], []), b"", done)
+        submission.batch = None
+        submission.count = 1
+        return submission
 
     @staticmethod
     def disconnect(account: int, session: int) -> Submission:
         """The end of a session that wants its orders canceled."""
-        submission = Submission(
-            Batch(account, session, 0, [], [], [], [], [], [], []), b"", lambda released: None
-        )  # fmt: skip
-        submission.batch = None
-        submission.count = 1
+        return Submission.alone(account, session)
+
+    @staticmethod
+    def operate(command: OperatorCommand, done: Callable[[bool], None]) -> Submission:
+        """What an operator said."""
+        submission = Submission.alone(done=done)
+        submission.command = command
         return submission
+
+    @staticmethod
+    def tick() -> Submission:
+        """Time passed, and something is due."""
+        return Submission.alone()
 
 
 class State(Enum):
@@ -201,7 +229,9 @@ class Committer:
         self._start()
         try:
             for record_position, record in enumerate(done, first):
-                self._release(record_position, record.time_ns, record.apply(self._core, record_position))
+                outcome = record.apply(self._core, record_position)
+                self._release(record_position, record.time_ns, outcome)
+                record.submissions[0].answer = (record_position, outcome.refused)
                 for submission in record.submissions:
                     submission.done(True)
         except Exception as e:  # the core or a release is broken: stop rather than trade on
@@ -236,7 +266,7 @@ class Committer:
 
 
 class _Record:
-    """A record to be: batches that are applied together, or the end of one session."""
+    """A record to be: batches that are applied together, or one thing that stands alone."""
 
     __slots__ = ("submissions", "time_ns")
 
@@ -248,21 +278,27 @@ class _Record:
         parts: list[records.Part] = []
         for submission in self.submissions:
             batch = submission.batch
-            if batch is None:
+            if submission.command is not None:
+                parts.append(records.part_of(submission.command))
+            elif batch is None and submission.session:
                 parts.append(records.Disconnected(submission.account, submission.session))
-            else:
+            elif batch is not None:
                 parts.append(records.Entered(batch.account, batch.session, batch.stp, submission.commands))
         return records.encode(records.Commands(epoch, self.time_ns, parts))
 
     def apply(self, core: Core, position: int) -> Outcome:
         first = self.submissions[0]
+        if first.command is not None:
+            return core.operate(position, self.time_ns, first.command)
         if first.batch is None:
-            return core.disconnect(position, self.time_ns, first.account, first.session)
+            if first.session:
+                return core.disconnect(position, self.time_ns, first.account, first.session)
+            return core.tick(position, self.time_ns)
         return core.apply(position, self.time_ns, [s.batch for s in self.submissions if s.batch is not None])
 
 
 def _records(group: list[Submission], time_ns: int) -> list[_Record]:
-    """Cut a group where a session ends: that end is a record of its own, since it is an event of its own."""
+    """Cut a group where a session ends or an operator speaks: that is a record of its own."""
     found: list[_Record] = []
     batches: list[Submission] = []
     for submission in group:
@@ -339,11 +375,16 @@ def replay(log: Records, core: Core, after: int, epoch: int, release: Release) -
 
 def _apply_logged(core: Core, position: int, record: records.Commands) -> Iterator[Outcome]:
     batches = []
+    if not record.parts:
+        yield core.tick(position, record.time_ns)
     for part in record.parts:
+        if isinstance(part, records.Entered):
+            batches.append(read_batch(part.account, part.session, part.stp, part.commands))
+            continue
+        assert len(record.parts) == 1, "what stands alone shares a record"
         if isinstance(part, records.Disconnected):
-            assert len(record.parts) == 1, "the end of a session shares a record"
             yield core.disconnect(position, record.time_ns, part.account, part.session)
         else:
-            batches.append(read_batch(part.account, part.session, part.stp, part.commands))
+            yield core.operate(position, record.time_ns, records.command_of(part))
     if batches:
         yield core.apply(position, record.time_ns, batches)

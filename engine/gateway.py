@@ -10,18 +10,21 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from decimal import ROUND_HALF_EVEN, Context, Decimal, Inexact, InvalidOperation
-from itertools import compress
+from itertools import compress, zip_longest
 from operator import not_
 from typing import Final
 
 from google.protobuf.message import DecodeError
 
+from engine.admission import NO_TERMS, malformed
 from engine.types import (
+    ALL_OR_NONE,
     BAD_CLIENT_ORDER_ID,
     BAD_PRICE,
     BAD_QUANTITY,
     BATCH_TOO_LARGE,
     CANCEL,
+    CAPPED,
     FLAG_SELL,
     MALFORMED,
     MASS_CANCEL,
@@ -36,20 +39,18 @@ from engine.types import (
     REFUSED,
     REPORT_WIDTH,
     REQUEUE,
-    TIF_FOK,
-    TIF_IOC,
-    TIF_MASK,
     TIF_SHIFT,
-    TYPE_MARKET,
-    TYPE_MASK,
     TYPE_SHIFT,
     Batch,
+    Terms,
 )
 from proto.orders_pb2 import CommandBatch, ReportBatch
 
 BATCH_MAX: Final = 4_096  # commands
 DECIMAL_TEXT_MAX: Final = 64  # characters
 
+LIMITLESS: Final = 1 << 70  # a number that no column holds
+TIME_MAX: Final = (1 << 63) - 1
 _ID_LIMIT: Final = 1 << 64
 _INSTRUMENT_LIMIT: Final = 1 << 32
 _SIZELESS: Final = frozenset((CANCEL, MASS_CANCEL))  # ops that need no quantity
@@ -72,23 +73,18 @@ class RefusedError(ValueError):
 
 def _sound_flags() -> frozenset[int]:
     """Every combination of flags that means something."""
-    sound = []
-    for kind in (0, 1):
-        for force in (0, 1, 3, 4):
-            for rest in range(2 * 2 * 3 * 2):
-                sell, post, meaning, requeue = rest & 1, rest >> 1 & 1, rest >> 2 >> 1, rest >> 2 & 1
-                flags = (
-                    sell * FLAG_SELL
-                    | kind << TYPE_SHIFT
-                    | force << TIF_SHIFT
-                    | post * POST_ONLY
-                    | meaning << MEANING_SHIFT
-                    | requeue * REQUEUE
-                )
-                if post and (flags & TYPE_MASK == TYPE_MARKET or flags & TIF_MASK in (TIF_IOC, TIF_FOK)):
-                    continue
-                sound.append(flags)
-    return frozenset(sound)
+    return frozenset(
+        sell | kind << TYPE_SHIFT | force << TIF_SHIFT | post | meaning << MEANING_SHIFT | requeue | every | capped
+        for sell in (0, FLAG_SELL)
+        for kind in range(8)
+        for force in range(5)
+        for post in (0, POST_ONLY)
+        for meaning in range(3)
+        for requeue in (0, REQUEUE)
+        for every in (0, ALL_OR_NONE)
+        for capped in (0, CAPPED)
+        if not malformed(kind << TYPE_SHIFT | force << TIF_SHIFT | post | every | capped, NO_TERMS)
+    )
 
 
 SOUND_FLAGS: Final = _sound_flags()
@@ -108,6 +104,11 @@ def read_batch(account: int, session: int, stp: int, commands: bytes) -> Batch:
         raise GarbledError("not a CommandBatch") from e
     op = message.op[:]
     zeros = [0] * len(op)
+    terms: list[Terms] | None = None
+    if (
+        message.stop_price or message.display or message.minimum or message.expires_ns or message.offset or message.oco
+    ):
+        terms = _terms(message, len(op))
     return Batch(
         account,
         session,
@@ -119,7 +120,19 @@ def read_batch(account: int, session: int, stp: int, commands: bytes) -> Batch:
         message.price[:] or zeros,
         message.quantity[:] or zeros,
         message.target[:] or zeros,
+        terms,
     )
+
+
+def _terms(message: CommandBatch, count: int) -> list[Terms]:
+    """The columns beside the plain ones, by row. Columns of another length give rows that `check` refuses."""
+    columns = [
+        list(column) or [0] * count
+        for column in (
+            message.stop_price, message.display, message.minimum, message.expires_ns, message.offset, message.oco,
+        )
+    ]  # fmt: skip
+    return [Terms(*row) for row in zip_longest(*columns, fillvalue=-LIMITLESS)]
 
 
 def write_batch(batch: Batch) -> bytes:
@@ -135,6 +148,10 @@ def write_batch(batch: Batch) -> bytes:
         message.quantity.extend(batch.quantity)
     if any(batch.target):
         message.target.extend(batch.target)
+    if batch.terms:
+        for name, column in zip(Terms._fields, zip(*batch.terms, strict=True), strict=True):
+            if any(column):
+                getattr(message, name).extend(column)
     return message.SerializeToString()
 
 
@@ -148,13 +165,17 @@ def check(batch: Batch) -> list[int]:
     for column in (batch.client_order_id, batch.instrument, batch.flags, batch.price, batch.quantity, batch.target):
         if len(column) != count:
             return [MALFORMED] * max(count, len(batch.client_order_id), 1)
+    if batch.terms is not None and len(batch.terms) != count:
+        return [MALFORMED] * max(count, 1)
     if count > BATCH_MAX:
         return [BATCH_TOO_LARGE] * count
-    if not count or _all_good(batch):
+    if not count or (batch.terms is None and _all_good(batch)):
         return []
     reasons = list(map(
         _row_fault, op, batch.client_order_id, batch.flags, batch.price, batch.quantity
     ))  # fmt: skip
+    if batch.terms is not None:
+        reasons = [reason or _terms_fault(terms) for reason, terms in zip(reasons, batch.terms, strict=True)]
     return reasons if any(reasons) else []
 
 
@@ -189,6 +210,15 @@ def _row_fault(op: int, client_order_id: int, flags: int, price: int, quantity: 
     return NO_REASON
 
 
+def _terms_fault(terms: Terms) -> int:
+    stop_price, display, minimum, expires_ns, offset, oco = terms
+    if min(display, minimum, expires_ns, oco) < 0 or expires_ns > TIME_MAX:
+        return MALFORMED
+    if max(display, minimum) >= QUANTITY_LIMIT:
+        return BAD_QUANTITY
+    return BAD_PRICE if max(abs(stop_price), abs(offset)) >= PRICE_LIMIT else NO_REASON
+
+
 def select(batch: Batch, keep: Sequence[int]) -> Batch:
     """The rows for which `keep` is not zero, in their order."""
     return Batch(
@@ -202,6 +232,7 @@ def select(batch: Batch, keep: Sequence[int]) -> Batch:
         list(compress(batch.price, keep)),
         list(compress(batch.quantity, keep)),
         list(compress(batch.target, keep)),
+        None if batch.terms is None else list(compress(batch.terms, keep)),
     )
 
 

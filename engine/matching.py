@@ -1,6 +1,7 @@
 """An incoming order meets a book: price, then arrival, every trade at the resting order's price.
 
-Reports and deltas are appended as flat rows (engine/types.py) while it trades.
+Reports and deltas are appended as flat rows (engine/types.py) while it trades. This is the short way, for books in
+which everything is plain; what the other orders need is in `plan` and `pit`.
 Nothing here decides whether an order may come in, save what only a look at the
 other side can tell: `would_trade` and `fillable` look, and change nothing.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 from engine.book import Book
 from engine.order import Account, Order
+from engine.session import TRADES_MAX
 from engine.types import BUY, MAKER, NO_REASON, SELF_TRADE, SELL, STP_NONE, TRADED, Boxed
 from proto.feed import EXECUTE
 from proto.feed import SELL as SELL_BIT
@@ -53,44 +55,68 @@ def trade(
     """
     side = taker.side
     ladder = book.bids if side else book.asks
+    reason = NO_REASON
+    left: Boxed = taker.open
+    level = ladder.best
+    if level is None or (level.price < price if side else level.price > price):
+        return NO_REASON
+    instrument = book.instrument
     maker_bit = 0 if side else SELL_BIT
-    maker_side = SELL if side == BUY else BUY
+    maker_flags = MAKER if side else SELL | MAKER
     account = taker.account
     reports = account.reports
-    while taker.open:
-        level = ladder.best
-        if level is None or (level.price < price if side else level.price > price):
-            break
+    tape = book.session.tape
+    filled: Boxed = taker.filled
+    trade_id = book.next_trade_id
+    at: Boxed = 0
+    quantity: Boxed = 0
+    client_order_id: Boxed = taker.client_order_id
+    order_id: Boxed = taker.order_id
+    while True:
         maker = level.next
         assert isinstance(maker, Order)
         owner = maker.account
         if owner is account and stp != STP_NONE:
-            return SELF_TRADE
+            reason = SELF_TRADE
+            break
         at = level.price
-        quantity = maker.open
-        if quantity > taker.open:
-            quantity = taker.open
+        maker_left: Boxed = maker.open
+        if maker_left > left:
+            quantity = left
             book.reduce(maker, quantity)
+            maker_left -= quantity
         else:
+            quantity = maker_left
             book.remove(maker)
-            maker.open = 0
-        maker.filled += quantity
-        taker.open -= quantity
-        taker.filled += quantity
-        trade_id = book.next_trade_id
-        book.next_trade_id = trade_id + 1
-        book.last_price = at
-        book.last_quantity = quantity
-        instrument = book.instrument
+            maker.open = maker_left = 0
+        maker_filled: Boxed = maker.filled + quantity
+        maker.filled = maker_filled
+        left -= quantity
+        filled += quantity
         reports.extend((
-            TRADED, command, taker.client_order_id, taker.order_id, instrument, side,
-            at, quantity, taker.open, taker.filled, trade_id, NO_REASON,
+            TRADED, command, client_order_id, order_id, instrument, side,
+            at, quantity, left, filled, trade_id, NO_REASON,
         ))  # fmt: skip
         if not owner.reports:
             touched.append(owner)
         owner.reports.extend((
-            TRADED, 0, maker.client_order_id, maker.order_id, instrument, maker_side | MAKER,
-            at, quantity, maker.open, maker.filled, trade_id, NO_REASON,
+            TRADED, 0, maker.client_order_id, maker.order_id, instrument, maker_flags,
+            at, quantity, maker_left, maker_filled, trade_id, NO_REASON,
         ))  # fmt: skip
         deltas.extend((EXECUTE | maker_bit, instrument, maker.order_id, at, quantity, trade_id))
-    return NO_REASON
+        tape.append((taker, maker, MAKER, at, quantity, left, filled, maker_left, maker_filled))
+        trade_id += 1
+        if not left:
+            break
+        level = ladder.best
+        if level is None or (level.price < price if side else level.price > price):
+            break
+    if filled != taker.filled:
+        taker.open = left
+        taker.filled = filled
+        book.next_trade_id = trade_id
+        book.last_price = at
+        book.last_quantity = quantity
+        if len(tape) >= TRADES_MAX:
+            book.session.trim()
+    return reason

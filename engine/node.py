@@ -24,9 +24,10 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[i
 from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 
 from engine import records
-from engine.commit import Committer, replay
+from engine.commit import Committer, Submission, replay
 from engine.entry import Entry
 from engine.log import Log, LogConflict, LogFailed, OutcomeUnknown, SqliteLog
+from engine.operation import OperatorServicer
 from engine.peers import GRACE_S, KEEPALIVE, MESSAGE_MAX, HomeLink, PeersServicer, Presence
 from engine.reports import Hub
 from engine.service import OrdersServicer, SessionIds
@@ -63,6 +64,7 @@ class Feed(Protocol):
     def publish(self, time_ns: int, deltas: list[ChannelDeltas], *, idle: bool) -> None: ...
 
 
+
 class Services(Protocol):
     """Other services on the engine's port: market data, the directory."""
 
@@ -77,6 +79,10 @@ class Begun:
     incarnation: int
     fresh: bool  # the log was empty: every book is, too
     time_ns: int  # no command will have an earlier one
+
+
+def _unheard(instrument: Instrument) -> None:
+    """Nobody asked to be told."""
 
 
 class Engine:
@@ -102,6 +108,7 @@ class Engine:
         self.links: dict[int, HomeLink] = {}
         self.feed: Feed | None = None
         self.replayed = 0  # reports, at the start: about as many as commands
+        self.added: Callable[[Instrument], None] = _unheard  # an instrument was added while the engine runs
         self._cluster = cluster
         self._where = where
         self._owner = owner
@@ -177,6 +184,8 @@ class Engine:
         self.presence.committer = self.committer
         self.presence.found(self.venue.sessions(), loop.time())
         self.learn(self._cluster.instruments, [entry.id for entry in self._cluster.engines])
+        self.learn([market.instrument for market in self.venue.markets.values()], [])
+        self.operator = OperatorServicer(self.venue, self.committer, lambda: self.orders.symbols, self._added)
         port = await self._open(address, services)
         self._run(self._keep_house())
         return port
@@ -210,10 +219,10 @@ class Engine:
         peers = self.peers
         server = grpc.aio.server(options=SERVER_OPTIONS)
         self._server = server
-        server.add_generic_rpc_handlers((_orders(self.orders), _peers(peers, self.orders)))
+        server.add_generic_rpc_handlers((_orders(self.orders), _peers(peers, self.orders), self.operator.handlers()))
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        names = ["lobmesh.v1.Orders", "lobmesh.v1.Peers", "lobmesh.v1.MarketData", "lobmesh.v1.Directory"]
+        names = [f"lobmesh.v1.{name}" for name in ("Orders", "Operator", "Peers", "MarketData", "Directory")]
         reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
         for service in services:
             service.add_to(server)
@@ -231,6 +240,10 @@ class Engine:
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._broken(error)
+
+    def _added(self, instrument: Instrument) -> None:
+        self.learn([instrument], [])
+        self.added(instrument)
 
     def _endpoint_of(self, engine: int) -> Callable[[], str | None]:
         return lambda: self._where(engine)
@@ -262,6 +275,9 @@ class Engine:
         while True:
             await asyncio.sleep(0.1)
             self.presence.tick(loop.time())
+            due_ns = self.venue.next_expiry_ns
+            if due_ns and due_ns <= self._clock_ns():
+                self.committer.submit(Submission.tick())
             if self.committer.commands != seen:
                 seen, seen_at, clean = self.committer.commands, loop.time(), False
             elif not clean and loop.time() > seen_at + IDLE_S:

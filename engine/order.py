@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final, TypeAlias
 
-from engine.types import FLAG_SELL, Boxed
+from engine.types import FLAG_SELL, Boxed, Terms
 
 
 class Node:
@@ -32,18 +32,20 @@ class Order(Node):
     `quantity` is the total, `open` what may still trade, `filled` what has
     traded; open + filled == quantity until the order is canceled, when open
     becomes 0. An order is live while open > 0. `entered` is None, or flags, price
-    and quantity as they were entered, once a replace has changed them.
+    and quantity as they were entered, once a replace has changed them. `more` is
+    None for a plain order. Both are in `past`, one field, since most orders have
+    neither.
     """
 
     __slots__ = (
         "account",
         "client_order_id",
-        "entered",
         "filled",
         "flags",
         "instrument",
         "open",
         "order_id",
+        "past",
         "price",
         "quantity",
         "session",
@@ -72,14 +74,131 @@ class Order(Node):
         self.open: Boxed = quantity
         self.filled: Boxed = 0
         self.session = session
+        self.past: tuple[int, int, int] | More | None = None
+
+    @property
+    def entered(self) -> tuple[int, int, int] | None:
+        past = self.past
+        return past.entered if isinstance(past, More) else past
+
+    @property
+    def more(self) -> More | None:
+        past = self.past
+        return past if isinstance(past, More) else None
+
+    def extend(self) -> More:
+        """Make it more than a plain order."""
+        past = self.past
+        if isinstance(past, More):
+            return past
+        more = More()
+        more.entered = past
+        self.past = more
+        return more
+
+    def remember(self, flags: int, price: Boxed, quantity: Boxed) -> None:
+        """Note how it was entered, before that is changed for the first time: a repeat says it again."""
+        past = self.past
+        if past is None:
+            self.past = (flags, price, quantity)
+        elif isinstance(past, More) and past.entered is None:
+            past.entered = (flags, price, quantity)
+
+
+# Where a live order is.
+IN_BOOK: Final = 0  # itself, or by its tip
+INCOMING: Final = 1
+STOP: Final = 2  # sleeping until it is triggered
+PEG: Final = 3  # sleeping until there is a price
+CONDITIONAL: Final = 4  # off the visible book
+LAPSED: Final = 5  # on its way into the book
+
+
+class More:
+    """What only some orders have, so that the others need not carry it.
+
+    entered    flags, price and quantity as they were entered, once they were changed
+    terms      as entered; None if there were none
+    special    whether the order needs its market's attention (the ones that are not are only remembered)
+    where      one of the places above
+    stp        the self-trade prevention mode that goes with the order when it takes
+    display    lots an iceberg shows at most; 0: it is none
+    tip        the part of an iceberg that is on the book, an order of its own there; `tips`: how many there were
+    whole      of a tip: the iceberg
+    minimum    lots that it must get at once; 0: any, or no longer
+    all_or_none
+    stop_price, offset; `fired`: the stop was triggered
+    cap        the worst price of a capped peg
+    partner    the order that is canceled when something happens to this one
+    """
+
+    __slots__ = (
+        "all_or_none",
+        "cap",
+        "display",
+        "entered",
+        "fired",
+        "minimum",
+        "offset",
+        "partner",
+        "special",
+        "stop_price",
+        "stp",
+        "terms",
+        "tip",
+        "tips",
+        "where",
+        "whole",
+    )
+
+    def __init__(self) -> None:
         self.entered: tuple[int, int, int] | None = None
+        self.terms: Terms | None = None
+        self.special = False
+        self.where = IN_BOOK
+        self.stp = 0
+        self.display = 0
+        self.tip: Order | None = None
+        self.tips = 0
+        self.whole: Order | None = None
+        self.minimum = 0
+        self.all_or_none = False
+        self.stop_price = 0
+        self.fired = False
+        self.offset = 0
+        self.cap = 0
+        self.partner: Order | None = None
+
+    def state(self) -> tuple[object, ...]:
+        """All of it that decides something, as plain values."""
+        partner = self.partner.order_id if self.partner is not None else 0
+        tip = (self.tip.order_id, self.tip.open) if self.tip is not None else None
+        return (
+            self.terms, self.special, self.where, self.stp, self.display, tip, self.tips, self.minimum,
+            self.all_or_none, self.stop_price, self.fired, self.offset, self.cap, partner,
+        )  # fmt: skip
+
+
+def needs(order: Order) -> int:
+    """How much `order` must get at once, as a conditional order; 0 if any will do."""
+    more = order.more
+    if more is None:
+        return 0
+    open: int = order.open
+    return open if more.all_or_none else min(more.minimum, open)
+
+
+def whole_of(order: Order) -> Order:
+    """The order that one in the book stands for: itself, or the iceberg it is the tip of."""
+    more = order.more
+    return order if more is None or more.whole is None else more.whole
 
 
 # A command: op, its own client order id, instrument, flags, price, quantity, target.
 Row: TypeAlias = tuple[int, Boxed, int, int, Boxed, Boxed, Boxed]
 
-# What a command was that entered no order, and the report it got.
-Answer: TypeAlias = tuple[Row, tuple[int, ...]]
+# What a command was that entered no order, the report it got, and its terms if it had any.
+Answer: TypeAlias = tuple[Row, tuple[int, ...], Terms | None]
 
 
 class Account:

@@ -38,13 +38,20 @@ from engine.gateway import (
     write_batch,
     write_reports,
 )
+from engine.order import IN_BOOK, More
 from engine.order import Order as LiveOrder
 from engine.peers import HomeLink, Presence, cancelled, first_to_end, write_all
 from engine.reports import Cut, CutOffError, Follower, Hub, Outbox
 from engine.types import (
+    ALL_OR_NONE,
+    AUCTION_TRADE,
     BAD_CLIENT_ORDER_ID,
+    BUSTED,
     CANCEL,
+    CAPPED,
+    CORRECTED,
     FLAG_SELL,
+    MAKER,
     MALFORMED,
     MASS_CANCEL,
     MEANING_SHIFT,
@@ -56,15 +63,17 @@ from engine.types import (
     REPLACE,
     REPORT_WIDTH,
     STP_CANCEL_NEWEST,
-    STP_NONE,
+    STP_DECREMENT,
     TIF_MASK,
     TIF_SHIFT,
+    TRADED,
     TYPE_MASK,
     TYPE_SHIFT,
     UNAVAILABLE,
     UNKNOWN_INSTRUMENT,
     Batch,
     ReportRow,
+    Terms,
 )
 from engine.venue import Venue
 from proto import orders_pb2 as pb
@@ -74,6 +83,7 @@ STANDING_S: Final = 0.25  # how long a session waits to hear where its account s
 CALL_S: Final = 3.0  # longest wait of a unary call; a command's own deadline on its way is shorter
 DRAIN_S: Final = 5.0  # how long a session that said it is done still gets its answers
 
+_PRICED: Final = (pb.ORDER_TYPE_LIMIT, pb.ORDER_TYPE_STOP_LIMIT, pb.ORDER_TYPE_ICEBERG)  # without a price: refused
 _STATUS: Final = {
     Cut.SLOW: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Cut.GONE: grpc.StatusCode.OUT_OF_RANGE,
@@ -194,7 +204,7 @@ class OrdersServicer:
         self._ids = ids
         self._accounts = accounts
         self._instruments: dict[int, Instrument] = {}
-        self._symbols: dict[str, Instrument] = {}
+        self.symbols: dict[str, Instrument] = {}
         self.streams: dict[Outbox, None] = {}
         self._stopped = False
 
@@ -202,7 +212,7 @@ class OrdersServicer:
         """Instruments of this and other engines, as they are known now."""
         for instrument in instruments:
             self._instruments[instrument.id] = instrument
-            self._symbols[instrument.symbol] = instrument
+            self.symbols[instrument.symbol] = instrument
 
     def stop(self) -> None:
         """End every stream, in good order, and any that is opened yet: clients come back when the engine does."""
@@ -267,7 +277,7 @@ class OrdersServicer:
             await abort(context, grpc.StatusCode.INVALID_ARGUMENT, "the first request of a session is the hello")
         hello = request.hello
         await self._check_account(context, hello.account)
-        if hello.self_trade_prevention not in (STP_CANCEL_NEWEST, STP_NONE):
+        if not STP_CANCEL_NEWEST <= hello.self_trade_prevention <= STP_DECREMENT:
             await abort(context, grpc.StatusCode.INVALID_ARGUMENT, "unknown self-trade prevention")
         return hello
 
@@ -352,15 +362,19 @@ class OrdersServicer:
         await self._check_account(context, request.account)
         try:
             instrument = self._instrument(request.symbol)
-            market = request.type == pb.ORDER_TYPE_MARKET
+            priced = bool(request.price) or request.type in _PRICED
             batch = _one(
                 request,
                 NEW,
                 instrument,
                 self_trade_prevention=request.self_trade_prevention,
-                flags=_flags(request.side, request.type, request.time_in_force, request.post_only),
-                price=0 if market and not request.price else ticks_of(request.price, instrument.tick_size),
+                flags=_flags(
+                    request.side, request.type, request.time_in_force, request.post_only, request.all_or_none,
+                    capped=request.type >= pb.ORDER_TYPE_PEG_BID and bool(request.price),
+                ),
+                price=ticks_of(request.price, instrument.tick_size) if priced else 0,
                 quantity=lots_of(request.quantity, instrument.lot_size),
+                terms=_terms(request, instrument),
             )
         except RefusedError as e:
             return self._refusal(request, e)
@@ -388,9 +402,10 @@ class OrdersServicer:
                 instrument,
                 self_trade_prevention=request.self_trade_prevention,
                 flags=request.meaning << MEANING_SHIFT,
-                price=ticks_of(request.price, instrument.tick_size),
+                price=ticks_of(request.price, instrument.tick_size) if request.price or not request.stop_price else 0,
                 quantity=lots_of(request.quantity, instrument.lot_size),
                 target=request.target,
+                terms=Terms(ticks_of(request.stop_price, instrument.tick_size)) if request.stop_price else None,
             )
         except RefusedError as e:
             return self._refusal(request, e)
@@ -422,7 +437,7 @@ class OrdersServicer:
     async def get_order(self, data: bytes, context: Any) -> bytes:
         request = await parse(context, pb.GetOrderRequest, data)
         await self._check_account(context, request.account)
-        instrument = self._symbols.get(request.symbol)
+        instrument = self.symbols.get(request.symbol)
         if instrument is None:
             await abort(context, grpc.StatusCode.INVALID_ARGUMENT, f"unknown symbol {shown(request.symbol)}")
         wish = pb.FindOrdersRequest(account=request.account, client_order_id=request.client_order_id)
@@ -437,7 +452,7 @@ class OrdersServicer:
     async def open_orders(self, data: bytes, context: Any) -> bytes:
         request = await parse(context, pb.OpenOrdersRequest, data)
         await self._check_account(context, request.account)
-        instrument = self._symbols.get(request.symbol)
+        instrument = self.symbols.get(request.symbol)
         if request.symbol and instrument is None:
             await abort(context, grpc.StatusCode.INVALID_ARGUMENT, f"unknown symbol {shown(request.symbol)}")
         wish = pb.FindOrdersRequest(account=request.account)
@@ -500,7 +515,7 @@ class OrdersServicer:
     # What is said
 
     def _instrument(self, symbol: str) -> Instrument:
-        instrument = self._symbols.get(symbol)
+        instrument = self.symbols.get(symbol)
         if instrument is None:
             raise RefusedError(UNKNOWN_INSTRUMENT, f"unknown symbol {shown(symbol)}")
         return instrument
@@ -528,6 +543,8 @@ class OrdersServicer:
             time_ns=time_ns,
             priority_kept=bool(row.flags & PRIORITY_KEPT),
             repeat=bool(row.flags & REPEAT),
+            liquidity=_liquidity(row),
+            trade_id=row.trade_id,
         )
         instrument = self._instruments.get(row.instrument)
         if instrument is None:  # a mass cancel of all, or a refusal of an instrument that is not
@@ -542,7 +559,7 @@ class OrdersServicer:
 
     def _order(self, order: LiveOrder) -> pb.Order:
         instrument = self._instruments[order.instrument]
-        return pb.Order(
+        shown_order = pb.Order(
             account=order.account.id,
             client_order_id=order.client_order_id,
             order_id=order.order_id,
@@ -556,6 +573,11 @@ class OrdersServicer:
             filled=decimal_text(order.filled, instrument.lot_size),
             live=order.open > 0,
         )
+        more = order.more
+        shown_order.visible = shown_order.live and more is None
+        if more is not None:
+            _say_more(shown_order, more, instrument)
+        return shown_order
 
     async def _check_account(self, context: Any, account: int) -> None:
         if not account:
@@ -571,11 +593,55 @@ async def _begin(follower: Follower, home: int, link: HomeLink) -> None:
         follower.stands(home, 1, last)
 
 
-def _flags(side: int, kind: int, force: int, post_only: bool) -> int:
+def _liquidity(row: ReportRow) -> Any:
+    if row.kind not in (TRADED, BUSTED, CORRECTED):
+        return pb.LIQUIDITY_NONE
+    if row.flags & AUCTION_TRADE:
+        return pb.LIQUIDITY_AUCTION
+    return pb.LIQUIDITY_MAKER if row.flags & MAKER else pb.LIQUIDITY_TAKER
+
+
+def _say_more(said: pb.Order, more: More, instrument: Instrument) -> None:
+    """What an order is beyond a plain one."""
+    tick, lot, terms = instrument.tick_size, instrument.lot_size, more.terms
+    if said.type in (pb.ORDER_TYPE_STOP, pb.ORDER_TYPE_STOP_LIMIT):
+        said.stop_price = decimal_text(more.stop_price, tick)
+        said.triggered = more.fired
+    if more.display:
+        said.display = decimal_text(more.display, lot)
+    if more.minimum:
+        said.minimum = decimal_text(more.minimum, lot)
+    said.all_or_none = more.all_or_none
+    if terms is not None:
+        said.expires_ns = terms.expires_ns
+        if terms.offset:
+            said.offset = decimal_text(terms.offset, tick)
+    if more.partner is not None:
+        said.oco = more.partner.client_order_id
+    said.visible = said.live and more.where == IN_BOOK
+
+
+def _flags(side: int, kind: int, force: int, post_only: bool, all_or_none: bool, *, capped: bool) -> int:
     """Raises: RefusedError for numbers that mean nothing, before they could run into other bits."""
-    if not 0 <= side <= 1 or not 0 <= kind <= 1 or not 0 <= force <= 7:
+    if not 0 <= side <= 1 or not 0 <= kind <= 7 or not 0 <= force <= 7:
         raise RefusedError(MALFORMED, "unknown side, type or time in force")
-    return side | kind << TYPE_SHIFT | force << TIF_SHIFT | (POST_ONLY if post_only else 0)
+    flags = side | kind << TYPE_SHIFT | force << TIF_SHIFT
+    return flags | post_only * POST_ONLY | all_or_none * ALL_OR_NONE | capped * CAPPED
+
+
+def _terms(request: pb.NewOrderRequest, instrument: Instrument) -> Terms | None:
+    """What a new order says beside the plain columns, if anything. Raises: RefusedError."""
+    tick, lot = instrument.tick_size, instrument.lot_size
+    stops = request.type in (pb.ORDER_TYPE_STOP, pb.ORDER_TYPE_STOP_LIMIT)
+    terms = Terms(
+        ticks_of(request.stop_price, tick) if request.stop_price or stops else 0,
+        lots_of(request.display, lot) if request.display else 0,
+        lots_of(request.minimum, lot) if request.minimum else 0,
+        request.expires_ns,
+        ticks_of(request.offset, tick) if request.offset else 0,
+        request.oco,
+    )
+    return terms if any(terms) else None
 
 
 def _one(
@@ -588,9 +654,10 @@ def _one(
     price: int = 0,
     quantity: int = 0,
     target: int = 0,
+    terms: Terms | None = None,
 ) -> Batch:
     """A batch of one command."""
-    if self_trade_prevention not in (STP_CANCEL_NEWEST, STP_NONE):
+    if not STP_CANCEL_NEWEST <= self_trade_prevention <= STP_DECREMENT:
         raise RefusedError(MALFORMED, "unknown self-trade prevention")
     return Batch(
         request.account,
@@ -603,6 +670,7 @@ def _one(
         [price],
         [quantity],
         [target],
+        None if terms is None else [terms],
     )
 
 

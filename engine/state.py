@@ -2,7 +2,8 @@
 
     State     [version, engine, instruments, epoch, venue, markets, orders, accounts, histories]
     venue     [position, time_ns, orders entered, retained]
-    market    [instrument, next trade id, last price, last quantity, bids, asks]    orders by index, in priority order
+    market    [instrument, next trade id, last price, last quantity, bids, asks,    orders by index, in priority order
+               state, reason, band reference, summary, session, tape]               trades with their orders by index
     orders    a column for each of ORDER_COLUMNS, then by index what only some orders have (SPARSE_COLUMNS)
     account   [account, next report, recent, commands, places, answers]
               command i is the order places[i], or the answer −1 − places[i]
@@ -12,6 +13,10 @@
 state of another version is not read; the log, from which it can be made again, is the authority. To carry a new field
 of an order, name it among the columns; to carry a new thing, put it where it belongs above; and raise VERSION. Whether
 all is carried is for Venue.digest to say: whoever writes a state compares (engine/condense.py).
+
+Not carried, and refused by `dump`: orders that are more than plain ones (stops, icebergs, pegs, conditions, links) or
+expire at a time, kill switches, instruments added or delisted while the venue ran, a market that gathers for an auction,
+and a turnover beyond 64 bits. As long as there are any, the next start replays from the last snapshot made before.
 """
 
 from __future__ import annotations
@@ -25,12 +30,13 @@ from typing import Final
 import msgspec
 
 from engine.book import Ladder
+from engine.market import Market
 from engine.order import Account, Answer, Node, Order
 from engine.types import BUY, SELL
 from engine.venue import Venue
 from proto.cluster import Instrument
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 # In the order in which Order() takes them, then those it does not take.
 ORDER_COLUMNS: Final = (
@@ -58,6 +64,12 @@ class _Market(msgspec.Struct, array_like=True, gc=False):
     last_quantity: int
     bids: list[int]
     asks: list[int]
+    state: int
+    reason: int
+    band_reference: int
+    summary: tuple[int, int, int, int, int, int, int] | None
+    session: tuple[int, int, int, int, int, int, int, int, int]
+    tape: list[tuple[int, int, int, int, int, int, int, int, int]]
 
 
 class _Account(msgspec.Struct, array_like=True, gc=False):
@@ -99,8 +111,13 @@ class State:
 
 
 def dump(state: State, instruments: Sequence[Instrument]) -> bytes:
-    """The state as bytes. Cost: 1 µs an order and a command, in one go: not for an engine that trades."""
+    """The state as bytes. Cost: 1 µs an order and a command, in one go: not for an engine that trades.
+
+    Raises: StateError for what is not carried.
+    """
     venue = state.venue
+    if venue.kills or venue.amended or venue.next_expiry_ns:
+        raise StateError("kill switches, amended instruments and orders that expire are not carried")
     orders: list[Order] = []
     owners: list[int] = []
     index: dict[int, int] = {}  # by order id
@@ -108,17 +125,16 @@ def dump(state: State, instruments: Sequence[Instrument]) -> bytes:
     for nth, account in enumerate(venue.accounts.values()):
         accounts.append(_dump_account(account, index, orders))
         owners += [nth] * (len(orders) - len(owners))
-    markets = [
-        _Market(
-            id,
-            market.book.next_trade_id,
-            market.book.last_price,
-            market.book.last_quantity,
-            [index[order.order_id] for order in market.book.orders(BUY)],
-            [index[order.order_id] for order in market.book.orders(SELL)],
-        )
-        for id, market in venue.markets.items()
-    ]
+    places = {id: nth for nth, id in enumerate(venue.accounts)}
+    for market in venue.markets.values():
+        for one, other, *_ in market.book.session.tape:
+            for order in (one, other):
+                if index.setdefault(order.order_id, len(orders)) == len(orders):  # its account has forgotten it
+                    orders.append(order)
+                    owners.append(places[order.account.id])
+    if any(order.more is not None for order in orders):
+        raise StateError("orders that are more than plain ones are not carried")
+    markets = [_dump_market(id, market, index) for id, market in venue.markets.items()]
     return _encoder.encode(
         _State(
             VERSION,
@@ -134,6 +150,55 @@ def dump(state: State, instruments: Sequence[Instrument]) -> bytes:
             state.histories,
         )
     )
+
+
+def _dump_market(id: int, market: Market, index: dict[int, int]) -> _Market:
+    book = market.book
+    session = book.session
+    session.add_up()
+    if abs(session.turnover) >> 63:
+        raise StateError("a turnover beyond 64 bits is not carried")
+    if market.delisted or market.killed or market.gathering:
+        raise StateError("a market that is stopped or gathers for an auction is not carried")
+    return _Market(
+        id,
+        book.next_trade_id,
+        book.last_price,
+        book.last_quantity,
+        [index[order.order_id] for order in book.orders(BUY)],
+        [index[order.order_id] for order in book.orders(SELL)],
+        market.state,
+        market.reason,
+        market.band_reference,
+        market.summary,
+        (
+            session.first_trade_id, session.tape_id, session.open, session.high, session.low, session.last,
+            session.volume, session.turnover, session.trades,
+        ),
+        [(index[one.order_id], index[other.order_id], *rest) for one, other, *rest in session.tape],
+    )  # fmt: skip
+
+
+def _load_market(market: Market, found: _Market, orders: list[Order]) -> None:
+    book = market.book
+    book.next_trade_id = found.next_trade_id
+    book.last_price, book.last_quantity = found.last_price, found.last_quantity
+    market.state, market.reason, market.band_reference = found.state, found.reason, found.band_reference
+    market.summary = found.summary
+    session = book.session
+    session.tape = [
+        (orders[one], orders[other], flag, price, quantity, one_open, one_filled, other_open, other_filled)
+        for one, other, flag, price, quantity, one_open, one_filled, other_open, other_filled in found.tape
+    ]
+    session.begin(found.session[0])
+    (
+        session.first_trade_id, session.tape_id, session.open, session.high, session.low, session.last,
+        session.volume, session.turnover, session.trades,
+    ) = found.session  # fmt: skip
+    session.added()
+    _rest(book.bids, [orders[place] for place in found.bids])
+    _rest(book.asks, [orders[place] for place in found.asks])
+    market.mind()
 
 
 def _dump_account(account: Account, index: dict[int, int], orders: list[Order]) -> _Account:
@@ -191,11 +256,7 @@ def _load(found: _State, instruments: Sequence[Instrument]) -> Venue:
         )
         account.commands = dict(zip(content.commands, known, strict=True))
     for market in found.markets:
-        book = venue.markets[market.instrument].book
-        book.next_trade_id = market.next_trade_id
-        book.last_price, book.last_quantity = market.last_price, market.last_quantity
-        _rest(book.bids, [orders[place] for place in market.bids])
-        _rest(book.asks, [orders[place] for place in market.asks])
+        _load_market(venue.markets[market.instrument], market, orders)
     return venue
 
 
@@ -222,7 +283,8 @@ def _load_orders(found: _State, accounts: list[Account]) -> list[Order]:
         order.filled = filled
     for name, values in zip(SPARSE_COLUMNS, found.sparse, strict=True):
         for place, value in values.items():
-            setattr(orders[place], name, value)
+            assert name == "entered"
+            orders[place].past = (value[0], value[1], value[2])
     return orders
 
 

@@ -35,10 +35,17 @@ TYPE_SHIFT: Final = 1
 TYPE_MASK: Final = 7 << TYPE_SHIFT
 TYPE_LIMIT: Final = 0 << TYPE_SHIFT
 TYPE_MARKET: Final = 1 << TYPE_SHIFT
+TYPE_STOP: Final = 2 << TYPE_SHIFT
+TYPE_STOP_LIMIT: Final = 3 << TYPE_SHIFT
+TYPE_ICEBERG: Final = 4 << TYPE_SHIFT
+TYPE_PEG_BID: Final = 5 << TYPE_SHIFT
+TYPE_PEG_OFFER: Final = 6 << TYPE_SHIFT
+TYPE_PEG_MID: Final = 7 << TYPE_SHIFT
 TIF_SHIFT: Final = 4
 TIF_MASK: Final = 7 << TIF_SHIFT
 TIF_GTC: Final = 0 << TIF_SHIFT
 TIF_DAY: Final = 1 << TIF_SHIFT
+TIF_GTD: Final = 2 << TIF_SHIFT
 TIF_IOC: Final = 3 << TIF_SHIFT
 TIF_FOK: Final = 4 << TIF_SHIFT
 POST_ONLY: Final = 1 << 7
@@ -48,10 +55,15 @@ MEANING_TOTAL: Final = 0 << MEANING_SHIFT
 MEANING_OPEN: Final = 1 << MEANING_SHIFT
 MEANING_REDUCE_BY: Final = 2 << MEANING_SHIFT
 REQUEUE: Final = 1 << 10
+ALL_OR_NONE: Final = 1 << 11
+CAPPED: Final = 1 << 12
 
 # Self-trade prevention (proto SelfTradePrevention).
 STP_CANCEL_NEWEST: Final = 0
 STP_NONE: Final = 1
+STP_CANCEL_OLDEST: Final = 2
+STP_CANCEL_BOTH: Final = 3
+STP_DECREMENT: Final = 4
 
 # Reports (proto ReportKind).
 ACCEPTED: Final = 1
@@ -61,11 +73,16 @@ REPLACED: Final = 4
 REFUSED: Final = 5
 MASS_CANCELED: Final = 6
 UNKNOWN: Final = 7
+TRIGGERED: Final = 8
+RESTATED: Final = 9
+BUSTED: Final = 10
+CORRECTED: Final = 11
 
 # The flags of a report (proto ReportBatch.flags); bit 0 is FLAG_SELL.
 MAKER: Final = 2
 PRIORITY_KEPT: Final = 4
 REPEAT: Final = 8
+AUCTION_TRADE: Final = 16  # of an uncross: neither maker nor taker
 
 # Reasons (proto Reason).
 NO_REASON: Final = 0
@@ -87,11 +104,25 @@ NOT_FILLABLE: Final = 27
 BELOW_FILLED: Final = 28
 NOTHING_TO_CHANGE: Final = 29
 WRONG_INSTRUMENT: Final = 30
+WRONG_STATE: Final = 31
+KILLED: Final = 32
+QUANTITY_ABOVE_MAX: Final = 33
+NOTIONAL_ABOVE_MAX: Final = 34
+BAD_EXPIRY: Final = 35
+BAD_OFFSET: Final = 36
+BAD_LINK: Final = 37
+UNKNOWN_TRADE: Final = 38
 IOC_REMAINDER: Final = 40
 MARKET_REMAINDER: Final = 41
 SELF_TRADE: Final = 42
 MASS_CANCEL_REASON: Final = 43
 DISCONNECTED: Final = 44
+EXPIRED: Final = 45
+COLLAR: Final = 46
+OCO: Final = 47
+HALTED_REASON: Final = 48
+DELISTED: Final = 49
+BAND: Final = 50
 UNAVAILABLE: Final = 60
 OUTCOME_UNKNOWN: Final = 61
 LOG_FAILED: Final = 62
@@ -107,13 +138,33 @@ REPORT_WIDTH: Final = 12
 DELTA_WIDTH: Final = 6
 
 
+class Terms(NamedTuple):
+    """What an order or a replace says beside the plain columns; 0 is not said.
+
+    stop_price  ticks; of a stop or stop-limit order
+    display     lots an iceberg shows at most
+    minimum     lots that must trade at once
+    expires_ns  of a GTD order
+    offset      ticks from a pegged order's reference
+    oco         the client order id of the live order that this one is linked to
+    """
+
+    stop_price: int = 0
+    display: int = 0
+    minimum: int = 0
+    expires_ns: int = 0
+    offset: int = 0
+    oco: int = 0
+
+
 @dataclass(slots=True)
 class Batch:
     """One account's commands as columns: row i of every column is command i.
 
     `session` is 0, or the session whose end cancels what it entered. `stp` is
     the self-trade prevention mode of whatever takes. All columns have the same
-    length; the gateway has checked magnitudes, ops and flags.
+    length; the gateway has checked magnitudes, ops and flags. `terms` is None, as in almost every batch, or has
+    one entry for each row.
     """
 
     account: int
@@ -126,6 +177,7 @@ class Batch:
     price: list[int]
     quantity: list[int]
     target: list[int]
+    terms: list[Terms] | None = None
 
     def __len__(self) -> int:
         return len(self.op)
@@ -160,10 +212,11 @@ class ChannelDeltas:
 
 @dataclass(slots=True)
 class Outcome:
-    """All that one log record caused, in order."""
+    """All that one log record caused, in order. `refused` is why an operator's command had no effect, or NO_REASON."""
 
     reports: list[AccountReports]
     deltas: list[ChannelDeltas]
+    refused: int = NO_REASON
 
 
 class ReportRow(NamedTuple):

@@ -14,23 +14,31 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from engine.admission import NO_TERMS, is_peg, is_priced, is_stop, linkable, malformed, refusal, too_large
 from engine.book import Book
+from engine.commands import OperatorCommand
+from engine.desk import Desk
+from engine.market import Market
 from engine.matching import fillable, trade, would_trade
-from engine.order import Account, Answer, Order, Row
+from engine.order import CONDITIONAL, IN_BOOK, LAPSED, STOP, Account, Answer, Order, Row
+from engine.pit import peg_price
+from engine.plan import Plan
 from engine.types import (
     ACCEPTED,
+    ALL_OR_NONE,
     BAD_QUANTITY,
     BELOW_FILLED,
     CANCEL,
     CANCELED,
+    CAPPED,
     DELTA_WIDTH,
     DISCONNECTED,
     DUPLICATE_ID,
     ENGINE_SHIFT,
     FLAG_SELL,
     IOC_REMAINDER,
+    KILLED,
     MALFORMED,
-    MARKET_REMAINDER,
     MASS_CANCEL,
     MASS_CANCEL_REASON,
     MASS_CANCELED,
@@ -45,7 +53,6 @@ from engine.types import (
     NOTIONAL_LIMIT,
     NOTIONAL_TOO_LARGE,
     POST_ONLY,
-    PRICE_LIMIT,
     PRICE_OUT_OF_LIMITS,
     PRIORITY_KEPT,
     QUANTITY_LIMIT,
@@ -55,66 +62,48 @@ from engine.types import (
     REPLACED,
     REPORT_WIDTH,
     REQUEUE,
+    SELF_TRADE,
+    STP_NONE,
     TIF_DAY,
     TIF_FOK,
     TIF_GTC,
+    TIF_GTD,
     TIF_IOC,
     TIF_MASK,
     TOO_LATE,
-    TYPE_LIMIT,
     TYPE_MARKET,
     TYPE_MASK,
     UNKNOWN_INSTRUMENT,
     UNKNOWN_ORDER,
     WOULD_TRADE,
     WRONG_INSTRUMENT,
+    WRONG_STATE,
     AccountReports,
     Batch,
     Boxed,
     ChannelDeltas,
     Outcome,
-)
+    Terms,
+)  # fmt: skip
 from proto.cluster import Instrument
-from proto.feed import ADD, DELETE, END, MODIFY
+from proto.feed import ADD, CLOSED, DELETE, END, MODIFY
 
 RETAINED: Final = 16_384  # commands an account can repeat and be recognised, at least
 
 # An order with none of these flags is a limit order that rests if it does not trade.
-_SPECIAL: Final = TYPE_MASK | TIF_MASK & ~TIF_DAY | POST_ONLY
+_SPECIAL: Final = TYPE_MASK | TIF_MASK & ~TIF_DAY | POST_ONLY | ALL_OR_NONE | CAPPED
+
+# One with any of these goes the slow way.
+_UNUSUAL: Final = TYPE_MASK & ~TYPE_MARKET | ALL_OR_NONE | CAPPED
 
 
-class Market:
-    """An instrument as the venue trades it: its book, its limits, and the channel its deltas go to."""
-
-    __slots__ = ("book", "deltas", "instrument", "price_max", "price_min")
-
-    def __init__(self, instrument: Instrument, deltas: list[int]) -> None:
-        self.instrument = instrument
-        self.book = Book(instrument.id)
-        self.price_min = instrument.price_min
-        self.price_max = instrument.price_max
-        self.deltas = deltas
-
-
-class Venue:
+class Venue(Desk):
     """All instruments and accounts of one engine."""
 
     def __init__(self, engine: int, instruments: Sequence[Instrument], *, retained: int = RETAINED) -> None:
+        super().__init__(engine << ENGINE_SHIFT, instruments)
         self.engine = engine
-        self.first_order_id = engine << ENGINE_SHIFT
         self.retained = retained
-        self.position = 0
-        self.time_ns = 0
-        self.orders_entered = 0
-        self.accounts: dict[int, Account] = {}
-        self._channels: dict[int, list[int]] = {
-            channel: [] for channel in sorted({instrument.channel for instrument in instruments})
-        }
-        self.markets: dict[int, Market] = {
-            instrument.id: Market(instrument, self._channels[instrument.channel])
-            for instrument in sorted(instruments, key=lambda instrument: instrument.id)
-        }
-        self._touched: list[Account] = []
         self._repeated: list[Account] = []
 
     @property
@@ -134,6 +123,9 @@ class Venue:
             if not account.reports:
                 self._touched.append(account)
             commands = account.commands
+            if batch.terms is not None or (self.kills and self._is_restricted(account)):
+                self._apply_slowly(account, batch)
+                continue
             for row in zip(
                 batch.op, batch.client_order_id, batch.instrument, batch.flags,
                 batch.price, batch.quantity, batch.target, strict=True,
@@ -157,9 +149,20 @@ class Venue:
         """Apply the end of a session: cancel what it entered."""
         self._open(position, time_ns)
         owner = self._account(account)
-        if not owner.reports:
-            self._touched.append(owner)
-        self._cancel_all(owner, [order for order in owner.live() if order.session == session], DISCONNECTED)
+        self.cancel_in_one([order for order in owner.live() if order.session == session], DISCONNECTED)
+        return self._close()
+
+    def operate(self, position: int, time_ns: int, command: OperatorCommand) -> Outcome:
+        """Apply an operator's command; the outcome says why, if it had no effect."""
+        self._open(position, time_ns)
+        refused = self.operate_on(command)
+        outcome = self._close()
+        outcome.refused = refused
+        return outcome
+
+    def tick(self, position: int, time_ns: int) -> Outcome:
+        """Let time pass: what is due happens."""
+        self._open(position, time_ns)
         return self._close()
 
     def order(self, account: int, client_order_id: int) -> Order | None:
@@ -197,6 +200,8 @@ class Venue:
         assert time_ns >= self.time_ns, "logged time fell"
         self.position = position
         self.time_ns = time_ns
+        if self._expiries and self._expiries[0][0] <= time_ns:
+            self.expire(time_ns)
 
     def _close(self) -> Outcome:
         """Hand over what the record caused."""
@@ -215,8 +220,11 @@ class Venue:
         deltas = []
         for channel, rows in self._channels.items():
             if rows:
-                deltas.append(ChannelDeltas(channel, rows[:], []))
+                extras = self._extras[channel]
+                deltas.append(ChannelDeltas(channel, rows[:], extras[:]))
                 rows.clear()  # the markets hold this very list
+                if extras:
+                    extras.clear()
         return Outcome(reports, deltas)
 
     def _account(self, id: int) -> Account:
@@ -231,9 +239,15 @@ class Venue:
         _, command, instrument, flags, price, quantity, _ = row
         market = self.markets.get(instrument)
         plain = not flags & _SPECIAL
-        if market is None or not plain or not market.price_min <= price <= market.price_max:
+        if market is None or not plain or not market.plain_min <= price <= market.plain_max:
+            if (
+                market is None or market.guarded or flags & _UNUSUAL or flags & TIF_MASK == TIF_GTD
+                or batch.stp > STP_NONE
+            ):  # fmt: skip
+                self._enter(account, batch, row, None)
+                return
             reason = self._refusal(market, account, batch.stp, flags, price, quantity)
-            if market is None or reason:
+            if reason:
                 self._refuse(account, row, reason)
                 return
         self.orders_entered = counter = self.orders_entered + 1
@@ -253,62 +267,52 @@ class Venue:
         else:
             self._trade(market, order, batch.stp, command)
 
-    def _trade(self, market: Market, order: Order, stp: int, command: int) -> None:
-        """Trade `order`, then rest or cancel what is left of it; this ends the event."""
+    def _trade(self, market: Market, order: Order, stp: int, command: Boxed) -> None:
+        """Trade `order` in a plain market, then rest or cancel what is left of it; this ends the event."""
         deltas = market.deltas
         before = len(deltas)
         flags = order.flags
         price = order.price
-        if flags & TYPE_MASK == TYPE_MARKET:
-            price = -PRICE_LIMIT if order.side else PRICE_LIMIT
+        market_order = flags & TYPE_MASK == TYPE_MARKET
+        if market_order:
+            price = self.reach_of_market(market, order.side)
         reason = trade(market.book, order, price, stp, command, self._touched, deltas)
         if order.open:
-            if reason == NO_REASON:
-                if flags & TYPE_MASK == TYPE_MARKET:
-                    reason = MARKET_REMAINDER
-                elif flags & TIF_MASK in (TIF_IOC, TIF_FOK):
-                    reason = IOC_REMAINDER
-            if reason == NO_REASON:
-                self._rest(market, order)
+            if reason == SELF_TRADE and stp > STP_NONE:
+                self.incoming(market, order, stp, command)
             else:
-                order.open = 0
-                self._report(CANCELED, 0, order, 0, reason)
+                if reason == NO_REASON:
+                    if market_order:
+                        reason = self.market_remainder(market, order.side)
+                    elif flags & TIF_MASK in (TIF_IOC, TIF_FOK):
+                        reason = IOC_REMAINDER
+                if reason == NO_REASON:
+                    self._rest(market, order)
+                else:
+                    order.open = 0
+                    self._report(CANCELED, 0, order, 0, reason)
         if len(deltas) > before:
             deltas[-DELTA_WIDTH] |= END
 
-    def _rest(self, market: Market, order: Order) -> None:
-        market.book.rest(order)
-        market.deltas.extend((
-            ADD | order.side << 4, order.instrument, order.order_id, order.price, order.open, 0,
-        ))  # fmt: skip
-
     def _refusal(
-        self, market: Market | None, account: Account, stp: int, flags: int, price: Boxed, quantity: Boxed
+        self, market: Market, account: Account, stp: int, flags: int, price: Boxed, quantity: Boxed
     ) -> int:
-        """Why an order may not enter, or NO_REASON."""
-        if market is None:
-            return UNKNOWN_INSTRUMENT
+        """Why a limit or market order without conditions may not enter a plain market, or NO_REASON."""
         side = flags & FLAG_SELL
-        kind = flags & TYPE_MASK
         force = flags & TIF_MASK
         book = market.book
-        if kind == TYPE_MARKET:
-            if flags & POST_ONLY:
-                return MALFORMED
-            if (book.bids if side else book.asks).best is None:
-                return NO_LIQUIDITY
-            price = -PRICE_LIMIT if side else PRICE_LIMIT
-        elif kind != TYPE_LIMIT:
-            return MALFORMED
-        elif not market.price_min <= price <= market.price_max:
-            return PRICE_OUT_OF_LIMITS
         if force not in (TIF_GTC, TIF_DAY, TIF_IOC, TIF_FOK):
             return MALFORMED
-        if flags & POST_ONLY:
-            if force in (TIF_IOC, TIF_FOK):
-                return MALFORMED
-            if would_trade(book, side, price):
-                return WOULD_TRADE
+        if flags & POST_ONLY and (force in (TIF_IOC, TIF_FOK) or flags & TYPE_MASK == TYPE_MARKET):
+            return MALFORMED
+        if flags & TYPE_MASK == TYPE_MARKET:
+            if (book.bids if side else book.asks).best is None:
+                return NO_LIQUIDITY
+            price = self.reach_of_market(market, side)
+        elif not market.price_min <= price <= market.price_max:
+            return PRICE_OUT_OF_LIMITS
+        elif flags & POST_ONLY and would_trade(book, side, price):
+            return WOULD_TRADE
         if force == TIF_FOK and not fillable(book, side, price, quantity, account, stp):
             return NOT_FILLABLE
         return NO_REASON
@@ -320,6 +324,9 @@ class Venue:
             self._refuse_target(account, row, order)
             return
         market = self.markets[instrument]
+        if market.special:
+            self._cancel_slowly(account, row, market, order)
+            return
         market.book.remove(order)
         side = order.side
         order_id = order.order_id
@@ -346,12 +353,17 @@ class Venue:
         else:
             total = order.quantity - quantity
         market = self.markets[instrument]
+        if market.guarded:
+            self._replace_slowly(account, batch.stp, row, None, market, order, total)
+            return
         reason = self._replace_refusal(market, order, flags, price, total)
         if reason:
             self._refuse(account, row, reason)
             return
-        if order.entered is None:
-            order.entered = (order.flags, order.price, order.quantity)
+        if order.past is None:
+            order.past = (order.flags, order.price, order.quantity)
+        elif not isinstance(order.past, tuple):
+            order.remember(order.flags, order.price, order.quantity)
         book = market.book
         side = order.side
         order_id = order.order_id
@@ -371,8 +383,14 @@ class Venue:
             price, total, open, order.filled, 0, NO_REASON,
         )  # fmt: skip
         account.reports.extend(report)
-        account.commands[command] = (row, report)
-        if not kept:
+        account.commands[command] = (row, report, None)
+        if kept:
+            return
+        best = book.bids.best if side else book.asks.best
+        if not order.flags & _SPECIAL and (best is None or (best.price < price if side else best.price > price)):
+            book.rest(order)
+            market.deltas.extend((ADD | END | side << 4, instrument, order_id, price, open, 0))
+        else:
             self._trade(market, order, batch.stp, command)
             market.deltas[-DELTA_WIDTH] |= END
 
@@ -397,70 +415,267 @@ class Venue:
         if op != MASS_CANCEL:
             self._refuse(account, row, MALFORMED)
             return
-        if instrument and instrument not in self.markets:
-            self._refuse(account, row, UNKNOWN_INSTRUMENT)
-            return
-        orders = self.open_orders(account.id, instrument)
-        self._cancel_all(account, orders, MASS_CANCEL_REASON)
+        if instrument:
+            market = self.market(instrument)
+            if market is None or market.state == CLOSED:
+                self._refuse(account, row, UNKNOWN_INSTRUMENT if market is None else WRONG_STATE)
+                return
+        live = self.open_orders(account.id, instrument)
+        orders = [order for order in live if self.markets[order.instrument].state != CLOSED]
+        marks = self.begin_wide()
+        touched = self.cancel_each(orders, MASS_CANCEL_REASON)
         report = (MASS_CANCELED, command, 0, 0, instrument, 0, 0, len(orders), 0, 0, 0, NO_REASON)
         account.reports.extend(report)
-        account.commands[command] = (row, report)
+        account.commands[command] = (row, report, None)
+        self.end_wide(marks, touched)
 
-    def _cancel_all(self, account: Account, orders: list[Order], reason: int) -> None:
-        """Cancel live `orders` of `account` in one event a channel."""
-        before = {channel: len(rows) for channel, rows in self._channels.items()}
-        for order in orders:
-            market = self.markets[order.instrument]
-            market.book.remove(order)
-            market.deltas.extend((
-                DELETE | order.side << 4, order.instrument, order.order_id, order.price, order.open, 0,
-            ))  # fmt: skip
-            order.open = 0
-            self._report(CANCELED, 0, order, 0, reason)
-        for channel, rows in self._channels.items():
-            if len(rows) > before[channel]:
-                rows[-DELTA_WIDTH] |= END
+    # One command, the slow way
+
+    def _is_restricted(self, account: Account) -> bool:
+        return any(id in (0, account.id) for id, _ in self.kills)
+
+    def _apply_slowly(self, account: Account, batch: Batch) -> None:
+        """The commands of a batch that has terms, or whose account may not do everything."""
+        commands = account.commands
+        every = batch.terms if batch.terms is not None else [NO_TERMS] * len(batch.op)
+        for row, said in zip(
+            zip(
+                batch.op, batch.client_order_id, batch.instrument, batch.flags,
+                batch.price, batch.quantity, batch.target, strict=True,
+            ),
+            every,
+            strict=True,
+        ):  # fmt: skip
+            op = row[0]
+            terms = said if any(said) else None
+            if row[1] in commands:
+                self._again(account, row, terms)
+            elif op == NEW:
+                self._enter(account, batch, row, terms)
+            elif op == REPLACE:
+                order = account.commands.get(row[6])
+                if not isinstance(order, Order) or not order.open or order.instrument != row[2]:
+                    self._refuse_target(account, row, order, terms)
+                else:
+                    market = self.markets[order.instrument]
+                    self._replace_slowly(account, batch.stp, row, terms, market, order, _total(order, row))
+            elif terms is not None:
+                self._refuse(account, row, MALFORMED, terms)
+            elif op == CANCEL:
+                self._cancel(account, row)
+            else:
+                self._mass_cancel(account, row)
+        account.recent.extend(batch.client_order_id)
+        account.forget(self.retained, 2 * len(batch.op))
+
+    def _enter(self, account: Account, batch: Batch, row: Row, terms: Terms | None) -> None:
+        """A new order of any kind."""
+        _, command, instrument, flags, price, quantity, _ = row
+        market = self.market(instrument)
+        if market is None:
+            self._refuse(account, row, UNKNOWN_INSTRUMENT, terms)
+            return
+        said = terms if terms is not None else NO_TERMS
+        if flags & ALL_OR_NONE and flags & TIF_MASK == TIF_IOC and not malformed(flags, said):
+            kept = flags & ~(ALL_OR_NONE | TIF_MASK) | TIF_FOK
+        else:
+            kept = flags
+        order = Order(account, command, 0, instrument, kept, price, quantity, batch.session)
+        partner = linkable(account, said.oco, instrument) if said.oco else None
+        if self.is_killed(account.id, instrument):
+            reason = KILLED
+        else:
+            reason = refusal(market, account, flags, price, quantity, said, self.time_ns)
+            if reason == NO_REASON and market.open:
+                reason = self._prospect(market, order, said, partner, batch.stp)
+        if reason:
+            self._refuse(account, row, reason, terms)
+            return
+        order.order_id = order_id = self.next_id()
+        if kept != flags or is_peg(flags):
+            order.remember(flags, price, quantity)
+        account.commands[command] = order
+        self.qualify(market, order, terms, batch.stp, partner)
+        account.reports.extend((
+            ACCEPTED, command, command, order_id, instrument, order.side, price, quantity, quantity, 0, 0, NO_REASON,
+        ))  # fmt: skip
+        mark = len(market.deltas)
+        self.place(market, order, batch.stp, command)
+        self.finish(market, mark)
+
+    def _prospect(self, market: Market, order: Order, terms: Terms, partner: Order | None, stp: int) -> int:
+        """Why a new order may not enter, as the other side stands, or NO_REASON."""
+        flags = order.flags
+        force = flags & TIF_MASK
+        if is_stop(flags):
+            return NO_REASON
+        if flags & TYPE_MASK == TYPE_MARKET and self.no_liquidity(market, order.side):
+            return NO_LIQUIDITY
+        if flags & POST_ONLY:
+            price: int | None = order.price
+            if is_peg(flags):
+                price = peg_price(market, flags, terms.offset, order.price)
+            return WOULD_TRADE if price is not None and would_trade(market.book, order.side, price) else NO_REASON
+        needed = order.quantity if force == TIF_FOK else terms.minimum if force == TIF_IOC else 0
+        if needed:
+            plan = Plan(market, order, partner, self.reach(market, order), stp, False)
+            if plan.traded < needed:
+                return NOT_FILLABLE
+        return NO_REASON
+
+    def _cancel_slowly(self, account: Account, row: Row, market: Market, order: Order) -> None:
+        if market.state == CLOSED:
+            self._refuse(account, row, WRONG_STATE)
+            return
+        command = row[1]
+        mark = len(market.deltas)
+        self.drop(market, order, NO_REASON, command)
+        account.commands[command] = order
+        self.finish(market, mark)
+
+    def _replace_slowly(
+        self, account: Account, stp: int, row: Row, terms: Terms | None, market: Market, order: Order, total: int
+    ) -> None:
+        _, command, instrument, flags, price, _, target = row
+        more = order.more
+        stop = more is not None and more.where == STOP
+        stop_price = terms.stop_price if terms is not None else 0
+        priced = is_priced(order.flags)
+        same = not flags & REQUEUE
+        if is_peg(order.flags):
+            assert more is not None
+            same = same and (price == more.cap or not order.flags & CAPPED)
+        elif priced:
+            same = same and price == order.price
+        if stop:
+            assert more is not None
+            same = same and stop_price == more.stop_price
+        reason = self._slow_replace_refusal(market, order, terms, price, total, same)
+        if reason:
+            self._refuse(account, row, reason, terms)
+            return
+        order.remember(order.flags, order.price, order.quantity)
+        open = total - order.filled
+        kept = same and open < order.open
+        mark = len(market.deltas)
+        if kept:
+            self._shrink(market, order, order.open - open)
+            order.open = open
+        else:
+            self._take_up(market, order)
+            order.open = open
+            if priced and not is_peg(order.flags):
+                order.price = price
+        order.quantity = total
+        if more is not None:
+            more.stp = stp
+            more.cap = price
+            if stop:
+                more.stop_price = stop_price
+        report = (
+            REPLACED, command, target, order.order_id, instrument, order.side | (PRIORITY_KEPT if kept else 0),
+            order.price, total, open, order.filled, 0, NO_REASON,
+        )  # fmt: skip
+        account.reports.extend(report)
+        account.commands[command] = (row, report, terms)
+        if not kept:
+            self.place(market, order, stp, command)
+        self.finish(market, mark)
+
+    def _slow_replace_refusal(
+        self, market: Market, order: Order, terms: Terms | None, price: int, total: int, same: bool
+    ) -> int:
+        """Why `order` may not become that, or NO_REASON."""
+        more = order.more
+        if self.is_killed(order.account.id, order.instrument):
+            return KILLED
+        if not market.open and not market.gathering:
+            return WRONG_STATE
+        if terms is not None and (
+            any(terms[1:]) or (terms.stop_price != 0 and (more is None or more.where != STOP))
+        ):
+            return MALFORMED
+        if total <= order.filled:
+            return BELOW_FILLED
+        if total >= QUANTITY_LIMIT:
+            return BAD_QUANTITY
+        stop = more is not None and more.where == STOP
+        stop_price = terms.stop_price if terms is not None else 0
+        if is_priced(order.flags):
+            if abs(price) * total >= NOTIONAL_LIMIT:
+                return NOTIONAL_TOO_LARGE
+            if not market.price_min <= price <= market.price_max:
+                return PRICE_OUT_OF_LIMITS
+        if stop and not market.price_min <= stop_price <= market.price_max:
+            return PRICE_OUT_OF_LIMITS
+        reason = too_large(market, order.flags, price, total)
+        if reason:
+            return reason
+        if same and total == order.quantity:
+            return NOTHING_TO_CHANGE
+        if order.flags & POST_ONLY and market.open:
+            aim: int | None = price
+            if is_peg(order.flags):
+                assert more is not None
+                aim = peg_price(market, order.flags, more.offset, price)
+            if aim is not None and would_trade(market.book, order.side, aim):
+                return WOULD_TRADE
+        return NO_REASON
+
+    def _take_up(self, market: Market, order: Order) -> None:
+        """Take an order that loses its place from wherever it is."""
+        more = order.more
+        where = IN_BOOK if more is None else more.where
+        if where == IN_BOOK:
+            self._leave(market, order)
+        elif where == CONDITIONAL:
+            del market.conditionals[order.order_id]
+        elif where == STOP:
+            del market.stops[order.order_id]
+        elif where == LAPSED:
+            market.lapsed.remove(order)
+        market.pegs.pop(order.order_id, None)
 
     # Answers
 
-    def _report(self, kind: int, command: int, order: Order, flags: int, reason: int) -> None:
-        order.account.reports.extend((
-            kind, command, order.client_order_id, order.order_id, order.instrument, order.side | flags,
-            order.price, order.quantity, order.open, order.filled, 0, reason,
-        ))  # fmt: skip
-
-    def _refuse(self, account: Account, row: Row, reason: int) -> None:
+    def _refuse(self, account: Account, row: Row, reason: int, terms: Terms | None = None) -> None:
         op, command, instrument, flags, price, quantity, target = row
         concerned = command if op == NEW else target
         report = (REFUSED, command, concerned, 0, instrument, flags & FLAG_SELL, price, quantity, 0, 0, 0, reason)
         account.reports.extend(report)
         if reason != DUPLICATE_ID:
-            account.commands[command] = (row, report)
+            account.commands[command] = (row, report, terms)
 
-    def _refuse_target(self, account: Account, row: Row, known: Order | Answer | None) -> None:
+    def _refuse_target(
+        self, account: Account, row: Row, known: Order | Answer | None, terms: Terms | None = None
+    ) -> None:
         instrument = row[2]
         if not isinstance(known, Order) or known.client_order_id != row[6]:  # it stands under its cancel's id, too
-            self._refuse(account, row, UNKNOWN_ORDER if instrument in self.markets else UNKNOWN_INSTRUMENT)
+            listed = self.market(instrument) is not None
+            self._refuse(account, row, UNKNOWN_ORDER if listed else UNKNOWN_INSTRUMENT, terms)
         else:
-            self._refuse(account, row, TOO_LATE if known.instrument == instrument else WRONG_INSTRUMENT)
+            self._refuse(account, row, TOO_LATE if known.instrument == instrument else WRONG_INSTRUMENT, terms)
 
-    def _again(self, account: Account, row: Row) -> None:
+    def _again(self, account: Account, row: Row, terms: Terms | None = None) -> None:
         """Answer a command whose id was used before: say again what was said, or refuse what differs."""
         command = row[1]
         known = account.commands[command]
         if not isinstance(known, Order):
-            same = row == known[0]
+            same = row == known[0] and terms == known[2]
             report = known[1]
         elif known.client_order_id == command:
             flags, price, quantity = known.entered or (known.flags, known.price, known.quantity)
-            same = row[:6] == (NEW, command, known.instrument, flags, price, quantity)
+            more = known.more
+            same = row[:6] == (NEW, command, known.instrument, flags, price, quantity) and terms == (
+                more.terms if more is not None else None
+            )
             report = (
                 ACCEPTED, command, command, known.order_id, known.instrument, known.side,
                 price, quantity, quantity, 0, 0, NO_REASON,
             )  # fmt: skip
         else:
             target = known.client_order_id
-            same = (row[0], row[2], row[6]) == (CANCEL, known.instrument, target)
+            same = terms is None and (row[0], row[2], row[6]) == (CANCEL, known.instrument, target)
             report = (
                 CANCELED, command, target, known.order_id, known.instrument, known.side,
                 known.price, known.quantity, 0, known.filled, 0, NO_REASON,
@@ -476,15 +691,14 @@ class Venue:
 
     def check(self) -> None:
         """Walk every invariant. Cost: O(everything). Raises: AssertionError for the first that is broken."""
-        resting: dict[int, Order] = {}
+        found = 0
         for market in self.markets.values():
-            market.book.check()
-            for side in (0, 1):
-                for order in market.book.orders(side):
-                    resting[order.order_id] = order
-                    assert order.account.commands.get(order.client_order_id) is order, "a resting order was forgotten"
+            market.check()
+            for order in self.live_on(market):
+                found += 1
+                assert order.account.commands.get(order.client_order_id) is order, "a live order was forgotten"
         live = sum(1 for account in self.accounts.values() for _ in account.live())
-        assert live == len(resting), "a live order does not rest"
+        assert live == found, "a live order is nowhere"
 
     def digest(self) -> str:
         """SHA-256 of the whole state, in hex: two venues that agree on it answer alike from here on."""
@@ -495,12 +709,9 @@ class Venue:
 
     def _state(self) -> Iterator[tuple[object, ...]]:
         yield (self.engine, self.position, self.time_ns, self.orders_entered, self.retained)
-        for id, market in self.markets.items():
-            book = market.book
-            yield (id, book.next_trade_id, book.last_price, book.last_quantity)
-            for side in (0, 1):
-                for order in book.orders(side):
-                    yield (order.order_id, order.price, order.open)
+        yield (list(self.kills), list(self.amended.items()), [entry[:2] for entry in sorted(self._expiries, key=_when)])
+        for market in self.markets.values():
+            yield from market.contents()
         for account in self.accounts.values():
             yield (account.id, account.next_seq, list(account.recent))
             for command, known in account.commands.items():
@@ -508,6 +719,22 @@ class Venue:
                     yield (
                         command, known.order_id, known.instrument, known.flags, known.price, known.quantity,
                         known.open, known.filled, known.session, known.entered,
+                        known.more.state() if known.more is not None else None,
                     )  # fmt: skip
                 else:
                     yield (command, known)
+
+
+def _total(order: Order, row: Row) -> int:
+    """The total that a replace states, whichever way it does."""
+    meaning = row[3] & MEANING_MASK
+    quantity: int = row[5]
+    if meaning == MEANING_TOTAL:
+        return quantity
+    filled: int = order.filled
+    total: int = order.quantity
+    return filled + quantity if meaning == MEANING_OPEN else total - quantity
+
+
+def _when(entry: tuple[int, int, Order]) -> tuple[int, int]:
+    return entry[:2]

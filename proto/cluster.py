@@ -18,13 +18,21 @@
     lot_size = "1"
     price_min = 1                 # ticks, may be negative
     price_max = 1000000
+    quantity_max = 0              # lots an order may have; 0: as many as there can be
+    notional_max = 0              # ticks times lots an order may have; 0: no limit
+    collar = 0                    # ticks a market order may go from the last price; 0: any
+    band = 0                      # ticks a trade may be from the reference before trading halts; 0: any
+    allocation = "fifo"           # or "pro-rata"
+    auction_reference = 0         # ticks; the first auction's, before anything has traded
+    state = "open"                # it begins in: pre-open, open, halted, auction, closed
 
     [[account]]                   # without any, every account may trade
     id = 7                        # 1 .. 2^64 - 1
     name = "maker"
 
-Optional are an engine's `grpc`, `feed` and `channels`, an instrument's `channel`, an account's `name`, and the venue's
-name. Whatever is wrong with a file is told at once, in one `ClusterError`.
+Optional are an engine's `grpc`, `feed` and `channels`, an instrument's `channel` and all behind `price_max`, an
+account's `name`, and the venue's name; the values above are their defaults, but for the names. Whatever is wrong with a
+file is told at once, in one `ClusterError`.
 """
 
 import re
@@ -42,11 +50,20 @@ INSTRUMENT_MAX: Final = 2**32 - 1
 ACCOUNT_MAX: Final = 2**64 - 1
 PRICE_MAX: Final = 2**40 - 1  # ticks, either way
 
+QUANTITY_MAX: Final = 2**40 - 1  # lots
+NOTIONAL_MAX: Final = 2**62 - 1  # ticks times lots
+
+FIFO: Final = "fifo"
+PRO_RATA: Final = "pro-rata"
+STATES: Final = ("pre-open", "open", "halted", "auction", "closed")  # numbered from 1 on the feed
+
 DEFAULT_GRPC: Final = "127.0.0.1:0"
 DEFAULT_FEED: Final = "tcp://127.0.0.1:0"
 
 _SYMBOL: Final = re.compile(r"[A-Z0-9._-]{1,16}")
 _DECIMAL: Final = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?")
+_ALLOCATION: Final = re.compile(f"{FIFO}|{PRO_RATA}")
+_STATE: Final = re.compile("|".join(STATES))
 _ENDPOINT: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
 
 
@@ -61,7 +78,10 @@ class ClusterError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Instrument:
-    """What is traded, where, in which units and within which limits (both prices included)."""
+    """What is traded, where, in which units, within which limits (both prices included) and by which rules.
+
+    Of what is behind price_max, 0 means that there is none; engine/RULES.md says what each is for.
+    """
 
     id: int
     symbol: str
@@ -71,6 +91,13 @@ class Instrument:
     lot_size: Decimal
     price_min: int
     price_max: int
+    quantity_max: int = 0
+    notional_max: int = 0
+    collar: int = 0
+    band: int = 0
+    allocation: str = FIFO
+    auction_reference: int = 0
+    state: str = "open"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +175,10 @@ def dumps(cluster: Cluster) -> str:
         lines += [f"engine = {instrument.engine}", f"channel = {instrument.channel}"]
         lines += [f'tick_size = "{instrument.tick_size:f}"', f'lot_size = "{instrument.lot_size:f}"']
         lines += [f"price_min = {instrument.price_min}", f"price_max = {instrument.price_max}"]
+        lines += [f"quantity_max = {instrument.quantity_max}", f"notional_max = {instrument.notional_max}"]
+        lines += [f"collar = {instrument.collar}", f"band = {instrument.band}"]
+        lines += [f"allocation = {_quote(instrument.allocation)}"]
+        lines += [f"auction_reference = {instrument.auction_reference}", f"state = {_quote(instrument.state)}"]
     for account in cluster.accounts:
         lines += ["", "[[account]]", f"id = {account.id}", f"name = {_quote(account.name)}"]
     return "\n".join(lines) + "\n"
@@ -265,6 +296,13 @@ def _instrument(table: _Table) -> Instrument:
         lot_size=table.size("lot_size"),
         price_min=table.whole("price_min", -PRICE_MAX, PRICE_MAX, stand_in=-PRICE_MAX),
         price_max=table.whole("price_max", -PRICE_MAX, PRICE_MAX, stand_in=PRICE_MAX),
+        quantity_max=table.whole("quantity_max", 0, QUANTITY_MAX, 0),
+        notional_max=table.whole("notional_max", 0, NOTIONAL_MAX, 0),
+        collar=table.whole("collar", 0, PRICE_MAX, 0),
+        band=table.whole("band", 0, PRICE_MAX, 0),
+        allocation=table.text("allocation", _ALLOCATION, 'fifo or pro-rata', FIFO),
+        auction_reference=table.whole("auction_reference", -PRICE_MAX, PRICE_MAX, 0),
+        state=table.text("state", _STATE, "one of " + ", ".join(STATES), "open"),
     )
     if instrument.price_min > instrument.price_max:
         table.fault(f"price_min = {instrument.price_min} is above price_max = {instrument.price_max}")

@@ -31,7 +31,12 @@ CLEAR: Final = 7
 DEFINITION: Final = 8
 STATUS: Final = 9
 STATISTICS: Final = 10
+INDICATION: Final = 11
+BUST: Final = 12
+CORRECTION: Final = 13
 OP_MASK: Final = 15
+# Those that point into the extras.
+TOLD: Final = frozenset((DEFINITION, STATUS, STATISTICS, INDICATION))
 # Its other bits.
 SELL: Final = 16  # side of the resting order; for TRADE, of the aggressor
 END: Final = 32  # last delta of its event
@@ -55,6 +60,7 @@ OPEN: Final = 2
 HALTED: Final = 3
 AUCTION: Final = 4
 CLOSED: Final = 5
+DELISTED: Final = 49  # the reason of a status (proto Reason): the instrument is withdrawn
 STATE_NAMES: Final = {
     0: "unknown",
     PRE_OPEN: "pre-open",
@@ -92,7 +98,7 @@ _DECIMAL: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?")
 # The code of each valid op byte: anything else is refused by not being here.
 _CODES: Final[dict[int, int]] = {
     code | side | end | timed: code
-    for code in range(ADD, STATISTICS + 1)
+    for code in range(ADD, CORRECTION + 1)
     for side in ((0, SELL) if code <= TRADE else (0,))
     for end in (0, END)
     for timed in (0, TIMED)
@@ -180,9 +186,17 @@ class Quote(NamedTuple):
     last_trade_id: int
 
 
+class Indication(NamedTuple):
+    """What an uncross would do now: all 0 if nothing would trade. `imbalance` is the buys less the sells, in lots."""
+
+    price: int
+    volume: int
+    imbalance: int
+
+
 Row = tuple[int, int, int, int, int, int]
 Shown = tuple[int, int, int]  # order id, price, quantity
-Extra = Definition | Status | Statistics
+Extra = Definition | Status | Statistics | Indication
 
 
 @dataclass(slots=True)
@@ -190,8 +204,7 @@ class Frame:
     """A decoded frame.
 
     rows         (op with SELL and END, instrument, order_id, price, quantity, trade_id), in sequence;
-                 what an op does not carry is 0; for DEFINITION, STATUS and STATISTICS order_id is the
-                 index into `extras`
+                 what an op does not carry is 0; for the ops in TOLD order_id is the index into `extras`
     times        (row index, event time), where the time changes; the first is for row 0
     instruments  (instrument, its sequence at its first row here), in order of appearance
     """
@@ -258,7 +271,7 @@ def encode_frame(
 
     flags is FRESH or 0 (the end of event is read off the last row). rows is flat, DELTA_WIDTH values
     a delta. times and instruments are as in Frame; times change only at the first row of an event.
-    extras is what the rows of DEFINITION, STATUS and STATISTICS point into.
+    extras is what the rows of the ops in TOLD point into.
     """
     # Ids of new orders are close to the largest one: a base 127 below it makes most of them one byte.
     base = max(0, max(rows[2::DELTA_WIDTH]) - 127)
@@ -334,6 +347,11 @@ class _Body:
                 trades[instrument] = trade_id
             elif code == CLEAR:
                 flat += (op, index[instrument])
+            elif code == BUST:
+                flat += (op, index[instrument], trade_id)
+            elif code == CORRECTION:
+                flat += (op, index[instrument], price - previous, quantity, trade_id)
+                previous = price
             else:
                 flat += (op, index[instrument], len(self._carried))
                 self._carried.append(self._extras[order_id])
@@ -546,6 +564,18 @@ def _decode_deltas(header: Header, body: bytes) -> Frame:
         elif code == CLEAR:
             name = names[next(values)]
             row = (op, name, 0, 0, 0, 0)
+        elif code == BUST or code == CORRECTION:  # noqa: SIM109
+            name = names[next(values)]
+            quantity = 0
+            if code == CORRECTION:
+                price += next(values)
+                quantity = next(values)
+            trade_id = next(values)
+            if not (-LIMIT < price < LIMIT and 0 <= quantity < LIMIT and 0 < trade_id <= ID_MAX):
+                raise FeedError(f"delta {len(rows)}: trade {trade_id}, {quantity} at {price}")
+            if code == CORRECTION and not quantity:
+                raise FeedError(f"delta {len(rows)}: trade {trade_id} corrected to nothing")
+            row = (op, name, 0, price if quantity else 0, quantity, trade_id)
         else:
             name = names[next(values)]
             nth = next(values)
@@ -589,6 +619,8 @@ def _extra(code: int, fields: list[int | str]) -> Extra:
         if not 0 <= reason <= U32_MAX:
             raise FeedError(f"reason {reason}")
         return Status(state, reason)
+    if code == INDICATION:
+        return _indication(fields)
     return _statistics(fields)
 
 
@@ -615,6 +647,13 @@ def _statistics(fields: Sequence[int | str]) -> Statistics:
     if statistics.volume < 0 or statistics.trades < 0:
         raise FeedError(f"{statistics}")
     return statistics
+
+
+def _indication(fields: Sequence[int | str]) -> Indication:
+    indication = Indication(*_integers(fields, 3))
+    if not -LIMIT < indication.price < LIMIT or indication.volume < 0:
+        raise FeedError(f"{indication}")
+    return indication
 
 
 def _integers(fields: Sequence[int | str], count: int) -> list[int]:

@@ -401,6 +401,342 @@ class Orders:
             _registered_method=True)
 
 
+class OperatorStub:
+    """For whoever runs the venue; engine/RULES.md says what each command does. Each engine takes those for its own
+    instruments, and logs them. Answered when it is durable and done, or refused for the reason given.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.SetState = channel.unary_unary(
+                '/lobmesh.v1.Operator/SetState',
+                request_serializer=proto_dot_orders__pb2.SetStateRequest.SerializeToString,
+                response_deserializer=proto_dot_orders__pb2.OperatorReply.FromString,
+                _registered_method=True)
+        self.Kill = channel.unary_unary(
+                '/lobmesh.v1.Operator/Kill',
+                request_serializer=proto_dot_orders__pb2.KillRequest.SerializeToString,
+                response_deserializer=proto_dot_orders__pb2.OperatorReply.FromString,
+                _registered_method=True)
+        self.AddInstrument = channel.unary_unary(
+                '/lobmesh.v1.Operator/AddInstrument',
+                request_serializer=proto_dot_orders__pb2.AddInstrumentRequest.SerializeToString,
+                response_deserializer=proto_dot_orders__pb2.OperatorReply.FromString,
+                _registered_method=True)
+        self.Delist = channel.unary_unary(
+                '/lobmesh.v1.Operator/Delist',
+                request_serializer=proto_dot_orders__pb2.DelistRequest.SerializeToString,
+                response_deserializer=proto_dot_orders__pb2.OperatorReply.FromString,
+                _registered_method=True)
+        self.BustTrade = channel.unary_unary(
+                '/lobmesh.v1.Operator/BustTrade',
+                request_serializer=proto_dot_orders__pb2.BustTradeRequest.SerializeToString,
+                response_deserializer=proto_dot_orders__pb2.OperatorReply.FromString,
+                _registered_method=True)
+        self.CorrectTrade = channel.unary_unary(
+                '/lobmesh.v1.Operator/CorrectTrade',
+                request_serializer=proto_dot_orders__pb2.CorrectTradeRequest.SerializeToString,
+                response_deserializer=proto_dot_orders__pb2.OperatorReply.FromString,
+                _registered_method=True)
+        self.Roll = channel.unary_unary(
+                '/lobmesh.v1.Operator/Roll',
+                request_serializer=proto_dot_orders__pb2.RollRequest.SerializeToString,
+                response_deserializer=proto_dot_orders__pb2.OperatorReply.FromString,
+                _registered_method=True)
+
+
+class OperatorServicer:
+    """For whoever runs the venue; engine/RULES.md says what each command does. Each engine takes those for its own
+    instruments, and logs them. Answered when it is durable and done, or refused for the reason given.
+    """
+
+    def SetState(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Kill(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AddInstrument(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Delist(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BustTrade(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CorrectTrade(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Roll(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_OperatorServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'SetState': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetState,
+                    request_deserializer=proto_dot_orders__pb2.SetStateRequest.FromString,
+                    response_serializer=proto_dot_orders__pb2.OperatorReply.SerializeToString,
+            ),
+            'Kill': grpc.unary_unary_rpc_method_handler(
+                    servicer.Kill,
+                    request_deserializer=proto_dot_orders__pb2.KillRequest.FromString,
+                    response_serializer=proto_dot_orders__pb2.OperatorReply.SerializeToString,
+            ),
+            'AddInstrument': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddInstrument,
+                    request_deserializer=proto_dot_orders__pb2.AddInstrumentRequest.FromString,
+                    response_serializer=proto_dot_orders__pb2.OperatorReply.SerializeToString,
+            ),
+            'Delist': grpc.unary_unary_rpc_method_handler(
+                    servicer.Delist,
+                    request_deserializer=proto_dot_orders__pb2.DelistRequest.FromString,
+                    response_serializer=proto_dot_orders__pb2.OperatorReply.SerializeToString,
+            ),
+            'BustTrade': grpc.unary_unary_rpc_method_handler(
+                    servicer.BustTrade,
+                    request_deserializer=proto_dot_orders__pb2.BustTradeRequest.FromString,
+                    response_serializer=proto_dot_orders__pb2.OperatorReply.SerializeToString,
+            ),
+            'CorrectTrade': grpc.unary_unary_rpc_method_handler(
+                    servicer.CorrectTrade,
+                    request_deserializer=proto_dot_orders__pb2.CorrectTradeRequest.FromString,
+                    response_serializer=proto_dot_orders__pb2.OperatorReply.SerializeToString,
+            ),
+            'Roll': grpc.unary_unary_rpc_method_handler(
+                    servicer.Roll,
+                    request_deserializer=proto_dot_orders__pb2.RollRequest.FromString,
+                    response_serializer=proto_dot_orders__pb2.OperatorReply.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'lobmesh.v1.Operator', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('lobmesh.v1.Operator', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class Operator:
+    """For whoever runs the venue; engine/RULES.md says what each command does. Each engine takes those for its own
+    instruments, and logs them. Answered when it is durable and done, or refused for the reason given.
+    """
+
+    @staticmethod
+    def SetState(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lobmesh.v1.Operator/SetState',
+            proto_dot_orders__pb2.SetStateRequest.SerializeToString,
+            proto_dot_orders__pb2.OperatorReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Kill(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lobmesh.v1.Operator/Kill',
+            proto_dot_orders__pb2.KillRequest.SerializeToString,
+            proto_dot_orders__pb2.OperatorReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddInstrument(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lobmesh.v1.Operator/AddInstrument',
+            proto_dot_orders__pb2.AddInstrumentRequest.SerializeToString,
+            proto_dot_orders__pb2.OperatorReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Delist(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lobmesh.v1.Operator/Delist',
+            proto_dot_orders__pb2.DelistRequest.SerializeToString,
+            proto_dot_orders__pb2.OperatorReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BustTrade(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lobmesh.v1.Operator/BustTrade',
+            proto_dot_orders__pb2.BustTradeRequest.SerializeToString,
+            proto_dot_orders__pb2.OperatorReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CorrectTrade(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lobmesh.v1.Operator/CorrectTrade',
+            proto_dot_orders__pb2.CorrectTradeRequest.SerializeToString,
+            proto_dot_orders__pb2.OperatorReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Roll(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lobmesh.v1.Operator/Roll',
+            proto_dot_orders__pb2.RollRequest.SerializeToString,
+            proto_dot_orders__pb2.OperatorReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
 class PeersStub:
     """Between engines: one ordered stream per (entry, home) pair.
     """

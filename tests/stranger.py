@@ -34,10 +34,12 @@ def whole(value: Any, low: int, high: int, what: str) -> int:
 BIG = 2**63 - 1  # times, order ids, trade ids
 VAST = 2**64 - 1  # sequences, epochs, sums
 NEAR = 2**40 - 1  # prices, quantities
-WHAT = ["", "add", "cancel", "modify", "delete", "execute", "trade", "clear", "definition", "status", "statistics"]
+WHAT = ["", "add", "cancel", "modify", "delete", "execute", "trade", "clear", "definition", "status", "statistics",
+        "indication", "bust", "correction"]  # fmt: skip
 CARRIES: dict[str, str] = {
     "add": "opq", "cancel": "oq", "modify": "oq", "delete": "o", "execute": "opqt", "trade": "pqt",
-    "clear": "", "definition": "x", "status": "x", "statistics": "x",
+    "clear": "", "definition": "x", "status": "x", "statistics": "x", "indication": "x", "bust": "T",
+    "correction": "pqT",
 }  # fmt: skip
 
 
@@ -126,7 +128,7 @@ def deltas(body: list[Any], count: int, ends: bool) -> Iterator[Told]:
     ended = False
     for _ in range(count):
         op = whole(take("op"), 0, 127, "op")
-        must(1 <= op & 15 <= 10, "operation")
+        must(1 <= op & 15 <= 13, "operation")
         name = WHAT[op & 15]
         at = whole(take("index"), 0, len(where) - 1, "index")
         sell, ended, timed = bool(op & 16), bool(op & 32), bool(op & 64)
@@ -146,6 +148,8 @@ def deltas(body: list[Any], count: int, ends: bool) -> Iterator[Told]:
             elif letter == "t":
                 must(value >= 0, "a trade id that falls")
                 trades[at] = one["trade"] = whole(trades[at] + value, 1, BIG, "trade id")
+            elif letter == "T":
+                one["trade"] = whole(value, 1, BIG, "trade id")
             else:
                 must(value == used < len(extras), "extras in order")
                 one["extra"] = EXTRAS[name](extras[used])
@@ -196,7 +200,17 @@ def statistics(extra: Any) -> Told:
     return dict(zip(("open", "high", "low", "last", "volume", "turnover", "trades"), extra, strict=False))
 
 
-EXTRAS: dict[str, Any] = {"definition": definition, "status": status, "statistics": statistics}
+def indication(extra: Any) -> Told:
+    plain(extra, 3, "indication")
+    whole(extra[0], -NEAR, NEAR, "price")
+    whole(extra[1], 0, VAST, "volume")
+    whole(extra[2], -(2**63), VAST, "imbalance")
+    return dict(zip(("price", "volume", "imbalance"), extra, strict=False))
+
+
+EXTRAS: dict[str, Any] = {
+    "definition": definition, "status": status, "statistics": statistics, "indication": indication,
+}  # fmt: skip
 
 
 def digests(body: list[Any]) -> Iterator[Told]:
@@ -251,6 +265,8 @@ def happen(books: dict[int, Told], one: Told) -> None:
         book["definition"] = one["extra"]
     elif what == "status":
         book.update(one["extra"])
+        if one["extra"]["reason"] == 49:
+            book["definition"] = None
     elif what == "statistics":
         book["statistics"] = one["extra"]
     elif what == "add":
@@ -258,7 +274,7 @@ def happen(books: dict[int, Told], one: Told) -> None:
         rows, better = book[one["side"]], (-1 if one["side"] == "bid" else 1)
         place = sum(row[0] * better <= one["price"] * better for row in rows)
         rows.insert(place, [one["price"], one["order"], one["quantity"]])
-    elif what != "trade":
+    elif what not in ("trade", "indication", "bust", "correction"):
         rows = book[one["side"]]
         place = next((n for n, row in enumerate(rows) if row[1] == one["order"]), -1)
         must(place >= 0, "not there")

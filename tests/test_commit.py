@@ -7,10 +7,11 @@ from collections.abc import Awaitable, Callable, Sequence
 import pytest
 
 from engine import records
+from engine.commands import OperatorCommand, SetState
 from engine.commit import BACKLOG_MAX, GROUP_COMMANDS, Committer, State, Submission, replay
 from engine.gateway import write_batch
 from engine.log import Disk, Fault, LogConflict, MemoryLog, OutcomeUnknown
-from engine.types import NEW, Batch, Outcome
+from engine.types import NEW, WRONG_STATE, Batch, Outcome
 
 
 def batch_of(first: int, count: int = 1, session: int = 0) -> Batch:
@@ -34,6 +35,14 @@ class Core:
 
     def disconnect(self, position: int, time_ns: int, account: int, session: int) -> Outcome:
         self.told.append((position, time_ns, (account, session)))
+        return Outcome([], [])
+
+    def operate(self, position: int, time_ns: int, command: OperatorCommand) -> Outcome:
+        self.told.append((position, time_ns, command))
+        return Outcome([], [], WRONG_STATE)
+
+    def tick(self, position: int, time_ns: int) -> Outcome:
+        self.told.append((position, time_ns))
         return Outcome([], [])
 
 
@@ -254,6 +263,27 @@ def test_a_broken_core_stops_the_engine_and_answers_nobody() -> None:
     assert [str(error) for error in bench.stopped] == ["broken"]
 
 
+def test_what_an_operator_says_is_a_record_of_its_own_and_answered_with_its_position() -> None:
+    disk = Disk()
+    answers: list[tuple[bool, tuple[int, int]]] = []
+
+    async def test(bench: Bench) -> None:
+        said = Submission.operate(SetState(1, 3), lambda released: answers.append((released, said.answer)))
+        bench.submit(batch_of(1))
+        bench.committer.submit(said)
+        bench.committer.submit(Submission.tick())
+        bench.submit(batch_of(2))
+        await bench.settled()
+
+    told = run(test, disk).core.told
+    assert [entry[:1] + entry[2:] for entry in told] == [(1, [1]), (2, SetState(1, 3)), (3,), (4, [2])]
+    assert answers == [(True, (2, WRONG_STATE))]
+    disk.crash()
+    core = Core()
+    list(replay(MemoryLog(disk), core, 0, 0, lambda position, time_ns, outcome: None))
+    assert core.told == told
+
+
 def test_a_replay_tells_the_core_what_it_was_told_and_skips_what_is_void() -> None:
     disk = Disk()
 
@@ -276,6 +306,6 @@ def test_a_replay_tells_the_core_what_it_was_told_and_skips_what_is_void() -> No
     core = Core()
     released: list[int] = []
     reached = list(replay(MemoryLog(disk), core, 0, 0, lambda position, time_ns, outcome: released.append(position)))
-    assert core.told == [*told, (6, 2_000, [6])]
-    assert released == [1, 2, 6]
+    assert core.told == [*told, (6, 2_000, [6]), (7, 2_001)]
+    assert released == [1, 2, 6, 7]
     assert reached[-1] == (7, 3)

@@ -47,6 +47,9 @@ FRAMES = {
     "definition": one((feed.DEFINITION | END, 7, 0, 0, 0, 0), [ALFA]),
     "status": one((feed.STATUS | END, 7, 0, 0, 0, 0), [HALT]),
     "statistics": one((feed.STATISTICS | END, 7, 0, 0, 0, 0), [SESSION]),
+    "indication": one((feed.INDICATION | END, 7, 0, 0, 0, 0), [feed.Indication(101, 30, -5)]),
+    "bust": one((feed.BUST | END, 7, 0, 0, 0, 41), []),
+    "correction": one((feed.CORRECTION | END, 7, 0, 100, 2, 41), []),
     "several": Frame(
         header(feed.FRESH, 5, 11),
         [
@@ -142,7 +145,7 @@ def test_feed_md_shows_every_frame_and_no_other() -> None:
 
 def test_the_operations_shown_are_all_there_are() -> None:
     shown = {row[0] & feed.OP_MASK for frame in FRAMES.values() for row in frame.rows}
-    assert shown == set(range(feed.ADD, feed.STATISTICS + 1))
+    assert shown == set(range(feed.ADD, feed.CORRECTION + 1))
 
 
 def test_the_header_is_laid_out_as_in_the_table() -> None:

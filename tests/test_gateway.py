@@ -46,9 +46,9 @@ def batch_of(*rows: tuple[int, ...]) -> Batch:
         ((MASS_CANCEL, 1, 0, 0, 0, 0, 0), NO_REASON),
         ((0, 1, 5, 0, 100, 10, 0), MALFORMED),
         ((5, 1, 5, 0, 100, 10, 0), MALFORMED),
-        ((NEW, 1, 5, 1 << 11, 100, 10, 0), MALFORMED),
-        ((NEW, 1, 5, 2 << 1, 100, 10, 0), MALFORMED),  # an order type that is not
-        ((NEW, 1, 5, 2 << 4, 100, 10, 0), MALFORMED),  # a time in force that is not
+        ((NEW, 1, 5, 1 << 13, 100, 10, 0), MALFORMED),
+        ((NEW, 1, 5, 2 << 1 | 3 << 4, 100, 10, 0), MALFORMED),  # a stop that is immediate or cancel
+        ((NEW, 1, 5, 5 << 4, 100, 10, 0), MALFORMED),  # a time in force that is not
         ((REPLACE, 1, 5, 3 << 8, 100, 10, 2), MALFORMED),  # a meaning that is not
         ((NEW, 1, 5, POST_ONLY | TYPE_MARKET, 0, 10, 0), MALFORMED),
         ((NEW, 1, 5, POST_ONLY | TIF_IOC, 100, 10, 0), MALFORMED),

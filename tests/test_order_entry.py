@@ -62,7 +62,7 @@ def test_an_order_is_accepted_and_can_be_looked_at() -> None:
         )
         expected = pb.Order(
             account=7, client_order_id=1, order_id=(1 << 48) + 1, symbol="E1A", price="1.50", quantity="5", open="5",
-            filled="0", live=True,
+            filled="0", live=True, visible=True,
         )  # fmt: skip
         assert await stub.GetOrder(pb.GetOrderRequest(account=7, symbol="E1A", client_order_id=1)) == expected
         assert await stub.OpenOrders(pb.OpenOrdersRequest(account=7)) == pb.OpenOrdersReply(orders=[expected])
@@ -122,8 +122,14 @@ REFUSALS = [
     ({"symbol": "NOPE"}, UNKNOWN_INSTRUMENT),
     ({"symbol": ""}, UNKNOWN_INSTRUMENT),
     ({"side": 2}, MALFORMED),
-    ({"type": 5}, MALFORMED),
-    ({"time_in_force": 2}, MALFORMED),
+    ({"type": 8}, MALFORMED),
+    ({"type": pb.ORDER_TYPE_STOP}, BAD_PRICE),
+    ({"type": pb.ORDER_TYPE_STOP, "stop_price": "1", "time_in_force": pb.TIME_IN_FORCE_FOK}, MALFORMED),
+    ({"type": pb.ORDER_TYPE_ICEBERG, "display": "0"}, BAD_QUANTITY),
+    ({"type": pb.ORDER_TYPE_PEG_MID, "price": "", "offset": "0.005"}, BAD_PRICE),
+    ({"minimum": "0.5"}, BAD_QUANTITY),
+    ({"expires_ns": 2**63, "time_in_force": pb.TIME_IN_FORCE_GTD}, MALFORMED),
+    ({"time_in_force": 5}, MALFORMED),
     ({"time_in_force": 100}, MALFORMED),
     ({"time_in_force": pb.TIME_IN_FORCE_IOC, "post_only": True}, MALFORMED),
     ({"self_trade_prevention": 9}, MALFORMED),

@@ -16,7 +16,7 @@ from engine.log import LogDamaged, MemoryLog, SqliteLog, SqliteLogView
 from engine.node import Engine
 from engine.reports import Hub
 from engine.state import History, State, StateError, dump, load
-from engine.types import BUY, SELL, Batch, Outcome
+from engine.types import BUY, SELL, TYPE_STOP_LIMIT, Batch, Outcome, Terms
 from engine.venue import Venue
 from proto.cluster import Instrument
 from tests.engines import cluster_of
@@ -111,8 +111,8 @@ def test_a_state_of_another_engine_version_or_market_is_refused() -> None:
     with pytest.raises(StateError, match="other instruments"):
         load(body, 1, INSTRUMENTS[:1])
     with pytest.raises(StateError, match="version"):
-        load(body[:1] + b"\x02" + body[2:], 1, INSTRUMENTS)
-    for garbage in (b"", b"\x9b", b"\x9b\x01", body[:-1], body + b"\x00"):
+        load(body[:1] + b"\x01" + body[2:], 1, INSTRUMENTS)
+    for garbage in (b"", b"\x9b", b"\x9b\x02", body[:-1], body + b"\x00"):
         with pytest.raises(StateError):
             load(garbage, 1, INSTRUMENTS)
 
@@ -217,3 +217,12 @@ def test_a_view_of_a_log_reads_on_while_it_is_written(tmp_path: Path) -> None:
     log.close()
     with pytest.raises(FileNotFoundError):
         SqliteLogView(tmp_path / "nowhere")
+
+
+def test_what_a_state_does_not_carry_is_refused_and_not_left_out() -> None:
+    told = Told()
+    stop = Batch(7, 0, 0, [1], [1], [INSTRUMENTS[0].id], [TYPE_STOP_LIMIT], [100], [5], [0], [Terms(stop_price=120)])
+    told.venue.apply(1, 1, [stop])
+    assert told.venue.order(7, 1) is not None
+    with pytest.raises(StateError, match="more than plain"):
+        dump(told.state(), INSTRUMENTS)

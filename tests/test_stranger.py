@@ -67,7 +67,8 @@ def deltas(frame: feed.Frame) -> list[Told]:
         seqs[instrument] += 1
         if code <= feed.TRADE:
             one["side"] = SIDES[op & feed.SELL != 0]
-        carries = {"o": ("order", order), "p": ("price", price), "q": ("quantity", quantity), "t": ("trade", trade)}
+        carries = {"o": ("order", order), "p": ("price", price), "q": ("quantity", quantity), "t": ("trade", trade),
+                   "T": ("trade", trade)}  # fmt: skip
         for letter in stranger.CARRIES[one["what"]]:
             if letter == "x":
                 one["extra"] = in_words(frame.extras[order])

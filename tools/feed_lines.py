@@ -24,21 +24,26 @@ from bus.mirror import BUY_SIDE, SELL_SIDE, MirrorBook
 from proto import feed
 from proto.feed import (
     ADD,
+    BUST,
     CANCEL,
     CLEAR,
+    CORRECTION,
     DEFINITION,
     DELETE,
     END,
     EXECUTE,
+    INDICATION,
     MODIFY,
     OP_MASK,
     SELL,
     STATISTICS,
     STATUS,
+    TOLD,
     TRADE,
     Definition,
     Extra,
     FeedError,
+    Indication,
     Row,
     Statistics,
     Status,
@@ -57,6 +62,9 @@ OPS: Final = {
     DEFINITION: "definition",
     STATUS: "status",
     STATISTICS: "statistics",
+    INDICATION: "indication",
+    BUST: "bust",
+    CORRECTION: "correction",
 }
 FLAGS: Final = {
     feed.END_OF_EVENT: "end of event",
@@ -66,10 +74,10 @@ FLAGS: Final = {
     feed.DIGEST: "digest",
 }
 BAD_SHOWN: Final = 64  # bytes of a frame that cannot be read
-_WITH_PRICE: Final = (ADD, EXECUTE, TRADE)
-_WITH_QUANTITY: Final = (ADD, CANCEL, MODIFY, EXECUTE, TRADE)
+_WITH_PRICE: Final = (ADD, EXECUTE, TRADE, CORRECTION)
+_WITH_QUANTITY: Final = (ADD, CANCEL, MODIFY, EXECUTE, TRADE, CORRECTION)
 _WITH_ORDER: Final = (ADD, CANCEL, MODIFY, DELETE, EXECUTE)
-_WITH_TRADE: Final = (EXECUTE, TRADE)
+_WITH_TRADE: Final = (EXECUTE, TRADE, BUST, CORRECTION)
 
 
 def lines_of(client: FeedClient, action: Action, wanted: Callable[[int], bool]) -> Iterator[Line]:
@@ -176,7 +184,7 @@ def _delta(applied: Applied, sequence: int, row: Row, time_ns: int, book: Mirror
         line["quantity"] = f"{quantity * lot:f}"
     if code in _WITH_TRADE:
         line["trade_id"] = trade_id
-    if code >= DEFINITION:
+    if code in TOLD:
         line |= _extra(applied.extras[order_id])
     if op & END:
         line["end"] = True
@@ -188,7 +196,7 @@ def _extra(extra: Extra) -> Line:
         return dict(extra._asdict())
     if isinstance(extra, Status):
         return {"state": feed.STATE_NAMES[extra.state], "reason": extra.reason}
-    assert isinstance(extra, Statistics)
+    assert isinstance(extra, Statistics | Indication)
     return dict(extra._asdict())
 
 
