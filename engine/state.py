@@ -15,7 +15,7 @@ of an order, name it among the columns; to carry a new thing, put it where it be
 all is carried is for Venue.digest to say: whoever writes a state compares (engine/condense.py).
 
 Not carried, and refused by `dump`: orders that are more than plain ones (stops, icebergs, pegs, conditions, links) or
-expire at a time, kill switches, instruments added or delisted while the venue ran, a market that gathers for an auction,
+expire at a time, kill switches, instruments added or delisted while it ran, a market that gathers for an auction,
 and a turnover beyond 64 bits. As long as there are any, the next start replays from the last snapshot made before.
 """
 
