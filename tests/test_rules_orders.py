@@ -163,6 +163,13 @@ def test_of_two_breached_stops_the_first_that_came_fires_first(floor: Floor) -> 
     ]
 
 
+def test_a_stop_that_can_fire_comes_before_a_conditional_order_that_can_trade(floor: Floor) -> None:
+    floor.say("ann buy 1 2@100", "ann sell 2 1@101", "bob sell 1 3@99 aon", "bob sell 2 1@market stop 101")
+    assert floor.say("cat buy 1 2@101")[-1] == (
+        "feed: execute ALFA sell #2 1@101 trade 1; add ALFA buy #5 1@101; execute ALFA buy #5 1@101 trade 2."
+    )
+
+
 def test_a_stop_does_not_fire_while_trading_is_halted(floor: Floor) -> None:
     floor.say("ann sell 1 1@100", "bob buy 1 1@100", "desk state ALFA auction", "bob buy 2 5@90 stop 100")
     assert floor.say("desk state ALFA open")[0] == "bob: triggered 2 buy 5@90 on ALFA, open 5, filled 0"

@@ -79,6 +79,11 @@ def test_pro_rata_shares_in_proportion_rounded_down_and_what_is_left_over_goes_t
     assert floor.say("cat buy 1 11@100 on RATA", "book") == ["RATA asks: 6@100#1 14@100#2 4@100#3"]
 
 
+def test_the_first_takes_as_much_of_what_is_left_over_as_it_can(floor: Floor) -> None:
+    floor.say("ann sell 1 9@100 on RATA", "bob sell 1 9@100 on RATA", "ann sell 2 9@100 on RATA")
+    assert floor.say("cat buy 1 5@100 on RATA", "book") == ["RATA asks: 6@100#1 8@100#2 8@100#3"]
+
+
 def test_pro_rata_counts_what_is_hidden(floor: Floor) -> None:
     floor.say("ann sell 1 9@100 show 1 on RATA", "bob sell 1 1@100 on RATA")
     assert floor.say("cat buy 1 5@100 on RATA", "book") == ["RATA asks: 1@100#2 1@100#8"]
