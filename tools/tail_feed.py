@@ -497,11 +497,12 @@ def view_of(listener: Listener, instrument: Instrument, depth: int, now_ns: int,
     client = listener.client_of(instrument)
     book = client.mirror.books.get(instrument.id) if client else None
     tick, lot = sizes_of(book) if book else (instrument.tick_size, instrument.lot_size)
-    state, stream, epoch, sequence, gaps, age_s = "no book", "down", 0, 0, 0, 0.0
+    state, stream, epoch, sequence, gaps, age_s, lag_ms = "no book", "down", 0, 0, 0, 0.0, None
     if client:
         epoch, sequence = client.position
         stream, gaps = client.state.value, client.counters.gaps
         age_s = max(0, now_ns - client.heard_ns) / 1e9
+        lag_ms = client.age_ns(client.heard_ns) / 1e6 if client.epoch else None
         standing = client.standing(instrument.id)
         state = "no book" if standing is Standing.UNKNOWN else standing.name.lower()
     assert state != VALID or book is not None
@@ -521,6 +522,7 @@ def view_of(listener: Listener, instrument: Instrument, depth: int, now_ns: int,
         asks=_levels(book, SELL_SIDE, depth),
         last=(book.last_price, book.last_quantity) if book and book.last_trade_id else None,
         note=note,
+        lag_ms=lag_ms,
     )
 
 

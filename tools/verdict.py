@@ -381,9 +381,12 @@ def _done_to_messages(evidence: Evidence, *kinds: str) -> int:
 def _integrity(evidence: Evidence) -> list[Finding]:
     """Things that must never happen, whatever is lost on the way; and damage done on purpose, which must be noticed."""
     seen = evidence.seen
-    never = [("digests_differing", "digests differed from a book said to be valid")]
-    if not _done_to_messages(evidence, "regress"):  # frames numbered anew may fit nowhere
-        never.append(("misfits", "deltas did not fit the book"))
+    never = [
+        ("digests_differing", "digests differed from a book said to be valid"),
+        ("misfits", "deltas did not fit the book"),
+    ]
+    if _done_to_messages(evidence, "regress"):  # one number then stands for two frames: digests are there to find that
+        never = []
     made = [
         ("regressions", "times a publisher went back in its sequence", _done_to_messages(evidence, "regress")),
         ("bad_frames", "frames were damaged", _done_to_messages(evidence, "corrupt", "truncate")),
