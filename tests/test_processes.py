@@ -60,7 +60,9 @@ def test_a_child_serves_speaks_and_ends_when_told_to(tmp_path: Path) -> None:
             assert ready["pid"] == child.pid
             assert child.alive
             child.tell({"report": True})
-            assert await child.line() == {"counts": {"a": {"messages": 0, "drop": 0, "dup": 0, "reorder": 0}}}
+            counts = (await child.line())["counts"]
+            assert list(counts) == ["a"]
+            assert set(counts["a"].values()) == {0}
             await child.stop()
             assert child.returncode == 0
             assert gone(child.pid)
