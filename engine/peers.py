@@ -516,6 +516,7 @@ class PeersServicer:
 
     async def link(self, _: AsyncIterator[bytes], context: Any) -> None:
         """One entry engine's link, to its end."""
+        await begin(context)
         outbox = Outbox()
         link = _EntryLink(self._hub, outbox)
         self._streams[outbox] = None
@@ -564,6 +565,14 @@ class PeersServicer:
                         self._presence.opened(session.account, session.session, link)
                 case _:
                     raise GarbledError("a request of no kind")
+
+
+async def begin(context: Any) -> None:
+    """Begin a stream's answer before anything else does.
+
+    A status cannot end a stream while its first write is under way: the library would begin the answer twice.
+    """
+    await context.send_initial_metadata(())
 
 
 async def write_all(context: Any, outbox: Outbox) -> None:

@@ -39,7 +39,7 @@ from engine.gateway import (
     write_reports,
 )
 from engine.order import Order as LiveOrder
-from engine.peers import HomeLink, Presence, cancelled, first_to_end, write_all
+from engine.peers import HomeLink, Presence, begin, cancelled, first_to_end, write_all
 from engine.reports import Cut, CutOffError, Follower, Hub, Outbox
 from engine.types import (
     BAD_CLIENT_ORDER_ID,
@@ -214,6 +214,7 @@ class OrdersServicer:
 
     async def session(self, _: AsyncIterator[bytes], context: Any) -> None:
         """One client's stream, to its end."""
+        await begin(context)
         hello = await self._hello(context)
         session = self._open(hello)
         follower = Follower(session.account, session.outbox, {c.home: c.last_seq for c in hello.cursors})
@@ -237,6 +238,7 @@ class OrdersServicer:
 
     async def executions(self, data: bytes, context: Any) -> None:
         """The account's reports from past numbers, then live, until the client has enough."""
+        await begin(context)
         request = await parse(context, pb.ExecutionsRequest, data)
         await self._check_account(context, request.account)
         cursors = dict.fromkeys((self._entry.engine, *self._links), 0)
