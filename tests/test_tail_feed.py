@@ -544,6 +544,24 @@ def added(frames: list[bytes]) -> list[bytes]:
     return [frame for frame, header in headers if header.count and header.kind == feed.KIND_D]
 
 
+def test_snapshots_that_are_refused_or_cut_on_the_way_are_asked_for_until_one_is_whole(tmp_path: Path) -> None:
+    async def venue() -> None:
+        with Children() as children:
+            engine = await _engine(children, tmp_path)
+            given = f"--market-data {engine.ready['grpc']} --answers fail=0.4,cut=0.6 --seed 2"
+            proxy = await children.start(Child("faults", "tools.faults", given.split(), tmp_path / "faults.log"))
+            source = (await proxy.wait_ready(20))["market_data"]
+            with tail(source, "--source", source, "--from-snapshot") as program:
+                book = (await asyncio.to_thread(lines_until, program, "book"))[-1]
+            assert (book["state"], book["sequence"]) == ("valid", 2)
+            proxy.tell({"report": True})
+            told = await proxy.line()
+            assert told == {"counts": {"answers": {"snapshots": 3, "fail": 1, "slow": 0, "stale": 0, "cut": 1}}}
+            await children.stop()
+
+    asyncio.run(venue())
+
+
 def test_it_waits_for_a_venue_records_it_and_ends_with_it(tmp_path: Path) -> None:
     kept = tmp_path / "kept.rec"
 
