@@ -1,12 +1,19 @@
 """A stranger's view of the feed: its lines, its ladder, its second opinion, and the program itself."""
 
 import asyncio
+import contextlib
+import fcntl
 import io
 import json
+import os
+import pty
 import random
+import re
 import socket
+import struct
 import subprocess
 import sys
+import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -413,6 +420,48 @@ def test_a_recording_that_ends_with_an_open_gap_ends_with_4(tmp_path: Path, caps
         writer.write(gap)
     assert tail_feed.main(["--play", str(tmp_path / "b.rec"), "--speed", "0"]) == 4
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["open_gaps"] == 1
+
+
+def on_terminal(recorded: Path, columns: int, **environment: str) -> str:
+    """What a terminal of that width is sent while the recording is played."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    command = [sys.executable, "-m", "tools.tail_feed", "--play", str(recorded), "--speed", "0"]
+    env = {name: text for name, text in os.environ.items() if name not in ("NO_COLOR", "COLUMNS", "LINES")}
+    with subprocess.Popen(command, stdout=theirs, cwd=ROOT, env=env | {"TERM": "xterm"} | environment) as program:
+        os.close(theirs)
+        out = b""
+        with contextlib.suppress(OSError):  # the end of a terminal
+            while sent := os.read(ours, 65_536):
+                out += sent
+        os.close(ours)
+        assert program.wait(10) == 0
+    return out.decode()
+
+
+def test_on_a_terminal_it_is_a_ladder_as_wide_as_the_terminal(tmp_path: Path) -> None:
+    recording(tmp_path / "a.rec")
+    for columns in (80, 120):
+        shown = re.sub(r"\x1b\[[?0-9;]*[a-zA-Z]", "", on_terminal(tmp_path / "a.rec", columns))
+        rules = [line.strip() for line in shown.splitlines() if set(line.strip()) == {"─"}]
+        assert rules
+        assert {len(rule) for rule in rules} == {columns - 1}
+        assert "trades  bought 3 @ 1.01" in shown
+        assert "lag 0 ms  gaps 1" in shown
+
+
+def test_without_colour_it_says_as_much(tmp_path: Path) -> None:
+    recording(tmp_path / "a.rec")
+    coloured, plain = on_terminal(tmp_path / "a.rec", 80), on_terminal(tmp_path / "a.rec", 80, NO_COLOR="1")
+    assert "\x1b[31m" in coloured
+    assert "\x1b[31m" not in plain
+    assert "✓ valid" in plain
+
+
+def test_a_dumb_terminal_gets_json_lines(tmp_path: Path) -> None:
+    recording(tmp_path / "a.rec")
+    lines = on_terminal(tmp_path / "a.rec", 80, TERM="dumb").splitlines()
+    assert [json.loads(line)["event"] for line in lines][-1] == "end"
 
 
 def test_what_is_no_recording_ends_with_3(capsys: pytest.CaptureFixture[str]) -> None:
