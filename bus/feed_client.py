@@ -81,7 +81,7 @@ the `random.Random` passed in.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, NamedTuple
@@ -111,6 +111,7 @@ MS: Final = 1_000_000
 RECORDED_MAX: Final = 65_536  # deltas of doubted books kept while their snapshots are waited for
 WINDOW_NS: Final = 300_000 * MS  # half of the time over which the least delay is taken: clocks drift
 NEVER_NS: Final = 1 << 62
+_NONE: Final[Mapping[bytes, Frame]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -496,10 +497,10 @@ class FeedClient:
         if status is not RangeStatus.OK or epoch != self.epoch:
             reason = f"{status.name.lower().replace('_', ' ')}: {asked.first} to {asked.last} of epoch {asked.epoch}"
             self._to_snapshot(reason, now_ns, actions)
-        elif self._fill(frames):
+        elif brought := self._fill(frames):
             self._tries = 0
             self._want = _Want.NOTHING
-            self._drain(now_ns, actions)
+            self._drain(now_ns, actions, brought)
         else:
             self._failed("a range that brings nothing", self.limits.retry_ns, now_ns, actions)
         self._send(now_ns, actions)
@@ -899,12 +900,12 @@ class FeedClient:
 
     # Holes and snapshots
 
-    def _drain(self, now_ns: int, actions: list[Action]) -> None:
-        """Apply what is held as far as the next hole."""
+    def _drain(self, now_ns: int, actions: list[Action], decoded: Mapping[bytes, Frame] = _NONE) -> None:
+        """Apply what is held as far as the next hole. `decoded`: what has been decoded already, by its bytes."""
         held = self._held
         pieces = held.take(self.next_seq)
         for piece in pieces:
-            frame = feed.decode(piece.frame)
+            frame = decoded.get(piece.frame) or feed.decode(piece.frame)
             if not self._apply(frame, piece.frame, piece.first, piece.end, piece.repaired, actions):
                 self._misfit(pieces[-1].end, now_ns, actions)
                 return
@@ -934,9 +935,9 @@ class FeedClient:
         if self._want is not _Want.RANGE:
             self._ask_soon(_Want.RANGE, now_ns, actions)
 
-    def _fill(self, frames: Sequence[bytes]) -> bool:
-        """Keep what a range brings of what is missing; whether it brought anything."""
-        brought = False
+    def _fill(self, frames: Sequence[bytes]) -> dict[bytes, Frame]:
+        """Keep what a range brings of what is missing; the frames that brought something."""
+        brought: dict[bytes, Frame] = {}
         for data in frames:
             try:
                 frame = feed.decode(data)
@@ -954,7 +955,7 @@ class FeedClient:
                 continue
             for low, high, gap in self._held.add(header.first_seq, frame.next_seq, data, True, frame.instruments):
                 gap.ranged += high - low
-                brought = True
+                brought[data] = frame
         return brought
 
     def _judge_all(self, asked: AskSnapshot, snapshot: Snapshot, now_ns: int, actions: list[Action]) -> None:

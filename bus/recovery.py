@@ -39,6 +39,7 @@ class Recovery:
         self._clock_ns = clock_ns
         self._tasks: dict[FeedClient, asyncio.Task[None]] = {}
         self._channels: dict[str, grpc.aio.Channel] = {}
+        self._stubs: dict[str, Any] = {}
 
     def ask(self, client: FeedClient, asked: AskRange | AskSnapshot) -> None:
         """Begin; what was asked for this stream before is given up."""
@@ -61,6 +62,7 @@ class Recovery:
         for channel in self._channels.values():
             await channel.close()
         self._channels.clear()
+        self._stubs.clear()
 
     async def _perform(self, client: FeedClient, asked: AskRange | AskSnapshot) -> None:
         targets = list(self._sources(client.engine, asked))
@@ -150,9 +152,10 @@ class Recovery:
                 raise error  # our own bug: to the loop's exception handler
 
     def _stub(self, target: str) -> Any:
-        channel = self._channels.get(target)
-        if channel is None:
+        stub = self._stubs.get(target)
+        if stub is None:
             options = [*CHANNEL_OPTIONS, ("grpc.max_receive_message_length", MESSAGE_MAX)]
             channel = self._channels[target] = grpc.aio.insecure_channel(target, options=options)
-        stub: Any = marketdata_pb2_grpc.MarketDataStub
-        return stub(channel)
+            make: Any = marketdata_pb2_grpc.MarketDataStub
+            stub = self._stubs[target] = make(channel)
+        return stub

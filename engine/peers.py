@@ -516,6 +516,7 @@ class PeersServicer:
 
     async def link(self, _: AsyncIterator[bytes], context: Any) -> None:
         """One entry engine's link, to its end."""
+        await begin(context)
         outbox = Outbox()
         link = _EntryLink(self._hub, outbox)
         self._streams[outbox] = None
@@ -539,7 +540,7 @@ class PeersServicer:
             link.close()
             self._presence.lost(link, asyncio.get_running_loop().time())
         if why:
-            await context.abort(code, why)
+            await end(context, code, why)
 
     async def _receive(self, context: Any, link: _EntryLink) -> None:
         while (data := await context.read()) is not grpc.aio.EOF:
@@ -566,11 +567,30 @@ class PeersServicer:
                     raise GarbledError("a request of no kind")
 
 
+async def begin(context: Any) -> None:
+    """Begin a stream's answer before anything else does.
+
+    A status cannot end a stream while its first write is under way: the library would begin the answer twice.
+    """
+    await context.send_initial_metadata(())
+
+
+async def end(context: Any, code: grpc.StatusCode, details: str) -> None:
+    """End a stream with a status, if anybody is there to hear it."""
+    try:
+        await context.abort(code, details)
+    except grpc.aio.InternalError:
+        logger.debug("gone before it was told: %s", details)
+
+
 async def write_all(context: Any, outbox: Outbox) -> None:
-    """Write what comes into an outbox, until it is finished. Raises: CutOffError."""
+    """Write what comes into an outbox, until it is finished or the reader is gone. Raises: CutOffError."""
     while messages := await outbox.take():
         for message in messages:
-            await context.write(message)
+            try:
+                await context.write(message)
+            except grpc.aio.InternalError:
+                return
 
 
 async def first_to_end(*steps: Coroutine[Any, Any, None]) -> None:

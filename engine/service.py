@@ -40,7 +40,7 @@ from engine.gateway import (
 )
 from engine.order import IN_BOOK, More
 from engine.order import Order as LiveOrder
-from engine.peers import HomeLink, Presence, cancelled, first_to_end, write_all
+from engine.peers import HomeLink, Presence, begin, cancelled, end, first_to_end, write_all
 from engine.reports import Cut, CutOffError, Follower, Hub, Outbox
 from engine.types import (
     ALL_OR_NONE,
@@ -224,29 +224,31 @@ class OrdersServicer:
 
     async def session(self, _: AsyncIterator[bytes], context: Any) -> None:
         """One client's stream, to its end."""
+        await begin(context)
         hello = await self._hello(context)
         session = self._open(hello)
         follower = Follower(session.account, session.outbox, {c.home: c.last_seq for c in hello.cursors})
         self._opened(session.outbox)
-        end, closed = _ENDED, True
+        how, closed = _ENDED, True
         try:
             await self._follow(follower)
             await context.write(self._welcome(session, follower))
             await self._serve(context, session)
         except (GarbledError, DecodeError) as e:
-            end = (grpc.StatusCode.INVALID_ARGUMENT, f"garbled: {e}")
+            how = (grpc.StatusCode.INVALID_ARGUMENT, f"garbled: {e}")
         except CutOffError as e:
-            end, closed = (_STATUS[e.cut], str(e)), e.cut is not Cut.STOPPED
+            how, closed = (_STATUS[e.cut], str(e)), e.cut is not Cut.STOPPED
         finally:
             # All that hangs on the session first: a client that does not read does not take its status either.
             self.streams.pop(session.outbox, None)
             self._hub.unfollow(follower)
             if closed:
                 self._closed(session)
-        await finish(context, end)
+        await finish(context, how)
 
     async def executions(self, data: bytes, context: Any) -> None:
         """The account's reports from past numbers, then live, until the client has enough."""
+        await begin(context)
         request = await parse(context, pb.ExecutionsRequest, data)
         await self._check_account(context, request.account)
         cursors = dict.fromkeys((self._entry.engine, *self._links), 0)
@@ -254,16 +256,16 @@ class OrdersServicer:
         outbox = Outbox()
         follower = Follower(request.account, outbox, cursors, wrapped=False, oldest=True)
         self._opened(outbox)
-        end = _ENDED
+        how = _ENDED
         try:
             await self._follow(follower)
             await first_to_end(write_all(context, outbox), outbox.broken())
         except CutOffError as e:
-            end = (_STATUS[e.cut], str(e))
+            how = (_STATUS[e.cut], str(e))
         finally:
             self.streams.pop(outbox, None)
             self._hub.unfollow(follower)
-        await finish(context, end)
+        await finish(context, how)
 
     def _opened(self, outbox: Outbox) -> None:
         self.streams[outbox] = None
@@ -688,10 +690,10 @@ async def parse(context: Any, kind: type[_M], data: bytes) -> _M:
 _ENDED: Final = (grpc.StatusCode.OK, "")
 
 
-async def finish(context: Any, end: tuple[grpc.StatusCode, str]) -> None:
+async def finish(context: Any, how: tuple[grpc.StatusCode, str]) -> None:
     """End a stream, with a status if it did not end well."""
-    if end != _ENDED:
-        await abort(context, *end)
+    if how != _ENDED:
+        await end(context, *how)
 
 
 async def abort(context: Any, code: grpc.StatusCode, details: str) -> NoReturn:

@@ -13,7 +13,7 @@ import pytest
 from engine.types import DELTA_WIDTH
 from proto.feed import END
 from tools import flow
-from tools.bench import codec, core, deltas, document, entry, feed, flows, log, scale, show, whole_book
+from tools.bench import codec, core, deltas, document, entry, feed, flows, log, recovery, scale, show, whole_book
 from tools.bench.__main__ import PARTS, main
 from tools.bench.deltas import Event
 from tools.bench.machine import Machine
@@ -91,6 +91,15 @@ def test_entry_drives_a_whole_venue() -> None:
     names = sound(entry.run(QUICK))
     loads = {f"entry.p{q}_{load}" for q in (50, 99) for load in (10, 50, 90)}
     assert {"entry.rate", "entry.rate_64", "entry.lonely_p50", "mirror.p50", "mirror.p99", *loads} <= {*names}
+
+
+def test_recovery_is_set_beside_bare_calls_and_orders_meanwhile_beside_quiet_ones() -> None:
+    names = sound(recovery.run(QUICK))
+    assert names == [
+        "recovery.gap_p50", "recovery.gap_p99", "recovery.gap_p99_snapshot", "recovery.range_p50",
+        "recovery.range_p99", "recovery.snapshot_p50", "recovery.snapshot_p99", "recovery.herd", "recovery.ack_p99",
+        "recovery.ack_p99_calls",
+    ]  # fmt: skip
 
 
 # The hash of the work

@@ -1,12 +1,19 @@
 """A stranger's view of the feed: its lines, its ladder, its second opinion, and the program itself."""
 
 import asyncio
+import contextlib
+import fcntl
 import io
 import json
+import os
+import pty
 import random
+import re
 import socket
+import struct
 import subprocess
 import sys
+import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -415,6 +422,48 @@ def test_a_recording_that_ends_with_an_open_gap_ends_with_4(tmp_path: Path, caps
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["open_gaps"] == 1
 
 
+def on_terminal(recorded: Path, columns: int, **environment: str) -> str:
+    """What a terminal of that width is sent while the recording is played."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    command = [sys.executable, "-m", "tools.tail_feed", "--play", str(recorded), "--speed", "0"]
+    env = {name: text for name, text in os.environ.items() if name not in ("NO_COLOR", "COLUMNS", "LINES")}
+    with subprocess.Popen(command, stdout=theirs, cwd=ROOT, env=env | {"TERM": "xterm"} | environment) as program:
+        os.close(theirs)
+        out = b""
+        with contextlib.suppress(OSError):  # the end of a terminal
+            while sent := os.read(ours, 65_536):
+                out += sent
+        os.close(ours)
+        assert program.wait(10) == 0
+    return out.decode()
+
+
+def test_on_a_terminal_it_is_a_ladder_as_wide_as_the_terminal(tmp_path: Path) -> None:
+    recording(tmp_path / "a.rec")
+    for columns in (80, 120):
+        shown = re.sub(r"\x1b\[[?0-9;]*[a-zA-Z]", "", on_terminal(tmp_path / "a.rec", columns))
+        rules = [line.strip() for line in shown.splitlines() if set(line.strip()) == {"─"}]
+        assert rules
+        assert {len(rule) for rule in rules} == {columns - 1}
+        assert "trades  bought 3 @ 1.01" in shown
+        assert "lag 0 ms  gaps 1" in shown
+
+
+def test_without_colour_it_says_as_much(tmp_path: Path) -> None:
+    recording(tmp_path / "a.rec")
+    coloured, plain = on_terminal(tmp_path / "a.rec", 80), on_terminal(tmp_path / "a.rec", 80, NO_COLOR="1")
+    assert "\x1b[31m" in coloured
+    assert "\x1b[31m" not in plain
+    assert "✓ valid" in plain
+
+
+def test_a_dumb_terminal_gets_json_lines(tmp_path: Path) -> None:
+    recording(tmp_path / "a.rec")
+    lines = on_terminal(tmp_path / "a.rec", 80, TERM="dumb").splitlines()
+    assert [json.loads(line)["event"] for line in lines][-1] == "end"
+
+
 def test_what_is_no_recording_ends_with_3(capsys: pytest.CaptureFixture[str]) -> None:
     assert tail_feed.main(["--play", __file__]) == 3
     assert capsys.readouterr() == ("", f"tail_feed: {__file__}: this is no recording\n")
@@ -542,6 +591,24 @@ def added(frames: list[bytes]) -> list[bytes]:
     """Those that carry deltas."""
     headers = [(frame, feed.decode_header(frame)) for frame in frames]
     return [frame for frame, header in headers if header.count and header.kind == feed.KIND_D]
+
+
+def test_snapshots_that_are_refused_or_cut_on_the_way_are_asked_for_until_one_is_whole(tmp_path: Path) -> None:
+    async def venue() -> None:
+        with Children() as children:
+            engine = await _engine(children, tmp_path)
+            given = f"--market-data {engine.ready['grpc']} --answers fail=0.4,cut=0.6 --seed 2"
+            proxy = await children.start(Child("faults", "tools.faults", given.split(), tmp_path / "faults.log"))
+            source = (await proxy.wait_ready(20))["market_data"]
+            with tail(source, "--source", source, "--from-snapshot") as program:
+                book = (await asyncio.to_thread(lines_until, program, "book"))[-1]
+            assert (book["state"], book["sequence"]) == ("valid", 2)
+            proxy.tell({"report": True})
+            told = await proxy.line()
+            assert told == {"counts": {"answers": {"snapshots": 3, "fail": 1, "slow": 0, "stale": 0, "cut": 1}}}
+            await children.stop()
+
+    asyncio.run(venue())
 
 
 def test_it_waits_for_a_venue_records_it_and_ends_with_it(tmp_path: Path) -> None:

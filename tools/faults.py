@@ -7,6 +7,8 @@ TCP hides the loss of packets, so what a feed must survive is made at the level 
 publisher and one address to listen at, which is bound first and stays when the publisher changes. What a fault is, and
 how it is written, says tools/fault_plan.py.
 
+With --market-data it stands before a machine's gRPC port as well and spoils snapshots (tools/answer_faults.py).
+
 On stdout: one JSON line when it listens, {"ready": true, "listen": {LINE: ENDPOINT, ...}, ...}. On stdin, JSON lines:
 {"line": NAME, "upstream": ENDPOINT} moves a line to another publisher, {"begin": true} makes this moment second 0 of
 timed faults, {"report": true} asks for {"counts": {LINE: {"messages": N, KIND: N, ...}}}. SIGTERM or SIGINT ends it.
@@ -25,6 +27,7 @@ from typing import Any, Final
 
 import zmq
 
+from tools.answer_faults import ANSWER_FAULTS, AnswerPlan, AnswerProxy, parse_answers
 from tools.fault_plan import FaultError, FaultPlan, FaultSpec, in_words, parse, parse_script
 
 HIGH_WATER_MARK: Final = 8_192
@@ -37,6 +40,7 @@ EXAMPLES: Final = """examples:
   python -m tools.faults --upstream tcp://127.0.0.1:5555 --listen tcp://127.0.0.1:6000 --faults dup=0.1,reorder=0.1
   python -m tools.faults --upstream tcp://127.0.0.1:5555 --faults drop=0.01,partition=1@5:2,slow=200@10:5
   python -m tools.faults --upstream tcp://127.0.0.1:5555 --script trouble.txt
+  python -m tools.faults --market-data 127.0.0.1:4001 --answers stale=0.2,cut=0.1
   python -m tools.faults --line engine-1 --line engine-2 --faults drop=0.05 --seed 5   (upstreams follow on stdin)
 """
 
@@ -107,6 +111,7 @@ class Proxy:
 
     def __init__(self, lines: dict[str, Line]) -> None:
         self.lines = lines
+        self.answers: AnswerPlan | None = None
         self.stopped = False
         self._unread = b""
 
@@ -152,7 +157,8 @@ class Proxy:
 
     def _follow(self, order: dict[str, Any], poller: zmq.Poller) -> None:
         if order.get("report"):
-            print_line({"counts": {name: line.plan.counts for name, line in self.lines.items()}})
+            counts = {name: line.plan.counts for name, line in self.lines.items()}
+            print_line({"counts": counts | ({"answers": self.answers.counts} if self.answers else {})})
             return
         if order.get("begin"):
             self.begin(time.monotonic_ns())
@@ -183,6 +189,13 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--faults", default="", metavar="SPEC", help="such as drop=0.02,partition=1@5:2; see below")
     out.add_argument("--script", type=Path, metavar="FILE", help="the same, and more of it, from a file")
     out.add_argument("--wait", action="store_true", help='timed faults begin when stdin says {"begin": true}')
+    out.add_argument("--market-data", metavar="HOST:PORT", help="stand before this machine's gRPC port, too")
+    out.add_argument(
+        "--answers",
+        default="",
+        metavar="SPEC",
+        help=f"what its snapshots meet, as KIND=CHANCE: {', '.join(ANSWER_FAULTS)}",
+    )
     out.add_argument("--seed", type=int, default=1)
     return out
 
@@ -194,12 +207,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         spec = with_script(args.faults, args.script)
         if spec.timed:
             raise FaultError([f"{str(fault)!r}: this proxy meets messages, not processes" for fault in spec.timed])
-        upstreams = _upstreams(args.upstream, args.line, args.listen)
+        upstreams = _upstreams(args.upstream, args.line, args.listen, bool(args.market_data))
+        answers = parse_answers(args.answers)
     except FaultError as e:
         for fault in e.faults:
             print(f"faults: {fault}", file=sys.stderr)
         return 2
-    return _serve(upstreams, args.listen, spec, args.seed, args.wait)
+    proxy = AnswerProxy(args.market_data, AnswerPlan(answers, args.seed), args.seed) if args.market_data else None
+    return _serve(upstreams, args.listen, spec, args.seed, args.wait, proxy)
 
 
 def with_script(text: str, script: Path | None) -> FaultSpec:
@@ -212,15 +227,15 @@ def with_script(text: str, script: Path | None) -> FaultSpec:
         raise FaultError([f"{script}: {getattr(e, 'strerror', None) or e}"]) from None
 
 
-def _upstreams(upstreams: Sequence[str], names: Sequence[str], listen: Sequence[str]) -> dict[str, str]:
-    """Each line's publisher, or nothing while it is not known."""
+def _upstreams(upstreams: Sequence[str], names: Sequence[str], listen: Sequence[str], alone: bool) -> dict[str, str]:
+    """Each line's publisher, or nothing while it is not known; none is needed if there is something else to do."""
     lines: dict[str, str] = {}
     for i, text in enumerate(upstreams, 1):
         name, equals, endpoint = text.rpartition("=")
         lines[name if equals else f"line-{i}"] = endpoint
     for name in names:
         lines.setdefault(name, "")
-    if not lines:
+    if not lines and not alone:
         raise FaultError(["no line: give --upstream ENDPOINT, or --line NAME"])
     if len(lines) != len(upstreams) + len(names):
         raise FaultError(["two lines have one name"])
@@ -229,7 +244,14 @@ def _upstreams(upstreams: Sequence[str], names: Sequence[str], listen: Sequence[
     return lines
 
 
-def _serve(upstreams: dict[str, str], listen: Sequence[str], spec: FaultSpec, seed: int, wait: bool) -> int:
+def _serve(
+    upstreams: dict[str, str],
+    listen: Sequence[str],
+    spec: FaultSpec,
+    seed: int,
+    wait: bool,
+    answers: AnswerProxy | None,
+) -> int:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     lines: dict[str, Line] = {}
     proxy = Proxy(lines)
@@ -254,10 +276,20 @@ def _serve(upstreams: dict[str, str], listen: Sequence[str], spec: FaultSpec, se
         listening = {name: line.endpoint for name, line in lines.items()}
         if not wait:
             proxy.begin(time.monotonic_ns())
-        print_line({"ready": True, "name": "faults", "listen": listening, "pid": os.getpid()})
+        ready = {"ready": True, "name": "faults", "listen": listening, "pid": os.getpid()}
+        if answers:
+            proxy.answers = answers.plan
+            try:
+                ready["market_data"] = answers.serve()
+            except RuntimeError as e:
+                print(f"faults: {e}", file=sys.stderr)
+                return 3
+        print_line(ready)
         proxy.run()
         return 0
     finally:
+        if answers:
+            answers.close()
         for line in lines.values():
             line.close()
         context.term()

@@ -228,11 +228,14 @@ class Listener:
 
     def sources(self, engine: int) -> list[str]:
         """Who may know an engine's stream: fabric nodes, the one asked first at the head, then the engine."""
+        if self._args.source:
+            return [self._args.source]
         fabrics = [entry.grpc for entry in self._entries.values() if entry.fabric and not entry.left]
         fabrics.sort(key=lambda target: target != self._args.machine)
         return fabrics + self.homes(engine)
 
     def homes(self, engine: int) -> list[str]:
+        """The engine itself, wherever it is now."""
         entries = self._entries.values()
         return [entry.grpc for entry in entries if entry.engine == engine and not entry.fabric and not entry.left]
 
@@ -733,6 +736,7 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--json", action="store_true", help="JSON lines also on a terminal")
     out.add_argument("--quiet", action="store_true", help="leave out the deltas: only what happens to the stream")
     out.add_argument("--verify", action="store_true", help="compare with another machine's books, again and again")
+    out.add_argument("--source", type=_endpoint, metavar="HOST:PORT", help="ask this machine alone for what is missed")
     out.add_argument(
         "--feed",
         action="append",

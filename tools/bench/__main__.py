@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from tools.bench import codec, compare, core, document, entry, feed, flows, log, peers, scale, show
+from tools.bench import codec, compare, core, document, entry, feed, flows, log, peers, recovery, scale, show
 from tools.bench.machine import this_machine
 from tools.bench.measure import Options, Report, say
 
@@ -17,6 +17,7 @@ PARTS: Final[dict[str, Callable[[Options], Report]]] = {
     "feed": feed.run,
     "entry": entry.run,
     "log": log.run,
+    "recovery": recovery.run,
     "scale": scale.run,
 }
 
