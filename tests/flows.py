@@ -231,7 +231,7 @@ class Player:
         elif step.op == BUST:
             self._door.operate(self.time, BustTrade(instrument, step.target))
         elif step.op == CORRECT:
-            self._door.operate(self.time, CorrectTrade(instrument, step.target, step.price, step.quantity))
+            self._door.operate(self.time, CorrectTrade(instrument, step.target, step.price, step.quantity - 1))
         else:
             self._door.operate(self.time, Roll(instrument))
 
@@ -283,7 +283,8 @@ class Player:
         partner = self._target(account, step.oco, before)
         kind = step.kind & TYPE_MASK
         stops, pegs = kind in (TYPE_STOP, TYPE_STOP_LIMIT), kind in (TYPE_PEG_BID, TYPE_PEG_OFFER, TYPE_PEG_MID)
-        away = step.offset or int(kind == (TYPE_PEG_BID if step.side else TYPE_PEG_OFFER))
+        through = kind == (TYPE_PEG_BID if step.side else TYPE_PEG_OFFER) and step.lots > 0
+        away = step.offset or int(through)
         return Terms(
             stop_price=step.stop_price if stops or step.odd else 0,
             display=step.lots if kind == TYPE_ICEBERG or step.odd else 0,

@@ -1118,10 +1118,10 @@ class Oracle:
         before = trade.rows[0][1]
         if (before.price, before.quantity) == (command.price, command.quantity):
             return NOTHING_TO_CHANGE
-        if not market.definition.price_min <= command.price <= market.definition.price_max:
-            return PRICE_OUT_OF_LIMITS
         if not 0 < command.quantity < QUANTITY_LIMIT:
             return BAD_QUANTITY
+        if not market.definition.price_min <= command.price <= market.definition.price_max:
+            return PRICE_OUT_OF_LIMITS
         trade.rows = [
             (account, row._replace(price=command.price, quantity=command.quantity)) for account, row in trade.rows
         ]
