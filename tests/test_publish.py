@@ -10,10 +10,12 @@ import pytest
 from bus.feed_client import Standing
 from bus.mirror import Mirror
 from bus.sequencer import RangeStatus
+from bus.service import MarketData
+from engine.cut import Cut
 from engine.publish import EngineFeed
 from engine.types import CANCEL, NEW, REPLACE, Batch
 from engine.venue import Venue
-from proto import feed
+from proto import feed, marketdata_pb2
 from proto.feed import Definition, Status
 from tests.engines import cluster_of
 
@@ -154,3 +156,48 @@ def test_others_streams_and_symbols_are_not_answered_for(bench: Bench) -> None:
     assert bench.feed.look("NOPE", 0, False) is None
     assert [i.symbol for i in bench.feed.instruments()] == ["E1A", "E1B"]
     assert [(s.engine, s.channel, s.epoch, s.next_seq) for s in bench.feed.streams()] == [(1, 1, EPOCH, 5)]
+
+
+def test_all_who_ask_while_a_snapshot_is_taken_share_it_and_trading_goes_on(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Peer:
+        def peer(self) -> str:
+            return "ipv4:127.0.0.1:1"
+
+    async def body() -> Mirror:
+        rng = random.Random(4)
+        bench.trade(rng, 300)
+        monkeypatch.setattr(Cut.copy, "__defaults__", (10,))  # orders in a slice
+        served = MarketData(bench.feed)
+        asked = marketdata_pb2.SnapshotRequest(engine=1, channel=1)
+
+        async def snapshot() -> feed.Snapshot:
+            bodies = [chunk.body async for chunk in served.GetSnapshot(asked, Peer())]
+            return feed.decode_snapshot(b"".join(bodies))
+
+        before = bench.feed.position(1, 1)
+        first = asyncio.create_task(snapshot())
+        await asyncio.sleep(0)
+        later = []
+        for _ in range(3):
+            bench.trade(rng, 5)
+            await asyncio.sleep(0)
+            later.append(asyncio.create_task(snapshot()))
+        while not first.done():  # also after the last slice, while it is encoded
+            bench.trade(rng, 1)
+            await asyncio.sleep(0)
+        found = await first
+        assert await asyncio.gather(*later) == [found] * 3
+        assert served.snapshots == 1
+        assert before is not None
+        assert found.last_seq > before[2]
+        bench.trade(rng, 50)
+        mirror = Mirror()
+        mirror.load(found)
+        for frame in bench.frames(found.last_seq + 1):
+            skip = max(0, found.last_seq + 1 - frame.header.first_seq)
+            mirror.apply(frame.rows[skip:], frame.extras)
+        return mirror
+
+    bench.agrees_with(asyncio.run(body()))
