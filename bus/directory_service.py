@@ -190,9 +190,7 @@ class DirectoryLoop:
             await channel.close()
         self._channels.clear()
 
-    async def Exchange(
-        self, request: cluster_pb2.DirectoryEntries, context: Any
-    ) -> cluster_pb2.DirectoryEntries:
+    async def Exchange(self, request: cluster_pb2.DirectoryEntries, context: Any) -> cluster_pb2.DirectoryEntries:
         """Take what the caller knows, give what we know; ALREADY_EXISTS, naming both, if we refuse the caller."""
         sender = str(getattr(request, "from"))
         self._tell(self._merge(request, sender))

@@ -37,6 +37,7 @@ from proto.feed import (
 BUY_SIDE: Final = 0
 SELL_SIDE: Final = 1
 
+
 class MirrorError(Exception):
     """A delta or a snapshot does not fit: what was received is not what the engine did."""
 
@@ -326,9 +327,7 @@ class Mirror:
         """The digests of a book as the mirror has it; KeyError if there is no such book."""
         return self.books[instrument].digests()
 
-    def apply(
-        self, rows: list[Row], extras: Sequence[Extra] = (), instruments: Sequence[tuple[int, int]] = ()
-    ) -> None:
+    def apply(self, rows: list[Row], extras: Sequence[Extra] = (), instruments: Sequence[tuple[int, int]] = ()) -> None:
         """Take the deltas from next_seq on, as Frame.rows or a slice of it; apply those whose event has ended.
 
         The rest is held until its end comes. `extras` is the frame's; `instruments`, where given, says at which

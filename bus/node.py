@@ -1,9 +1,9 @@
 """A fabric node: mirrors every engine it hears of, and answers for all of them.
 
-    node = Node("fabric-1", seed=1)
-    port = await node.serve("127.0.0.1:0", join=["127.0.0.1:4000"])
-    ...
-    await node.stop()
+node = Node("fabric-1", seed=1)
+port = await node.serve("127.0.0.1:0", join=["127.0.0.1:4000"])
+...
+await node.stop()
 """
 
 from __future__ import annotations
@@ -73,9 +73,7 @@ class MirrorSource:
         doubted = [name for name in client.doubted if not instruments or name in instruments]
         if doubted:
             raise NotServed(f"instruments in doubt here: {doubted}")
-        return client.mirror.snapshot(
-            engine, channel, client.incarnation, client.epoch, time.time_ns(), instruments
-        )
+        return client.mirror.snapshot(engine, channel, client.incarnation, client.epoch, time.time_ns(), instruments)
 
     def find(self, engine: int, channel: int, epoch: int, first_seq: int, last_seq: int) -> RangeResult | None:
         client = self._clients.get((engine, channel))
@@ -190,9 +188,7 @@ class Node:
         self.directory = Directory()
         self._only = frozenset(only)
         self._rng = random.Random(f"{seed} {name}")
-        self.subscriber = Subscriber(
-            self._sources, self._rng, ring_frames=RING_FRAMES, listen=listen, limits=limits
-        )
+        self.subscriber = Subscriber(self._sources, self._rng, ring_frames=RING_FRAMES, listen=listen, limits=limits)
         self.source = MirrorSource(self.subscriber.clients, self.directory)
         self.market_data = MarketData(self.source)
         self._server: grpc.aio.Server | None = None

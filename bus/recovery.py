@@ -113,9 +113,7 @@ class Recovery:
         reply: marketdata_pb2.RangeReply = await self._stub(target).GetRange(request, timeout=left_s)
         return reply
 
-    async def _snapshot(
-        self, target: str, client: FeedClient, asked: AskSnapshot, left_s: float
-    ) -> feed.Snapshot:
+    async def _snapshot(self, target: str, client: FeedClient, asked: AskSnapshot, left_s: float) -> feed.Snapshot:
         request = marketdata_pb2.SnapshotRequest(
             engine=client.engine,
             channel=client.channel,

@@ -205,9 +205,7 @@ class Sequencer:
             assert time_ns > latest_ns, (time_ns, latest_ns)
             self._times.append((self.next_seq, time_ns))
         if extras:
-            self._extras += [
-                extras[rows[i + 2]] for i in range(0, len(rows), DELTA_WIDTH) if rows[i] & OP_MASK in TOLD
-            ]
+            self._extras += [extras[rows[i + 2]] for i in range(0, len(rows), DELTA_WIDTH) if rows[i] & OP_MASK in TOLD]
         self._rows += rows
         self.next_seq += len(rows) // DELTA_WIDTH
 

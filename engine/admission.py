@@ -78,9 +78,7 @@ def malformed(flags: int, terms: Terms) -> bool:
     )
 
 
-def refusal(
-    market: Market, account: Account, flags: int, price: int, quantity: int, terms: Terms, time_ns: int
-) -> int:
+def refusal(market: Market, account: Account, flags: int, price: int, quantity: int, terms: Terms, time_ns: int) -> int:
     """Why such a new order may not enter, whatever the other side, or NO_REASON."""
     if malformed(flags, terms):
         return MALFORMED

@@ -463,9 +463,7 @@ class Session:
             _ticks(offset, instrument),
             oco,
         )
-        return await self._one(
-            NEW, client_order_id, instrument.id, flags, ticks, _lots(quantity, instrument), 0, terms
-        )
+        return await self._one(NEW, client_order_id, instrument.id, flags, ticks, _lots(quantity, instrument), 0, terms)
 
     async def cancel(self, symbol: str | int, target: int, *, client_order_id: int = 0) -> Report:
         """Cancel the order that was entered under the id `target`. Raises: as `new`."""
@@ -873,5 +871,3 @@ def _instrument(message: InstrumentMessage) -> Instrument:
         message.price_min,
         message.price_max,
     )
-
-

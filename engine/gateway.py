@@ -105,9 +105,7 @@ def read_batch(account: int, session: int, stp: int, commands: bytes) -> Batch:
     op = message.op[:]
     zeros = [0] * len(op)
     terms: list[Terms] | None = None
-    if (
-        message.stop_price or message.display or message.minimum or message.expires_ns or message.offset or message.oco
-    ):
+    if message.stop_price or message.display or message.minimum or message.expires_ns or message.offset or message.oco:
         terms = _terms(message, len(op))
     return Batch(
         account,

@@ -1,11 +1,11 @@
 """An engine in one piece: core, log, order entry and links, put together; `engine/__main__.py` makes a process of it.
 
-    engine = Engine(cluster, 1, log, where=directory_look_up)
-    for position in engine.replay(): ...             # blocks; the books, the reports and the epoch are those of the log
-    engine.begin()                                   # appends the epoch record: from here on this engine owns the log
-    port = await engine.serve("127.0.0.1:0")
-    await engine.stopping                            # ends when something makes it stop: an int, the exit code
-    await engine.stop()
+engine = Engine(cluster, 1, log, where=directory_look_up)
+for position in engine.replay(): ...             # blocks; the books, the reports and the epoch are those of the log
+engine.begin()                                   # appends the epoch record: from here on this engine owns the log
+port = await engine.serve("127.0.0.1:0")
+await engine.stopping                            # ends when something makes it stop: an int, the exit code
+await engine.stop()
 """
 
 from __future__ import annotations
@@ -62,7 +62,6 @@ class Feed(Protocol):
     """Where deltas go; `engine/publish.py` is the real one."""
 
     def publish(self, time_ns: int, deltas: list[ChannelDeltas], *, idle: bool) -> None: ...
-
 
 
 class Services(Protocol):

@@ -349,7 +349,10 @@ def _session(account: int, session: int, closed: bool) -> LinkSession:
 
 def _commands(batch: Batch, commands: bytes) -> bytes:
     message = LinkCommands(
-        account=batch.account, session=batch.session, self_trade_prevention=batch.stp, commands=commands  # type: ignore[arg-type]
+        account=batch.account,
+        session=batch.session,
+        self_trade_prevention=batch.stp,
+        commands=commands,  # type: ignore[arg-type]
     )
     return LinkRequest(commands=message).SerializeToString()
 
@@ -366,10 +369,10 @@ def _why(error: BaseException) -> str:
 class Presence:
     """Sessions that asked for cancel on disconnect, and who stands for each: the own engine's session, or a link.
 
-        owner says it closed             its orders are canceled, by a logged command
-        owner lost (its engine died),    an orphan: canceled when nobody stands for it within GRACE_S
-        or found in the log at the start
-        another owner opens it           that one stands for it now; what the one before says no longer counts
+    owner says it closed             its orders are canceled, by a logged command
+    owner lost (its engine died),    an orphan: canceled when nobody stands for it within GRACE_S
+    or found in the log at the start
+    another owner opens it           that one stands for it now; what the one before says no longer counts
     """
 
     def __init__(self, grace_s: float = GRACE_S) -> None:

@@ -371,7 +371,11 @@ class OrdersServicer:
                 instrument,
                 self_trade_prevention=request.self_trade_prevention,
                 flags=_flags(
-                    request.side, request.type, request.time_in_force, request.post_only, request.all_or_none,
+                    request.side,
+                    request.type,
+                    request.time_in_force,
+                    request.post_only,
+                    request.all_or_none,
                     capped=request.type >= pb.ORDER_TYPE_PEG_BID and bool(request.price),
                 ),
                 price=ticks_of(request.price, instrument.tick_size) if priced else 0,

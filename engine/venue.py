@@ -294,9 +294,7 @@ class Venue(Desk):
         if len(deltas) > before:
             deltas[-DELTA_WIDTH] |= END
 
-    def _refusal(
-        self, market: Market, account: Account, stp: int, flags: int, price: Boxed, quantity: Boxed
-    ) -> int:
+    def _refusal(self, market: Market, account: Account, stp: int, flags: int, price: Boxed, quantity: Boxed) -> int:
         """Why a limit or market order without conditions may not enter a plain market, or NO_REASON."""
         side = flags & FLAG_SELL
         force = flags & TIF_MASK
@@ -591,9 +589,7 @@ class Venue(Desk):
             return KILLED
         if not market.open and not market.gathering:
             return WRONG_STATE
-        if terms is not None and (
-            any(terms[1:]) or (terms.stop_price != 0 and (more is None or more.where != STOP))
-        ):
+        if terms is not None and (any(terms[1:]) or (terms.stop_price != 0 and (more is None or more.where != STOP))):
             return MALFORMED
         if total <= order.filled:
             return BELOW_FILLED

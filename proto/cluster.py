@@ -300,7 +300,7 @@ def _instrument(table: _Table) -> Instrument:
         notional_max=table.whole("notional_max", 0, NOTIONAL_MAX, 0),
         collar=table.whole("collar", 0, PRICE_MAX, 0),
         band=table.whole("band", 0, PRICE_MAX, 0),
-        allocation=table.text("allocation", _ALLOCATION, 'fifo or pro-rata', FIFO),
+        allocation=table.text("allocation", _ALLOCATION, "fifo or pro-rata", FIFO),
         auction_reference=table.whole("auction_reference", -PRICE_MAX, PRICE_MAX, 0),
         state=table.text("state", _STATE, "one of " + ", ".join(STATES), "open"),
     )

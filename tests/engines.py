@@ -74,9 +74,7 @@ class Engines:
     async def up(self, engine: int) -> None:
         """Start it, or start it again from its disk, on a port that it had not before."""
         log = MemoryLog(self.disks[engine])
-        one = Engine(
-            self.cluster, engine, log, where=self._where, grace_s=self._grace_s, answer_s=self._answer_s
-        )
+        one = Engine(self.cluster, engine, log, where=self._where, grace_s=self._grace_s, answer_s=self._answer_s)
         for _ in one.replay():
             pass
         one.begin()

@@ -370,9 +370,7 @@ def test_a_command_sent_again_is_not_taken_for_refused_because_its_home_is_not_l
             await engines.up(1)
             await until(lambda: session.connects == 2)
             assert len(engines[2].venue.open_orders(7)) == 3
-            fresh = await session.submit(
-                Commands(op=[NEW], instrument=[E2A], price=[5], quantity=[1]), answers=True
-            )
+            fresh = await session.submit(Commands(op=[NEW], instrument=[E2A], price=[5], quantity=[1]), answers=True)
             assert [answer.reason for answer in await asyncio.wait_for(fresh, 5)] == [UNAVAILABLE]
             assert not sent.done
             engines.endpoints[2] = endpoint

@@ -390,7 +390,6 @@ def test_two_endpoints_of_one_engine_are_two_lines() -> None:
     run(body)
 
 
-
 class SlowReader:
     """A process's worth of reader, on a thread: each frame takes it 20 ms, where a fast one takes 0.1."""
 

@@ -167,12 +167,7 @@ def test_kill_9_under_load_loses_no_acknowledged_order_and_doubles_none(venue: V
             for one in sent:
                 assert {answer.kind for answer in await asyncio.wait_for(one, 30)} <= {ACCEPTED, 5}
             assert session.connects == 2
-            accepted = {
-                answer.client_order_id
-                for one in sent
-                for answer in await one
-                if answer.kind == ACCEPTED
-            }
+            accepted = {answer.client_order_id for one in sent for answer in await one if answer.kind == ACCEPTED}
             refused = [answer for one in sent for answer in await one if answer.kind != ACCEPTED]
             assert {answer.reason for answer in refused} <= {UNAVAILABLE}
             assert all(answer.instrument == E2A for answer in refused)  # its link was not up again at once

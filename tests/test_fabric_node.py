@@ -59,9 +59,7 @@ class TinyEngine:
         self.truth.last_seq = 0
         for book in self.truth.books.values():
             book.sequence = 0
-        self.publisher = LossyPublisher(
-            1, {1: list(SYMBOLS)}, 77, epoch, fresh=truth is None, digest=self.digest
-        )
+        self.publisher = LossyPublisher(1, {1: list(SYMBOLS)}, 77, epoch, fresh=truth is None, digest=self.digest)
         self.next_order = epoch * 1_000_000
         self.next_trade = epoch * 1_000_000
         self.serves_snapshots = True

@@ -35,9 +35,7 @@ from proto.feed import ADD, DELETE, END, END_OF_STREAM, FRESH, SELL, Digest, Sna
 INCARNATION, EPOCH = 77, 5
 SECOND = 1_000_000_000
 # Nothing waits and a hole of 51 is too far, so that a cell shows all that an input leads to.
-AT_ONCE = Limits(
-    jitter_ns=0, retry_ns=0, range_ns=10 * SECOND, snapshot_ns=10 * SECOND, hole_max=50, held_max=4_000
-)
+AT_ONCE = Limits(jitter_ns=0, retry_ns=0, range_ns=10 * SECOND, snapshot_ns=10 * SECOND, hole_max=50, held_max=4_000)
 
 
 # A stream in which delta n adds order n: even ones to instrument 1, odd ones to instrument 2.
@@ -68,9 +66,7 @@ def data(
     """The frame of deltas `first` to `first + count - 1`, sent when its first is due."""
     rows = rows_of(first, count) if rows is None else rows
     instruments = [(name, (first - 1 + (name == 2)) // 2 + 1) for name in dict.fromkeys(rows[1::6])]
-    return feed.encode_frame(
-        1, 1, flags, incarnation, epoch, first, sent or first * 1000, [(0, 7)], instruments, rows
-    )
+    return feed.encode_frame(1, 1, flags, incarnation, epoch, first, sent or first * 1000, [(0, 7)], instruments, rows)
 
 
 def beat(next_seq: int, *, sent: int = 0, flags: int = 0, digests: tuple[Digest, ...] = ()) -> bytes:
@@ -311,9 +307,7 @@ def adds_up(client: FeedClient) -> None:
     """The sums in bus/ledger.py."""
     counters, ledger = client.counters, client.ledger
     assert counters.received + counters.repaired + counters.covered == client.next_seq - 1
-    closed = (
-        counters.missed_late + counters.missed_ranged + counters.missed_snapshotted + counters.missed_abandoned
-    )
+    closed = counters.missed_late + counters.missed_ranged + counters.missed_snapshotted + counters.missed_abandoned
     assert counters.missed == closed + sum(gap.last - gap.first + 1 for gap in ledger.open)
     for gap in [*ledger.open, *ledger.closed]:
         assert gap.late + gap.ranged + gap.snapshotted + gap.abandoned + gap.missing == gap.last - gap.first + 1
@@ -604,9 +598,7 @@ def test_a_delta_that_does_not_fit_puts_its_book_alone_in_doubt() -> None:
     client = live_at(10)
     rows = [*rows_of(11, 1), DELETE | END, 1, 999, 0, 0, 0, *rows_of(13, 2)]
     actions = client.frame(data(11, 4, rows=rows), 0)
-    assert only(Doubted, actions) == [
-        Doubted(1, "order 999 of instrument 1 is not in the book on that side")
-    ]
+    assert only(Doubted, actions) == [Doubted(1, "order 999 of instrument 1 is not in the book on that side")]
     assert standings(client) == ["DOUBTFUL", "VALID"]
     assert client.mirror.books[2].digests() == books_at(14).books[2].digests()
     assert client.position == (EPOCH, 14)

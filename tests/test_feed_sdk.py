@@ -310,4 +310,3 @@ def test_who_iterates_too_slowly_is_told_what_was_left_out_and_costs_no_more_mem
     inbox.events.clear()
     assert inbox.confess()
     assert list(inbox.events) == [MissingSpan(1, 1, 5, 111, 119, "slow")]
-

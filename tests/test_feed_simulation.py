@@ -378,8 +378,10 @@ def the_ledger_adds_up(world: World) -> None:
     counters = ledger.counters
     assert ledger.open == []
     assert counters.gaps == len(ledger.closed)
-    assert counters.missed == sum(gap.last - gap.first + 1 for gap in ledger.closed) == (
-        counters.missed_late + counters.missed_ranged + counters.missed_snapshotted + counters.missed_abandoned
+    assert (
+        counters.missed
+        == sum(gap.last - gap.first + 1 for gap in ledger.closed)
+        == (counters.missed_late + counters.missed_ranged + counters.missed_snapshotted + counters.missed_abandoned)
     )
     assert counters.gaps == (
         counters.gaps_late + counters.gaps_ranged + counters.gaps_snapshotted + counters.gaps_abandoned

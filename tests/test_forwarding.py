@@ -92,9 +92,7 @@ def test_a_home_that_hangs_costs_its_own_instruments_only() -> None:
     async def test(engines: Engines) -> None:
         stream = await engines.session(engine=1)
         stuck = Stuck(engines, 2)
-        await stream.send(
-            op=[1] * 2, client_order_id=[1, 2], instrument=[E2A, E1A], price=[5] * 2, quantity=[1] * 2
-        )
+        await stream.send(op=[1] * 2, client_order_id=[1, 2], instrument=[E2A, E1A], price=[5] * 2, quantity=[1] * 2)
         assert await stream.next(1) == [(1, 1, ACCEPTED, 2, 2, 1, 1, 0)]  # the other home answers at once
         for id in range(3, 20):
             await stream.new(id, E3A, 0, 5, 1)

@@ -34,6 +34,7 @@ from proto import orders_pb2_grpc as pb_grpc
 CALL_S: Final = 5.0
 FINE, REFUSED, USAGE, UNREACHABLE = 0, 1, 2, 3
 
+
 def _named(prefix: str, names: Sequence[str]) -> dict[str, str]:
     """The names of an enum's values, by what people write."""
     return {name.removeprefix(prefix).lower().replace("_", "-"): name for name in names}
