@@ -351,8 +351,8 @@ def _commands(batch: Batch, commands: bytes) -> bytes:
     message = LinkCommands(
         account=batch.account,
         session=batch.session,
-        self_trade_prevention=batch.stp,
-        commands=commands,  # type: ignore[arg-type]
+        self_trade_prevention=batch.stp,  # type: ignore[arg-type]
+        commands=commands,
     )
     return LinkRequest(commands=message).SerializeToString()
 
