@@ -304,7 +304,8 @@ class Client:
         self.patience_s = patience_s
         self.instruments: dict[int | str, Instrument] = {}
         self.endpoints: dict[int, str] = {}  # by engine, as last heard
-        self._seeds = dict.fromkeys(seeds)
+        self._seeds = list(seeds)
+        self._machines: list[str] = []  # all that were heard of, engines and fabric nodes
         self._ids = itertools.count(time.time_ns())
         self._learn(instruments)
 
@@ -340,7 +341,7 @@ class Client:
 
     async def find(self) -> str:
         """The endpoint of the client's engine, asked of any machine that answers. Raises: UnreachableError."""
-        asked = [asyncio.create_task(_ask(target)) for target in [*self._seeds, *self.endpoints.values()]]
+        asked = [asyncio.create_task(_ask(target)) for target in dict.fromkeys([*self._seeds, *self._machines])]
         try:
             for answer in asyncio.as_completed(asked):
                 target, entries, name = await answer
@@ -359,9 +360,9 @@ class Client:
         """Take in what a machine says; the endpoint of the engine looked for, or nothing."""
         if not entries:  # it has no directory: then it is itself the engine
             return target
+        self._machines = [entry.grpc for entry in entries if not entry.left]
         for entry in entries:
             self._learn(map(_instrument, entry.instruments))
-            self._seeds.setdefault(entry.grpc)
             if not entry.fabric and not entry.left:
                 self.endpoints[entry.engine] = entry.grpc
         if self.engine:
