@@ -249,7 +249,7 @@ def test_after_a_roll_the_last_price_of_the_day_is_the_reference_of_the_band(flo
     assert floor.say("bob buy 2 2@110 on BAND")[1] == (
         "bob: traded 2 buy 1@109 on BAND as taker, trade 2, open 1, filled 1"
     )
-    assert floor.say("book") == ["BAND bids: 1@110#4", "BAND asks: 1@110#3"]
+    assert floor.say("book") == ["BAND bids: 1@110#5", "BAND asks: 1@110#4"]
 
 
 # Mass cancel, kill switch
