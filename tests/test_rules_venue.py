@@ -178,7 +178,7 @@ def test_then_it_is_nearest_the_reference(floor: Floor, bid: int, offer: int, pr
     assert floor.say(f"bob sell 1 4@{offer} on FIRST")[1].endswith(f"indication FIRST 4@{price}, imbalance 0.")
 
 
-def test_then_it_is_the_lower_price(floor: Floor) -> None:
+def test_between_a_surplus_of_buys_and_one_of_sells_it_is_where_nobody_is_left_over(floor: Floor) -> None:
     floor.say("ann buy 1 4@101 on FIRST", "ann buy 2 4@99 on FIRST", "bob sell 1 4@99 on FIRST")
     assert floor.say("bob sell 2 4@101 on FIRST")[1].endswith("sell #4 4@101.")  # 4@100 as before
     assert floor.say("desk state FIRST open")[0].startswith("ann: traded 1 buy 4@100")
@@ -241,6 +241,15 @@ def test_the_last_uncross_is_the_reference_of_the_band(floor: Floor) -> None:
     floor.say("desk state BAND auction", "ann buy 1 1@110 on BAND", "bob sell 1 1@110 on BAND", "desk state BAND open")
     floor.say("ann sell 2 1@115 on BAND")
     assert floor.say("bob buy 2 1@115 on BAND", "book") == []
+
+
+def test_after_a_roll_the_last_price_of_the_day_is_the_reference_of_the_band(floor: Floor) -> None:
+    floor.say("ann sell 1 1@104 on BAND", "bob buy 1 1@104 on BAND", "desk state BAND closed", "desk roll BAND")
+    floor.say("desk state BAND open", "ann sell 2 1@109 on BAND", "ann sell 3 1@110 on BAND")
+    assert floor.say("bob buy 2 2@110 on BAND")[1] == (
+        "bob: traded 2 buy 1@109 on BAND as taker, trade 2, open 1, filled 1"
+    )
+    assert floor.say("book") == ["BAND bids: 1@110#5", "BAND asks: 1@110#4"]
 
 
 # Mass cancel, kill switch
