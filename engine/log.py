@@ -302,9 +302,7 @@ class SqliteLog:
         return connection
 
     def _create(self) -> None:
-        self._snapshots.execute(
-            "CREATE TABLE IF NOT EXISTS snapshot (position INTEGER PRIMARY KEY, crc INTEGER, link BLOB, body BLOB)"
-        )
+        self._snapshots.execute(_SNAPSHOTS)
         if self._db.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
             return
         if os.fstat(self._mark_fd).st_size:
@@ -455,6 +453,7 @@ class SqliteLogView:
             self._reader = sqlite3.connect(f"file:{path / 'log.sqlite'}?mode=ro", uri=True, isolation_level=None)
             self._snapshots = sqlite3.connect(path / "snapshots.sqlite", isolation_level=None, timeout=30.0)
             self._snapshots.execute("PRAGMA synchronous=FULL")
+            self._snapshots.execute(_SNAPSHOTS)
             (self.incarnation,) = self._reader.execute("SELECT incarnation FROM log").fetchone()
         except sqlite3.Error as e:
             raise LogDamaged(1, str(e)) from e
@@ -487,6 +486,9 @@ class SqliteLogView:
         self._snapshots.close()
 
 
+_SNAPSHOTS: Final = (
+    "CREATE TABLE IF NOT EXISTS snapshot (position INTEGER PRIMARY KEY, crc INTEGER, link BLOB, body BLOB)"
+)
 _READ: Final = "SELECT position, crc, link, body FROM record WHERE position > ? ORDER BY position LIMIT ?"
 
 
