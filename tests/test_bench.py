@@ -257,6 +257,23 @@ def test_a_part_prints_its_lines_and_writes_its_section(
     assert "| a.rate" in text
 
 
+def test_a_part_that_breaks_down_does_not_take_the_others_with_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(options: Options) -> Report:
+        raise ConnectionError("the engine is gone")
+
+    monkeypatch.setattr("tools.bench.__main__.PARTS", {
+        "core": broken, "log": lambda options: Report("log", "g", "w", "p", [result(3)]),
+    })  # fmt: skip
+    assert main(["all", "--json", "--write", str(tmp_path / "page.md")]) == 1
+    out, err = capsys.readouterr()
+    assert [json.loads(line)["value"] for line in out.splitlines()] == [3]
+    assert "the engine is gone" in err
+    assert "core broke down" in err
+    assert "<!-- bench core" not in (tmp_path / "page.md").read_text()
+
+
 @pytest.mark.parametrize(("cores", "section"), [("plain Python", "core"), ("compiled", "core compiled")])
 def test_compiled_figures_do_not_replace_the_plain_ones(cores: str, section: str) -> None:
     machine = Machine("cpu", 2, "system", "3.11", "2026-11-22", cores, 0.0)

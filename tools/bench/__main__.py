@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -23,29 +24,35 @@ PARTS: Final[dict[str, Callable[[Options], Report]]] = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit 0 when everything was measured; `compare`: 1 if something became worse; 2 for wrong usage or no input."""
+    """Exit 0 when everything was measured, 1 when a part broke down (the others are measured all the same); `compare`:
+    1 if something became worse; 2 for wrong usage or no input."""
     args = parser().parse_args(argv)
     if args.part == "compare":
         return compare.main(args.before, args.after)
     data = None if args.synthetic else flows.find_data()
     options = Options(args.quick, args.seed, args.rounds, data, getattr(args, "peers", ""))
-    reports = []
-    runs = list(PARTS.values()) if args.part == "all" else [PARTS[args.part]]
+    runs = PARTS if args.part == "all" else {args.part: PARTS[args.part]}
     if options.peers:
-        runs = [peers.run]
-    for run in runs:
+        runs = {"peers": peers.run}
+    code = 0
+    for name, run in runs.items():
         machine = this_machine()
-        report = dataclasses.replace(run(options), machine=machine)
-        reports.append(report)
+        try:
+            report = dataclasses.replace(run(options), machine=machine)
+        except Exception:  # whatever it was: the parts to come do not depend on it, and minutes of figures are at stake
+            traceback.print_exc()
+            say(f"{name} broke down; it has no figures")
+            code = 1
+            continue
         if args.json:
             for result in report.results:
                 print(show.json_line(result), flush=True)
         else:
             print(f"## {report.part}\n\n{show.text(report)}\n", flush=True)
-    if args.write:
-        document.write(args.write, reports)
-        say(f"wrote {args.write}")
-    return 0
+        if args.write:
+            document.write(args.write, [report])
+            say(f"{name}: wrote {args.write}")
+    return code
 
 
 def parser() -> argparse.ArgumentParser:
