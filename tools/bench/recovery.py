@@ -266,10 +266,10 @@ async def _alone(readers: Readers, options: Options, report: Report) -> None:
             for kind, measure in kinds.items():
                 found[kind][-1].append(await measure())
     digest = hash_of("alone", samples, LOST)
-    at = {
-        (kind, q): [show.percentile(sorted(values), q / 100) for values in found[kind]]
-        for kind in kinds for q in (50, 99)
-    }  # fmt: skip
+    everything = {kind: sorted(value for values in found[kind] for value in values) for kind in kinds}
+    # A p99 is of all rounds together: in one of them it would be the slowest of a few.
+    at = {(kind, 50): [show.percentile(sorted(values), 0.5) for values in found[kind]] for kind in kinds}
+    at |= {(kind, 99): [show.percentile(everything[kind], 0.99)] for kind in kinds}
     for name, q, base, against, goal in (
         ("recovery.gap_p50", 50, "range", "one GetRange call of the same frames", ""),
         ("recovery.gap_p99", 99, "range", "one GetRange call of the same frames", "ratio <= 3.00"),
@@ -283,8 +283,7 @@ async def _alone(readers: Readers, options: Options, report: Report) -> None:
             report.results.append(
                 result(f"recovery.{kind}_p{q}", "s", at[kind, q], command=COMMAND, digest=digest)
             )  # fmt: skip
-    everything = [value for values in found["gap"] for value in values]
-    report.notes.append(show.histogram("from a gap to valid books", everything))
+    report.notes.append(show.histogram("from a gap to valid books", everything["gap"]))
 
 
 async def _range(readers: Readers) -> float:
