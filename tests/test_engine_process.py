@@ -171,7 +171,11 @@ def test_kill_9_under_load_loses_no_acknowledged_order_and_doubles_none(venue: V
             refused = [answer for one in sent for answer in await one if answer.kind != ACCEPTED]
             assert {answer.reason for answer in refused} <= {UNAVAILABLE}
             assert all(answer.instrument == E2A for answer in refused)  # its link was not up again at once
-            orders = (await session.client.open_orders()).orders
+            deadline = time.monotonic() + 10
+            while (answer := await session.client.open_orders()).engines_missing:
+                assert time.monotonic() < deadline, "no link"
+                await asyncio.sleep(0.02)
+            orders = answer.orders
             ids = [order.client_order_id for order in orders]
             assert len(ids) == len(set(ids))
             assert set(ids) == accepted
