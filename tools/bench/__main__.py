@@ -12,7 +12,8 @@ from tools.bench import codec, compare, core, document, entry, feed, flows, log,
 from tools.bench.machine import this_machine
 from tools.bench.measure import Options, Report, say
 
-PARTS: Final[dict[str, Callable[[Options], Report]]] = {
+Part = Callable[[Options], Report]
+PARTS: Final[dict[str, Part]] = {
     "core": core.run,
     "codec": codec.run,
     "feed": feed.run,
@@ -31,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return compare.main(args.before, args.after)
     data = None if args.synthetic else flows.find_data()
     options = Options(args.quick, args.seed, args.rounds, data, getattr(args, "peers", ""))
-    runs = PARTS if args.part == "all" else {args.part: PARTS[args.part]}
+    runs: dict[str, Part] = PARTS if args.part == "all" else {args.part: PARTS[args.part]}
     if options.peers:
         runs = {"peers": peers.run}
     code = 0
