@@ -58,7 +58,7 @@ class Keeper(Records, Protocol):
 def condense(log: Keeper, engine: int, instruments: Sequence[Instrument]) -> int:
     """Keep a snapshot at the log's present end; gives its position.
 
-    Raises: LogError, RecordError, SnapshotError; StateError if the state holds what is not carried.
+    Raises: LogError, RecordError, SnapshotError.
     """
     state = State(Venue(engine, instruments), 0, [])
     after = 0
@@ -173,7 +173,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             condense(log, args.engine, instruments)
         finally:
             log.close()
-    except (SnapshotError, StateError) as e:
+    except SnapshotError as e:
         print(f"condense: {e}", file=sys.stderr)
         return EXIT_DIFFERS
     except (LogError, RecordError, OSError) as e:

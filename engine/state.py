@@ -1,22 +1,19 @@
 """All that an engine knows at one position of its log, as bytes: so that a restart need not begin at the first record.
 
-    State     [version, engine, instruments, epoch, venue, markets, orders, accounts, histories]
+    State     [version, engine, instruments, epoch, venue, desk, markets, orders, accounts, histories]
     venue     [position, time_ns, orders entered, retained]
-    market    [instrument, next trade id, last price, last quantity, bids, asks,    orders by index, in priority order
-               state, reason, band reference, summary, session, tape]               trades with their orders by index
-    orders    a column for each of ORDER_COLUMNS, then by index what only some orders have (SPARSE_COLUMNS)
+    desk      [kill switches, amended trades, orders that expire as a heap, when that is swept]
+    market    its definition, its book as orders by index in priority order, its session, what waits beside the book
+    orders    the account of each by index, a column for each of ORDER_COLUMNS; then, for those that have it, how they
+              were entered, or what makes them more than plain
     account   [account, next report, recent, commands, places, answers]
               command i is the order places[i], or the answer −1 − places[i]
     history   [account, last report, [[first report, reports, position, time_ns, ReportBatch], ...]]
 
-`instruments` is a hash of what the engine's instruments are: a state is of use only to an engine with the same ones. A
+`instruments` is a hash of the instruments in the cluster's file: a state is of use only where they are the same. A
 state of another version is not read; the log, from which it can be made again, is the authority. To carry a new field
-of an order, name it among the columns; to carry a new thing, put it where it belongs above; and raise VERSION. Whether
-all is carried is for Venue.digest to say: whoever writes a state compares (engine/condense.py).
-
-Not carried, and refused by `dump`: orders that are more than plain ones (stops, icebergs, pegs, conditions, links) or
-expire at a time, kill switches, instruments added or delisted while it ran, a market that gathers for an auction,
-and a turnover beyond 64 bits. As long as there are any, the next start replays from the last snapshot made before.
+of an order, name it among the columns, or in _More; to carry a new thing, put it where it belongs above; and raise
+VERSION. Whether all is carried is for Venue.digest to say: whoever writes a state compares (engine/condense.py).
 """
 
 from __future__ import annotations
@@ -25,24 +22,25 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from operator import attrgetter
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
+from engine.auction import Indication
 from engine.book import Ladder
 from engine.market import Market
-from engine.order import Account, Answer, Node, Order
-from engine.types import BUY, SELL
+from engine.order import Account, Answer, More, Node, Order
+from engine.types import BUY, SELL, Terms
 from engine.venue import Venue
 from proto.cluster import Instrument
 
-VERSION: Final = 2
+VERSION: Final = 3
 
 # In the order in which Order() takes them, then those it does not take.
 ORDER_COLUMNS: Final = (
     "client_order_id", "order_id", "instrument", "flags", "price", "quantity", "session", "open", "filled",
 )  # fmt: skip
-SPARSE_COLUMNS: Final = ("entered",)  # tuples of integers, None for most orders
+NOBODY: Final = -1  # the index of no order
 
 
 class StateError(ValueError):
@@ -58,7 +56,7 @@ class History(msgspec.Struct, array_like=True, gc=False):
 
 
 class _Market(msgspec.Struct, array_like=True, gc=False):
-    instrument: int
+    definition: Instrument
     next_trade_id: int
     last_price: int
     last_quantity: int
@@ -66,10 +64,55 @@ class _Market(msgspec.Struct, array_like=True, gc=False):
     asks: list[int]
     state: int
     reason: int
+    delisted: bool
     band_reference: int
+    indication: tuple[int, int, int]
     summary: tuple[int, int, int, int, int, int, int] | None
-    session: tuple[int, int, int, int, int, int, int, int, int]
+    session: tuple[int, int, int, int, int, int, int, int]
+    turnover: str  # it may be beyond 64 bits
     tape: list[tuple[int, int, int, int, int, int, int, int, int]]
+    stops: list[int]
+    pegs: list[int]
+    conditionals: list[int]
+    lapsed: list[int]
+    specials: int
+
+
+class _More(msgspec.Struct, array_like=True, gc=False):
+    """As engine.order.More, with orders by index."""
+
+    entered: tuple[int, int, int] | None
+    terms: Terms | None
+    special: bool
+    where: int
+    stp: int
+    display: int
+    tips: int
+    minimum: int
+    all_or_none: bool
+    stop_price: int
+    fired: bool
+    offset: int
+    cap: int
+    tip: int
+    whole: int
+    partner: int
+
+
+PLAIN_FIELDS: Final = (
+    "entered", "terms", "special", "where", "stp", "display", "tips", "minimum", "all_or_none", "stop_price", "fired",
+    "offset", "cap",
+)  # fmt: skip
+
+
+OTHER_ORDERS: Final = ("tip", "whole", "partner")
+
+
+class _Desk(msgspec.Struct, array_like=True, gc=False):
+    kills: list[tuple[int, int]]
+    amended: list[tuple[tuple[int, int], tuple[int, int]]]
+    expiries: list[tuple[int, int, int]]
+    expiries_due: int
 
 
 class _Account(msgspec.Struct, array_like=True, gc=False):
@@ -87,10 +130,12 @@ class _State(msgspec.Struct, array_like=True, gc=False):
     instruments: bytes
     epoch: int
     venue: tuple[int, int, int, int]
+    desk: _Desk
     markets: list[_Market]
     owners: list[int]  # index of the account of each order
     columns: list[list[int]]
-    sparse: list[dict[int, tuple[int, ...]]]
+    entered: dict[int, tuple[int, int, int]]
+    mores: dict[int, _More]
     accounts: list[_Account]
     histories: list[History]
 
@@ -110,31 +155,54 @@ class State:
         self.histories = histories
 
 
-def dump(state: State, instruments: Sequence[Instrument]) -> bytes:
-    """The state as bytes. Cost: 1 µs an order and a command, in one go: not for an engine that trades.
+class _Orders:
+    """Every order that anything points to, each once, by index."""
 
-    Raises: StateError for what is not carried.
-    """
+    __slots__ = ("_accounts", "_index", "all", "owners")
+
+    def __init__(self, venue: Venue) -> None:
+        self._accounts = {id: nth for nth, id in enumerate(venue.accounts)}
+        self._index: dict[int, int] = {}  # by identity: an iceberg and its first tip have one order id
+        self.all: list[Order] = []
+        self.owners: list[int] = []
+
+    def place(self, order: Order | None) -> int:
+        if order is None:
+            return NOBODY
+        place = self._index.setdefault(id(order), len(self.all))
+        if place == len(self.all):
+            self.all.append(order)
+            self.owners.append(self._accounts[order.account.id])
+        return place
+
+    def places(self, orders: Iterable[Order]) -> list[int]:
+        return list(map(self.place, orders))
+
+    def mores(self) -> dict[int, _More]:
+        """What makes orders more than plain; this may lead to further orders."""
+        found: dict[int, _More] = {}
+        for nth, order in enumerate(self.all):  # which grows meanwhile
+            more = order.more
+            if more is not None:
+                fields: dict[str, Any] = {name: getattr(more, name) for name in PLAIN_FIELDS}
+                fields |= {name: self.place(getattr(more, name)) for name in OTHER_ORDERS}
+                found[nth] = _More(**fields)
+        return found
+
+
+def dump(state: State, instruments: Sequence[Instrument]) -> bytes:
+    """The state as bytes. Cost: 1 µs an order and a command, in one go: not for an engine that trades."""
     venue = state.venue
-    if venue.kills or venue.amended or venue.next_expiry_ns:
-        raise StateError("kill switches, amended instruments and orders that expire are not carried")
-    orders: list[Order] = []
-    owners: list[int] = []
-    index: dict[int, int] = {}  # by order id
-    accounts = []
-    for nth, account in enumerate(venue.accounts.values()):
-        accounts.append(_dump_account(account, index, orders))
-        owners += [nth] * (len(orders) - len(owners))
-    places = {id: nth for nth, id in enumerate(venue.accounts)}
-    for market in venue.markets.values():
-        for one, other, *_ in market.book.session.tape:
-            for order in (one, other):
-                if index.setdefault(order.order_id, len(orders)) == len(orders):  # its account has forgotten it
-                    orders.append(order)
-                    owners.append(places[order.account.id])
-    if any(order.more is not None for order in orders):
-        raise StateError("orders that are more than plain ones are not carried")
-    markets = [_dump_market(id, market, index) for id, market in venue.markets.items()]
+    orders = _Orders(venue)
+    accounts = [_dump_account(account, orders) for account in venue.accounts.values()]
+    markets = [_dump_market(market, orders) for market in venue.markets.values()]
+    desk = _Desk(
+        list(venue.kills),
+        list(venue.amended.items()),
+        [(expires_ns, order_id, orders.place(order)) for expires_ns, order_id, order in venue._expiries],
+        venue._expiries_due,
+    )
+    mores = orders.mores()
     return _encoder.encode(
         _State(
             VERSION,
@@ -142,40 +210,47 @@ def dump(state: State, instruments: Sequence[Instrument]) -> bytes:
             fingerprint(instruments),
             state.epoch,
             (venue.position, venue.time_ns, venue.orders_entered, venue.retained),
+            desk,
             markets,
-            owners,
-            [list(map(attrgetter(name), orders)) for name in ORDER_COLUMNS],
-            [_sparse(orders, name) for name in SPARSE_COLUMNS],
+            orders.owners,
+            [list(map(attrgetter(name), orders.all)) for name in ORDER_COLUMNS],
+            {nth: order.past for nth, order in enumerate(orders.all) if isinstance(order.past, tuple)},
+            mores,
             accounts,
             state.histories,
         )
     )
 
 
-def _dump_market(id: int, market: Market, index: dict[int, int]) -> _Market:
+def _dump_market(market: Market, orders: _Orders) -> _Market:
+    assert not market.summary_due, "a record is being applied"
     book = market.book
     session = book.session
     session.add_up()
-    if abs(session.turnover) >> 63:
-        raise StateError("a turnover beyond 64 bits is not carried")
-    if market.delisted or market.killed or market.gathering:
-        raise StateError("a market that is stopped or gathers for an auction is not carried")
     return _Market(
-        id,
+        market.instrument,
         book.next_trade_id,
         book.last_price,
         book.last_quantity,
-        [index[order.order_id] for order in book.orders(BUY)],
-        [index[order.order_id] for order in book.orders(SELL)],
+        orders.places(book.orders(BUY)),
+        orders.places(book.orders(SELL)),
         market.state,
         market.reason,
+        market.delisted,
         market.band_reference,
+        market.indication,
         market.summary,
         (
             session.first_trade_id, session.tape_id, session.open, session.high, session.low, session.last,
-            session.volume, session.turnover, session.trades,
+            session.volume, session.trades,
         ),
-        [(index[one.order_id], index[other.order_id], *rest) for one, other, *rest in session.tape],
+        str(session.turnover),
+        [(orders.place(one), orders.place(other), *rest) for one, other, *rest in session.tape],
+        orders.places(market.stops.values()),
+        orders.places(market.pegs.values()),
+        orders.places(market.conditionals.values()),
+        orders.places(market.lapsed),
+        market.specials,
     )  # fmt: skip
 
 
@@ -184,7 +259,13 @@ def _load_market(market: Market, found: _Market, orders: list[Order]) -> None:
     book.next_trade_id = found.next_trade_id
     book.last_price, book.last_quantity = found.last_price, found.last_quantity
     market.state, market.reason, market.band_reference = found.state, found.reason, found.band_reference
-    market.summary = found.summary
+    market.delisted, market.specials = found.delisted, found.specials
+    market.summary, market.indication = found.summary, Indication(*found.indication)
+    market.stops, market.pegs, market.conditionals = (
+        {orders[place].order_id: orders[place] for place in places}
+        for places in (found.stops, found.pegs, found.conditionals)
+    )
+    market.lapsed = [orders[place] for place in found.lapsed]
     session = book.session
     session.tape = [
         (orders[one], orders[other], flag, price, quantity, one_open, one_filled, other_open, other_filled)
@@ -193,33 +274,26 @@ def _load_market(market: Market, found: _Market, orders: list[Order]) -> None:
     session.begin(found.session[0])
     (
         session.first_trade_id, session.tape_id, session.open, session.high, session.low, session.last,
-        session.volume, session.turnover, session.trades,
+        session.volume, session.trades,
     ) = found.session  # fmt: skip
+    session.turnover = int(found.turnover)
     session.added()
     _rest(book.bids, [orders[place] for place in found.bids])
     _rest(book.asks, [orders[place] for place in found.asks])
     market.mind()
 
 
-def _dump_account(account: Account, index: dict[int, int], orders: list[Order]) -> _Account:
+def _dump_account(account: Account, orders: _Orders) -> _Account:
     assert not account.reports, "a record is being applied"
     places: list[int] = []
     answers: list[Answer] = []
     for known in account.commands.values():
         if isinstance(known, Order):
-            place = index.setdefault(known.order_id, len(orders))
-            if place == len(orders):
-                orders.append(known)
+            places.append(orders.place(known))
         else:
             answers.append(known)
-            place = -len(answers)
-        places.append(place)
+            places.append(-len(answers))
     return _Account(account.id, account.next_seq, list(account.recent), list(account.commands), places, answers)
-
-
-def _sparse(orders: list[Order], name: str) -> dict[int, tuple[int, ...]]:
-    values = map(attrgetter(name), orders)
-    return {place: value for place, value in enumerate(values) if value is not None}
 
 
 def load(body: bytes, engine: int, instruments: Sequence[Instrument]) -> State:
@@ -242,21 +316,28 @@ def _load(found: _State, instruments: Sequence[Instrument]) -> Venue:
     position, time_ns, entered, retained = found.venue
     venue = Venue(found.engine, instruments, retained=retained)
     venue.position, venue.time_ns, venue.orders_entered = position, time_ns, entered
-    for content in found.accounts:
-        account = venue.accounts[content.account] = Account(content.account)
-        account.next_seq = content.next_seq
-        account.recent.extend(content.recent)
+    for holder in found.accounts:
+        account = venue.accounts[holder.account] = Account(holder.account)
+        account.next_seq = holder.next_seq
+        account.recent.extend(holder.recent)
     orders = _load_orders(found, list(venue.accounts.values()))
-    for content, account in zip(found.accounts, venue.accounts.values(), strict=True):
-        answers = content.answers
+    for holder, account in zip(found.accounts, venue.accounts.values(), strict=True):
+        answers = holder.answers
         known: Iterable[Order | Answer] = (
-            [orders[place] if place >= 0 else answers[-1 - place] for place in content.places]
+            [orders[place] if place >= 0 else answers[-1 - place] for place in holder.places]
             if answers
-            else map(orders.__getitem__, content.places)
+            else map(orders.__getitem__, holder.places)
         )
-        account.commands = dict(zip(content.commands, known, strict=True))
-    for market in found.markets:
-        _load_market(venue.markets[market.instrument], market, orders)
+        account.commands = dict(zip(holder.commands, known, strict=True))
+    for content in found.markets:
+        instrument = content.definition
+        market = venue.markets.get(instrument.id) or venue._list(instrument)  # it was added by an operator
+        _load_market(market, content, orders)
+    venue.kills = dict.fromkeys(found.desk.kills, True)
+    venue.amended = dict(found.desk.amended)
+    venue._expiries = [(expires_ns, order_id, orders[place]) for expires_ns, order_id, place in found.desk.expiries]
+    venue._expiries_due = found.desk.expiries_due
+    venue._heed_kills()
     return venue
 
 
@@ -281,11 +362,21 @@ def _load_orders(found: _State, accounts: list[Account]) -> list[Order]:
     for order, open, filled in zip(orders, opens, filleds, strict=True):
         order.open = open
         order.filled = filled
-    for name, values in zip(SPARSE_COLUMNS, found.sparse, strict=True):
-        for place, value in values.items():
-            assert name == "entered"
-            orders[place].past = (value[0], value[1], value[2])
+    for place, past in found.entered.items():
+        orders[place].past = past
+    for place, content in found.mores.items():
+        orders[place].past = _load_more(content, orders)
     return orders
+
+
+def _load_more(found: _More, orders: list[Order]) -> More:
+    more = More()
+    for name in PLAIN_FIELDS:
+        setattr(more, name, getattr(found, name))
+    for name in OTHER_ORDERS:
+        place = getattr(found, name)
+        setattr(more, name, None if place == NOBODY else orders[place])
+    return more
 
 
 def fingerprint(instruments: Sequence[Instrument]) -> bytes:
