@@ -97,8 +97,8 @@ def test_recovery_is_set_beside_bare_calls_and_orders_meanwhile_beside_quiet_one
     names = sound(recovery.run(QUICK))
     assert names == [
         "recovery.gap_p50", "recovery.gap_p99", "recovery.gap_p99_snapshot", "recovery.range_p50",
-        "recovery.range_p99", "recovery.snapshot_p50", "recovery.snapshot_p99", "recovery.herd", "recovery.ack_p50", "recovery.ack_p99",
-        "recovery.ack_p99_calls",
+        "recovery.range_p99", "recovery.snapshot_p50", "recovery.snapshot_p99", "recovery.herd", "recovery.ack_p50",
+        "recovery.ack_p99", "recovery.ack_p99_calls",
     ]  # fmt: skip
 
 
