@@ -3,6 +3,7 @@
 python run_cluster.py
 python run_cluster.py --faults drop=0.05,dup=0.02,reorder=0.02 --seed 5
 python run_cluster.py --faults kill=engine-2@5,restart=engine-2@9,pause=fabric-1@4:2
+python run_cluster.py --trading-day
 python run_cluster.py --replay MESSAGES.csv.gz --check ORDERBOOK.csv.gz
 """
 
@@ -26,6 +27,7 @@ from tools.cluster import CannotStart, ClusterRun, Options, UsageError
 from tools.fault_plan import FaultError, in_words
 from tools.faults import with_script
 from tools.live_view import render
+from tools.trading_day import DURATION_MIN_S, DURATION_S, TRADERS_MIN
 from tools.verdict import FAILS, HOLDS, NOTE, UNKNOWN, Verdict, page
 
 HOLDS_EXIT: Final = 0
@@ -68,8 +70,13 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="orders/s; default 1,500, and no limit for a replay",
     )
-    flow.add_argument("--duration", type=_seconds, default=default.duration_s, metavar="S", help="default 20")
+    flow.add_argument("--duration", type=_seconds, metavar="S", help="default 20, and 40 for a trading day")
     flow.add_argument("--seed", type=int, default=default.seed, help="of traders and faults; default 1")
+    flow.add_argument(
+        "--trading-day",
+        action="store_true",
+        help="pre-open, opening auction, trading with a volatility halt, closing auction, close and roll",
+    )
     flow.add_argument(
         "--replay", type=Path, nargs="+", default=[], metavar="FILE", help="recorded flow instead of traders"
     )
@@ -109,6 +116,13 @@ def _seconds(text: str) -> float:
 def options_of(args: argparse.Namespace) -> Options:
     """Raises: FaultError, UsageError."""
     faults = with_script(args.faults, args.script)
+    duration_s = args.duration or (DURATION_S if args.trading_day else Options().duration_s)
+    if args.trading_day and args.replay:
+        raise UsageError("--trading-day: recorded flow (--replay) has no trading day")
+    if args.trading_day and duration_s < DURATION_MIN_S:
+        raise UsageError(f"--trading-day: it takes {DURATION_MIN_S:g} s at least (--duration)")
+    if args.trading_day and args.traders < TRADERS_MIN:
+        raise UsageError(f"--trading-day: it takes {TRADERS_MIN} traders at least (--traders)")
     if args.engines > 99:
         raise UsageError("--engines: at most 99")
     if args.engines > args.instruments and not args.replay:
@@ -116,8 +130,8 @@ def options_of(args: argparse.Namespace) -> Options:
     for fault in faults.timed:
         if fault.name and int(fault.name.rpartition("-")[2]) > args.engines + faults.joins:
             raise UsageError(f"--faults {fault}: there is no {fault.name}")
-        if not args.replay and fault.at_s >= args.duration:
-            raise UsageError(f"--faults {fault}: the run ends after {args.duration:g} s (--duration)")
+        if not args.replay and fault.at_s >= duration_s:
+            raise UsageError(f"--faults {fault}: the run ends after {duration_s:g} s (--duration)")
     if args.check and len(args.check) != len(args.replay):
         raise UsageError("--check: one file for each file of --replay")
     for path in (*args.replay, *args.check):
@@ -128,11 +142,12 @@ def options_of(args: argparse.Namespace) -> Options:
         instruments=args.instruments,
         traders=args.traders,
         rate=args.rate,
-        duration_s=args.duration,
+        duration_s=duration_s,
         seed=args.seed,
         replay=tuple(args.replay),
         check=tuple(args.check),
         faults=faults,
+        trading_day=args.trading_day,
     )
 
 

@@ -1,21 +1,48 @@
 """Agents against the matching core itself: deterministic, busy, and never out of step with the venue."""
 
+from dataclasses import replace
 from decimal import Decimal
 
+from engine.client import Commands
+from engine.commands import SetState
 from engine.types import (
     ACCEPTED,
+    ALL_OR_NONE,
+    AUCTION_TRADE,
+    BAND,
     CANCELED,
+    CAPPED,
+    EXPIRED,
+    MALFORMED,
+    MASS_CANCEL,
+    MASS_CANCELED,
+    NEW,
+    NO_REASON,
+    OCO,
+    POST_ONLY,
     REFUSED,
+    REPLACE,
     REPLACED,
+    RESTATED,
+    SELF_TRADE,
+    TIF_DAY,
+    TIF_MASK,
+    TIF_SHIFT,
     TRADED,
+    TRIGGERED,
+    TYPE_MASK,
+    TYPE_PEG_BID,
+    TYPE_SHIFT,
     UNAVAILABLE,
-    Batch,
+    WRONG_STATE,
+    Outcome,
     ReportRow,
     report_rows,
 )
 from engine.venue import Venue
 from proto.cluster import Instrument
-from tools.traders import AWAY_S, RESTING_GOAL, Agent, Command, MarketMaker, News, made_traders
+from proto.feed import AUCTION, CLOSED, OPEN, PRE_OPEN
+from tools.traders import AWAY_S, RESTING_GOAL, STP_MODES, Agent, Command, MarketMaker, News, made_traders
 
 SEED = 3
 INSTRUMENTS = tuple(
@@ -27,27 +54,44 @@ INSTRUMENTS = tuple(
 class Exchange:
     """Agents and a core in one process: each batch is applied at once, and every report delivered."""
 
-    def __init__(self, agents: list[Agent]) -> None:
-        self.venue = Venue(1, INSTRUMENTS)
+    def __init__(self, agents: list[Agent], instruments: tuple[Instrument, ...] = INSTRUMENTS) -> None:
+        self.venue = Venue(1, instruments)
         self.agents = {agent.account: agent for agent in agents}
         self.sent: list[Command] = []
         self.reports: list[ReportRow] = []
         self.position = 0
+        self.now_s = self.began_s = 0.0
 
     def run(self, seconds: float, commands: int = 5, step_s: float = 0.1) -> None:
         for step in range(int(seconds / step_s)):
             for agent in self.agents.values():
-                self.send(agent, agent.act(step * step_s, commands))
+                self.now_s = self.began_s + step * step_s
+                self.send(agent, agent.act(self.now_s, commands))
+        self.began_s += seconds
 
-    def send(self, agent: Agent, commands: list[Command]) -> None:
-        if not commands:
+    def send(self, agent: Agent, sent: list[Command]) -> None:
+        if not sent:
             return
-        columns = [list(column) for column in zip(*commands, strict=True)]
-        op, ids, instrument, flags, price, quantity, target = columns
-        batch = Batch(agent.account, 0, 0, op, ids, instrument, flags, price, quantity, target)
+        commands = Commands()
+        for command in sent:
+            commands.add(*command)
+        batch = commands.batch(agent.account)
+        batch.stp = agent.stp
         self.position += 1
-        self.sent += commands
-        for reports in self.venue.apply(self.position, self.position, [batch]).reports:
+        self.sent += sent
+        self.hear(self.venue.apply(self.position, int(self.now_s * 1e9), [batch]))
+
+    def enter(self, state: int, *instruments: int) -> None:
+        """The operator puts instruments into a trading state, and the agents hear of it."""
+        for instrument in instruments:
+            self.position += 1
+            outcome = self.venue.operate(self.position, int(self.now_s * 1e9), SetState(instrument, state))
+            assert outcome.refused == NO_REASON
+            self.hear(outcome)
+        next(iter(self.agents.values())).news.enter(dict.fromkeys(instruments, state))
+
+    def hear(self, outcome: Outcome) -> None:
+        for reports in outcome.reports:
             for row in report_rows(reports.rows):
                 self.reports.append(row)
                 self.agents[reports.account].report(row)
@@ -68,8 +112,10 @@ def test_agents_know_exactly_the_orders_that_rest_for_them() -> None:
     exchange.run(10)
     for agent in exchange.agents.values():
         orders = exchange.venue.open_orders(agent.account)
-        live = {o.client_order_id: (o.instrument, o.side, o.price, o.open) for o in orders}
-        assert {i: (o.instrument, o.sell, o.price, o.open) for i, o in agent.orders.items()} == live
+        live = {o.client_order_id: (o.instrument, o.side, o.open) for o in orders}
+        assert {i: (o.instrument, o.sell, o.open) for i, o in agent.orders.items()} == live
+        told = {o.client_order_id: o.price for o in orders if o.flags & TYPE_MASK < TYPE_PEG_BID}  # pegs move unsaid
+        assert {i: agent.orders[i].price for i in told} == told
         assert not any(order.busy for order in agent.orders.values())
     assert sum(agent.position[1] for agent in exchange.agents.values()) == 0
     exchange.venue.check()
@@ -97,13 +143,63 @@ def test_the_first_commands_of_makers_are_their_opening_ladders() -> None:
 
 
 def test_noise_uses_every_kind_of_command_and_meets_refusals_and_trades() -> None:
-    exchange = Exchange(made_traders(6, INSTRUMENTS, SEED))
-    exchange.run(20)
-    assert {report.kind for report in exchange.reports} == {ACCEPTED, TRADED, CANCELED, REPLACED, REFUSED}
+    exchange = Exchange(made_traders(12, INSTRUMENTS, SEED))
+    exchange.run(30)
+    assert {report.kind for report in exchange.reports} == {
+        ACCEPTED, TRADED, CANCELED, REPLACED, REFUSED, MASS_CANCELED, TRIGGERED, RESTATED
+    }  # fmt: skip
     refused = sum(report.kind == REFUSED for report in exchange.reports)
     assert refused < len(exchange.sent) / 10
-    assert {command.flags >> 8 & 3 for command in exchange.sent if command.op == 3} == {0, 1, 2}
-    assert {command.flags >> 4 & 7 for command in exchange.sent if command.op == 1} == {0, 3, 4}
+    assert not any(report.reason == MALFORMED for report in exchange.reports if report.kind == REFUSED)
+    assert {OCO, SELF_TRADE, EXPIRED} <= {report.reason for report in exchange.reports if report.kind == CANCELED}
+    new = [command for command in exchange.sent if command.op == NEW]
+    assert {command.flags >> 8 & 3 for command in exchange.sent if command.op == REPLACE} == {0, 1, 2}
+    assert {(command.flags & TYPE_MASK) >> TYPE_SHIFT for command in new} == set(range(8))
+    assert {(command.flags & TIF_MASK) >> TIF_SHIFT for command in new} == set(range(5))
+    for flag in (POST_ONLY, ALL_OR_NONE, CAPPED):
+        assert any(command.flags & flag for command in new), flag
+    said = [command.terms for command in new if command.terms is not None]
+    assert all(any(terms[i] for terms in said) for i in range(6)), "stop, display, minimum, expiry, offset, link"
+    assert any(command.op == MASS_CANCEL for command in exchange.sent)
+    assert {agent.stp for agent in exchange.agents.values()} == set(STP_MODES)
+
+
+def test_before_the_opening_agents_enter_only_what_may_rest_and_the_books_cross() -> None:
+    exchange = Exchange(made_traders(6, INSTRUMENTS, SEED))
+    everything = tuple(instrument.id for instrument in INSTRUMENTS)
+    exchange.enter(PRE_OPEN, *everything)
+    exchange.run(3)
+    assert not any(r.reason == WRONG_STATE or r.kind == TRADED for r in exchange.reports)
+    exchange.enter(OPEN, *everything)
+    uncrossed = {r.instrument for r in exchange.reports if r.kind == TRADED and r.flags & AUCTION_TRADE}
+    assert uncrossed == set(everything)
+
+
+def test_while_an_instrument_is_closed_agents_leave_it_alone_and_their_day_orders_are_gone() -> None:
+    exchange = Exchange(made_traders(6, INSTRUMENTS, SEED))
+    exchange.run(2)
+    exchange.enter(CLOSED, 1)
+    before = len(exchange.sent)
+    exchange.run(1)
+    assert 1 not in {command.instrument for command in exchange.sent[before:]}
+    live = [order for account in exchange.agents for order in exchange.venue.open_orders(account, 1)]
+    assert live
+    assert not any(order.flags & TIF_MASK == TIF_DAY for order in live)
+    assert sum(o.instrument == 1 for agent in exchange.agents.values() for o in agent.orders.values()) == len(live)
+
+
+def test_when_the_fair_price_jumps_beyond_the_band_matching_halts_the_instrument() -> None:
+    banded = (replace(INSTRUMENTS[0], band=120, auction_reference=10_000),)
+    exchange = Exchange(made_traders(12, banded, SEED), banded)
+    exchange.enter(PRE_OPEN, 1)
+    exchange.run(1)
+    exchange.enter(OPEN, 1)
+    exchange.run(2)
+    assert exchange.venue.markets[1].state == OPEN
+    exchange.agents[1].news.jump(1, 240)
+    exchange.run(2)
+    market = exchange.venue.markets[1]
+    assert (market.state, market.reason) == (AUCTION, BAND)
 
 
 def test_every_command_is_answered_once() -> None:

@@ -13,6 +13,8 @@ from proto.cluster import Cluster, ClusterError
 from proto.feed import Snapshot
 from tools import moves
 from tools import verdict as judge
+from tools.day_run import DayRun
+from tools.day_verdict import DayEvidence, day_to_json, judge_day
 from tools.fault_plan import FaultSpec, TimedFault
 from tools.flows import Flows, within
 from tools.layout import made_up, symbols_of
@@ -22,6 +24,7 @@ from tools.machines import START_S, Machines, Place
 from tools.observer import Observer
 from tools.processes import Child, Children, StartError
 from tools.tally import Counted
+from tools.trading_day import day_of, ruled
 from tools.verdict import Ended, Engine, Evidence, Moved, Outage, Verdict
 
 RATE: Final = 1_500  # orders/s of all traders together
@@ -49,13 +52,14 @@ class Options:
     replay: tuple[Path, ...] = ()
     check: tuple[Path, ...] = ()
     faults: FaultSpec = field(default_factory=FaultSpec)
+    trading_day: bool = False
 
     def title(self) -> str:
         """One line that says what this run is."""
         if self.replay:
             flow = "replay of " + ", ".join(path.name for path in self.replay)
         else:
-            flow = f"{self.traders} traders, seed {self.seed}"
+            flow = f"{self.traders} traders, seed {self.seed}" + (", a trading day" if self.trading_day else "")
         faults = f", faults {self.faults}" if str(self.faults) else ""
         return f"{self.engines} engines, {self.instruments} instruments, {flow}{faults}"
 
@@ -74,6 +78,10 @@ class ClusterRun:
         self._flows = Flows(self._machines, self._children)
         self._lookout = Lookout(self._machines, self.board)
         self._observer = Observer()
+        self._day: DayRun | None = None
+        if options.trading_day:
+            day = day_of(options.duration_s, self._machines.venue.instruments, options.seed)
+            self._day = DayRun(day, self._machines, self._flows, self._lookout, self.board, self._happened)
         self._drain = asyncio.Event()
         self._began = 0.0  # when trading began, on the monotonic clock
         self._seconds = 0.0  # of trading
@@ -96,6 +104,8 @@ class ClusterRun:
                 evidence = await self._settle()
                 return judge.judge(replace(evidence, ended=await self._stop()))
             finally:
+                if self._day:
+                    await self._day.close()
                 await self._flows.close()
                 await self._machines.close()
                 await self._observer.stop()
@@ -113,7 +123,13 @@ class ClusterRun:
             await machines.start_engines()
             self._observer.start()
             await self._hear_all()
-            self._next_trades = _next_trades(await self._lookout.owners())
+            if self._day:
+                self.board.phase = "rolling the day"
+                await self._day.prepare()
+            owners = await self._lookout.owners()
+            self._next_trades = _next_trades(owners)
+            if self._day:
+                await self._day.watch(self._observer, owners)
             await self._start_flows()  # first, so that the fabric nodes join a venue at work
             self.board.phase = "starting fabric nodes"
             await machines.start_fabrics()
@@ -130,10 +146,16 @@ class ClusterRun:
             await self._flows.start_replays(options.replay, options.check, options.rate)
             return
         self.board.phase = "opening ladders"
-        goes_on = any(next_id > 1 for next_id in self._next_trades.values())  # then early ids were given before
-        first_id = time.time_ns() if goes_on else 1
-        opened = await self._flows.start_traders(options.traders, options.rate or RATE, options.seed, first_id)
+        first_id = 1 if self._is_fresh else time.time_ns()  # early ids were given before
+        states = self._day.states if self._day else {}
+        rate = options.rate or RATE
+        opened = await self._flows.start_traders(options.traders, rate, options.seed, first_id, states)
         self._happened(f"{opened:,} orders in the opening ladders")
+
+    @property
+    def _is_fresh(self) -> bool:
+        """Whether nothing was ever traded here before this run."""
+        return all(next_id == 1 for next_id in self._next_trades.values())
 
     async def _hear_all(self) -> None:
         """Until the observer hears every engine: a trade from now on that it does not see is one that it misses."""
@@ -159,11 +181,15 @@ class ClusterRun:
         target = self._machines.serving_fabrics()[0].asked.target
         symbol = self._machines.venue.instruments[0].symbol
         self._happened(f"watch it: python -m tools.tail_feed {target} --symbol {symbol}")
+        if self._day:
+            self._day.begin()
         faults = [asyncio.create_task(self._trouble(fault)) for fault in self.options.faults.timed]
         try:
             next_look = 0.0
             while not self._over():
                 self.board.now_s = self._now_s()
+                if self._day:
+                    self._day.tick(self._now_s())
                 for place in self._machines.ended():
                     self._happened(f"{place.name} ended by itself")
                 if self._now_s() >= next_look:
@@ -179,6 +205,8 @@ class ClusterRun:
                 place.child.resume()
         for name in list(self._away):
             self._is_back(name)
+        if self._day:
+            await self._day.finish(self._drain.is_set())
 
     def _over(self) -> bool:
         if self._drain.is_set():
@@ -296,6 +324,7 @@ class ClusterRun:
         machines.ended()
         self._observer.drain()
         proxied = await _proxy_counts(machines.proxy)
+        day = await self._day_evidence()
         self.board.phase = "at rest"
         instruments = machines.venue.instruments
         return Evidence(
@@ -318,8 +347,15 @@ class ClusterRun:
             outages=tuple(self._outages),
             moved=tuple(self._moved),
             proxied=proxied,
-            checks=tuple(flows.findings),
+            checks=(*flows.findings, *(judge_day(day) if day else ())),
+            day=day_to_json(day) if day else None,
         )
+
+    async def _day_evidence(self) -> DayEvidence | None:
+        if self._day is None:
+            return None
+        troubled = bool(str(self.options.faults))
+        return await self._day.evidence(self._now_s(), self._drain.is_set(), troubled, self._is_fresh)
 
     def _life_of(self, place: Place) -> Engine:
         symbols = tuple(i.symbol for i in self._machines.venue.instruments_of(place.id))
@@ -371,6 +407,8 @@ def venue_of(options: Options, directory: Path) -> Cluster:
     path = directory / "cluster.toml"
     recorded = symbols_of([path.name for path in options.replay])
     new = made_up(options.engines, max(options.instruments, len(recorded)), recorded)
+    if options.trading_day:
+        new = replace(new, instruments=tuple(map(ruled, new.instruments)))
     if not path.exists():
         return new
     try:
@@ -379,5 +417,6 @@ def venue_of(options: Options, directory: Path) -> Cluster:
         raise UsageError(str(e)) from None
     if (old.engines, old.instruments) != (new.engines, new.instruments):
         given = f"--engines {len(old.engines)} --instruments {len(old.instruments)}"
+        given += " --trading-day" if any(instrument.band for instrument in old.instruments) else ""
         raise UsageError(f"{directory} holds the venue of another run: {given}")
     return old

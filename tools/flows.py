@@ -1,7 +1,7 @@
 """What goes through a running cluster: traders or recorded flow, and strangers who look, each a process of its own."""
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -25,6 +25,7 @@ class Flows:
         self.strangers: Child | None = None
         self.findings: list[Finding] = []  # of replayed flow
         self.seconds = 0.0  # that the longest replay took; 0: nothing was replayed
+        self.live: dict[int, int] | None = None  # orders that traders know to be live, by account, once they reported
         self._machines = machines
         self._processes = children
         self._tallies: dict[str, dict[str, Any]] = {}
@@ -42,11 +43,15 @@ class Flows:
         """All tallies as one, as they were last said."""
         return added([Counted.from_json(tally) for tally in self._tallies.values()])
 
-    async def start_traders(self, traders: int, rate: int, seed: int, first_id: int) -> int:
-        """Until their opening ladders are answered; how many orders that took. Raises: StartError."""
+    async def start_traders(self, traders: int, rate: int, seed: int, first_id: int, states: Mapping[int, int]) -> int:
+        """Until their opening ladders are answered; how many orders that took. `states`: the instruments', if not open.
+
+        Raises: StartError.
+        """
         arguments = ["--cluster", str(self._machines.cluster_file), "--traders", str(traders), "--rate", str(rate)]
         arguments += ["--seed", str(seed), "--first-id", str(first_id), *self._machines.joins()]
         child = await self._start("traders", "tools.trade", arguments)
+        self.tell_states(states)
         line = await within(child.line(), OPENING_S)
         if line is None or "opened" not in line:
             raise StartError(f"the traders could not open:\n{child.complaints()}")
@@ -73,6 +78,14 @@ class Flows:
         self.strangers = await self._processes.start(self._machines.child("strangers", "tools.strangers", arguments))
         await self.strangers.wait_ready(START_S)
         self._readers.append(asyncio.create_task(self._hear_strangers(self.strangers)))
+
+    def tell_states(self, states: Mapping[int, int]) -> None:
+        """Say in which trading states instruments are."""
+        self._tell({"states": states})
+
+    def tell_jump(self, instrument: int, ticks: int) -> None:
+        """Say that an instrument is worth so much more."""
+        self._tell({"jump": {instrument: ticks}})
 
     def go(self) -> None:
         self._tell({"go": True})
@@ -131,6 +144,8 @@ class Flows:
             while (line := await child.line()) is not None:
                 if "tally" in line:
                     self._tallies[child.name] = line["tally"]
+                if "live" in line:
+                    self.live = {int(account): orders for account, orders in line["live"].items()}
                 if "finding" in line:
                     self.findings.append(Finding(**line["finding"] | {"details": tuple(line["finding"]["details"])}))
                 if line.get("done"):

@@ -1,6 +1,6 @@
 """The picture of a running cluster: a row for each machine, a row for each instrument, and what happened last."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final
@@ -13,7 +13,10 @@ from rich.text import Text
 from tools.ladder import price_text, quantity_text
 
 HAPPENED_MAX: Final = 6
+DAY_HAPPENED_MAX: Final = 10
+CLOSING_MAX: Final = 12
 UP: Final = "up"
+PHASE_STYLES: Final = {"open": "green", "halted": "bold red", "closed": "dim"}
 STYLES: Final = {UP: "green", "paused": "yellow", "starts": "yellow", "down": "bold red"}
 
 
@@ -37,7 +40,11 @@ class MachineRow:
 
 @dataclass(slots=True)
 class InstrumentRow:
-    """An instrument as any fabric node shows it; prices in ticks, quantities in lots. `state` as in BookState."""
+    """An instrument as any fabric node shows it; prices in ticks, quantities in lots. `state` as in BookState.
+
+    On a trading day `phase` is its trading state in words, and `indication` what an auction would trade now: price,
+    volume, and how much more is bought than sold.
+    """
 
     symbol: str
     home: int
@@ -48,34 +55,51 @@ class InstrumentRow:
     ask: tuple[int, int] | None = None
     last: int | None = None
     volume: int = 0
+    phase: str = ""
+    indication: tuple[int, int, int] | None = None
 
 
 @dataclass(slots=True)
 class Board:
-    """All that the picture shows. Times are seconds since trading began."""
+    """All that the picture shows. Times are seconds since trading began; `closing` are a day's statistics, in words."""
 
     title: str
     machines: list[MachineRow] = field(default_factory=list)
     instruments: list[InstrumentRow] = field(default_factory=list)
     happened: list[str] = field(default_factory=list)
+    closing: list[str] = field(default_factory=list)
+    refusals: dict[str, int] = field(default_factory=dict)
     phase: str = "starts"
     now_s: float = 0.0
     duration_s: float = 0.0
 
 
 def render(board: Board) -> RenderableType:
-    """The picture as it is now. Its height changes only when machines or instruments come or go."""
+    """The picture as it is now. Its height changes when machines or instruments come or go, or a day closes."""
+    day = any(row.phase for row in board.instruments)
     parts: list[RenderableType] = [
         _title(board),
         "",
         _machines(board.machines),
         "",
-        _instruments(board.instruments),
+        _trading_day(board.instruments) if day else _instruments(board.instruments),
         "",
     ]
-    lines = board.happened[-HAPPENED_MAX:]
-    parts += [Text(f"  {line}", style="dim", no_wrap=True, overflow="ellipsis") for line in lines]
-    return Group(*parts)
+    if board.refusals:
+        parts += [_line("refused: " + counts_in_words(board.refusals)), ""]
+    if board.closing:
+        parts += [_line(line) for line in board.closing[:CLOSING_MAX]] + [""]
+    lines = board.happened[-(DAY_HAPPENED_MAX if day else HAPPENED_MAX) :]
+    return Group(*parts, *(_line(line) for line in lines))
+
+
+def _line(text: str) -> Text:
+    return Text(f"  {text}", style="dim", no_wrap=True, overflow="ellipsis")
+
+
+def counts_in_words(counts: Mapping[str, int]) -> str:
+    """`would trade 17, wrong state 2`: the most first."""
+    return ", ".join(f"{what} {count:,}" for what, count in sorted(counts.items(), key=lambda kv: -kv[1]))
 
 
 def _title(board: Board) -> Text:
@@ -153,6 +177,44 @@ def _instruments(rows: Sequence[InstrumentRow]) -> Table:
             Text(row.state, style="green" if valid else "bold yellow"),
         )
     return table
+
+
+def _trading_day(rows: Sequence[InstrumentRow]) -> Table:
+    """Instruments by their phase, with what an auction would trade and leave over: + to buy, - to sell."""
+    table = _table(
+        ("symbol", "l"),
+        ("phase", "l"),
+        ("bid", "r"),
+        ("offer", "r"),
+        ("last", "r"),
+        ("volume", "r"),
+        ("would trade, left", "r"),
+        ("book", "l"),
+    )
+    for row in rows:
+        valid = row.state == "valid"
+        side = "" if valid else "dim"
+        table.add_row(
+            row.symbol,
+            Text(row.phase, style=PHASE_STYLES.get(row.phase, "bold")),
+            Text(price_text(row.bid[0], row.tick_size) if row.bid else "-", style=side or "green"),
+            Text(price_text(row.ask[0], row.tick_size) if row.ask else "-", style=side or "red"),
+            price_text(row.last, row.tick_size) if row.last is not None else "-",
+            quantity_text(row.volume, row.lot_size),
+            _indicated(row),
+            Text(row.state, style="green" if valid else "bold yellow"),
+        )
+    return table
+
+
+def _indicated(row: InstrumentRow) -> str:
+    if row.indication is None:
+        return ""
+    price, volume, imbalance = row.indication
+    if not volume:
+        return "nothing"
+    left = f"{imbalance * row.lot_size:+,f}"
+    return f"{quantity_text(volume, row.lot_size)} at {price_text(price, row.tick_size)}, {left}"
 
 
 def _known(number: int | None) -> str:

@@ -8,7 +8,8 @@ from typing import Final, TypeVar
 
 import grpc
 
-from proto.feed import FeedError, Snapshot
+from proto.cluster import Instrument
+from proto.feed import STATE_NAMES, FeedError, Snapshot
 from tools import verdict as judge
 from tools.compare import differences
 from tools.live_view import Board, InstrumentRow, MachineRow
@@ -23,6 +24,9 @@ POLL_S: Final = 0.05
 RATES_OVER: Final = 8  # looks
 LIVE: Final = "live"
 
+STATES: Final = {name: state for state, name in STATE_NAMES.items()}
+VALID: Final = "valid"
+
 Answer = TypeVar("Answer")
 
 
@@ -33,6 +37,8 @@ class Lookout:
         self._machines = machines
         self._board = board
         self._seen: dict[tuple[str, int, int, int], Seen] = {}  # by place, life, engine, channel
+        self.states: dict[tuple[str, int], list[int]] = {}  # by fabric node and instrument: trading states, in turn
+        self._followed: tuple[Instrument, ...] = ()
         self._history: list[tuple[float, dict[int, int]]] = []  # time, answers by home
         for engine in machines.venue.engines:
             self.expect(engine.id)
@@ -45,9 +51,19 @@ class Lookout:
             InstrumentRow(i.symbol, i.engine, i.tick_size, i.lot_size) for i in self._machines.venue.instruments[shown:]
         ]
 
+    def follow_states(self, instruments: Sequence[Instrument]) -> None:
+        """From now on, note at each look in which trading states every mirror has these."""
+        self._followed = tuple(instruments)
+
     async def look(self, counted: Counted) -> None:
         """Ask every machine how it stands, all at once; who does not answer is shown as before."""
-        await asyncio.gather(*(self._look_at(place) for place in self._machines.places()), self._look_at_books())
+        fabrics = self._machines.serving_fabrics()
+        await asyncio.gather(
+            *(self._look_at(place) for place in self._machines.places()),
+            self._look_at_books(),
+            *(self._look_at_state(place, instrument) for place in fabrics for instrument in self._followed),
+        )
+        self._board.refusals = dict(counted.refusals)
         rates = self._rates(counted)
         for row in self._board.machines:
             engine, fabric = self._machines.engines.get(row.number), self._machines.fabrics.get(row.number)
@@ -150,6 +166,14 @@ class Lookout:
                     shown.bid = (book.bids[0].price, book.bids[0].quantity) if book.bids else None
                     shown.ask = (book.asks[0].price, book.asks[0].quantity) if book.asks else None
                     shown.last = book.last_price if book.last_trade_id else None
+
+    async def _look_at_state(self, place: Place, instrument: Instrument) -> None:
+        book = await answer(place.asked.book(instrument.symbol, 1, LOOK_S))
+        if book is None or book_state(book) != VALID:
+            return
+        states = self.states.setdefault((place.name, instrument.id), [])
+        if states[-1:] != [STATES[book.trading_state]]:
+            states.append(STATES[book.trading_state])
 
     def _rates(self, counted: Counted) -> dict[int, float]:
         """Answers a second of each home engine, over the last few looks."""

@@ -125,7 +125,8 @@ class Machines:
         id = max(engine.id for engine in self.venue.engines) + 1
         last = max(self.venue.instruments, key=lambda instrument: instrument.id)
         entry = EngineEntry(id)
-        instrument = replace(last, id=last.id + 1, symbol=symbol(last.id + 1), engine=id, channel=1)
+        name = symbol(last.id + 1)
+        instrument = replace(last, id=last.id + 1, symbol=name, engine=id, channel=1, state="open")
         self._files[id] = self.directory / f"engine-{id}.toml"
         self._files[id].write_text(dumps(replace(self.venue, engines=(entry,), instruments=(instrument,))))
         venue = self.venue

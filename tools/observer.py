@@ -1,4 +1,4 @@
-"""What the judge of a run hears for itself: every trade on every feed.
+"""What the judge of a run hears for itself: every trade on every feed, and each instrument's day.
 
 The observer reads the engines' own publishers, not the lines with faults, so what it misses it says: trades on a feed
 that nobody reported must not hide behind a loss.
@@ -10,7 +10,8 @@ from typing import Final
 import zmq
 
 from proto import feed
-from proto.feed import EXECUTE, OP_MASK, FeedError, Frame
+from proto.feed import EXECUTE, OP_MASK, TOLD, TRADE, FeedError, Frame
+from tools.day_watch import InstrumentDay
 from tools.tally import TradeKey, TradeSum
 
 DRAIN_S: Final = 0.02  # how often sockets are drained
@@ -21,14 +22,20 @@ HIGH_WATER_MARK: Final = 8_192
 class TradeWatch:
     """Adds up the trades of streams from the first frame heard, and notes which of their deltas it did not get.
 
-    Pure: frames in.
+    It follows the `days` of those instruments that it is given one for. Pure: frames in.
     """
 
     def __init__(self) -> None:
         self.trades: dict[int, TradeSum] = {}
+        self.days: dict[int, InstrumentDay] = {}
         self.missed: dict[int, int] = {}
         self.bad_frames = 0
+        self._last: dict[int, int] = {}  # trade id of each instrument
         self._due: dict[tuple[int, int], tuple[int, int]] = {}  # by engine and channel: epoch, next sequence
+
+    def stands_at(self, engine: int, channel: int) -> tuple[int, int]:
+        """Epoch and next sequence of a stream, as heard so far; (0, 0): nothing was."""
+        return self._due.get((engine, channel), (0, 0))
 
     def hears(self, engine: int) -> bool:
         """Whether anything of this engine was heard: from there on nothing is missed unnoticed."""
@@ -49,15 +56,29 @@ class TradeWatch:
             return
         if header.epoch > epoch:
             due = 1
+        if header.epoch > epoch or header.first_seq > due:
+            self._doubt(header.engine)
         if header.first_seq > due:
             self.missed[header.engine] = self.missed.get(header.engine, 0) + header.first_seq - due
         self._add(frame, max(0, due - header.first_seq))
         self._due[header.engine, header.channel] = (header.epoch, max(due, frame.next_seq))
 
+    def _doubt(self, engine: int) -> None:
+        """Something of this engine may have passed unheard."""
+        for day in self.days.values():
+            if day.engine == engine:
+                day.doubt()
+
     def _add(self, frame: Frame, skip: int) -> None:
-        for op, instrument, _, price, quantity, trade_id in frame.rows[skip:]:
-            if op & OP_MASK == EXECUTE:
+        last, days = self._last, self.days
+        for i, (op, instrument, order_id, price, quantity, trade_id) in enumerate(frame.rows[skip:], skip):
+            code = op & OP_MASK
+            if code in (EXECUTE, TRADE) and last.get(instrument) != trade_id:  # an uncross executes both sides of one
+                last[instrument] = trade_id
                 self.trades.setdefault(instrument, TradeSum()).add(TradeKey(trade_id, price, quantity))
+            if days and (day := days.get(instrument)):
+                extra = frame.extras[order_id] if code in TOLD else None
+                day.take((op, instrument, order_id, price, quantity, trade_id), extra, frame.time_of(i))
 
 
 class Observer:

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from engine.types import (
     ACCEPTED,
+    AUCTION_TRADE,
     CANCELED,
     FLAG_SELL,
     MAKER,
@@ -93,21 +94,33 @@ class TradeSum:
         self.quantity += other.quantity
         self.fingerprint = self.fingerprint + other.fingerprint & _MASK
 
+    def plus(self, other: "TradeSum") -> "TradeSum":
+        """Both as one."""
+        both = TradeSum(self.count, self.quantity, self.fingerprint)
+        both.merge(other)
+        return both
+
     def to_json(self) -> list[int]:
         return [self.count, self.quantity, self.fingerprint]
 
 
 @dataclass(slots=True)
 class Executed:
-    """One instrument's trades as reports told them: to buyers and sellers, to makers and takers."""
+    """One instrument's trades as reports told them: to buyers and sellers; to makers and takers, and those of auctions,
+    which have neither, to their buyers."""
 
     buys: TradeSum = field(default_factory=TradeSum)
     sells: TradeSum = field(default_factory=TradeSum)
     makers: TradeSum = field(default_factory=TradeSum)
     takers: TradeSum = field(default_factory=TradeSum)
+    auctions: TradeSum = field(default_factory=TradeSum)
 
-    def sums(self) -> tuple[TradeSum, TradeSum, TradeSum, TradeSum]:
-        return self.buys, self.sells, self.makers, self.takers
+    def sums(self) -> tuple[TradeSum, TradeSum, TradeSum, TradeSum, TradeSum]:
+        return self.buys, self.sells, self.makers, self.takers, self.auctions
+
+    def parts(self) -> tuple[TradeSum, TradeSum, TradeSum, TradeSum]:
+        """Four ways to count all trades: bought, sold, by makers, and by takers, each of these with the auctions'."""
+        return self.buys, self.sells, self.makers.plus(self.auctions), self.takers.plus(self.auctions)
 
 
 @dataclass(slots=True)
@@ -179,7 +192,11 @@ class Tally:
         executed = self.executed.setdefault(row.instrument, Executed())
         trade = TradeKey(row.trade_id, row.price, row.quantity)
         (executed.sells if row.flags & FLAG_SELL else executed.buys).add(trade)
-        (executed.makers if row.flags & MAKER else executed.takers).add(trade)
+        if row.flags & AUCTION_TRADE:
+            if not row.flags & FLAG_SELL:
+                executed.auctions.add(trade)
+        else:
+            (executed.makers if row.flags & MAKER else executed.takers).add(trade)
 
     def waiting_by_instrument(self) -> dict[int, int]:
         """How many commands about each instrument are unanswered."""

@@ -5,7 +5,8 @@
 On stdout, JSON lines: {"ready": true, ...} when all sessions stand; {"opened": N} when the makers' opening ladders are
 answered; {"tally": {...}} twice a second; with "done": true when, told to stop, all is answered or time is up.
 On stdin: {"stop": true} ends trading, {"report": true} asks for a last tally, {"machines": ["HOST:PORT", ...]} says
-where the venue's machines are now. The end of stdin ends the process.
+where the venue's machines are now, {"states": {INSTRUMENT: STATE, ...}} in which trading states instruments are, and
+{"jump": {INSTRUMENT: TICKS, ...}} that they are worth so much more. The end of stdin ends the process.
 """
 
 import argparse
@@ -71,6 +72,7 @@ class Desk:
                 self.machines,
                 self.agent.account,
                 engine=self._engines[self._next_engine],
+                self_trade_prevention=self.agent.stp,
                 patience_s=PATIENCE_S,
                 instruments=self._venue.instruments,
             )
@@ -146,7 +148,7 @@ class Desk:
             return
         commands = Commands()
         for c in batch:
-            commands.add(c.op, c.client_order_id, c.instrument, c.flags, c.price, c.quantity, c.target)
+            commands.add(*c)
         with suppress(ClientError):
             await self.session.submit(commands)
 
@@ -176,6 +178,7 @@ class Floor:
     def __init__(self, venue: Cluster, joins: Sequence[str], traders: int, rate: int, seed: int, first_id: int) -> None:
         self.tally = Tally()
         agents = made_traders(traders, venue.instruments, seed, first_id)
+        self._news = agents[0].news
         self._engines = [engine.id for engine in venue.engines]
         self.desks = [
             Desk(agent, joins, venue, self._engines[i % len(self._engines)], self.tally)
@@ -183,7 +186,13 @@ class Floor:
         ]
         self._pace = rate * PACE_S / max(1, traders)
         self._stopped = asyncio.Event()
+        self._begin()
+
+    def _begin(self) -> None:
+        """The agents' time begins now."""
         self._began = time.monotonic()
+        for desk in self.desks:
+            desk.agent.clock_ns = time.time_ns()
 
     async def run(self) -> None:
         tasks = [asyncio.create_task(desk.run()) for desk in self.desks]
@@ -209,11 +218,11 @@ class Floor:
         """The makers' ladders, as fast as they are taken, once every engine is reached from everywhere."""
         deadline = asyncio.get_running_loop().time() + REACH_S
         await asyncio.gather(*(desk.reach(deadline) for desk in self.desks[: len(self._engines)]))
-        self._began = time.monotonic()
+        self._begin()
         makers = [desk for desk in self.desks if isinstance(desk.agent, MarketMaker)]
         sent = [await desk.act(0.0, OPENING_MAX) for desk in makers]
         await self._answered(self._began + ANSWERS_S)
-        self._began = time.monotonic()
+        self._begin()
         self.tally.latencies = Latencies()
         say({"opened": sum(sent), "tally": self.tally.to_json()})
 
@@ -264,8 +273,12 @@ class Floor:
                 if order.get("machines"):
                     for desk in self.desks:
                         desk.machines = list(order["machines"])
+                self._news.enter({int(instrument): state for instrument, state in order.get("states", {}).items()})
+                for instrument, ticks in order.get("jump", {}).items():
+                    self._news.jump(int(instrument), ticks)
                 if order.get("report"):
-                    say({"tally": self.tally.to_json(), "reported": True})
+                    live = {desk.agent.account: len(desk.agent.orders) for desk in self.desks}
+                    say({"tally": self.tally.to_json(), "live": live, "reported": True})
         finally:
             self._stopped.set()
             transport.close()

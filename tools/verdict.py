@@ -38,6 +38,7 @@ class Verdict:
 
     findings: tuple[Finding, ...]
     figures: dict[str, float | int | None] = field(default_factory=dict)
+    day: dict[str, Any] | None = None  # what a trading day went through
 
     @property
     def holds(self) -> bool:
@@ -48,6 +49,7 @@ class Verdict:
             "holds": self.holds,
             "figures": self.figures,
             "findings": [asdict(finding) for finding in self.findings],
+            **({"day": self.day} if self.day is not None else {}),
         }
 
 
@@ -176,7 +178,8 @@ class Evidence:
     outages: tuple[Outage, ...] = ()
     fabrics_down: tuple[tuple[str, float], ...] = ()  # killed and not restarted: name, and when
     moved: tuple[Moved, ...] = ()
-    checks: tuple[Finding, ...] = ()  # of replayed flow against recorded books
+    checks: tuple[Finding, ...] = ()  # of replayed flow against recorded books; of a trading day
+    day: dict[str, Any] | None = None  # what that day went through, for a program
 
 
 def judge(evidence: Evidence) -> Verdict:
@@ -197,7 +200,7 @@ def judge(evidence: Evidence) -> Verdict:
         *_proxied(evidence),
         _rates(evidence),
     ]
-    return Verdict(tuple(findings), figures(evidence))
+    return Verdict(tuple(findings), figures(evidence), evidence.day)
 
 
 def figures(evidence: Evidence) -> dict[str, float | int | None]:
@@ -263,9 +266,10 @@ def _conserved(evidence: Evidence) -> Finding:
         on_feed = evidence.feed.get(instrument, TradeSum())
         trades += executed.buys.count
         lots += executed.buys.quantity
-        if not executed.buys == executed.sells == executed.makers == executed.takers:
+        bought, sold, made, taken = executed.parts()
+        if not bought == sold == made == taken:
             names = ("bought", "sold", "makers", "takers")
-            sums = zip(names, executed.sums(), strict=True)
+            sums = zip(names, executed.parts(), strict=True)
             wrong.append(f"{symbol}: " + ", ".join(f"{name} {s.quantity:,} in {s.count:,}" for name, s in sums))
         numbered = evidence.trade_ids.get(instrument)
         if numbered is None:
@@ -515,9 +519,9 @@ def _trades(counted: Counted) -> int:
     return sum(executed.buys.count for executed in counted.executed.values())
 
 
-def of(count: int, what: str) -> str:
+def of(count: int, what: str, many: str = "") -> str:
     """`1 trade`, `1,329 trades`."""
-    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {many or what + 's'}"
 
 
 def milliseconds(ns: int) -> str:
