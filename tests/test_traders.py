@@ -3,8 +3,6 @@
 from dataclasses import replace
 from decimal import Decimal
 
-from engine.client import Commands
-from engine.commands import SetState
 from engine.types import (
     ACCEPTED,
     ALL_OR_NONE,
@@ -17,7 +15,6 @@ from engine.types import (
     MASS_CANCEL,
     MASS_CANCELED,
     NEW,
-    NO_REASON,
     OCO,
     POST_ONLY,
     REFUSED,
@@ -35,14 +32,12 @@ from engine.types import (
     TYPE_SHIFT,
     UNAVAILABLE,
     WRONG_STATE,
-    Outcome,
     ReportRow,
-    report_rows,
 )
-from engine.venue import Venue
 from proto.cluster import Instrument
 from proto.feed import AUCTION, CLOSED, OPEN, PRE_OPEN
-from tools.traders import AWAY_S, RESTING_GOAL, STP_MODES, Agent, Command, MarketMaker, News, made_traders
+from tests.exchange import Exchange
+from tools.traders import AWAY_S, RESTING_GOAL, STP_MODES, MarketMaker, News, made_traders
 
 SEED = 3
 INSTRUMENTS = tuple(
@@ -51,56 +46,10 @@ INSTRUMENTS = tuple(
 )
 
 
-class Exchange:
-    """Agents and a core in one process: each batch is applied at once, and every report delivered."""
-
-    def __init__(self, agents: list[Agent], instruments: tuple[Instrument, ...] = INSTRUMENTS) -> None:
-        self.venue = Venue(1, instruments)
-        self.agents = {agent.account: agent for agent in agents}
-        self.sent: list[Command] = []
-        self.reports: list[ReportRow] = []
-        self.position = 0
-        self.now_s = self.began_s = 0.0
-
-    def run(self, seconds: float, commands: int = 5, step_s: float = 0.1) -> None:
-        for step in range(int(seconds / step_s)):
-            for agent in self.agents.values():
-                self.now_s = self.began_s + step * step_s
-                self.send(agent, agent.act(self.now_s, commands))
-        self.began_s += seconds
-
-    def send(self, agent: Agent, sent: list[Command]) -> None:
-        if not sent:
-            return
-        commands = Commands()
-        for command in sent:
-            commands.add(*command)
-        batch = commands.batch(agent.account)
-        batch.stp = agent.stp
-        self.position += 1
-        self.sent += sent
-        self.hear(self.venue.apply(self.position, int(self.now_s * 1e9), [batch]))
-
-    def enter(self, state: int, *instruments: int) -> None:
-        """The operator puts instruments into a trading state, and the agents hear of it."""
-        for instrument in instruments:
-            self.position += 1
-            outcome = self.venue.operate(self.position, int(self.now_s * 1e9), SetState(instrument, state))
-            assert outcome.refused == NO_REASON
-            self.hear(outcome)
-        next(iter(self.agents.values())).news.enter(dict.fromkeys(instruments, state))
-
-    def hear(self, outcome: Outcome) -> None:
-        for reports in outcome.reports:
-            for row in report_rows(reports.rows):
-                self.reports.append(row)
-                self.agents[reports.account].report(row)
-
-
 def test_with_one_seed_agents_send_the_same_commands_and_with_another_others() -> None:
     runs = []
     for seed in (SEED, SEED, SEED + 1):
-        exchange = Exchange(made_traders(4, INSTRUMENTS, seed))
+        exchange = Exchange(made_traders(4, INSTRUMENTS, seed), INSTRUMENTS)
         exchange.run(3)
         runs.append(exchange.sent)
     assert runs[0] == runs[1]
@@ -108,7 +57,7 @@ def test_with_one_seed_agents_send_the_same_commands_and_with_another_others() -
 
 
 def test_agents_know_exactly_the_orders_that_rest_for_them() -> None:
-    exchange = Exchange(made_traders(6, INSTRUMENTS, SEED))
+    exchange = Exchange(made_traders(6, INSTRUMENTS, SEED), INSTRUMENTS)
     exchange.run(10)
     for agent in exchange.agents.values():
         orders = exchange.venue.open_orders(agent.account)
@@ -122,7 +71,7 @@ def test_agents_know_exactly_the_orders_that_rest_for_them() -> None:
 
 
 def test_the_default_traders_keep_a_thousand_orders_resting() -> None:
-    exchange = Exchange(made_traders(12, INSTRUMENTS, SEED))
+    exchange = Exchange(made_traders(12, INSTRUMENTS, SEED), INSTRUMENTS)
     exchange.run(6, commands=20)
     assert sum(len(agent.orders) for agent in exchange.agents.values()) >= 1_000
 
@@ -130,7 +79,7 @@ def test_the_default_traders_keep_a_thousand_orders_resting() -> None:
 def test_one_maker_alone_on_one_instrument_keeps_a_thousand_orders_resting() -> None:
     agent = made_traders(1, INSTRUMENTS[:1], SEED)[0]
     assert isinstance(agent, MarketMaker)
-    exchange = Exchange([agent])
+    exchange = Exchange([agent], INSTRUMENTS[:1])
     exchange.run(10, commands=200)
     assert len(agent.orders) >= 1_000
     assert len(agent.orders) == min(len(agent.orders), 2 * agent.levels)
@@ -143,7 +92,7 @@ def test_the_first_commands_of_makers_are_their_opening_ladders() -> None:
 
 
 def test_noise_uses_every_kind_of_command_and_meets_refusals_and_trades() -> None:
-    exchange = Exchange(made_traders(12, INSTRUMENTS, SEED))
+    exchange = Exchange(made_traders(12, INSTRUMENTS, SEED), INSTRUMENTS)
     exchange.run(30)
     assert {report.kind for report in exchange.reports} == {
         ACCEPTED, TRADED, CANCELED, REPLACED, REFUSED, MASS_CANCELED, TRIGGERED, RESTATED
@@ -165,7 +114,7 @@ def test_noise_uses_every_kind_of_command_and_meets_refusals_and_trades() -> Non
 
 
 def test_before_the_opening_agents_enter_only_what_may_rest_and_the_books_cross() -> None:
-    exchange = Exchange(made_traders(6, INSTRUMENTS, SEED))
+    exchange = Exchange(made_traders(6, INSTRUMENTS, SEED), INSTRUMENTS)
     everything = tuple(instrument.id for instrument in INSTRUMENTS)
     exchange.enter(PRE_OPEN, *everything)
     exchange.run(3)
@@ -176,7 +125,7 @@ def test_before_the_opening_agents_enter_only_what_may_rest_and_the_books_cross(
 
 
 def test_while_an_instrument_is_closed_agents_leave_it_alone_and_their_day_orders_are_gone() -> None:
-    exchange = Exchange(made_traders(6, INSTRUMENTS, SEED))
+    exchange = Exchange(made_traders(6, INSTRUMENTS, SEED), INSTRUMENTS)
     exchange.run(2)
     exchange.enter(CLOSED, 1)
     before = len(exchange.sent)
@@ -197,13 +146,13 @@ def test_when_the_fair_price_jumps_beyond_the_band_matching_halts_the_instrument
     exchange.run(2)
     assert exchange.venue.markets[1].state == OPEN
     exchange.agents[1].news.jump(1, 240)
-    exchange.run(2)
+    exchange.run(1)
     market = exchange.venue.markets[1]
     assert (market.state, market.reason) == (AUCTION, BAND)
 
 
 def test_every_command_is_answered_once() -> None:
-    exchange = Exchange(made_traders(6, INSTRUMENTS, SEED))
+    exchange = Exchange(made_traders(6, INSTRUMENTS, SEED), INSTRUMENTS)
     exchange.run(10)
     answers = [r.command for r in exchange.reports if r.command and r.kind in (ACCEPTED, REPLACED, REFUSED)]
     cancels = [c.client_order_id for c in exchange.sent if c.op == 2]

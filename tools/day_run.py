@@ -135,7 +135,6 @@ class DayRun:
         self.tick(now_s)
         away = {place.id for place in self._machines.engines.values() if not place.serving}
         live, unasked = await self._live()
-        known = self._flows.live
         return DayEvidence(
             day=self.day,
             instruments=self.instruments,
@@ -143,7 +142,8 @@ class DayRun:
             began_ns=self._began_ns,
             looks=self._lookout.states,
             live=live,
-            live_known=known if fresh and not away else None,
+            lasting=self._flows.lasting if fresh and not away else None,
+            present=frozenset(place.name for place in self._machines.serving_fabrics()),
             unasked=unasked,
             away=frozenset(i.id for i in self.instruments if i.engine in away),
             cut_short=cut_short,
@@ -172,7 +172,7 @@ class DayRun:
             unasked.update((f"engine-{engine}", None) for engine in reply.engines_missing)
             found.extend(Live(account, o.symbol, o.client_order_id, o.time_in_force) for o in reply.orders)
 
-        await asyncio.gather(*(ask(account) for account in self._flows.live or {}))
+        await asyncio.gather(*(ask(account) for account in self._flows.lasting))
         return found, list(unasked)
 
     def _where(self, engine: int) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
-from engine.types import BAND, TIF_DAY, TIF_GTC, TIF_SHIFT
+from engine.types import BAND, TIF_DAY, TIF_GTC, TIF_GTD, TIF_SHIFT
 from proto.cluster import Instrument
 from proto.feed import AUCTION, CLOSED, OPEN, STATE_NAMES, Statistics
 from tools.day_watch import InstrumentDay, Phase, Uncross
@@ -37,7 +37,8 @@ class DayEvidence:
     troubled    there were faults: a machine may have been blind for a while
     looks       by machine and instrument: the trading states that its mirror was seen in, each once in a row
     live        orders of the traders' accounts, as the engines say
-    live_known  how many of each account, as its own reports say; None: they do not say all
+    lasting     how many of each account are not good till a time, as its own reports say; None: they do not say all
+    present     the machines that were asked in the end, too
     """
 
     day: Day
@@ -46,7 +47,8 @@ class DayEvidence:
     began_ns: int
     looks: Mapping[tuple[str, int], Sequence[int]]
     live: Sequence[Live] = ()
-    live_known: Mapping[int, int] | None = None
+    lasting: Mapping[int, int] | None = None
+    present: frozenset[str] = frozenset()
     unasked: Sequence[str] = ()
     away: frozenset[int] = frozenset()
     cut_short: bool = False
@@ -129,7 +131,7 @@ def _mirrored(evidence: DayEvidence, instrument: Instrument, watched: Instrument
             wrong.append(f"{machine} showed {instrument.symbol} in {names}, which is not what its feed told")
         elif not evidence.troubled and not in_order(long, looks):
             wrong.append(f"{machine} showed {instrument.symbol} only in {names}")
-        elif looks and told and looks[-1] != told[-1]:
+        elif machine in evidence.present and looks and told and looks[-1] != told[-1]:
             wrong.append(f"{machine} shows {instrument.symbol} as {STATE_NAMES[looks[-1]]} in the end")
     return wrong
 
@@ -164,19 +166,19 @@ def _uncrosses(evidence: DayEvidence) -> Finding:
     for instrument, watched in evidence.judged():
         for uncross in watched.uncrosses:
             bad = amiss(uncross)
-            said = uncross_in_words(instrument, uncross)
+            said = f"{evidence.at(uncross.time_ns)}  {uncross_in_words(instrument, uncross)}"
             if bad:
-                wrong.append(f"{evidence.at(uncross.time_ns):>7}  {said}: {bad}")
+                wrong.append(f"{said}: {bad}")
             else:
-                lines.append((uncross.time_ns, f"{evidence.at(uncross.time_ns):>7}  {said}"))
+                lines.append((uncross.time_ns, said))
             in_part += bool(uncross.withdrawn)
             unpublished += uncross.indicated is None or uncross.visible is None
     count = of(len(lines), "uncross", "uncrosses")
-    text = f"{count}, each at one price: the one indicated, where most trades"
+    text = f"{count}, each at the one price that was indicated, and no other would have traded more"
     if in_part:
-        lines.append((1 << 63, f"{in_part} of them canceled the other half of pairs on the way: judged by their price"))
+        lines.append((1 << 63, f"{in_part} of them canceled other halves of pairs on the way: not judged by volume"))
     if unpublished:
-        lines.append((1 << 63, f"{unpublished} of them came after a restart: judged by their price alone"))
+        lines.append((1 << 63, f"{unpublished} of them came after a restart: judged only by what was heard since"))
     told = tuple(line for _, line in sorted(lines))
     if wrong:
         return Finding(FAILS, "auctions", f"{len(wrong)} of {len(told) + len(wrong)} went wrong", (*wrong, *told))
@@ -207,7 +209,7 @@ def _halts(evidence: DayEvidence) -> Finding:
             if phase.reason != BAND or phase.state != AUCTION:
                 continue
             halted = halted or instrument.id == shocked.id
-            line = f"{evidence.at(phase.time_ns):>7}  {instrument.symbol} halted by its band"
+            line = f"{evidence.at(phase.time_ns)}  {instrument.symbol} halted by its band"
             if after is None:
                 (lines if evidence.cut_short else wrong).append(f"{line} and never opened again")
             else:
@@ -233,11 +235,11 @@ def _close(evidence: DayEvidence) -> Finding:
         wrong.append("no order that is good till canceled is left")
     counts: dict[int, int] = {}
     for order in evidence.live:
-        counts[order.account] = counts.get(order.account, 0) + 1
-    if evidence.live_known is not None and not evidence.unasked:
+        counts[order.account] = counts.get(order.account, 0) + (order.force != TIF_GTD >> TIF_SHIFT)
+    if evidence.lasting is not None and not evidence.unasked:
         wrong += [
             f"account {account}: {of(counts.get(account, 0), 'order')} live at the engines, {known:,} by its reports"
-            for account, known in evidence.live_known.items()
+            for account, known in evidence.lasting.items()
             if counts.get(account, 0) != known
         ]
     days = of(len(left), "day order")
@@ -261,7 +263,7 @@ def _statistics(evidence: DayEvidence) -> Finding:
             judged += 1
             if session.said != session.added:
                 wrong.append(
-                    f"{evidence.at(session.time_ns):>7}  {instrument.symbol}: {session.said} told, "
+                    f"{evidence.at(session.time_ns)}  {instrument.symbol}: {session.said} told, "
                     f"{session.added} by the trades heard"
                 )
         closing = closing_of(watched)

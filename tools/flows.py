@@ -25,7 +25,7 @@ class Flows:
         self.strangers: Child | None = None
         self.findings: list[Finding] = []  # of replayed flow
         self.seconds = 0.0  # that the longest replay took; 0: nothing was replayed
-        self.live: dict[int, int] | None = None  # orders that traders know to be live, by account, once they reported
+        self.lasting: dict[int, int] = {}  # live orders without an end that traders reported last, by account
         self._machines = machines
         self._processes = children
         self._tallies: dict[str, dict[str, Any]] = {}
@@ -144,8 +144,8 @@ class Flows:
             while (line := await child.line()) is not None:
                 if "tally" in line:
                     self._tallies[child.name] = line["tally"]
-                if "live" in line:
-                    self.live = {int(account): orders for account, orders in line["live"].items()}
+                if "lasting" in line:
+                    self.lasting = {int(account): orders for account, orders in line["lasting"].items()}
                 if "finding" in line:
                     self.findings.append(Finding(**line["finding"] | {"details": tuple(line["finding"]["details"])}))
                 if line.get("done"):

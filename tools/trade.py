@@ -277,8 +277,11 @@ class Floor:
                 for instrument, ticks in order.get("jump", {}).items():
                     self._news.jump(int(instrument), ticks)
                 if order.get("report"):
-                    live = {desk.agent.account: len(desk.agent.orders) for desk in self.desks}
-                    say({"tally": self.tally.to_json(), "live": live, "reported": True})
+                    lasting = {
+                        desk.agent.account: sum(not order.passing for order in desk.agent.orders.values())
+                        for desk in self.desks
+                    }
+                    say({"tally": self.tally.to_json(), "lasting": lasting, "reported": True})
         finally:
             self._stopped.set()
             transport.close()

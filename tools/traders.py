@@ -40,6 +40,7 @@ from engine.types import (
     TIF_GTC,
     TIF_GTD,
     TIF_IOC,
+    TIF_MASK,
     TOO_LATE,
     TRADED,
     TRIGGERED,
@@ -94,6 +95,7 @@ class OwnOrder:
     busy: bool = False  # a command about it is on its way
     stop_price: int = 0  # of a stop that sleeps
     linked: bool = False  # one of a pair
+    passing: bool = False  # good till a time
 
 
 class News:
@@ -109,6 +111,7 @@ class News:
         self._step = {i.id: 0 for i in instruments}
         self._fair: dict[int, int] = {}
         self.states = {i.id: OPEN for i in instruments}
+        self.jumps = {i.id: 0 for i in instruments}  # how many there were
         for i in instruments:
             low, high = max(i.price_min, 2_000), min(i.price_max, 20_000)
             begin = self._chance[i.id].randint(low, high) if low < high else (i.price_min + i.price_max) // 2
@@ -117,6 +120,7 @@ class News:
     def jump(self, instrument: int, ticks: int) -> None:
         """Something happened: from now on an instrument is worth that much more."""
         self._fair[instrument] += ticks
+        self.jumps[instrument] += 1
 
     def enter(self, states: Mapping[int, int]) -> None:
         """Instruments are in these trading states now."""
@@ -216,6 +220,7 @@ class Agent:
         command = Command(NEW, self._id(), instrument, flags, price, quantity, 0, terms)
         stop_price = terms.stop_price if terms else 0
         order = OwnOrder(instrument, sell, price, quantity, price, busy=True, stop_price=stop_price)
+        order.passing = flags & TIF_MASK == TIF_GTD
         if terms and terms.oco:
             order.linked = self.orders[terms.oco].linked = True
         self.orders[command.client_order_id] = order
@@ -231,6 +236,11 @@ class Agent:
         order.busy = True
         command = Command(CANCEL, self._id(), order.instrument, 0, 0, 0, target)
         self._about[command.client_order_id] = target
+        return command
+
+    def _cancel_all(self, instrument: int) -> Command:
+        command = Command(MASS_CANCEL, self._id(), instrument, 0, 0, 0, 0)
+        self._about[command.client_order_id] = 0
         return command
 
     def _replace(self, target: int, price: int, quantity: int, meaning: int) -> Command:
@@ -252,7 +262,8 @@ class Agent:
 
 class MarketMaker(Agent):
     """Keeps `levels` quotes a side on every instrument, one a tick, and moves those left behind when the fair price
-    has moved. With time to spare, it changes their sizes. Its first commands are its opening ladders."""
+    has moved; when it has jumped, it pulls them all. With time to spare, it changes their sizes. Its first commands are
+    its opening ladders."""
 
     kind = "maker"
 
@@ -270,6 +281,7 @@ class MarketMaker(Agent):
         self._half_spread = self.chance.randint(1, 3)
         self._force = TIF_DAY if account % 2 else TIF_GTC
         self._next = 0  # the instrument to look after next, in turn
+        self._jumps = dict(news.jumps)  # those it has answered
 
     def act(self, now_s: float, commands: int) -> list[Command]:
         sent: list[Command] = []
@@ -279,6 +291,10 @@ class MarketMaker(Agent):
                 break
             instrument = instruments[self._next % len(instruments)]
             self._next += 1
+            if self._jumps[instrument.id] != self.news.jumps[instrument.id]:
+                self._jumps[instrument.id] = self.news.jumps[instrument.id]
+                sent.append(self._cancel_all(instrument.id))
+                continue
             for sell in (0, 1):
                 sent += self._requote(instrument.id, sell, now_s, commands - len(sent))
         return sent + self._resize(instruments, min(commands - len(sent), RESIZES_MAX))
@@ -375,11 +391,6 @@ class Noise(Agent):
         if meaning == MEANING_REDUCE_BY:
             return self._replace(target, order.price, self.chance.randint(1, order.open), meaning)
         return self._replace(target, price, order.open + self.chance.randint(0, 10), meaning)
-
-    def _cancel_all(self, instrument: int) -> Command:
-        command = Command(MASS_CANCEL, self._id(), instrument, 0, 0, 0, 0)
-        self._about[command.client_order_id] = 0
-        return command
 
     # Kinds of orders
 

@@ -1,0 +1,78 @@
+"""Agents and a core in one process, with the judge's ear on what it publishes."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from engine.client import Commands
+from engine.commands import OperatorCommand, SetState
+from engine.types import NO_REASON, Outcome, ReportRow, delta_rows, report_rows
+from engine.venue import Venue
+from proto.cluster import Instrument
+from proto.feed import INDICATION, OP_MASK, STATISTICS, STATUS, BookSnapshot, Indication, Statistics, Status
+from tools.day_watch import InstrumentDay
+from tools.traders import Agent, Command
+
+KINDS: Final[dict[int, Callable[..., Any]]] = {STATUS: Status, STATISTICS: Statistics, INDICATION: Indication}
+
+
+class Exchange:
+    """Agents and a core in one process: each batch is applied at once, and every report delivered."""
+
+    def __init__(self, agents: list[Agent], instruments: tuple[Instrument, ...]) -> None:
+        self.venue = Venue(1, instruments)
+        self.agents = {agent.account: agent for agent in agents}
+        self.sent: list[Command] = []
+        self.reports: list[ReportRow] = []
+        self.days: dict[int, InstrumentDay] = {}
+        self.position = 0
+        self.now_s = self.began_s = 0.0
+
+    def run(self, seconds: float, commands: int = 5, step_s: float = 0.1) -> None:
+        for step in range(int(seconds / step_s)):
+            for agent in self.agents.values():
+                self.now_s = self.began_s + step * step_s
+                self.send(agent, agent.act(self.now_s, commands))
+        self.began_s += seconds
+
+    def send(self, agent: Agent, sent: list[Command]) -> None:
+        if not sent:
+            return
+        commands = Commands()
+        for command in sent:
+            commands.add(*command)
+        batch = commands.batch(agent.account)
+        batch.stp = agent.stp
+        self.position += 1
+        self.sent += sent
+        self.hear(self.venue.apply(self.position, int(self.now_s * 1e9), [batch]))
+
+    def enter(self, state: int, *instruments: int) -> None:
+        """The operator puts instruments into a trading state, and the agents hear of it."""
+        for instrument in instruments:
+            self.operate(SetState(instrument, state))
+        next(iter(self.agents.values())).news.enter(dict.fromkeys(instruments, state))
+
+    def watch(self) -> None:
+        """Follow every instrument's day from here on, where nothing rests yet."""
+        for id, market in self.venue.markets.items():
+            status = Status(market.state, 0)
+            self.days[id] = InstrumentDay(1)
+            self.days[id].begin(BookSnapshot(id, None, status, 0, 0, 0, 0, 1, None, [], []), 0)
+
+    def operate(self, command: OperatorCommand) -> None:
+        self.position += 1
+        outcome = self.venue.operate(self.position, int(self.now_s * 1e9), command)
+        assert outcome.refused == NO_REASON
+        self.hear(outcome)
+
+    def hear(self, outcome: Outcome) -> None:
+        for channel in outcome.deltas:
+            for row in delta_rows(channel.rows):
+                kind = KINDS.get(row.op & OP_MASK)
+                extra = kind(*channel.extras[row.order_id]) if kind else None
+                if row.instrument in self.days:
+                    self.days[row.instrument].take(tuple(row), extra, int(self.now_s * 1e9))
+        for reports in outcome.reports:
+            for row in report_rows(reports.rows):
+                self.reports.append(row)
+                self.agents[reports.account].report(row)
