@@ -111,6 +111,44 @@ def test_a_lossy_cluster_whose_engine_dies_and_comes_back_is_in_step_in_the_end(
     assert processes_with(str(tmp_path)) == []
 
 
+def test_a_trading_day_goes_through_its_phases_and_holds_though_an_engine_dies_on_it(tmp_path: Path) -> None:
+    faults = "drop=0.02,kill=engine-2@1.2,restart=engine-2@2"  # its auction begins while it is down
+    arguments = [*SMALL, "--traders", "8", "--trading-day", "--duration", "12", "--faults", faults]
+    with started(*arguments, "--data-dir", str(tmp_path / "run")) as program:
+        code, verdict, err = verdict_of(program)
+    assert (code, verdict["holds"], err) == (0, True, ""), verdict
+    marks = {each["title"]: each["mark"] for each in verdict["findings"]}
+    for title in ("phases of the day", "auctions", "volatility halt", "the close", "statistics"):
+        assert marks[title] == "holds", verdict
+    day = verdict["day"]
+    assert list(day["phases"]) == list(day["statistics"]) == ["ALFA", "BRAVO", "CHARLIE"]
+    events = {(event["symbol"], event["what"]) for event in day["events"]}
+    assert {(symbol, "uncross") for symbol in day["phases"]} <= events
+    assert "halt" in {what for _, what in events}
+    assert processes_with(str(tmp_path)) == []
+
+
+def test_a_second_day_goes_on_from_the_first_and_ctrl_c_ends_it_early(tmp_path: Path) -> None:
+    arguments = [*SMALL, "--trading-day", "--data-dir", str(tmp_path / "run")]
+    log = tmp_path / "run" / "logs" / "fabric-2.log"
+    for _ in range(2):
+        log.unlink(missing_ok=True)
+        with started(*arguments, "--duration", "600") as program:
+            wait_for(log.exists)
+            program.send_signal(signal.SIGINT)
+            code, verdict, err = verdict_of(program)
+        assert (code, verdict["holds"], err) == (0, True, ""), verdict
+        assert finding(verdict, "phases of the day")["mark"] == "not judged"
+        assert finding(verdict, "the close") == {
+            "mark": "not judged", "title": "the close", "text": "the day was ended before it", "details": []
+        }  # fmt: skip
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        subprocess.run([sys.executable, "run_cluster.py", *SMALL, "--data-dir", str(tmp_path / "run")],
+                       check=True, capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE_S)  # fmt: skip
+    assert refused.value.returncode == 2
+    assert refused.value.stderr.endswith("another run: --engines 2 --instruments 3 --trading-day\n")
+
+
 def test_ctrl_c_ends_trading_early_and_still_gives_the_verdict(tmp_path: Path) -> None:
     with started(*SMALL, "--duration", "600", "--data-dir", str(tmp_path / "run")) as program:
         wait_for((tmp_path / "run" / "logs" / "fabric-2.log").exists)
@@ -153,6 +191,13 @@ def test_recorded_flow_sent_over_grpc_gives_nasdaqs_books_and_fills() -> None:
         (["--engines", "100", "--instruments", "100"], "--engines: at most 99"),
         (["--check", "setup.py"], "--check: one file for each file of --replay"),
         (["--replay", "nothing.gz"], "nothing.gz: no such file"),
+        (["--trading-day", "--replay", "x"], "--trading-day: recorded flow (--replay) has no trading day"),
+        (["--trading-day", "--duration", "9"], "--trading-day: it takes 10 s at least (--duration)"),
+        (["--trading-day", "--traders", "1"], "--trading-day: it takes 2 traders at least (--traders)"),
+        (
+            ["--trading-day", "--faults", "kill=engine-1@40"],
+            "--faults kill=engine-1@40: the run ends after 40 s (--duration)",
+        ),
     ],
 )
 def test_wrong_usage_says_what_is_wrong(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 """The picture of a running cluster, compared whole."""
 
+from dataclasses import replace
 from decimal import Decimal
 from io import StringIO
 
@@ -25,9 +26,27 @@ BOARD = Board(
 )
 
 
-def picture(width: int) -> str:
+DAY = Board(
+    "3 engines, 2 instruments, a trading day",
+    machines=BOARD.machines[:1],
+    instruments=[
+        replace(BOARD.instruments[0], phase="auction", indication=(15_240, 1_234, -57)),
+        replace(BOARD.instruments[1], state="valid", phase="open"),
+        InstrumentRow("CHARLIE", 3, Decimal("0.01"), Decimal(1), "valid", phase="halted", indication=(0, 0, 0)),
+        InstrumentRow("DELTA", 3, Decimal("0.01"), Decimal(1), "valid", phase="closed"),
+    ],
+    happened=["   4.8 s  opening auction", "   8.1 s  BRAVO opens with 1.2 at 3.5"],
+    closing=["DELTA: open 1.00, high 1.02, low 1.00, last 1.01, volume 7 in 2 trades, VWAP 1.010"],
+    refusals={"wrong state": 2, "would trade": 17},
+    phase="opening auction",
+    now_s=5.0,
+    duration_s=40,
+)
+
+
+def picture(width: int, board: Board = BOARD) -> str:
     out = StringIO()
-    Console(file=out, width=width).print(render(BOARD))
+    Console(file=out, width=width).print(render(board))
     return "".join(line.rstrip() + "\n" for line in out.getvalue().splitlines())
 
 
@@ -59,3 +78,31 @@ BRAVO      2       1.3     3.5       -           -       -  1,576.8  stale
 
 def test_it_fits_eighty_columns() -> None:
     assert picture(80) == picture(100)
+    tables = picture(80, DAY).splitlines()[2:14]
+    assert tables == picture(100, DAY).splitlines()[2:14]
+
+
+def test_on_a_trading_day_phases_and_auctions_are_in_words_and_the_closing_statistics_below() -> None:
+    expected = """\
+ lobmesh   opening auction  5.0 s of 40   3 engines, 2 instruments, a trading day
+
+           orders             feed              in           by        by  came
+#  engine   per s  epoch  sequence  fabric    step  gaps  range  snapshot  late
+───────────────────────────────────────────────────────────────────────────────
+1  up         531      1     5,182  up      3 of 3   209    183         0    26
+
+symbol   phase       bid   offer    last   volume     would trade  left     book
+─────────────────────────────────────────────────────────────────────────────────
+ALFA     auction  152.39  152.41  152.40    5,062  1,234 @ 152.40  sell 57  valid
+BRAVO    open        3.5       -       -  1,576.8                           valid
+CHARLIE  halted        -       -       -        0         nothing           valid
+DELTA    closed        -       -       -        0                           valid
+
+  refused: would trade 17, wrong state 2
+
+  DELTA: open 1.00, high 1.02, low 1.00, last 1.01, volume 7 in 2 trades, VWAP 1.010
+
+     4.8 s  opening auction
+     8.1 s  BRAVO opens with 1.2 at 3.5
+"""
+    assert picture(100, DAY) == expected

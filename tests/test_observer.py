@@ -1,7 +1,8 @@
 """The judge's own ear on the feeds: it adds up trades once each, and knows what it did not hear."""
 
 from proto import feed
-from proto.feed import ADD, END, EXECUTE, Row
+from proto.feed import ADD, END, EXECUTE, OPEN, PRE_OPEN, SELL, TRADE, BookSnapshot, Row, Status
+from tools.day_watch import InstrumentDay
 from tools.observer import TradeWatch
 from tools.tally import TradeKey, TradeSum
 
@@ -84,3 +85,42 @@ def test_a_damaged_frame_is_counted_and_nothing_else() -> None:
     watch = TradeWatch()
     watch.frame(frame(1, [execute(1)])[:-1] + b"x")
     assert (watch.trades, watch.bad_frames) == ({}, 1)
+
+
+def test_a_trade_of_an_auction_which_executes_both_sides_counts_once_and_one_that_changes_no_book_counts() -> None:
+    watch = TradeWatch()
+    sold: Row = (EXECUTE | SELL | END, 1, 10, 100, 5, 1)
+    watch.frame(frame(1, [execute(1), sold, (TRADE | END, 1, 0, 101, 3, 2)]))
+    assert watch.trades == {1: total(TradeKey(1, 100, 5), TradeKey(2, 101, 3))}
+
+
+def test_a_day_is_followed_row_by_row_and_doubted_when_something_was_missed_or_an_epoch_begins() -> None:
+    watch = TradeWatch()
+    watch.frame(frame(1, [ADDED]))
+    watch.frame(frame(1, [ADDED], engine=2))
+    assert (watch.stands_at(1, 1), watch.stands_at(3, 1)) == ((1, 2), (0, 0))
+    days = {}
+    for engine in (1, 2):
+        days[engine] = InstrumentDay(engine)
+        days[engine].begin(BookSnapshot(engine, None, Status(PRE_OPEN, 0), 0, 0, 0, 0, 1, None, [], []), 0)
+    watch.days = days
+    opened = feed.encode_frame(
+        engine=1,
+        channel=1,
+        flags=0,
+        incarnation=77,
+        epoch=1,
+        first_seq=2,
+        sent_ns=2_000,
+        times=[(0, 1_500)],
+        instruments=[(1, 2)],
+        rows=[feed.STATUS | END, 1, 0, 0, 0, 0],
+        extras=[[OPEN, 0]],
+    )
+    watch.frame(opened)
+    assert [(phase.state, phase.time_ns) for phase in days[1].phases] == [(PRE_OPEN, 0), (OPEN, 1_500)]
+    assert not days[1].doubted
+    watch.frame(frame(5, [ADDED]))
+    assert (days[1].doubted, days[2].doubted) == (True, False)
+    watch.frame(frame(1, [ADDED], epoch=9, engine=2))
+    assert days[2].doubted

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from engine.types import (
     ACCEPTED,
+    AUCTION_TRADE,
     CANCELED,
     FLAG_SELL,
     MAKER,
@@ -207,6 +208,22 @@ def test_a_run_in_which_nothing_was_sent_proves_nothing() -> None:
 def test_trades_that_do_not_agree_everywhere_fail(changes: dict[str, Any], says: str) -> None:
     judged = finding(judge(evidence(**changes)), "executed quantity conserved")
     assert (judged.mark, judged.details) == (FAILS, (says,))
+
+
+def test_a_trade_of_an_auction_has_neither_maker_nor_taker_and_is_conserved_all_the_same() -> None:
+    auction = tally()
+    trade = row(TRADED, 0, 1, price=101, quantity=4, trade_id=2, flags=AUCTION_TRADE)
+    auction.report(1, 7, trade, 4_000_000)
+    one_sided = Counted.from_json(auction.to_json())
+    auction.report(1, 8, trade._replace(flags=AUCTION_TRADE | FLAG_SELL), 4_000_000)
+    both = Counted.from_json(auction.to_json())
+    heard = {"feed": {1: trades(TradeKey(1, 100, 5), TradeKey(2, 101, 4))}, "trade_ids": {1: 2, 2: 0}}
+    assert judge(evidence(counted=both, **heard)).holds
+    judged = finding(judge(evidence(counted=one_sided, **heard)), "executed quantity conserved")
+    assert (judged.mark, judged.details) == (
+        FAILS,
+        ("ALFA: bought 9 in 2, sold 5 in 1, makers 9 in 2, takers 9 in 2",),
+    )
 
 
 def test_a_trade_reported_to_one_side_only_fails() -> None:

@@ -180,7 +180,7 @@ def _instruments(rows: Sequence[InstrumentRow]) -> Table:
 
 
 def _trading_day(rows: Sequence[InstrumentRow]) -> Table:
-    """Instruments by their phase, with what an auction would trade and leave over: + to buy, - to sell."""
+    """Instruments by their phase, with what an auction would trade now, and the side and size it would leave over."""
     table = _table(
         ("symbol", "l"),
         ("phase", "l"),
@@ -188,7 +188,8 @@ def _trading_day(rows: Sequence[InstrumentRow]) -> Table:
         ("offer", "r"),
         ("last", "r"),
         ("volume", "r"),
-        ("would trade, left", "r"),
+        ("would trade", "r"),
+        ("left", "l"),
         ("book", "l"),
     )
     for row in rows:
@@ -201,20 +202,21 @@ def _trading_day(rows: Sequence[InstrumentRow]) -> Table:
             Text(price_text(row.ask[0], row.tick_size) if row.ask else "-", style=side or "red"),
             price_text(row.last, row.tick_size) if row.last is not None else "-",
             quantity_text(row.volume, row.lot_size),
-            _indicated(row),
+            *_indicated(row),
             Text(row.state, style="green" if valid else "bold yellow"),
         )
     return table
 
 
-def _indicated(row: InstrumentRow) -> str:
+def _indicated(row: InstrumentRow) -> tuple[str, str]:
     if row.indication is None:
-        return ""
+        return "", ""
     price, volume, imbalance = row.indication
     if not volume:
-        return "nothing"
-    left = f"{imbalance * row.lot_size:+,f}"
-    return f"{quantity_text(volume, row.lot_size)} at {price_text(price, row.tick_size)}, {left}"
+        return "nothing", ""
+    side = "buy" if imbalance > 0 else "sell"
+    left = f"{side} {quantity_text(abs(imbalance), row.lot_size)}" if imbalance else "-"
+    return f"{quantity_text(volume, row.lot_size)} @ {price_text(price, row.tick_size)}", left
 
 
 def _known(number: int | None) -> str:
