@@ -31,7 +31,7 @@ DAY = Board(
     machines=BOARD.machines[:1],
     instruments=[
         replace(BOARD.instruments[0], phase="auction", indication=(15_240, 1_234, -57)),
-        replace(BOARD.instruments[1], state="valid", phase="open"),
+        replace(BOARD.instruments[1], state="valid", phase="open", volume=768),
         InstrumentRow("CHARLIE", 3, Decimal("0.01"), Decimal(1), "valid", phase="halted", indication=(0, 0, 0)),
         InstrumentRow("DELTA", 3, Decimal("0.01"), Decimal(1), "valid", phase="closed"),
     ],
@@ -91,12 +91,12 @@ def test_on_a_trading_day_phases_and_auctions_are_in_words_and_the_closing_stati
 ───────────────────────────────────────────────────────────────────────────────
 1  up         531      1     5,182  up      3 of 3   209    183         0    26
 
-symbol   phase       bid   offer    last   volume     would trade  left     book
-─────────────────────────────────────────────────────────────────────────────────
-ALFA     auction  152.39  152.41  152.40    5,062  1,234 @ 152.40  sell 57  valid
-BRAVO    open        3.5       -       -  1,576.8                           valid
-CHARLIE  halted        -       -       -        0         nothing           valid
-DELTA    closed        -       -       -        0                           valid
+symbol   phase       bid   offer    last  volume     would trade  left     book
+────────────────────────────────────────────────────────────────────────────────
+ALFA     auction  152.39  152.41  152.40   5,062  1,234 @ 152.40  sell 57  valid
+BRAVO    open        3.5       -       -    76.8                           valid
+CHARLIE  halted        -       -       -       0         nothing           valid
+DELTA    closed        -       -       -       0                           valid
 
   refused: would trade 17, wrong state 2
 
