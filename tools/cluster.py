@@ -73,6 +73,7 @@ class ClusterRun:
     def __init__(self, options: Options, directory: Path) -> None:
         self.options = options
         self.board = Board(options.title(), duration_s=0.0 if options.replay else options.duration_s)
+        self._fresh = not (directory / "cluster.toml").exists()  # no order was ever entered here
         self._children = Children()
         self._machines = Machines(venue_of(options, directory), directory, self._children, self._on_start)
         self._flows = Flows(self._machines, self._children)
@@ -146,16 +147,11 @@ class ClusterRun:
             await self._flows.start_replays(options.replay, options.check, options.rate)
             return
         self.board.phase = "opening ladders"
-        first_id = 1 if self._is_fresh else time.time_ns()  # early ids were given before
+        first_id = 1 if self._fresh else time.time_ns()  # early ids were given before
         states = self._day.states if self._day else {}
         rate = options.rate or RATE
         opened = await self._flows.start_traders(options.traders, rate, options.seed, first_id, states)
         self._happened(f"{opened:,} orders in the opening ladders")
-
-    @property
-    def _is_fresh(self) -> bool:
-        """Whether nothing was ever traded here before this run."""
-        return all(next_id == 1 for next_id in self._next_trades.values())
 
     async def _hear_all(self) -> None:
         """Until the observer hears every engine: a trade from now on that it does not see is one that it misses."""
@@ -355,7 +351,7 @@ class ClusterRun:
         if self._day is None:
             return None
         troubled = bool(str(self.options.faults))
-        return await self._day.evidence(self._now_s(), self._drain.is_set(), troubled, self._is_fresh)
+        return await self._day.evidence(self._now_s(), self._drain.is_set(), troubled, self._fresh)
 
     def _life_of(self, place: Place) -> Engine:
         symbols = tuple(i.symbol for i in self._machines.venue.instruments_of(place.id))

@@ -216,7 +216,9 @@ def _halts(evidence: DayEvidence) -> Finding:
                 lines.append(f"{line}; {after.name} again from {evidence.at(after.time_ns)}")
     if halted and not wrong:
         return Finding(HOLDS, "volatility halt", f"{text}: the venue halted it, and an auction opened it", tuple(lines))
-    if not halted and (shocked.id in evidence.away or evidence.cut_short or evidence.watched[shocked.id].doubted):
+    if not halted and evidence.cut_short:
+        return Finding(UNKNOWN, "volatility halt", "the day was ended before it", (*wrong, *lines))
+    if not halted and (shocked.id in evidence.away or evidence.watched[shocked.id].doubted):
         return Finding(UNKNOWN, "volatility halt", f"{text}: no halt was heard", (*wrong, *lines))
     return Finding(FAILS, "volatility halt", text if halted else f"{text} and was not halted", (*wrong, *lines))
 
