@@ -36,7 +36,7 @@ DAY = Board(
         InstrumentRow("DELTA", 3, Decimal("0.01"), Decimal(1), "valid", phase="closed"),
     ],
     happened=["   4.8 s  opening auction", "   8.1 s  BRAVO opens with 1.2 at 3.5"],
-    closing=["DELTA: open 1.00, high 1.02, low 1.00, last 1.01, volume 7 in 2 trades, VWAP 1.010"],
+    closing=[("DELTA", "1.00", "1.02", "1.00", "1.01", "7", "2", "1.010")],
     refusals={"wrong state": 2, "would trade": 17},
     phase="opening auction",
     now_s=5.0,
@@ -100,7 +100,9 @@ DELTA    closed        -       -       -       0                           valid
 
   refused: would trade 17, wrong state 2
 
-  DELTA: open 1.00, high 1.02, low 1.00, last 1.01, volume 7 in 2 trades, VWAP 1.010
+symbol  open  high   low  last  volume  trades   VWAP
+─────────────────────────────────────────────────────
+DELTA   1.00  1.02  1.00  1.01       7       2  1.010
 
      4.8 s  opening auction
      8.1 s  BRAVO opens with 1.2 at 3.5

@@ -11,7 +11,7 @@ from typing import Final
 from engine.client import Client, ClientError
 from proto.cluster import Instrument
 from proto.feed import AUCTION, OPEN, STATE_NAMES, Snapshot
-from tools.day_verdict import DayEvidence, Live, closing_of, happened, statistics_in_words
+from tools.day_verdict import DayEvidence, Live, closing_of, happened, statistics_row
 from tools.day_watch import GATHERING, InstrumentDay
 from tools.flows import Flows, within
 from tools.live_view import Board, InstrumentRow
@@ -122,7 +122,7 @@ class DayRun:
         self._shown[instrument.id] = len(events)
         if all(closing_of(each) for each in self._watched.values()):
             closing = [(i, closing_of(self._watched[i.id])) for i in self.instruments]
-            self._board.closing = [statistics_in_words(i, said) for i, said in closing if said is not None]
+            self._board.closing = [statistics_row(i, said) for i, said in closing if said is not None]
 
     async def finish(self, cut_short: bool) -> None:
         """Wait for the last commands where somebody is there to take them. Raises: ControlError."""

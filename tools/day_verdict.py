@@ -294,13 +294,20 @@ def vwap(instrument: Instrument, statistics: Statistics) -> Decimal | None:
     return exact.quantize(instrument.tick_size / 10)
 
 
+def statistics_row(instrument: Instrument, s: Statistics) -> tuple[str, ...]:
+    """Symbol, open, high, low, last, volume, trades and VWAP as text; `-` for a price of nothing."""
+    prices = tuple(price_text(price, instrument.tick_size) if s.trades else "-" for price in s[:4])
+    average = vwap(instrument, s)
+    volume = quantity_text(s.volume, instrument.lot_size)
+    return (instrument.symbol, *prices, volume, f"{s.trades:,}", "-" if average is None else f"{average:f}")
+
+
 def statistics_in_words(instrument: Instrument, s: Statistics) -> str:
     if not s.trades:
         return f"{instrument.symbol} did not trade"
-    names = ("open", "high", "low", "last")
-    prices = ", ".join(f"{n} {price_text(p, instrument.tick_size)}" for n, p in zip(names, s[:4], strict=True))
-    volume = quantity_text(s.volume, instrument.lot_size)
-    return f"{instrument.symbol}: {prices}, volume {volume} in {of(s.trades, 'trade')}, VWAP {vwap(instrument, s)}"
+    symbol, first, high, low, last, volume, _, average = statistics_row(instrument, s)
+    prices = f"open {first}, high {high}, low {low}, last {last}"
+    return f"{symbol}: {prices}, volume {volume} in {of(s.trades, 'trade')}, VWAP {average}"
 
 
 # What happened, one by one

@@ -7,6 +7,7 @@ from typing import Final
 
 from rich import box
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -61,13 +62,16 @@ class InstrumentRow:
 
 @dataclass(slots=True)
 class Board:
-    """All that the picture shows. Times are seconds since trading began; `closing` are a day's statistics, in words."""
+    """All that the picture shows. Times are seconds since trading began.
+
+    `closing` has a row for each instrument after a day: symbol, open, high, low, last, volume, trades, VWAP.
+    """
 
     title: str
     machines: list[MachineRow] = field(default_factory=list)
     instruments: list[InstrumentRow] = field(default_factory=list)
     happened: list[str] = field(default_factory=list)
-    closing: list[str] = field(default_factory=list)
+    closing: list[tuple[str, ...]] = field(default_factory=list)
     refusals: dict[str, int] = field(default_factory=dict)
     phase: str = "starts"
     now_s: float = 0.0
@@ -86,9 +90,9 @@ def render(board: Board) -> RenderableType:
         "",
     ]
     if board.refusals:
-        parts += [_line("refused: " + counts_in_words(board.refusals)), ""]
+        parts += [Padding(Text("refused: " + counts_in_words(board.refusals), style="dim"), (0, 0, 0, 2)), ""]
     if board.closing:
-        parts += [_line(line) for line in board.closing[:CLOSING_MAX]] + [""]
+        parts += [_closing(board.closing[:CLOSING_MAX]), ""]
     lines = board.happened[-(DAY_HAPPENED_MAX if day else HAPPENED_MAX) :]
     return Group(*parts, *(_line(line) for line in lines))
 
@@ -205,6 +209,14 @@ def _trading_day(rows: Sequence[InstrumentRow]) -> Table:
             *_indicated(row),
             Text(row.state, style="green" if valid else "bold yellow"),
         )
+    return table
+
+
+def _closing(rows: Sequence[tuple[str, ...]]) -> Table:
+    names = ("open", "high", "low", "last", "volume", "trades", "VWAP")
+    table = _table(("symbol", "l"), *((name, "r") for name in names))
+    for row in rows:
+        table.add_row(*row)
     return table
 
 
