@@ -288,8 +288,11 @@ def test_orders_that_should_have_been_carried_over_and_were_not_fail() -> None:
     assert (none.mark, none.details) == (FAILS, ("no order that is good till canceled is left",))
     fewer = finding(evidence(lasting={7: 3, 8: 0}), "the close")
     assert fewer.details == ("account 7: 2 orders live at the engines, 3 by its reports",)
-    missing = finding(evidence(lasting={7: 3, 8: 0}, unasked=("engine-2",)), "the close")
-    assert (missing.mark, missing.details) == (HOLDS, ("not judged: the orders at engine-2, which did not answer",))
+    missing = finding(evidence(lasting={7: 3, 8: 0}, unasked=("at engine-2",)), "the close")
+    assert (missing.mark, missing.details) == (
+        HOLDS,
+        ("not judged: the orders at engine-2, about which nobody answered",),
+    )
 
 
 def test_of_a_day_that_was_cut_short_only_what_was_is_judged() -> None:

@@ -154,7 +154,8 @@ class DayRun:
         await self._control.close()
 
     async def _live(self) -> tuple[list[Live], list[str]]:
-        """The traders' open orders, asked of the venue as they would; and who did not answer."""
+        """The traders' open orders, asked of the venue as they would; and whose or where nobody answered."""
+        targets = [place.asked.target for place in self._machines.serving_engines()]
         some = asyncio.Semaphore(ASKED_AT_ONCE)
         unasked: dict[str, None] = {}
         found: list[Live] = []
@@ -162,17 +163,18 @@ class DayRun:
         async def ask(account: int) -> None:
             async with some:
                 try:
-                    client = Client(self._machines.targets(), account, instruments=self.instruments)
+                    client = Client(targets, account, instruments=self.instruments)
                     reply = await within(client.open_orders(), ASK_S)
                 except ClientError:
                     reply = None
             if reply is None:
-                unasked["any engine"] = None
+                unasked[f"of account {account}"] = None
                 return
-            unasked.update((f"engine-{engine}", None) for engine in reply.engines_missing)
+            unasked.update((f"at engine-{engine}", None) for engine in reply.engines_missing)
             found.extend(Live(account, o.symbol, o.client_order_id, o.time_in_force) for o in reply.orders)
 
-        await asyncio.gather(*(ask(account) for account in self._flows.lasting))
+        if targets:
+            await asyncio.gather(*(ask(account) for account in self._flows.lasting))
         return found, list(unasked)
 
     def _where(self, engine: int) -> str:

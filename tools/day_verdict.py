@@ -38,6 +38,7 @@ class DayEvidence:
     looks       by machine and instrument: the trading states that its mirror was seen in, each once in a row
     live        orders of the traders' accounts, as the engines say
     lasting     how many of each account are not good till a time, as its own reports say; None: they do not say all
+    unasked     orders that nobody answered about: `at engine-2`
     present     the machines that were asked in the end, too
     """
 
@@ -229,11 +230,13 @@ def _halts(evidence: DayEvidence) -> Finding:
 def _close(evidence: DayEvidence) -> Finding:
     if evidence.cut_short:
         return Finding(UNKNOWN, "the close", "the day was ended before it")
+    if not any(evidence.judged()):
+        return Finding(UNKNOWN, "the close", "nobody is left to be asked about it")
     left = [order for order in evidence.live if order.force == TIF_DAY >> TIF_SHIFT]
     carried = sum(order.force == TIF_GTC >> TIF_SHIFT for order in evidence.live)
     others = len(evidence.live) - len(left) - carried
     wrong = [f"account {o.account}: day order {o.client_order_id:,} on {o.symbol} is live" for o in left]
-    if not carried:
+    if not carried and not evidence.unasked:
         wrong.append("no order that is good till canceled is left")
     counts: dict[int, int] = {}
     for order in evidence.live:
@@ -246,7 +249,7 @@ def _close(evidence: DayEvidence) -> Finding:
         ]
     days = of(len(left), "day order")
     text = f"{days} live; {carried:,} good till canceled and {others:,} good till a time carried over"
-    open_points = [f"not judged: the orders at {name}, which did not answer" for name in evidence.unasked]
+    open_points = [f"not judged: the orders {whose}, about which nobody answered" for whose in evidence.unasked]
     return Finding(FAILS if wrong else HOLDS, "the close", text, (*wrong, *open_points))
 
 
