@@ -77,7 +77,7 @@ from proto.cluster import Instrument
 from proto.cluster_pb2 import DirectoryEntries, DirectoryEntry
 from proto.marketdata_pb2 import Instrument as InstrumentMessage
 
-WINDOW: Final = 8_192  # commands sent and not answered, beyond which `submit` waits; a home engine remembers 16,384
+WINDOW: Final = 4_096  # commands sent and not answered, beyond which `submit` waits; a home engine remembers 8,192
 UNREAD_MAX: Final = 262_144  # reports not read, beyond which the session reads no further; then the engine cuts it off
 PATIENCE_S: Final = 30.0
 ASK_S: Final = 1.0  # deadline of one call to a directory, and of a session's welcome

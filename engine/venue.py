@@ -88,7 +88,7 @@ from engine.types import (
 from proto.cluster import Instrument
 from proto.feed import ADD, CLOSED, DELETE, END, MODIFY
 
-RETAINED: Final = 16_384  # commands an account can repeat and be recognised, at least
+RETAINED: Final = 8_192  # commands an account can repeat and be recognised, at least
 
 # An order with none of these flags is a limit order that rests if it does not trade.
 _SPECIAL: Final = TYPE_MASK | TIF_MASK & ~TIF_DAY | POST_ONLY | ALL_OR_NONE | CAPPED
@@ -126,9 +126,12 @@ class Venue(Desk):
             if batch.terms is not None or (self.kills and self._is_restricted(account)):
                 self._apply_slowly(account, batch)
                 continue
-            for op, command, instrument, flags, price, quantity, target in zip(
+            assert len(batch.client_order_id) == len(batch.instrument) == len(batch.flags) == len(batch.op)
+            assert len(batch.price) == len(batch.quantity) == len(batch.target) == len(batch.op)
+            # Without `strict`, the compiled build goes by index and makes no row.
+            for op, command, instrument, flags, price, quantity, target in zip(  # noqa: B905
                 batch.op, batch.client_order_id, batch.instrument, batch.flags,
-                batch.price, batch.quantity, batch.target, strict=True,
+                batch.price, batch.quantity, batch.target,
             ):  # fmt: skip
                 if command in commands:
                     reason = self._again(account, (op, command, instrument, flags, price, quantity, target), None)

@@ -34,7 +34,7 @@ from tools.bench.venue import EchoStream, RowsStream, SessionStream, Stream, Ven
 
 COMMAND: Final = "python -m tools.bench entry"
 SIZES: Final = (64, 256)
-IN_FLIGHT: Final = 8_192  # commands on their way, whatever the batch
+IN_FLIGHT: Final = 4_096  # commands on their way, whatever the batch
 UNARY_CALLS: Final = 16  # at once
 LOADS: Final = (10, 50, 90)  # per cent of the rate
 LONELY_GAP_S: Final = 0.002  # between lonely orders: long enough that everything is idle again
