@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Protocol
@@ -25,6 +26,8 @@ ENCODINGS: Final = 64  # kept, all streams and selections together
 SNAPSHOTS_PER_PEER: Final = 16  # at once, over one connection
 BOOK_MAX: Final = 100_000  # orders or levels in one answer
 INSTRUMENTS_MAX: Final = 1_024  # named in one request
+HISTORIES: Final = 2  # told at once
+HISTORY_S: Final = 60.0  # at most, for one
 
 Level = tuple[int, int, int, list[tuple[int, int]]]  # price, quantity, orders; (order id, quantity) if asked for
 
@@ -98,6 +101,13 @@ class Source(Protocol):
         """By engine and channel."""
 
 
+class Historian(Protocol):
+    """Who knows what was published long ago."""
+
+    def tell(self, request: marketdata_pb2.HistoryRequest) -> AsyncGenerator[marketdata_pb2.HistoryReply, None]:
+        """The replies, the last one with its end. Closed when the caller has gone."""
+
+
 _Key = tuple[int, int, tuple[int, ...]]
 _Chunks = list[marketdata_pb2.SnapshotChunk]
 
@@ -113,10 +123,16 @@ class _Encoding:
 
 
 class MarketData:
-    """The service. `snapshots` counts encodings, `served` the callers they were for."""
+    """The service. `snapshots` counts encodings, `served` the callers they were for.
 
-    def __init__(self, source: Source) -> None:
+    Histories are told where there is a `historian`: one at a time over a connection, HISTORIES at a time in all, none
+    for longer than HISTORY_S, however slowly it is read.
+    """
+
+    def __init__(self, source: Source, historian: Historian | None = None) -> None:
         self.source = source
+        self._historian = historian
+        self._telling: set[str] = set()  # peers
         self.snapshots = 0
         self.served = 0
         self.ranges = 0
@@ -159,6 +175,36 @@ class MarketData:
             held_last=found.held_last,
             frames=found.frames,
         )
+
+    async def GetHistory(self, request: marketdata_pb2.HistoryRequest, context: Any) -> None:
+        if self._historian is None:
+            await context.abort(
+                grpc.StatusCode.UNIMPLEMENTED, "history is told by the stream's engine alone: ask there"
+            )
+            raise AssertionError("abort raises")
+        wrong = _wrong_history(request)
+        if wrong:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, wrong)
+        if self.source.position(request.engine, request.channel) is None:
+            end = marketdata_pb2.HistoryEnd(status=marketdata_pb2.HISTORY_UNKNOWN_STREAM, reason="no such stream here")
+            await context.write(marketdata_pb2.HistoryReply(end=end))
+            return
+        peer = context.peer()
+        if peer in self._telling or len(self._telling) >= HISTORIES:
+            who = "another is told over this connection" if peer in self._telling else f"{HISTORIES} are told already"
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{who}: ask again when it has ended")
+        self._telling.add(peer)
+        try:
+            async with asyncio.timeout(HISTORY_S), aclosing(self._historian.tell(request)) as replies:
+                async for reply in replies:
+                    await context.write(reply)
+        except TimeoutError:
+            await context.abort(
+                grpc.StatusCode.DEADLINE_EXCEEDED,
+                f"cut after {HISTORY_S:g} s: ask again for what is behind the last frame",
+            )
+        finally:
+            self._telling.remove(peer)
 
     async def GetBook(self, request: marketdata_pb2.BookRequest, context: Any) -> marketdata_pb2.Book:
         look = self.source.look(request.symbol, request.depth, request.by_order)
@@ -247,6 +293,21 @@ class MarketData:
     def _tick(self) -> int:
         self._clock += 1
         return self._clock
+
+
+def _wrong_history(request: marketdata_pb2.HistoryRequest) -> str:
+    """What is wrong with a request, or nothing."""
+    if bool(request.first_seq) == bool(request.from_ns):
+        return "either first_seq or from_ns"
+    if request.from_ns and (request.last_seq or request.epoch or request.instrument):
+        return "epoch, last_seq and instrument go with first_seq"
+    if request.last_seq and request.to_ns:
+        return "either last_seq or to_ns"
+    if request.last_seq and request.last_seq < request.first_seq:
+        return f"from {request.first_seq} to {request.last_seq}"
+    if request.to_ns and request.to_ns <= request.from_ns:
+        return f"from {request.from_ns} ns to before {request.to_ns} ns"
+    return ""
 
 
 def _chunked(engine: int, channel: int, position: _Position, encode: Callable[[], bytes]) -> _Chunks:

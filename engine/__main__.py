@@ -24,6 +24,7 @@ from bus.directory import Entry as Listed
 from bus.directory_service import DirectoryLoop, DirectoryRefused
 from bus.service import MarketData
 from engine.condense import Condenser
+from engine.history import Historian
 from engine.log import LogError, OutcomeUnknown, SqliteLog
 from engine.node import EXIT_CANNOT_START, EXIT_LOG_LOST, EXIT_OK, EXIT_USAGE, Engine, owner_name
 from engine.publish import EngineFeed
@@ -124,7 +125,7 @@ class Process:
         address = args.grpc or entry.grpc
         condensing: asyncio.Task[None] | None = None
         try:
-            port = await engine.serve(address, [MarketData(feed), self._directory])
+            port = await engine.serve(address, [MarketData(feed, self._historian()), self._directory])
             for number in (signal.SIGTERM, signal.SIGINT):
                 asyncio.get_running_loop().add_signal_handler(number, self._stop)
             feed.publisher.start()
@@ -147,9 +148,20 @@ class Process:
 
     def _condenser(self) -> Condenser:
         engine, args = self._engine, self._args
-        command = [sys.executable, "-m", "engine.condense", "--engine", str(args.engine)]
-        command += ["--cluster", str(args.cluster.resolve()), "--data", str(args.data.resolve())]
+        command = self._child("engine.condense")
         return Condenser(command, args.snapshot_after, lambda: engine.replayed + engine.committer.commands)
+
+    def _historian(self) -> Historian:
+        engine = self._engine
+        return Historian(
+            self._child("engine.history"), lambda: (max(engine.venue.position, engine.begun.epoch), engine.begun.epoch)
+        )
+
+    def _child(self, module: str) -> list[str]:
+        """What runs it over this engine's log."""
+        args = self._args
+        command = [sys.executable, "-m", module, "--engine", str(args.engine)]
+        return [*command, "--cluster", str(args.cluster.resolve()), "--data", str(args.data.resolve())]
 
     async def _announce(self, grpc: str, feed: str) -> None:
         """Tell the venue where this engine is. Raises: DirectoryRefused if it claims what another has."""

@@ -140,10 +140,14 @@ class ReportsLostError(SessionError):
 
 
 class Report(NamedTuple):
-    """One execution report (proto ReportBatch says what each column means). `seq` 0: it has no number."""
+    """One execution report (proto ReportBatch says what each column means). `seq` 0: it has no number.
+
+    `position` is that of the log record that caused it: all reports of one event have the same one, each side's.
+    """
 
     home: int
     seq: int
+    position: int
     time_ns: int
     kind: int
     command: int
@@ -820,7 +824,7 @@ def reports_of(batch: pb.ReportBatch) -> Iterator[Report]:
 
 def _report(batch: pb.ReportBatch, columns: tuple[list[int], ...], row: int) -> Report:
     seq = batch.first_seq + row if batch.first_seq else 0
-    return Report(batch.home, seq, batch.time_ns, *(column[row] for column in columns))
+    return Report(batch.home, seq, batch.position, batch.time_ns, *(column[row] for column in columns))
 
 
 def _ticks(price: int | str | Decimal, instrument: Instrument) -> int:

@@ -147,9 +147,9 @@ class Engine:
     def begin(self) -> Begun:
         """Open an epoch: the log is this engine's from here on. Raises: LogError."""
         fresh = self.log.position == 0
-        record = records.Epoch(self._epoch, self._owner[: records.OWNER_MAX])
-        self._epoch = self.log.append(self.log.position, [records.encode(record)])
         time_ns = max(self._clock_ns(), self.venue.time_ns)
+        record = records.Epoch(self._epoch, self._owner[: records.OWNER_MAX], time_ns)
+        self._epoch = self.log.append(self.log.position, [records.encode(record)])
         self.begun = Begun(self._epoch, self.log.incarnation, fresh, time_ns)
         return self.begun
 

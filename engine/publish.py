@@ -17,18 +17,14 @@ from bus.sequencer import RangeResult
 from bus.service import Level, Look, StreamLook
 from engine.book import Book
 from engine.cut import Cut
+from engine.opening import definition_of, opening
 from engine.types import BUY, SELL, ChannelDeltas
 from engine.venue import Venue
 from proto import feed
 from proto.cluster import Instrument
 from proto.feed import (
-    DEFINITION,
-    END,
     SLICE_ORDERS,
-    STATISTICS,
-    STATUS,
     BookSnapshot,
-    Definition,
     Digest,
     Quote,
     Statistics,
@@ -104,18 +100,8 @@ class EngineFeed:
 
     def open(self, time_ns: int) -> None:
         """Publish the first event of the epoch."""
-        for channel, names in self._channels.items():
-            rows: list[int] = []
-            extras: list[Definition | Status | Statistics] = []
-            for name in names:
-                rows += (DEFINITION, name, len(extras), 0, 0, 0, STATUS, name, len(extras) + 1, 0, 0, 0)
-                extras += (_definition(self._instruments[name]), self._status(name))
-                summary = self._summary(name)
-                if summary is not None:
-                    rows += (STATISTICS, name, len(extras), 0, 0, 0)
-                    extras.append(summary)
-            rows[-feed.DELTA_WIDTH] |= END
-            self.publisher.publish(channel, time_ns, rows, extras)
+        for deltas in opening([self._venue.markets[name] for name in self._instruments]):
+            self.publisher.publish(deltas.channel, time_ns, deltas.rows, deltas.extras)
 
     def learn(self, instrument: Instrument) -> None:
         """Answer for an instrument that was added, on a channel there was already."""
@@ -202,7 +188,7 @@ class EngineFeed:
         book = self._venue.books[name]
         return BookSnapshot(
             name,
-            _definition(self._instruments[name]),
+            definition_of(self._venue.markets[name]),
             self._status(name),
             self.publisher.instrument_seq(channel, name),
             book.last_price,
@@ -239,16 +225,6 @@ class EngineFeed:
         ask = next(iter(book.levels(SELL, 1)), (0, 0, 0))
         last = (book.last_price, book.last_quantity, book.next_trade_id - 1)
         return Quote(self._clock_ns(), name, sequence, self._venue.markets[name].state, *bid, *ask, *last)
-
-
-def _definition(instrument: Instrument) -> Definition:
-    return Definition(
-        instrument.symbol,
-        f"{instrument.tick_size:f}",
-        f"{instrument.lot_size:f}",
-        instrument.price_min,
-        instrument.price_max,
-    )
 
 
 def _levels(book: Book, side: int, depth: int, by_order: bool) -> list[Level]:

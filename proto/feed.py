@@ -48,6 +48,7 @@ HEARTBEAT: Final = 2
 END_OF_STREAM: Final = 4
 FRESH: Final = 8
 DIGEST: Final = 16
+REFRAMED: Final = 32  # only in a history: decode_reframed
 _ALL_FLAGS: Final = 31
 
 # Kinds of stream.
@@ -269,7 +270,7 @@ def encode_frame(
 ) -> bytes:
     """A frame of kind D.
 
-    flags is FRESH or 0 (the end of event is read off the last row). rows is flat, DELTA_WIDTH values
+    flags is FRESH, REFRAMED or 0 (the end of event is read off the last row). rows is flat, DELTA_WIDTH values
     a delta. times and instruments are as in Frame; times change only at the first row of an event.
     extras is what the rows of the ops in TOLD point into.
     """
@@ -467,6 +468,20 @@ def decode(frame: bytes) -> Frame:
         raise
     except (msgspec.MsgspecError, ValueError, KeyError, IndexError, StopIteration, RecursionError, MemoryError) as e:
         raise FeedError(f"body: {type(e).__name__}: {e}") from e
+
+
+def decode_reframed(frame: bytes) -> Frame:
+    """A frame of a history: it has the flag REFRAMED, which decode() refuses, and is as any other frame of deltas."""
+    at = TOPIC_SIZE + 3
+    if len(frame) < TOPIC_SIZE + HEADER_SIZE or not frame[at] & REFRAMED or frame[at] & (HEARTBEAT | FRESH):
+        raise FeedError("not a frame of a history")
+    front, crc, back = frame[: at + 9], frame[at + 9 : at + 13], frame[at + 13 :]
+    if zlib.crc32(back, zlib.crc32(front)) != int.from_bytes(crc, "little"):
+        raise FeedError("crc32 differs")
+    front = front[:at] + bytes([front[at] & ~REFRAMED]) + front[at + 1 :]
+    found = decode(front + zlib.crc32(back, zlib.crc32(front)).to_bytes(4, "little") + back)
+    found.header.flags |= REFRAMED
+    return found
 
 
 def _decode_heartbeat(header: Header, body: bytes, frame: bytes) -> Frame:

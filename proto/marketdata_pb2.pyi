@@ -14,6 +14,15 @@ class RangeStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     RANGE_WRONG_EPOCH: _ClassVar[RangeStatus]
     RANGE_UNKNOWN_STREAM: _ClassVar[RangeStatus]
 
+class HistoryStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    HISTORY_OK: _ClassVar[HistoryStatus]
+    HISTORY_CUT: _ClassVar[HistoryStatus]
+    HISTORY_OUT_OF_RANGE: _ClassVar[HistoryStatus]
+    HISTORY_UNKNOWN_EPOCH: _ClassVar[HistoryStatus]
+    HISTORY_UNKNOWN_STREAM: _ClassVar[HistoryStatus]
+    HISTORY_UNREADABLE: _ClassVar[HistoryStatus]
+
 class BookState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     BOOK_UNKNOWN: _ClassVar[BookState]
@@ -24,6 +33,12 @@ RANGE_OK: RangeStatus
 RANGE_OUT_OF_RANGE: RangeStatus
 RANGE_WRONG_EPOCH: RangeStatus
 RANGE_UNKNOWN_STREAM: RangeStatus
+HISTORY_OK: HistoryStatus
+HISTORY_CUT: HistoryStatus
+HISTORY_OUT_OF_RANGE: HistoryStatus
+HISTORY_UNKNOWN_EPOCH: HistoryStatus
+HISTORY_UNKNOWN_STREAM: HistoryStatus
+HISTORY_UNREADABLE: HistoryStatus
 BOOK_UNKNOWN: BookState
 BOOK_VALID: BookState
 BOOK_DOUBTFUL: BookState
@@ -88,6 +103,46 @@ class RangeReply(_message.Message):
     held_last: int
     frames: _containers.RepeatedScalarFieldContainer[bytes]
     def __init__(self, status: _Optional[_Union[RangeStatus, str]] = ..., epoch: _Optional[int] = ..., held_first: _Optional[int] = ..., held_last: _Optional[int] = ..., frames: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class HistoryRequest(_message.Message):
+    __slots__ = ("engine", "channel", "epoch", "first_seq", "last_seq", "from_ns", "to_ns", "instrument")
+    ENGINE_FIELD_NUMBER: _ClassVar[int]
+    CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    FIRST_SEQ_FIELD_NUMBER: _ClassVar[int]
+    LAST_SEQ_FIELD_NUMBER: _ClassVar[int]
+    FROM_NS_FIELD_NUMBER: _ClassVar[int]
+    TO_NS_FIELD_NUMBER: _ClassVar[int]
+    INSTRUMENT_FIELD_NUMBER: _ClassVar[int]
+    engine: int
+    channel: int
+    epoch: int
+    first_seq: int
+    last_seq: int
+    from_ns: int
+    to_ns: int
+    instrument: int
+    def __init__(self, engine: _Optional[int] = ..., channel: _Optional[int] = ..., epoch: _Optional[int] = ..., first_seq: _Optional[int] = ..., last_seq: _Optional[int] = ..., from_ns: _Optional[int] = ..., to_ns: _Optional[int] = ..., instrument: _Optional[int] = ...) -> None: ...
+
+class HistoryEnd(_message.Message):
+    __slots__ = ("status", "reason", "epoch", "next_seq")
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    NEXT_SEQ_FIELD_NUMBER: _ClassVar[int]
+    status: HistoryStatus
+    reason: str
+    epoch: int
+    next_seq: int
+    def __init__(self, status: _Optional[_Union[HistoryStatus, str]] = ..., reason: _Optional[str] = ..., epoch: _Optional[int] = ..., next_seq: _Optional[int] = ...) -> None: ...
+
+class HistoryReply(_message.Message):
+    __slots__ = ("frames", "end")
+    FRAMES_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    frames: _containers.RepeatedScalarFieldContainer[bytes]
+    end: HistoryEnd
+    def __init__(self, frames: _Optional[_Iterable[bytes]] = ..., end: _Optional[_Union[HistoryEnd, _Mapping]] = ...) -> None: ...
 
 class BookRequest(_message.Message):
     __slots__ = ("symbol", "depth", "by_order")

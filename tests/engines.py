@@ -139,14 +139,12 @@ class Stream:
         ids, ones = list(range(first, first + count)), [1] * count
         await self.send(op=ones, client_order_id=ids, instrument=[instrument] * count, price=ones, quantity=ones)
 
+    async def positions(self, count: int) -> list[int]:
+        """Of the next reports, the log records that caused them."""
+        return [batch.position for _, _, batch, _ in await self._take(count)]
+
     async def next(self, count: int) -> list[tuple[int, ...]]:
         """The next reports: (home, number, kind, command, client order id, quantity, open, reason)."""
-        while len(self.reports) < count:
-            batch = pb.ReportBatch.FromString((await self.read()).reports)
-            self.reports += [
-                (batch.home, batch.first_seq and batch.first_seq + row, batch, row) for row in range(len(batch.kind))
-            ]
-        taken, self.reports = self.reports[:count], self.reports[count:]
         return [
             (
                 home,
@@ -157,8 +155,17 @@ class Stream:
                     for column in (batch.command, batch.client_order_id, batch.quantity, batch.open, batch.reason)
                 ),
             )
-            for home, seq, batch, row in taken
+            for home, seq, batch, row in await self._take(count)
         ]
+
+    async def _take(self, count: int) -> list[tuple[int, int, pb.ReportBatch, int]]:
+        while len(self.reports) < count:
+            batch = pb.ReportBatch.FromString((await self.read()).reports)
+            self.reports += [
+                (batch.home, batch.first_seq and batch.first_seq + row, batch, row) for row in range(len(batch.kind))
+            ]
+        taken, self.reports = self.reports[:count], self.reports[count:]
+        return taken
 
 
 class EndOfStream(Exception):
