@@ -20,8 +20,10 @@ from proto.feed import (
     EXECUTE,
     LIMIT,
     OP_MASK,
+    TIME_MAX,
     TOLD,
     TRADE,
+    U64_MAX,
     BookSnapshot,
     Definition,
     Digest,
@@ -36,6 +38,7 @@ from proto.feed import (
 
 BUY_SIDE: Final = 0
 SELL_SIDE: Final = 1
+TAPE_MAX: Final = 8_192  # trades that wait to be added up
 
 
 class MirrorError(Exception):
@@ -58,6 +61,7 @@ class MirrorBook:
 
     sequence    of the instrument's last delta applied
     last_…      of the last trade; 0 before the first
+    indication  what an uncross would do; None: nothing, or the state knows no such thing
     """
 
     __slots__ = (
@@ -66,6 +70,8 @@ class MirrorBook:
         "_bid_levels",
         "_bid_prices",
         "_orders",
+        "_statistics",
+        "_tape",
         "definition",
         "indication",
         "instrument",
@@ -73,7 +79,6 @@ class MirrorBook:
         "last_quantity",
         "last_trade_id",
         "sequence",
-        "statistics",
         "status",
     )
 
@@ -81,12 +86,13 @@ class MirrorBook:
         self.instrument = instrument
         self.definition: Definition | None = None
         self.status = Status(0, 0)
-        self.statistics: Statistics | None = None
         self.indication: Indication | None = None
         self.sequence = 0
         self.last_price = 0
         self.last_quantity = 0
         self.last_trade_id = 0
+        self._statistics: Statistics | None = None
+        self._tape: list[tuple[int, int]] = []  # price and quantity of the trades that are not in them yet
         self._orders: dict[int, Level] = {}  # where each order is
         self._bid_levels: dict[int, Level] = {}
         self._ask_levels: dict[int, Level] = {}
@@ -103,6 +109,13 @@ class MirrorBook:
     def state(self) -> int:
         """Trading state; 0 is unknown."""
         return self.status.state
+
+    @property
+    def statistics(self) -> Statistics | None:
+        """The session so far: as it was told last, and the trades since; None before either. O(trades since)."""
+        if self._tape:
+            self._add_up()
+        return self._statistics
 
     def best(self, side: int) -> int | None:
         """The best price of a side, or None if it is empty. O(1)."""
@@ -156,6 +169,7 @@ class MirrorBook:
             self.last_trade_id,
             self.last_trade_id + 1,
             self.statistics,
+            self.indication,
             list(self.orders(BUY_SIDE)),
             list(self.orders(SELL_SIDE)),
         )
@@ -221,9 +235,30 @@ class MirrorBook:
     def _traded(self, price: int, quantity: int, trade_id: int) -> None:
         if trade_id < self.last_trade_id:
             raise MirrorError(f"trade {trade_id} after trade {self.last_trade_id}")
+        if trade_id > self.last_trade_id:  # the second side of an uncross has the same
+            self._tape.append((price, quantity))
+            if len(self._tape) == TAPE_MAX:
+                self._add_up()
         self.last_price = price
         self.last_quantity = quantity
         self.last_trade_id = trade_id
+
+    def _add_up(self) -> None:
+        """Bring the statistics up to the last trade."""
+        begun = self._statistics is not None and self._statistics.trades
+        prices = [price for price, _ in self._tape]
+        opened, high, low, _, volume, turnover, trades = self._statistics or (0,) * 7
+        bounds = (high, low) if begun else prices[:1]
+        self._statistics = Statistics(
+            opened if begun else prices[0],
+            max(*bounds, *prices),
+            min(*bounds, *prices),
+            prices[-1],
+            min(volume + sum([quantity for _, quantity in self._tape]), U64_MAX),
+            max(-TIME_MAX, min(turnover + sum([price * quantity for price, quantity in self._tape]), TIME_MAX)),
+            min(trades + len(prices), U64_MAX),
+        )
+        self._tape.clear()
 
     def _told(self, extra: Extra) -> None:
         if isinstance(extra, Definition):
@@ -234,9 +269,10 @@ class MirrorBook:
             if extra.reason == DELISTED:
                 self.definition = None
         elif isinstance(extra, Statistics):
-            self.statistics = extra
+            self._statistics = extra
+            self._tape.clear()
         else:
-            self.indication = extra
+            self.indication = extra if any(extra) else None
 
     def _clear(self) -> None:
         self._orders.clear()
@@ -248,7 +284,8 @@ class MirrorBook:
     def _load(self, book: BookSnapshot) -> None:
         self.definition = book.definition
         self.status = book.status
-        self.statistics = book.statistics
+        self._statistics = book.statistics
+        self.indication = book.indication
         self.sequence = book.instrument_seq
         self.last_price = book.last_price
         self.last_quantity = book.last_quantity

@@ -86,7 +86,7 @@ class MirrorSource:
         client = self._clients.get((instrument.engine, instrument.channel))
         book = client.mirror.books.get(instrument.id) if client is not None else None
         if client is None or book is None:
-            return Look(instrument, 0, 0, 0, Standing.UNKNOWN, 0, 0, 0, 0, 0, [], [])
+            return Look(instrument, 0, 0, 0, Standing.UNKNOWN, 0, feed.Status(0, 0), None, None, 0, 0, 0, [], [])
         epoch, sequence = client.position
         return Look(
             instrument,
@@ -95,7 +95,9 @@ class MirrorSource:
             book.sequence,
             client.standing(instrument.id),
             client.age_ns(self._clock_ns()),
-            book.status.state,
+            book.status,
+            book.statistics,
+            book.indication,
             book.last_price,
             book.last_quantity,
             book.last_trade_id,

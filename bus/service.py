@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from decimal import Decimal, localcontext
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -21,6 +22,7 @@ from bus.ledger import Gap
 from bus.sequencer import RangeResult
 from proto import feed, marketdata_pb2, marketdata_pb2_grpc
 from proto.cluster import Instrument
+from proto.feed import Indication, Statistics, Status
 
 ENCODINGS: Final = 64  # kept, all streams and selections together
 SNAPSHOTS_PER_PEER: Final = 16  # at once, over one connection
@@ -46,7 +48,9 @@ class Look:
     instrument_seq: int
     standing: Standing
     age_ns: int
-    trading_state: int
+    status: Status
+    statistics: Statistics | None
+    indication: Indication | None
     last_price: int
     last_quantity: int
     last_trade_id: int
@@ -218,7 +222,16 @@ class MarketData:
     async def GetInstruments(
         self, request: marketdata_pb2.InstrumentsRequest, context: Any
     ) -> marketdata_pb2.InstrumentsReply:
-        return marketdata_pb2.InstrumentsReply(instruments=map(instrument_message, self.source.instruments()))
+        return marketdata_pb2.InstrumentsReply(instruments=map(self._listed, self.source.instruments()))
+
+    def _listed(self, instrument: Instrument) -> marketdata_pb2.Instrument:
+        """An instrument and how it stands."""
+        message = instrument_message(instrument)
+        look = self.source.look(instrument.symbol, 1, False)
+        if look is not None:
+            message.trading_state = feed.STATE_NAMES[look.status.state]
+            _say_statistics(message.statistics, look)
+        return message
 
     async def GetStreams(self, request: marketdata_pb2.StreamsRequest, context: Any) -> marketdata_pb2.StreamsReply:
         return marketdata_pb2.StreamsReply(
@@ -329,6 +342,7 @@ def _chunked(engine: int, channel: int, position: _Position, encode: Callable[[]
 
 
 def instrument_message(instrument: Instrument) -> marketdata_pb2.Instrument:
+    """All that defines it."""
     return marketdata_pb2.Instrument(
         id=instrument.id,
         symbol=instrument.symbol,
@@ -338,6 +352,13 @@ def instrument_message(instrument: Instrument) -> marketdata_pb2.Instrument:
         lot_size=format(instrument.lot_size, "f"),
         price_min=instrument.price_min,
         price_max=instrument.price_max,
+        quantity_max=instrument.quantity_max,
+        notional_max=instrument.notional_max,
+        collar=instrument.collar,
+        band=instrument.band,
+        allocation=instrument.allocation,
+        auction_reference=instrument.auction_reference,
+        first_state=instrument.state,
     )
 
 
@@ -359,7 +380,7 @@ def gap_message(gap: Gap) -> marketdata_pb2.Gap:
 
 def book_message(look: Look) -> marketdata_pb2.Book:
     instrument = look.instrument
-    return marketdata_pb2.Book(
+    message = marketdata_pb2.Book(
         symbol=instrument.symbol,
         instrument=instrument.id,
         engine=instrument.engine,
@@ -369,7 +390,8 @@ def book_message(look: Look) -> marketdata_pb2.Book:
         instrument_sequence=look.instrument_seq,
         state=f"BOOK_{look.standing.name}",
         age_ns=look.age_ns,
-        trading_state=feed.STATE_NAMES[look.trading_state],
+        trading_state=feed.STATE_NAMES[look.status.state],
+        trading_state_reason=look.status.reason,
         bids=map(_level, look.bids),
         asks=map(_level, look.asks),
         last_price=look.last_price,
@@ -378,6 +400,35 @@ def book_message(look: Look) -> marketdata_pb2.Book:
         tick_size=format(instrument.tick_size, "f"),
         lot_size=format(instrument.lot_size, "f"),
     )
+    _say_statistics(message.statistics, look)
+    if look.indication is not None:
+        price, volume, imbalance = look.indication
+        message.indication.CopyFrom(marketdata_pb2.Indication(price=price, volume=volume, imbalance=imbalance))
+    return message
+
+
+def _say_statistics(message: marketdata_pb2.Statistics, look: Look) -> None:
+    if look.standing is Standing.UNKNOWN:
+        return
+    message.SetInParent()
+    if look.statistics is not None:
+        opened, high, low, last, volume, turnover, trades = look.statistics
+        bounded = min(turnover, feed.TIME_MAX)
+        said = marketdata_pb2.Statistics(
+            open=opened, high=high, low=low, last=last, volume=volume, turnover=bounded, trades=trades,
+            vwap=_vwap(look.statistics, look.instrument.tick_size),
+        )  # fmt: skip
+        message.CopyFrom(said)
+
+
+def _vwap(statistics: Statistics, tick_size: Decimal) -> str:
+    """The price of the average lot, as a decimal, to two digits more than a tick has."""
+    if not statistics.volume:
+        return ""
+    with localcontext() as context:
+        context.prec = 60
+        exact = Decimal(statistics.turnover) * tick_size / statistics.volume
+        return f"{exact.quantize(tick_size.scaleb(-2).normalize()):f}"
 
 
 def _level(level: Level) -> marketdata_pb2.BookLevel:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from engine.market import Market
 from engine.types import ChannelDeltas
-from proto.feed import DEFINITION, DELTA_WIDTH, END, STATISTICS, STATUS, Definition
+from proto.feed import DEFINITION, DELTA_WIDTH, END, STATISTICS, STATUS, Definition, Statistics
 
 
 def opening(markets: Iterable[Market]) -> list[ChannelDeltas]:
@@ -25,8 +25,9 @@ def opening(markets: Iterable[Market]) -> list[ChannelDeltas]:
             (DEFINITION, definition_of(market)),
             (STATUS, (market.state, market.reason)),
         ]
-        if market.summary is not None:
-            told.append((STATISTICS, market.summary))
+        statistics = statistics_of(market)
+        if statistics is not None:
+            told.append((STATISTICS, statistics))
         for op, extra in told:
             deltas.rows += (op, name, len(deltas.extras), 0, 0, 0)
             deltas.extras.append(list(extra))
@@ -39,6 +40,12 @@ def definition_of(market: Market) -> Definition:
     """What the feed says of the instrument."""
     i = market.instrument
     return Definition(i.symbol, f"{i.tick_size:f}", f"{i.lot_size:f}", i.price_min, i.price_max)
+
+
+def statistics_of(market: Market) -> Statistics | None:
+    """The session so far, if the feed has said anything of one or there was a trade."""
+    told = market.book.session.told()
+    return None if market.summary is None and not any(told) else Statistics(*told)
 
 
 def traded(markets: Iterable[Market]) -> list[Market]:

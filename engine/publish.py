@@ -17,7 +17,7 @@ from bus.sequencer import RangeResult
 from bus.service import Level, Look, StreamLook
 from engine.book import Book
 from engine.cut import Cut
-from engine.opening import definition_of, opening
+from engine.opening import definition_of, opening, statistics_of
 from engine.types import BUY, SELL, ChannelDeltas
 from engine.venue import Venue
 from proto import feed
@@ -26,6 +26,7 @@ from proto.feed import (
     SLICE_ORDERS,
     BookSnapshot,
     Digest,
+    Indication,
     Quote,
     Statistics,
     Status,
@@ -161,7 +162,9 @@ class EngineFeed:
             self.publisher.instrument_seq(instrument.channel, instrument.id),
             Standing.VALID,
             0,
-            self._venue.markets[instrument.id].state,
+            self._status(instrument.id),
+            self._summary(instrument.id),
+            self._indication(instrument.id),
             book.last_price,
             book.last_quantity,
             book.next_trade_id - 1,
@@ -196,14 +199,18 @@ class EngineFeed:
             book.next_trade_id - 1,
             book.next_trade_id,
             self._summary(name),
+            self._indication(name),
             [],
             [],
         )
 
     def _summary(self, name: int) -> Statistics | None:
-        """The session as the feed told it last: a reader of the feed alone has the same."""
-        summary = self._venue.markets[name].summary
-        return None if summary is None else Statistics(*summary)
+        """The session so far: a reader who adds up the trades has the same."""
+        return statistics_of(self._venue.markets[name])
+
+    def _indication(self, name: int) -> Indication | None:
+        indication = self._venue.markets[name].indication
+        return Indication(*indication) if any(indication) else None
 
     def _status(self, name: int) -> Status:
         market = self._venue.markets[name]

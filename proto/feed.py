@@ -87,7 +87,7 @@ TIME_MAX: Final = (1 << 63) - 1
 ID_MAX: Final = (1 << 63) - 1  # of orders and trades: so the difference of two fits in 64 bits with its sign
 CHUNK_SIZE: Final = 262_144  # bytes of a snapshot in one chunk
 SNAPSHOT_MAX: Final = 64 << 20  # bytes, unpacked
-SNAPSHOT_VERSION: Final = 1
+SNAPSHOT_VERSION: Final = 2
 ORDERS_PACKED: Final = 4_096  # at a time
 
 _HEADER: Final = struct.Struct("<BBBBHHHBBIIIQQQ")
@@ -704,7 +704,10 @@ def orders_hash(words: Sequence[int]) -> int:
 
 
 class BookSnapshot(NamedTuple):
-    """One instrument. Orders are (order_id, price, quantity) in priority order: best price first, then queue order."""
+    """One instrument. Orders are (order_id, price, quantity) in priority order: best price first, then queue order.
+
+    The statistics include every trade before it, and are None before the first; so is the indication where none holds.
+    """
 
     instrument: int
     definition: Definition | None
@@ -715,6 +718,7 @@ class BookSnapshot(NamedTuple):
     last_trade_id: int
     next_trade_id: int
     statistics: Statistics | None
+    indication: Indication | None
     bids: list[tuple[int, int, int]]
     asks: list[tuple[int, int, int]]
 
@@ -742,8 +746,12 @@ class Chunk:
 
 
 _Side = tuple[list[int], list[int], list[int]]
-_Book = tuple[int, list[int | str], tuple[int, int], int, tuple[int, int, int, int], list[int], _Side, _Side]
+_Book = tuple[
+    int, list[int | str], tuple[int, int], int, tuple[int, int, int, int], list[int], list[int], _Side, _Side
+]  # fmt: skip
+_Book1 = tuple[int, list[int | str], tuple[int, int], int, tuple[int, int, int, int], list[int], _Side, _Side]
 _snapshot_decoder: Final = msgspec.msgpack.Decoder(tuple[int, int, int, int, int, int, list[_Book]])
+_snapshot_decoder_1: Final = msgspec.msgpack.Decoder(tuple[int, int, int, int, int, int, list[_Book1]])
 
 
 def encode_snapshot(snapshot: Snapshot, compress: bool = True) -> bytes:
@@ -775,8 +783,9 @@ def _packed_book(book: BookSnapshot, bids: Iterable[Shown], asks: Iterable[Shown
         book.instrument_seq,
         (book.last_price, book.last_quantity, book.last_trade_id, book.next_trade_id),
         book.statistics or (),
+        book.indication or (),
     )
-    return b"".join([b"\x98", *map(_encoder.encode, front), _packed_side(bids), _packed_side(asks)])
+    return b"".join([b"\x99", *map(_encoder.encode, front), _packed_side(bids), _packed_side(asks)])
 
 
 def _packed_side(orders: Iterable[Shown]) -> bytes:
@@ -813,7 +822,7 @@ def _steps(values: list[int], before: int) -> list[int]:
 def decode_snapshot(body: bytes) -> Snapshot:
     """The snapshot, every value checked. O(orders); at most SNAPSHOT_MAX bytes are unpacked."""
     try:
-        engine, channel, incarnation, epoch, last_seq, time_ns, books = _snapshot_decoder.decode(_unpacked(body))
+        engine, channel, incarnation, epoch, last_seq, time_ns, books = _decoded(body[:1], _unpacked(body))
         _check_time(time_ns)
         if not (
             1 <= engine <= 999
@@ -833,9 +842,18 @@ def decode_snapshot(body: bytes) -> Snapshot:
         raise FeedError(f"snapshot: {type(e).__name__}: {e}") from e
 
 
+def _decoded(version: bytes, raw: bytes) -> tuple[int, int, int, int, int, int, list[_Book]]:
+    """The payload as version 2 has it; the books of version 1 say nothing of indications."""
+    if version != b"\x01":
+        return _snapshot_decoder.decode(raw)
+    engine, channel, incarnation, epoch, last_seq, time_ns, first = _snapshot_decoder_1.decode(raw)
+    books: list[_Book] = [(*book[:6], [], *book[6:]) for book in first]
+    return engine, channel, incarnation, epoch, last_seq, time_ns, books
+
+
 def _unpacked(body: bytes) -> bytes:
     version, packed, reserved, size = _SNAPSHOT_HEAD.unpack_from(body)
-    if version != SNAPSHOT_VERSION or packed > 1 or reserved or size > SNAPSHOT_MAX:
+    if not 1 <= version <= SNAPSHOT_VERSION or packed > 1 or reserved or size > SNAPSHOT_MAX:
         raise FeedError(f"a snapshot of version {version}, packing {packed}, {size} bytes")
     raw = body[_SNAPSHOT_HEAD.size :]
     if packed:
@@ -849,7 +867,8 @@ def _unpacked(body: bytes) -> bytes:
 
 
 def _book(fields: _Book) -> BookSnapshot:
-    instrument, definition, status, sequence, (price, quantity, trade_id, next_id), statistics, bids, asks = fields
+    instrument, definition, status, sequence, last, statistics, indication, bids, asks = fields
+    price, quantity, trade_id, next_id = last
     _check_state(status[0])
     if not (
         0 < instrument <= U32_MAX
@@ -870,6 +889,7 @@ def _book(fields: _Book) -> BookSnapshot:
         trade_id,
         next_id,
         _statistics(statistics) if statistics else None,
+        _indication(indication) if indication else None,
         _side(bids, 1),
         _side(asks, -1),
     )

@@ -28,6 +28,7 @@ definitions = st.builds(
 statuses = st.builds(feed.Status, st.integers(0, feed.CLOSED), st.integers(0, feed.U32_MAX))
 totals = st.integers(0, feed.TIME_MAX)
 statistics = st.builds(feed.Statistics, prices, prices, prices, prices, totals, totals, totals)
+indications = st.builds(feed.Indication, prices, totals, st.integers(-feed.TIME_MAX, feed.TIME_MAX))
 
 
 @st.composite
@@ -168,7 +169,8 @@ def snapshots(draw: st.DrawFn) -> feed.Snapshot:
         books.append(
             feed.BookSnapshot(
                 instrument, draw(st.none() | definitions), draw(statuses), draw(u64),
-                draw(prices), draw(quantities), last_id, last_id + 1, draw(st.none() | statistics),
+                draw(prices), draw(quantities), last_id, last_id + 1,
+                draw(st.none() | statistics), draw(st.none() | indications),
                 sorted_side(orders[:half], -1), sorted_side(orders[half:], 1),
             )
         )  # fmt: skip
@@ -249,7 +251,7 @@ def test_every_value_may_stand_at_its_limit() -> None:
     )  # fmt: skip
     assert feed.decode(sent) == frame
     book = feed.BookSnapshot(
-        feed.U32_MAX, None, feed.Status(5, feed.U32_MAX), 0, -price, price, top - 1, top, None,
+        feed.U32_MAX, None, feed.Status(5, feed.U32_MAX), 0, -price, price, top - 1, top, None, None,
         [(top, price, price), (1, price, 1), (2, -price, 1)], [(3, -price, 1), (4, -price, 1), (5, price, 1)],
     )  # fmt: skip
     for stream in ((999, 99, feed.U32_MAX), (1, 0, 0)):
@@ -526,7 +528,8 @@ SNAPSHOT = feed.Snapshot(
     [
         feed.BookSnapshot(
             7, feed.Definition("ALFA", "0.01", "1", 1, 100), feed.Status(2, 0), 4, 100, 3, 41, 42,
-            feed.Statistics(1, 2, 3, 4, 5, 6, 7), [(1, 100, 5), (5, 100, 9), (2, -1, 3)], [(4, 101, 2)],
+            feed.Statistics(1, 2, 3, 4, 5, 6, 7), feed.Indication(3, 2, -1),
+            [(1, 100, 5), (5, 100, 9), (2, -1, 3)], [(4, 101, 2)],
         )
     ],
 )  # fmt: skip
@@ -646,7 +649,7 @@ def test_a_snapshot_whose_size_is_not_as_said_is_refused(packing: int) -> None:
     body = feed.encode_snapshot(SNAPSHOT, compress=packing == 1)
     size = int.from_bytes(body[4:8], "little")
     for wrong in (body[:-1], body + b"\0", packed_snapshot(body[8:], size - 1, packing),
-                  packed_snapshot(body[8:], size + 1, packing), b"\2" + body[1:], body[:1] + b"\2" + body[2:],
+                  packed_snapshot(body[8:], size + 1, packing), b"\3" + body[1:], body[:1] + b"\2" + body[2:],
                   body[:2] + b"\1" + body[3:]):  # fmt: skip
         with pytest.raises(FeedError):
             feed.decode_snapshot(wrong)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bus.mirror import BUY_SIDE, SELL_SIDE, Mirror, MirrorBook, MirrorError
+from bus.mirror import BUY_SIDE, SELL_SIDE, TAPE_MAX, Mirror, MirrorBook, MirrorError
 from bus.sequencer import Sequencer
 from proto import feed
 from proto.feed import (
@@ -18,6 +18,7 @@ from proto.feed import (
     DELETE,
     END,
     EXECUTE,
+    INDICATION,
     MODIFY,
     SELL,
     STATISTICS,
@@ -32,6 +33,7 @@ from proto.feed import (
 
 ALFA = Definition("ALFA", "0.01", "1", 1, 100_000)
 SESSION = Statistics(1, 2, 3, 4, 5, 6, 7)
+GATHERED = feed.Indication(101, 5, -2)
 BOOK: list[Row] = [
     (ADD | END, 7, 1, 100, 5, 0),
     (ADD | END, 7, 2, 100, 6, 0),
@@ -115,6 +117,37 @@ def test_executions_and_trades_are_the_last_trade() -> None:
 def test_two_executions_may_be_one_trade() -> None:
     b = book((EXECUTE, 7, 1, 100, 2, 4), (EXECUTE | SELL | END, 7, 4, 101, 2, 4))
     assert b.last_trade_id == 4
+    assert b.statistics == feed.Statistics(100, 100, 100, 100, 2, 200, 1)
+
+
+def test_trades_add_to_the_statistics_that_were_told() -> None:
+    m = mirror()
+    m.apply([(STATISTICS | END, 7, 0, 0, 0, 0)], [SESSION])
+    m.apply([(TRADE, 7, 0, SESSION.high + 1, 3, 5), (TRADE | END, 7, 0, SESSION.low - 1, 2, 6)])
+    high, low = SESSION.high + 1, SESSION.low - 1
+    turnover = SESSION.turnover + 3 * high + 2 * low
+    counted = feed.Statistics(SESSION.open, high, low, low, SESSION.volume + 5, turnover, SESSION.trades + 2)
+    assert m.books[7].statistics == counted
+    m.apply([(STATISTICS | END, 7, 0, 0, 0, 0)], [feed.Statistics(*[0] * 7)])  # a new session
+    m.apply([(TRADE | END, 7, 0, 99, 1, 7)])
+    assert m.books[7].statistics == feed.Statistics(99, 99, 99, 99, 1, 99, 1)
+
+
+def test_very_many_trades_are_added_up_on_the_way() -> None:
+    m = mirror()
+    m.apply([(TRADE | END, 7, 0, 100, 1, id) for id in range(1, 20_001)])
+    assert len(m.books[7]._tape) < TAPE_MAX
+    assert m.books[7].statistics == feed.Statistics(100, 100, 100, 100, 20_000, 2_000_000, 20_000)
+
+
+def test_an_indication_holds_until_the_next_one_or_the_next_state() -> None:
+    m = mirror()
+    m.apply([(STATUS, 7, 0, 0, 0, 0), (INDICATION | END, 7, 1, 0, 0, 0)], [Status(feed.PRE_OPEN, 0), GATHERED])
+    assert m.books[7].indication == GATHERED
+    m.apply([(INDICATION | END, 7, 0, 0, 0, 0)], [feed.Indication(0, 0, 0)])
+    assert m.books[7].indication is None
+    m.apply([(INDICATION, 7, 0, 0, 0, 0), (STATUS | END, 7, 1, 0, 0, 0)], [GATHERED, Status(feed.OPEN, 0)])
+    assert m.books[7].indication is None
 
 
 def test_definition_state_and_statistics_are_kept() -> None:
@@ -212,10 +245,12 @@ def test_a_mirror_loaded_from_a_snapshot_is_the_mirror_it_was_taken_from() -> No
     m = mirror((TRADE | END, 7, 0, 102, 3, 9), (ADD | END, 9, 11, -5, 2, 0))
     m.books[7].definition = ALFA
     m.books[7].status = Status(2, 1)
-    m.books[7].statistics = SESSION
+    assert m.books[7].statistics == feed.Statistics(102, 102, 102, 102, 3, 306, 1)
+    m.books[7]._statistics = SESSION
+    m.books[7].indication = GATHERED
     taken = m.snapshot(1, 0, 9, 5, 1_000)
     assert (taken.last_seq, [b.instrument for b in taken.books]) == (8, [7, 9])
-    assert taken.books[0] == feed.BookSnapshot(7, ALFA, Status(2, 1), 7, 102, 3, 9, 10, SESSION, BIDS, ASKS)
+    assert taken.books[0] == feed.BookSnapshot(7, ALFA, Status(2, 1), 7, 102, 3, 9, 10, SESSION, GATHERED, BIDS, ASKS)
     other = mirror((ADD, 3, 77, 1, 1, 0))
     other.load(feed.decode_snapshot(feed.encode_snapshot(taken)))
     other.check()

@@ -294,7 +294,18 @@ def test_a_process_that_ended_by_itself_fails() -> None:
 
 
 BOOK = BookSnapshot(
-    1, Definition("ALFA", "0.01", "1", 1, 1_000), Status(2, 0), 9, 100, 5, 1, 2, None, [(11, 99, 5), (12, 99, 6)], []
+    1,
+    Definition("ALFA", "0.01", "1", 1, 1_000),
+    Status(2, 0),
+    9,
+    100,
+    5,
+    1,
+    2,
+    None,
+    None,
+    [(11, 99, 5), (12, 99, 6)],
+    [],
 )
 BOOKS = Snapshot(1, 1, 77, 1, 60, 0, [BOOK])
 
