@@ -209,13 +209,13 @@ class Clients:
                 batches += self.batches(next(self._accounts), size)
             theirs: list[list[float]] = []
             ours: list[list[float]] = []
-            for turn in range(options.turns(3, 1)):
+            for _ in range(options.turns(3, 1)):
                 theirs.append(await self._paced_echo(batches[:wanted], each))
                 ours.append(await self._paced_venue(wanted, each))
-                if load == 50 and turn == 0:
-                    report.notes.append(show.histogram(
-                        f"acknowledgement of a batch of {size} at {load} % of the rate", ours[0]
-                    ))  # fmt: skip
+            report.notes.append(show.histogram(
+                f"acknowledgement of a batch of {size} at {load} % of the rate",
+                [value for values in ours for value in values],
+            ))  # fmt: skip
             digest = hash_of(*map(write_batch, self.batches(1, size)[:wanted]))
             for q in (50, 99):
                 report.results.append(result(
