@@ -105,7 +105,7 @@ class Telling:
 
     def __init__(self, engine: int, incarnation: int, span: Span, epoch: int, numbering: Numbering) -> None:
         self.epoch = epoch
-        self.next_seq = 0  # the sequence after the last one told; 0: none was
+        self.next_seq = 0  # the sequence after the last one told, of the channel or as asked for; 0: none was
         self.told = 0
         self.done = False
         self.cut = False  # for its length
@@ -135,6 +135,9 @@ class Telling:
         if self.done or not span.first or self.epoch != span.epoch:
             return
         reached = self._reached()
+        if not span.last and span.first == reached + 1:
+            self._begun = True  # at the end: what comes after
+            return
         what = f"instrument {span.instrument}" if span.instrument else f"channel {span.channel}"
         if not self._begun or span.last > reached:
             raise NotTold(OUT_OF_RANGE, f"epoch {span.epoch} has 1 to {reached} of {what}")
@@ -221,8 +224,9 @@ class Telling:
         span = self._span
         self.told += len(event) // DELTA_WIDTH
         self.next_seq = first_seq + len(event) // DELTA_WIDTH
-        reached = before.get(span.instrument, 0) if span.instrument else self.next_seq - 1
-        self.done = span.last > 0 and reached >= span.last
+        if span.instrument:
+            self.next_seq = before.get(span.instrument, self._numbering.instrument_seqs[span.instrument]) + 1
+        self.done = 0 < span.last < self.next_seq
 
     def _flush(self) -> None:
         if not self._rows:
