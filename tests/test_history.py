@@ -1,6 +1,7 @@
 """What an engine published long ago: the log tells the very deltas that were on the feed, under their sequences."""
 
 import asyncio
+import json
 import random
 import signal
 from collections.abc import AsyncGenerator, Coroutine, Iterator, Sequence
@@ -31,6 +32,8 @@ from tests.flows import DELIST, ENGINE, INSTRUMENTS, Player
 from tests.test_engine_process import Venue as Processes
 from tests.test_venue_replay import Recorder
 from tests.test_venue_replay import _step as any_step
+from tools import tail_feed
+from tools.market_data import Machine
 
 SEED = 20261122
 START_NS = 10**18
@@ -500,3 +503,38 @@ def test_a_reader_is_told_by_the_log_what_another_heard_live_in_two_lives_of_an_
             since = told(list(feed.history("E1A", from_ns=first[0][2])))
     assert (since[: len(first)], since[-len(second) :]) == (first, second)
     assert {one[0] for one in since if isinstance(one, tuple)} == {1, second[0][0]}
+
+
+def test_tail_feed_tells_what_is_kept_for_repair_no_more_and_earlier_epochs_by_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def trade(endpoint: str) -> None:
+        async with Client([endpoint], 7).session() as session:
+            for _ in range(10):
+                await session.new("E1A", BUY, "1.00", 1)
+
+    async def out_of_range(self: Machine, *asked: int) -> list[bytes]:
+        raise LookupError("RANGE_OUT_OF_RANGE")
+
+    def said(*options: str) -> tuple[int, list[Any]]:
+        code = tail_feed.main([endpoint, "--json", *options])
+        return code, [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+    with Processes(tmp_path, 1) as venue:
+        asyncio.run(trade(venue.start(1)))
+        venue.signal(1, signal.SIGTERM)
+        venue.processes[1].wait(10)
+        endpoint = venue.start(1)
+        asyncio.run(trade(endpoint))
+        monkeypatch.setattr(Machine, "range", out_of_range)
+        code, lines = said("--from-seq", "3", "--count", "12")
+        assert (code, [line["seq"] for line in lines if "seq" in line]) == (0, list(range(3, 15)))
+        code, lines = said("--from-time", "2000-01-01T00:00", "--count", "28")
+        deltas = [(line["epoch"], line["seq"]) for line in lines if "seq" in line]
+        second = deltas[-1][0]
+        assert (code, deltas) == (0, [(epoch, seq) for epoch in (1, second) for seq in range(1, 15)])
+        code, lines = said("--from-time", "2000-01-01T00:00", "--symbol", "E1B", "--count", "4")
+        assert [line["symbol"] for line in lines if "seq" in line] == ["E1B"] * 4
+    with pytest.raises(SystemExit):
+        said("--from-time", "yesterday")
+    assert "'yesterday' is not a time such as" in capsys.readouterr().err
