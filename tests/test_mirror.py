@@ -109,6 +109,34 @@ def test_a_book_can_be_built_again_after_it_was_cleared() -> None:
     assert [d.order_hash for d in m.digests(7)] == [d.order_hash for d in book().digests()]
 
 
+@pytest.mark.parametrize("unread_max", [0, 3, 10_000])
+def test_levels_that_come_and_go_between_two_readings_are_as_if_each_had_been_read(
+    unread_max: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bus.mirror.UNREAD_MAX", unread_max)
+    chance = random.Random(unread_max)
+    one, often = Mirror(), Mirror()
+    resting: dict[int, int] = {}
+    for order_id in range(1, 2_000):
+        price = chance.randrange(100, 140)
+        row: Row = (ADD | SELL | END, 7, order_id, price, 1, 0)
+        if resting and (len(resting) > 20 or chance.random() < 0.4):
+            gone = chance.choice(list(resting))
+            del resting[gone]
+            row = (DELETE | SELL | END, 7, gone, 0, 0, 0)
+        else:
+            resting[order_id] = price
+        one.apply([row])
+        often.apply([row])
+        expected = sorted(set(resting.values()))
+        assert [price for price, _, _ in often.books[7].levels(SELL_SIDE)] == expected
+        assert often.books[7].best(SELL_SIDE) == (expected[0] if expected else None)
+        if chance.random() < 0.02:
+            assert [price for price, _, _ in one.books[7].levels(SELL_SIDE)] == expected
+            one.check()
+    assert one.digests(7) == often.digests(7)
+
+
 def test_executions_and_trades_are_the_last_trade() -> None:
     b = book((EXECUTE, 7, 1, 100, 2, 4), (TRADE | END, 7, 0, 102, 3, 9))
     assert (b.last_price, b.last_quantity, b.last_trade_id) == (102, 3, 9)
@@ -271,7 +299,7 @@ def test_a_snapshot_may_name_its_instruments() -> None:
 
 def test_a_book_set_aside_stays_as_it_is_and_comes_back_from_a_snapshot_and_its_record() -> None:
     good, m = mirror(), mirror()
-    m.books[7]._bid_levels[100].queue[1] ^= 2
+    m.books[7]._bids.levels[100].queue[1] ^= 2
     wrong = orders(m.books[7])
     m.set_aside(7)
     m.set_aside(7)
@@ -360,7 +388,7 @@ def test_a_digest_covers_the_orders_between_two_prices_both_included() -> None:
 @pytest.mark.parametrize("side", [BUY_SIDE, SELL_SIDE])
 def test_one_flipped_quantity_is_found_by_the_digest(side: int) -> None:
     good, bad = mirror(), mirror()
-    levels = bad.books[7]._levels(side)
+    levels = bad.books[7]._ladder(side).levels
     for price in levels:
         order_id, quantity = next(iter(levels[price].queue.items()))
         levels[price].queue[order_id] = quantity ^ 2
