@@ -197,8 +197,11 @@ class Node:
         self._health: Any = None
         self._loop: DirectoryLoop | None = None
 
-    async def serve(self, address: str = "127.0.0.1:0", join: Sequence[str] = ()) -> int:
-        """Open the port and join; returns the port. Raises: RuntimeError if it cannot be had; DirectoryRefused."""
+    async def serve(self, address: str = "127.0.0.1:0", join: Sequence[str] = (), advertise: str = "") -> int:
+        """Open the port and join; returns the port. Others find it at `advertise`, if not where it is bound.
+
+        Raises: RuntimeError if it cannot be had; DirectoryRefused.
+        """
         server = self._server = grpc.aio.server(options=SERVER_OPTIONS)
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
@@ -210,7 +213,7 @@ class Node:
         port = server.add_insecure_port(address)
         await server.start()
         self.grpc = f"{address.rpartition(':')[0]}:{port}"
-        loop.announce(Entry(self.name, self.engine, True, 0, 0, time.time_ns(), self.grpc))
+        loop.announce(Entry(self.name, self.engine, True, 0, 0, time.time_ns(), advertise or self.grpc))
         loop.start()
         if not await loop.joined(JOIN_S):
             logger.warning("nobody answered at %s yet; trying on", ", ".join(join))

@@ -73,6 +73,9 @@ def parser() -> argparse.ArgumentParser:
         "--advertise-feed", type=tcp, metavar="ENDPOINT", help="where others find the feed, if not where it is bound"
     )
     parser.add_argument(
+        "--advertise-grpc", type=host_port, metavar="HOST:PORT", help="where others find it, if not where it serves"
+    )
+    parser.add_argument(
         "--join", type=host_port, action="append", default=[], metavar="HOST:PORT", help="any machine of the venue"
     )
     parser.add_argument("--name", type=machine_name, help="unique; by default engine-N")
@@ -130,7 +133,7 @@ class Process:
                 asyncio.get_running_loop().add_signal_handler(number, self._stop)
             feed.publisher.start()
             grpc = f"{address.rpartition(':')[0]}:{port}"
-            await self._announce(grpc, args.advertise_feed or feed.publisher.endpoint)
+            await self._announce(args.advertise_grpc or grpc, args.advertise_feed or feed.publisher.endpoint)
             _quiet_collector()
             ready = {"name": args.name, "grpc": grpc, "feed": feed.publisher.endpoint, "pid": os.getpid()}
             with contextlib.suppress(BrokenPipeError):

@@ -273,6 +273,19 @@ def test_losses_that_nobody_noticed_fail() -> None:
     assert not verdict.holds
 
 
+def test_what_was_done_to_calls_is_told_for_all_fabric_nodes_together() -> None:
+    answers = {
+        "fabric-1": {"calls": 100, "partition": 7, "snapshots": 10, "fail": 2, "slow": 0, "stale": 1, "cut": 0},
+        "fabric-2": {"calls": 20, "partition": 0, "snapshots": 4, "fail": 1, "slow": 1, "stale": 0, "cut": 2},
+    }
+    verdict = judge(evidence(proxied={"engine-1": {"messages": 3}}, answers=answers))
+    assert finding(verdict, "faults of calls") == Finding(
+        NOTE, "faults of calls",
+        "of 14 snapshots asked of fabric nodes 3 refused, 1 late, 1 old ones, 2 cut in the middle; "
+        "7 of 120 calls kept away by partitions",
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("counter", ["digests_differing", "misfits", "regressions", "bad_frames"])
 def test_what_must_never_happen_fails(counter: str) -> None:
     seen = (v.Seen("fabric-1", 1, NO_COUNTERS | {counter: 1}),)
