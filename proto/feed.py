@@ -325,36 +325,38 @@ class _Body:
 
     def add(self, rows: Sequence[int]) -> None:
         base, index, flat, trades = self._base, self._index, self._flat, self._trades
+        indexed = len(index) != 1
         previous = self._price
         it = iter(rows)
         for op, instrument, order_id, price, quantity, trade_id in zip(it, it, it, it, it, it, strict=True):
             code = op & OP_MASK
+            flat.append(op)
+            if indexed:
+                flat.append(index[instrument])
             if code == ADD:
-                flat += (op, index[instrument], order_id - base, price - previous, quantity)
+                flat += (order_id - base, price - previous, quantity)
                 previous = price
             elif code == DELETE:
-                flat += (op, index[instrument], order_id - base)
+                flat.append(order_id - base)
             elif code == EXECUTE:
-                step = trade_id - trades.get(instrument, 0)
-                flat += (op, index[instrument], order_id - base, price - previous, quantity, step)
+                flat += (order_id - base, price - previous, quantity, trade_id - trades.get(instrument, 0))
                 previous = price
                 trades[instrument] = trade_id
             elif code in (CANCEL, MODIFY):
-                flat += (op, index[instrument], order_id - base, quantity)
+                flat += (order_id - base, quantity)
             elif code == TRADE:
-                step = trade_id - trades.get(instrument, 0)
-                flat += (op, index[instrument], price - previous, quantity, step)
+                flat += (price - previous, quantity, trade_id - trades.get(instrument, 0))
                 previous = price
                 trades[instrument] = trade_id
             elif code == CLEAR:
-                flat += (op, index[instrument])
+                pass
             elif code == BUST:
-                flat += (op, index[instrument], trade_id)
+                flat.append(trade_id)
             elif code == CORRECTION:
-                flat += (op, index[instrument], price - previous, quantity, trade_id)
+                flat += (price - previous, quantity, trade_id)
                 previous = price
             else:
-                flat += (op, index[instrument], len(self._carried))
+                flat.append(len(self._carried))
                 self._carried.append(self._extras[order_id])
         self._price = previous
 
@@ -535,6 +537,8 @@ def _decode_deltas(header: Header, body: bytes) -> Frame:
     if not (0 <= base <= ID_MAX and -LIMIT < price < LIMIT):
         raise FeedError(f"order id base {base}, price base {price}")
     names = _names(instruments)
+    indexed = len(names) != 1
+    name = 0 if indexed else names[0]
     trades: dict[int, int] = {}
     extras: list[Extra] = []
     rows: list[Row] = []
@@ -542,8 +546,9 @@ def _decode_deltas(header: Header, body: bytes) -> Frame:
     values = iter(flat)
     for op in values:
         code = _CODES[op]
-        if code == ADD:
+        if indexed:
             name = names[next(values)]
+        if code == ADD:
             order_id = next(values) + base
             price += next(values)
             quantity = next(values)
@@ -551,13 +556,11 @@ def _decode_deltas(header: Header, body: bytes) -> Frame:
                 raise FeedError(f"delta {len(rows)}: order {order_id}, {quantity} at {price}")
             row = (op, name, order_id, price, quantity, 0)
         elif code == DELETE:
-            name = names[next(values)]
             order_id = next(values) + base
             if not 0 < order_id <= ID_MAX:
                 raise FeedError(f"delta {len(rows)}: order {order_id}")
             row = (op, name, order_id, 0, 0, 0)
         elif code == EXECUTE or code == TRADE:  # noqa: SIM109 - half the cost
-            name = names[next(values)]
             order_id = next(values) + base if code == EXECUTE else 0
             price += next(values)
             quantity = next(values)
@@ -570,17 +573,14 @@ def _decode_deltas(header: Header, body: bytes) -> Frame:
             trades[name] = trade_id
             row = (op, name, order_id, price, quantity, trade_id)
         elif code == CANCEL or code == MODIFY:  # noqa: SIM109
-            name = names[next(values)]
             order_id = next(values) + base
             quantity = next(values)
             if not (0 < order_id <= ID_MAX and 0 < quantity < LIMIT):
                 raise FeedError(f"delta {len(rows)}: order {order_id}, {quantity}")
             row = (op, name, order_id, 0, quantity, 0)
         elif code == CLEAR:
-            name = names[next(values)]
             row = (op, name, 0, 0, 0, 0)
         elif code == BUST or code == CORRECTION:  # noqa: SIM109
-            name = names[next(values)]
             quantity = 0
             if code == CORRECTION:
                 price += next(values)
@@ -592,7 +592,6 @@ def _decode_deltas(header: Header, body: bytes) -> Frame:
                 raise FeedError(f"delta {len(rows)}: trade {trade_id} corrected to nothing")
             row = (op, name, 0, price if quantity else 0, quantity, trade_id)
         else:
-            name = names[next(values)]
             nth = next(values)
             if nth != len(extras):
                 raise FeedError(f"delta {len(rows)}: extra {nth} where {len(extras)} is due")

@@ -130,7 +130,7 @@ def deltas(body: list[Any], count: int, ends: bool) -> Iterator[Told]:
         op = whole(take("op"), 0, 127, "op")
         must(1 <= op & 15 <= 13, "operation")
         name = WHAT[op & 15]
-        at = whole(take("index"), 0, len(where) - 1, "index")
+        at = 0 if len(where) == 1 else whole(take("index"), 0, len(where) - 1, "index")
         sell, ended, timed = bool(op & 16), bool(op & 32), bool(op & 64)
         must(not sell or op & 15 <= 6, "a side where none is")
         one: Told = {"what": name, "instrument": where[at][0], "seq": where[at][1] + steps[at], "end": ended}

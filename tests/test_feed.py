@@ -323,7 +323,7 @@ def test_a_frame_too_long_is_refused() -> None:
     assert "65537 bytes" in refused(whole_frame().ljust(65_537, b"\0"))
 
 
-GOOD = [1, 5, 100, [[7, 1]], [feed.ADD | feed.END, 0, 1, 0, 5]]
+GOOD = [1, 5, 100, [[7, 1], [8, 1]], [feed.ADD | feed.END, 0, 1, 0, 5]]
 END = feed.END
 BODY_FAULTS: dict[str, Any] = {
     "nothing": b"",
@@ -345,12 +345,12 @@ BODY_FAULTS: dict[str, Any] = {
     "a price base of 2^40": [1, 5, 1 << 40, GOOD[3], [feed.CLEAR | feed.END, 0]],
     "a price base of -2^40": [1, 5, -(1 << 40), GOOD[3], [feed.CLEAR | feed.END, 0]],
     "no instruments": [*GOOD[:3], [], GOOD[4]],
-    "instrument 0": [*GOOD[:3], [[0, 1]], GOOD[4]],
-    "instrument 2^32": [*GOOD[:3], [[1 << 32, 1]], GOOD[4]],
-    "instrument sequence 0": [*GOOD[:3], [[7, 0]], GOOD[4]],
+    "instrument 0": [*GOOD[:3], [[0, 1], [8, 1]], GOOD[4]],
+    "instrument 2^32": [*GOOD[:3], [[1 << 32, 1], [8, 1]], GOOD[4]],
+    "instrument sequence 0": [*GOOD[:3], [[7, 0], [8, 1]], GOOD[4]],
     "an instrument twice": [*GOOD[:3], [[7, 1], [7, 2]], GOOD[4]],
-    "an instrument of three": [*GOOD[:3], [[7, 1, 1]], GOOD[4]],
-    "a text for an instrument": [*GOOD[:3], [["7", 1]], GOOD[4]],
+    "an instrument of three": [*GOOD[:3], [[7, 1, 1], [8, 1]], GOOD[4]],
+    "a text for an instrument": [*GOOD[:3], [["7", 1], [8, 1]], GOOD[4]],
 }
 DELTA_FAULTS: dict[str, list[Any]] = {
     "none": [],
@@ -363,7 +363,7 @@ DELTA_FAULTS: dict[str, list[Any]] = {
     "an op alone": [feed.ADD | END],
     "a value too few": [feed.ADD | END, 0, 1, 0],
     "a value too many": [feed.ADD | END, 0, 1, 0, 5, 0],
-    "an index beyond": [feed.ADD | END, 1, 1, 0, 5],
+    "an index beyond": [feed.ADD | END, 2, 1, 0, 5],
     "a negative index": [feed.ADD | END, -1, 1, 0, 5],
     "a quantity of 0": [feed.ADD | END, 0, 1, 0, 0],
     "a quantity below 0": [feed.ADD | END, 0, 1, 0, -5],
@@ -405,6 +405,14 @@ def test_the_body_those_faults_are_made_from_is_good() -> None:
     assert feed.decode(with_body(GOOD)).rows == [(feed.ADD | END, 7, 6, 100, 5, 0)]
 
 
+def test_a_frame_of_one_instrument_has_no_indices() -> None:
+    alone = [*GOOD[:3], [[7, 1]]]
+    without = [feed.ADD | END, 1, 0, 5]
+    assert feed.decode(with_body([*alone, without])).rows == [(feed.ADD | END, 7, 6, 100, 5, 0)]
+    refused(with_body([*alone, GOOD[4]]))
+    refused(with_body([*GOOD[:4], without]))
+
+
 TWO_DELTA_FAULTS = {
     "a time inside an event": [feed.CLEAR, 0, feed.CLEAR | END | feed.TIMED, 0, 5],
     "a time that stands still": [feed.CLEAR | END, 0, feed.CLEAR | END | feed.TIMED, 0, 0],
@@ -421,7 +429,7 @@ def test_two_deltas_that_do_not_go_together_are_refused(fault: str) -> None:
 
 
 def extra_body(code: int, extra: Any, nth: int = 0) -> list[Any]:
-    return [1, 0, 0, [[7, 1]], [code | END, 0, nth], extra if isinstance(extra, list) and nth < 0 else [extra]]
+    return [1, 0, 0, [[7, 1], [8, 1]], [code | END, 0, nth], extra if isinstance(extra, list) and nth < 0 else [extra]]
 
 
 ALFA = ["ALFA", "0.01", "1", 1, 100]
@@ -459,7 +467,7 @@ def test_an_extra_with_one_fault_is_refused(fault: str) -> None:
 
 
 def test_extras_must_be_used_in_order_each_once() -> None:
-    good = [1, 0, 0, [[7, 1]], [feed.STATUS, 0, 0, feed.STATUS | END, 0, 1], [[1, 0], [2, 0]]]
+    good = [1, 0, 0, [[7, 1], [8, 1]], [feed.STATUS, 0, 0, feed.STATUS | END, 0, 1], [[1, 0], [2, 0]]]
     assert feed.decode(with_body(good, count=2)).extras == [feed.Status(1, 0), feed.Status(2, 0)]
     for order in ([1, 0], [0, 0], [0, 2], [0, -1]):
         flat = [feed.STATUS, 0, order[0], feed.STATUS | END, 0, order[1]]
