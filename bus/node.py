@@ -133,10 +133,16 @@ class MirrorSource:
         if listed is not None:
             return listed
         found = self._found.get(symbol)
-        if found is None:
+        if found is None or not self._is_defined(found):
             self._found = {instrument.symbol: instrument for instrument in self.instruments()}
             found = self._found.get(symbol)
         return found
+
+    def _is_defined(self, instrument: Instrument) -> bool:
+        """Whether the feed still says that there is such an instrument."""
+        client = self._clients.get((instrument.engine, instrument.channel))
+        book = None if client is None else client.mirror.books.get(instrument.id)
+        return book is not None and book.definition is not None and book.definition.symbol == instrument.symbol
 
 
 def levels_of(book: MirrorBook, side: int, depth: int, by_order: bool) -> list[Level]:

@@ -23,6 +23,7 @@ from bus.sequencer import RangeResult
 from proto import feed, marketdata_pb2, marketdata_pb2_grpc
 from proto.cluster import Instrument
 from proto.feed import Indication, Statistics, Status
+from proto.listing import message_of
 
 ENCODINGS: Final = 64  # kept, all streams and selections together
 SNAPSHOTS_PER_PEER: Final = 16  # at once, over one connection
@@ -226,7 +227,7 @@ class MarketData:
 
     def _listed(self, instrument: Instrument) -> marketdata_pb2.Instrument:
         """An instrument and how it stands."""
-        message = instrument_message(instrument)
+        message = message_of(instrument)
         look = self.source.look(instrument.symbol, 1, False)
         if look is not None:
             message.trading_state = feed.STATE_NAMES[look.status.state]
@@ -339,27 +340,6 @@ def _chunked(engine: int, channel: int, position: _Position, encode: Callable[[]
         )
         for chunk in feed.chunks(encode())
     ]
-
-
-def instrument_message(instrument: Instrument) -> marketdata_pb2.Instrument:
-    """All that defines it."""
-    return marketdata_pb2.Instrument(
-        id=instrument.id,
-        symbol=instrument.symbol,
-        engine=instrument.engine,
-        channel=instrument.channel,
-        tick_size=format(instrument.tick_size, "f"),
-        lot_size=format(instrument.lot_size, "f"),
-        price_min=instrument.price_min,
-        price_max=instrument.price_max,
-        quantity_max=instrument.quantity_max,
-        notional_max=instrument.notional_max,
-        collar=instrument.collar,
-        band=instrument.band,
-        allocation=instrument.allocation,
-        auction_reference=instrument.auction_reference,
-        first_state=instrument.state,
-    )
 
 
 def gap_message(gap: Gap) -> marketdata_pb2.Gap:

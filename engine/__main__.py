@@ -24,6 +24,7 @@ from bus.directory import Entry as Listed
 from bus.directory_service import DirectoryLoop, DirectoryRefused
 from bus.service import MarketData
 from engine.condense import Condenser
+from engine.guard import token_in
 from engine.history import Historian
 from engine.log import LogError, OutcomeUnknown, SqliteLog
 from engine.node import EXIT_CANNOT_START, EXIT_LOG_LOST, EXIT_OK, EXIT_USAGE, Engine, owner_name
@@ -57,6 +58,14 @@ def machine_name(text: str) -> str:
     return text
 
 
+def operator_token(path: str) -> str:
+    """The token in a file."""
+    try:
+        return token_in(Path(path).read_text("utf-8"))
+    except (OSError, ValueError) as e:
+        raise argparse.ArgumentTypeError(f"{path}: {e}") from e
+
+
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m engine",
@@ -83,6 +92,10 @@ def parser() -> argparse.ArgumentParser:
         "--snapshot-after", type=int, default=SNAPSHOT_COMMANDS, metavar="COMMANDS",
         help=f"have a snapshot made of the log each time so much was logged (default {SNAPSHOT_COMMANDS:,}; 0: never)",
     )  # fmt: skip
+    parser.add_argument(
+        "--operator-token-file", type=operator_token, metavar="FILE", dest="operator_token",
+        help="ask operators for the token in this file; without it only those on this machine are let in",
+    )  # fmt: skip
     parser.add_argument("--verbose", action="store_true", help="log links and joins, too")
     return parser
 
@@ -95,7 +108,14 @@ class Process:
         self._entry = entry
         self._args = args
         self._directory = DirectoryLoop(Directory(), args.join)
-        self._engine = Engine(cluster, entry.id, log, where=self._where, owner=owner_name(args.name))
+        self._engine = Engine(
+            cluster,
+            entry.id,
+            log,
+            where=self._where,
+            owner=owner_name(args.name),
+            operator_token=args.operator_token or "",
+        )
 
     def replay(self) -> None:
         """Blocks. Raises: LogError, RecordError."""
@@ -120,9 +140,10 @@ class Process:
             fresh=begun.fresh,
             endpoint=args.feed or entry.feed,
             clock_ns=time.time_ns,
+            channels=engine.channels,
         )
         engine.feed = feed
-        engine.added = self._added
+        engine.listed = self._listed
         self._feed = feed
         feed.open(begun.time_ns)
         address = args.grpc or entry.grpc
@@ -175,9 +196,12 @@ class Process:
         if not await self._directory.joined(JOIN_S):
             logger.warning("none of %s answers yet", ", ".join(self._args.join))
 
-    def _added(self, instrument: Instrument) -> None:
-        """An instrument was added while the engine runs: market data and the other engines are told."""
-        self._feed.learn(instrument)
+    def _listed(self, instrument: Instrument) -> None:
+        """An instrument was added or delisted while the engine runs: market data and the other engines are told."""
+        if self._engine.venue.markets[instrument.id].delisted:
+            self._feed.forget(instrument)
+        else:
+            self._feed.learn(instrument)
         self._list()
 
     def _instruments(self) -> tuple[Instrument, ...]:
@@ -198,7 +222,7 @@ class Process:
                 grpc=self._grpc,
                 feed=self._endpoint,
                 instruments=self._instruments(),
-                channels=entry.channels,
+                channels=engine.channels,
             )
         )
 

@@ -4,6 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -11,7 +12,7 @@ from bus.feed_client import Standing
 from bus.mirror import Mirror
 from bus.sequencer import RangeStatus
 from bus.service import MarketData
-from engine.commands import BustTrade, OperatorCommand, Roll, SetState
+from engine.commands import AddInstrument, BustTrade, Delist, OperatorCommand, Roll, SetState
 from engine.cut import Cut
 from engine.publish import EngineFeed
 from engine.types import CANCEL, NEW, REPLACE, Batch, Outcome
@@ -268,3 +269,77 @@ def test_all_who_ask_while_a_snapshot_is_taken_share_it_and_trading_goes_on(
         return mirror
 
     bench.agrees_with(asyncio.run(body()))
+
+
+def test_an_added_instrument_is_in_digests_and_snapshots_and_a_delisted_one_has_no_definition(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror = Mirror()
+    mirror.load(bench.snapshot())
+    new = replace(bench.instruments[0], id=99, symbol="NOVA")
+
+    copied = bench.feed._copied
+
+    async def added_meanwhile(channel: int, instruments: Sequence[int]) -> tuple[Cut, list[int]]:
+        found = await copied(channel, instruments)
+        if 99 not in bench.venue.markets:
+            bench.operate(AddInstrument(new))
+            bench.feed.learn(new)
+        return found
+
+    monkeypatch.setattr(bench.feed, "_copied", added_meanwhile)
+    assert [book.instrument for book in bench.snapshot().books] == [10, 11, 99]
+    channel = bench.feed.publisher._channels[1]
+    assert set(channel.next_digests()) == {10, 11, 99}
+    bench.agrees_with(follow(bench, mirror))
+    assert bench.feed.look("NOVA", 0, False) is not None
+    bench.operate(Delist(99))
+    bench.feed.forget(new)
+    bench.agrees_with(follow(bench, mirror))
+    assert mirror.books[99].definition is None
+    assert bench.feed.look("NOVA", 0, False) is None
+    assert [i.symbol for i in bench.feed.instruments()] == ["E1A", "E1B"]
+
+
+def test_quotes_say_the_trading_state_and_go_round_what_was_added(bench: Bench) -> None:
+    quotes, now_ns = bench.feed.publisher._channels[1].quotes, time.time_ns()
+
+    def told() -> dict[int, int]:
+        nonlocal now_ns
+        now_ns += 60_000_000
+        taken = quotes.take(now_ns, bench.feed.publisher.next_seq(1), bench.feed._quote)
+        said = [feed.decode(frame).quote for frame in taken]
+        return {quote.instrument: quote.state for quote in said if quote is not None}
+
+    quotes.subscribed(feed.topic(feed.KIND_Q, 1, 1))
+    assert told() == {10: feed.OPEN, 11: feed.OPEN}
+    bench.operate(SetState(10, feed.HALTED))
+    assert told() == {10: feed.HALTED}
+    new = replace(bench.instruments[0], id=99, symbol="NOVA", state="pre-open")
+    bench.operate(AddInstrument(new))
+    bench.feed.learn(new)
+    assert told() == {99: feed.PRE_OPEN}
+
+
+def test_a_channel_without_an_instrument_is_a_stream_all_the_same() -> None:
+    venue = Venue(1, cluster_of(1).instruments)
+    empty = EngineFeed(
+        venue, cluster_of(1).instruments, incarnation=9, epoch=EPOCH, fresh=False, endpoint="tcp://127.0.0.1:0",
+        clock_ns=time.time_ns, channels=3,
+    )  # fmt: skip
+    try:
+        empty.open(1_000)
+        assert [look.channel for look in empty.streams()] == [1, 2, 3]
+        assert empty.position(1, 3) == (9, EPOCH, 0)
+        assert feed.decode_snapshot(asyncio.run(empty.snapshot(1, 3, ())).encode()).books == []
+        empty.publisher.heartbeat(3, time.time_ns())
+    finally:
+        empty.publisher.end()
+        empty.publisher.close()
+
+
+def follow(bench: Bench, mirror: Mirror) -> Mirror:
+    """The mirror, with what was published since."""
+    for frame in bench.frames(mirror.next_seq):
+        mirror.apply(frame.rows[max(0, mirror.next_seq - frame.header.first_seq) :], frame.extras)
+    return mirror
