@@ -26,7 +26,7 @@ oracle: $(READY)
 	LOBMESH_ORACLE_COMMANDS=1000000 $(BIN)/python -m pytest tests/test_oracle.py --timeout 3600
 
 bench: $(READY)
-	$(BIN)/python -m tools.bench all --write BENCHMARKS.md
+	$(BIN)/python -m tools.bench all --peers --write BENCHMARKS.md
 
 # Compile the pure cores from the same source; they are used when present. `make clean` goes back.
 native: $(READY)

@@ -24,7 +24,7 @@ from rich.live import Live
 from rich.text import Text
 
 from tools.cluster import CannotStart, ClusterRun, Options, UsageError
-from tools.fault_plan import FaultError, in_words
+from tools.fault_plan import FaultError, answers_in_words, in_words
 from tools.faults import with_script
 from tools.live_view import render
 from tools.trading_day import DURATION_MIN_S, DURATION_S, TRADERS_MIN
@@ -48,7 +48,9 @@ def parser() -> argparse.ArgumentParser:
         usage="python run_cluster.py [options]",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=f"what --faults may do to messages (KIND=CHANCE, or KIND=CHANCE@S:FOR):\n{in_words()}\n\n"
+        epilog=f"what --faults may do to messages (KIND=CHANCE, or KIND=CHANCE@S:FOR):\n{in_words()}\n"
+        f"and to the snapshots that fabric nodes give:\n{answers_in_words()}\n"
+        "A partition cuts every engine's feed and all calls to fabric nodes; orders and calls to engines pass.\n\n"
         "Exit 0 if the verdict holds, 1 if it does not, 2 for wrong usage, 3 if the cluster could not start.\n"
         "Ctrl-C ends trading and gives the verdict; a second one quits (130).",
     )

@@ -54,6 +54,10 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--name", type=machine_name, help="unique; by default fabric-N for engine N")
     parser.add_argument("--grpc", type=endpoint, default="127.0.0.1:0", metavar="HOST:PORT", help="where to serve")
     parser.add_argument(
+        "--advertise-grpc", type=endpoint, metavar="HOST:PORT",
+        help="where others find it, if not where it serves",
+    )  # fmt: skip
+    parser.add_argument(
         "--join", type=endpoint, action="append", default=[], metavar="HOST:PORT", help="any machine of the venue"
     )
     parser.add_argument("--only", type=engine_id, nargs="+", default=[], metavar="N", help="mirror only these engines")
@@ -79,7 +83,7 @@ async def run(args: argparse.Namespace) -> int:
     loop.set_exception_handler(on_exception)
     node = Node(args.name, engine=args.engine, only=args.only, seed=args.seed)
     try:
-        await node.serve(args.grpc, args.join)
+        await node.serve(args.grpc, args.join, args.advertise_grpc or "")
     except (RuntimeError, OSError, DirectoryRefused) as e:
         print(f"bus: {args.name} cannot start: {e}", file=sys.stderr)
         await node.stop()

@@ -57,6 +57,12 @@ class Quotes:
         self._turn = 0
         self.wanted = False  # somebody has subscribed
 
+    def learn(self, instrument: int) -> None:
+        """One more instrument."""
+        self._instruments.append(instrument)
+        if self.wanted:
+            self._asked[instrument] = None
+
     def touch(self, instruments: Iterable[int]) -> None:
         """These books have changed."""
         if self.wanted:

@@ -9,14 +9,14 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterable, Sequence
-from decimal import Decimal
 from typing import Any, Final
 
 import grpc
 
 from bus.directory import Changed, Conflict, Directory, Doubted, Entry, Event
-from proto import cluster_pb2, cluster_pb2_grpc, marketdata_pb2
-from proto.cluster import CHANNEL_MAX, ENGINE_MAX, PRICE_MAX, Instrument
+from proto import cluster_pb2, cluster_pb2_grpc, listing, marketdata_pb2
+from proto.cluster import CHANNEL_MAX, ENGINE_MAX, Instrument
+from proto.listing import ListingError, instrument_of
 
 PERIOD_S: Final = 1.0
 DEADLINE_S: Final = 1.0
@@ -32,8 +32,6 @@ CHANNEL_OPTIONS: Final = (
 )
 
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_SYMBOL: Final = re.compile(r"[A-Z0-9._-]{1,16}")
-_SIZE: Final = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?")
 _ENDPOINT: Final = re.compile(r"(tcp://)?[^\s/]{1,255}:[0-9]{1,5}")
 
 _log = logging.getLogger(__name__)
@@ -57,7 +55,7 @@ def message_of(entry: Entry) -> cluster_pb2.DirectoryEntry:
         version=entry.version,
         grpc=entry.grpc,
         feed=entry.feed,
-        instruments=[_instrument_message(instrument) for instrument in entry.instruments],
+        instruments=[listing.message_of(instrument) for instrument in entry.instruments],
         channels=entry.channels,
         left=entry.left,
     )
@@ -324,38 +322,11 @@ def _stub(channel: grpc.aio.Channel) -> Any:
     return stub(channel)
 
 
-def _instrument_message(instrument: Instrument) -> marketdata_pb2.Instrument:
-    return marketdata_pb2.Instrument(
-        id=instrument.id,
-        symbol=instrument.symbol,
-        engine=instrument.engine,
-        channel=instrument.channel,
-        tick_size=f"{instrument.tick_size:f}",
-        lot_size=f"{instrument.lot_size:f}",
-        price_min=instrument.price_min,
-        price_max=instrument.price_max,
-    )
-
-
 def _instrument(message: marketdata_pb2.Instrument, entry: cluster_pb2.DirectoryEntry) -> Instrument:
-    good = (
-        message.id > 0
-        and _SYMBOL.fullmatch(message.symbol)
-        and message.engine == entry.engine
-        and 0 < message.channel <= entry.channels
-        and _SIZE.fullmatch(message.tick_size)
-        and _SIZE.fullmatch(message.lot_size)
-        and -PRICE_MAX <= message.price_min <= message.price_max <= PRICE_MAX
-    )
-    if not good:
-        raise DirectoryError(f"not an instrument: {message.symbol!r} of {entry.name}")
-    return Instrument(
-        id=message.id,
-        symbol=message.symbol,
-        engine=message.engine,
-        channel=message.channel,
-        tick_size=Decimal(message.tick_size),
-        lot_size=Decimal(message.lot_size),
-        price_min=message.price_min,
-        price_max=message.price_max,
-    )
+    try:
+        instrument = instrument_of(message)
+    except ListingError as e:
+        raise DirectoryError(f"{e} of {entry.name}") from e
+    if instrument.engine != entry.engine or instrument.channel > entry.channels:
+        raise DirectoryError(f"not an instrument of {entry.name}: {instrument.symbol!r}")
+    return instrument

@@ -23,18 +23,21 @@ import logging
 import random
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import aclosing
 from decimal import Decimal
 from time import monotonic_ns
 from types import TracebackType
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
+
+import grpc
 
 from bus import feed_client
 from bus.conflation import Quoted, QuoteReader
 from bus.directory import Changed, Conflict, Directory, Entry
 from bus.directory import Event as DirectoryEvent
-from bus.directory_service import DirectoryLoop
+from bus.directory_service import CHANNEL_OPTIONS, DirectoryLoop
 from bus.feed_client import Action, AskRange, AskSnapshot, FeedClient, Limits, Standing, State
 from bus.feed_events import (
     Book,
@@ -52,12 +55,14 @@ from bus.feed_events import (
     StreamState,
     Trade,
     Trouble,
+    told_of,
 )
+from bus.history import History, HistoryError, events_of, told
 from bus.mirror import BUY_SIDE, SELL_SIDE, MirrorBook
 from bus.node import levels_of
 from bus.subscriber import Subscriber
-from proto import feed
-from proto.feed import DEFINITION, END, EXECUTE, OP_MASK, SELL, TRADE, Definition
+from proto import feed, marketdata_pb2, marketdata_pb2_grpc
+from proto.feed import END, OP_MASK, TOLD, Definition
 
 EVENTS_MAX: Final = 65_536  # waiting for one who iterates
 YIELD_EVERY: Final = 64  # events, then the loop has its turn
@@ -157,6 +162,24 @@ class Feed:
         return self._do(
             lambda: {stream: client.counters.as_dict() for stream, client in sorted(self._clients().items())}
         )
+
+    def history(
+        self, symbol: str, *, first: int = 0, last: int = 0, epoch: int = 0, from_ns: int = 0, to_ns: int = 0
+    ) -> History:
+        """What happened to a book long ago, out of its engine's log: its BookEvents and Trades, to be iterated.
+
+        From a sequence of its stream, in `epoch` (0: the present one), or from a time; to a sequence of that epoch, or
+        to before a time, or to the present. A sequence that lies in an event brings all of it. The feed must have been
+        entered. It is slow: the engine has its log played again beside it.
+        Raises, when iterated: HistoryError.
+        """
+        if self._running is None:
+            raise RuntimeError("this feed is not running")
+        request = marketdata_pb2.HistoryRequest(
+            epoch=epoch, first_seq=first, last_seq=last, from_ns=from_ns, to_ns=to_ns
+        )
+        running, thread = self._running, self._thread
+        return History(lambda: running.history(symbol, request), None if thread is None else thread.wait)
 
     def come_back(self) -> None:
         """From best prices to whole books, for all streams that went over."""
@@ -275,7 +298,7 @@ class Feed:
         for at, row in enumerate(applied.rows):
             time_ns = times.get(at, time_ns)
             name = row[1]
-            extra = applied.extras[row[2]] if row[0] & OP_MASK >= DEFINITION else None
+            extra = applied.extras[row[2]] if row[0] & OP_MASK in TOLD else None
             pending.setdefault(name, []).append(Delta(row, self._sizes_of(books[name]), extra))
             if row[0] & END:
                 for instrument, deltas in pending.items():
@@ -287,16 +310,8 @@ class Feed:
     ) -> None:
         symbol = self._symbol(book)
         stream = (client.engine, client.channel, epoch, sequence + 1 - len(deltas), sequence)
-        self._tell(BookEvent(symbol, epoch, sequence, time_ns, tuple(deltas)), symbol, stream)
-        trades: dict[int, Delta] = {}
-        for delta in deltas:
-            if delta.op in _TRADES:
-                trades.setdefault(delta.trade_id, delta)  # where both sides rest it comes twice
-        for trade_id, delta in trades.items():
-            buyer = (delta.side == "buy") == (delta.op == _TRADES[1])
-            aggressor = "buy" if buyer else "sell"
-            trade = Trade(symbol, epoch, sequence, time_ns, trade_id, delta.price, delta.quantity, aggressor)
-            self._tell(trade, symbol, stream)
+        for event in told_of(symbol, epoch, sequence, time_ns, deltas):
+            self._tell(event, symbol, stream)
 
     def _on_heard(self, client: FeedClient) -> None:
         """Tell the states of books that have changed, after all else that an input brought."""
@@ -347,8 +362,6 @@ _WORDS: Final = {
     Standing.DOUBTFUL: "doubtful",
     Standing.STALE: "stale",
 }
-_TRADES: Final = ("execute", "trade")
-assert (EXECUTE, TRADE, SELL) == (5, 6, 16)
 
 
 def _levels(book: MirrorBook, side: int, depth: int, sizes: Sizes) -> tuple[Level, ...]:
@@ -416,6 +429,23 @@ class _Running:
         if not await self._loop.joined(ANSWER_S):
             self._owner._tell(Trouble(f"nobody answers at {', '.join(self._machines)}; trying on"))
 
+    async def history(
+        self, symbol: str, request: marketdata_pb2.HistoryRequest
+    ) -> AsyncGenerator[BookEvent | Trade, None]:
+        await self._loop.joined(ANSWER_S)
+        instrument = self._directory.instrument(symbol)
+        home = None if instrument is None else self._directory.engine(instrument.engine)
+        if instrument is None or home is None or home.left:
+            raise HistoryError(f"no engine is known that has {symbol}")
+        request.engine, request.channel = instrument.engine, instrument.channel
+        sizes = (instrument.tick_size, instrument.lot_size)
+        async with grpc.aio.insecure_channel(home.grpc, options=CHANNEL_OPTIONS) as channel:
+            make: Any = marketdata_pb2_grpc.MarketDataStub
+            frames = told(make(channel), request)
+            async with aclosing(events_of(frames, symbol, instrument.id, sizes)) as events:
+                async for event in events:
+                    yield event
+
     def _on_event(self, event: DirectoryEvent) -> None:
         if isinstance(event, Changed):
             self._follow(event.entry)
@@ -462,6 +492,10 @@ class _Thread:
 
         self._loop.call_soon_threadsafe(perform)
         return done.result()
+
+    def wait(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of something that takes its time."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._stopping.set)

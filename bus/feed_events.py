@@ -5,6 +5,7 @@ Prices and quantities are `Decimal`, in the instrument's units; `ticks` and `lot
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
@@ -12,11 +13,14 @@ from typing import Final
 from bus.mirror import BUY_SIDE
 from proto.feed import (
     ADD,
+    BUST,
     CANCEL,
     CLEAR,
+    CORRECTION,
     DEFINITION,
     DELETE,
     EXECUTE,
+    INDICATION,
     MODIFY,
     OP_MASK,
     SELL,
@@ -38,6 +42,9 @@ OPS: Final = {
     DEFINITION: "definition",
     STATUS: "status",
     STATISTICS: "statistics",
+    INDICATION: "indication",
+    BUST: "bust",
+    CORRECTION: "correction",
 }
 Sizes = tuple[Decimal, Decimal]  # of a tick and of a lot
 
@@ -45,9 +52,10 @@ Sizes = tuple[Decimal, Decimal]  # of a tick and of a lot
 class Delta:
     """One change of a book (FEED.md says what each op means).
 
-    op        "add", "cancel", "modify", "delete", "execute", "trade", "clear", "definition", "status", "statistics"
+    op        "add", "cancel", "modify", "delete", "execute", "trade", "clear", "definition", "status", "statistics",
+              "indication", "bust", "correction"
     side      "buy" or "sell": of the resting order; of the aggressor, for "trade"
-    extra     what a definition, a status or statistics say
+    extra     what a definition, a status, statistics or an indication say
     """
 
     __slots__ = ("_sizes", "extra", "lots", "op", "order_id", "side", "ticks", "trade_id")
@@ -95,6 +103,23 @@ class Trade:
     price: Decimal
     quantity: Decimal
     aggressor: str
+
+
+def told_of(symbol: str, epoch: int, sequence: int, time_ns: int, deltas: Sequence[Delta]) -> list[BookEvent | Trade]:
+    """One command's changes of one book: the whole of them, then each trade once (where both sides rest it is two)."""
+    told: list[BookEvent | Trade] = [BookEvent(symbol, epoch, sequence, time_ns, tuple(deltas))]
+    trades: dict[int, Delta] = {}
+    for delta in deltas:
+        if delta.op in _TRADES:
+            trades.setdefault(delta.trade_id, delta)
+    for trade_id, delta in trades.items():
+        buyer = (delta.side == "buy") == (delta.op == _TRADES[1])
+        aggressor = "buy" if buyer else "sell"
+        told.append(Trade(symbol, epoch, sequence, time_ns, trade_id, delta.price, delta.quantity, aggressor))
+    return told
+
+
+_TRADES: Final = ("execute", "trade")
 
 
 @dataclass(frozen=True, slots=True)

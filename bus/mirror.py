@@ -20,8 +20,11 @@ from proto.feed import (
     EXECUTE,
     LIMIT,
     OP_MASK,
+    SELL,
+    TIME_MAX,
     TOLD,
     TRADE,
+    U64_MAX,
     BookSnapshot,
     Definition,
     Digest,
@@ -36,6 +39,9 @@ from proto.feed import (
 
 BUY_SIDE: Final = 0
 SELL_SIDE: Final = 1
+
+UNREAD_MAX: Final = 1_024  # prices that may come and go before a ladder is put in order, whether or not it is read
+TAPE_MAX: Final = 8_192  # trades that wait to be added up
 
 
 class MirrorError(Exception):
@@ -53,19 +59,70 @@ class Level:
         self.queue: dict[int, int] = {}
 
 
+class Ladder:
+    """One side's levels, by price.
+
+    `levels` come and go without a look at their order, which is found out when somebody asks for it: at the best price
+    levels are born and die with every few deltas, and a reader looks far less often. Until then a level that has lost
+    its last order stays where it is, and serves again if its price does.
+
+    Cost: O(1) to open or empty a level, and once, when next read, O(log levels) for each whose price has come or gone.
+    """
+
+    __slots__ = ("_prices", "_unread", "levels", "side")
+
+    def __init__(self, side: int) -> None:
+        self.side = side
+        self.levels: dict[int, Level] = {}
+        self._prices: SortedList[int] = SortedList()  # as last read
+        self._unread: dict[int, bool] = {}  # by price that may have come or gone since: whether it is in _prices
+
+    def open(self, price: int) -> Level:
+        """A new level at `price`, where there is none; an order must follow."""
+        level = self.levels[price] = Level(self.side, price)
+        self._unread[price] = False
+        return level
+
+    def emptied(self, level: Level) -> None:
+        """`level` has lost its last order."""
+        unread = self._unread
+        if level.price not in unread:
+            unread[level.price] = True
+            if len(unread) > UNREAD_MAX:
+                self.prices()
+
+    def prices(self) -> "SortedList[int]":
+        """The prices of the levels that have orders, rising. To be read, not kept."""
+        unread = self._unread
+        if unread:
+            born: list[int] = []
+            for price, listed in unread.items():
+                if self.levels[price].queue:
+                    if not listed:
+                        born.append(price)
+                else:
+                    del self.levels[price]
+                    if listed:
+                        self._prices.remove(price)
+            self._prices.update(born)
+            unread.clear()
+        return self._prices
+
+
 class MirrorBook:
     """One instrument, by order and by level.
 
     sequence    of the instrument's last delta applied
     last_…      of the last trade; 0 before the first
+    indication  what an uncross would do; None: nothing, or the state knows no such thing
     """
 
     __slots__ = (
-        "_ask_levels",
-        "_ask_prices",
-        "_bid_levels",
-        "_bid_prices",
+        "_asks",
+        "_bids",
         "_orders",
+        "_statistics",
+        "_tape",
         "definition",
         "indication",
         "instrument",
@@ -73,7 +130,6 @@ class MirrorBook:
         "last_quantity",
         "last_trade_id",
         "sequence",
-        "statistics",
         "status",
     )
 
@@ -81,18 +137,16 @@ class MirrorBook:
         self.instrument = instrument
         self.definition: Definition | None = None
         self.status = Status(0, 0)
-        self.statistics: Statistics | None = None
         self.indication: Indication | None = None
         self.sequence = 0
         self.last_price = 0
         self.last_quantity = 0
         self.last_trade_id = 0
+        self._statistics: Statistics | None = None
+        self._tape: list[tuple[int, int]] = []  # price and quantity of the trades that are not in them yet
         self._orders: dict[int, Level] = {}  # where each order is
-        self._bid_levels: dict[int, Level] = {}
-        self._ask_levels: dict[int, Level] = {}
-        # Ascending; touched only at the birth and the death of a level.
-        self._bid_prices: SortedList[int] = SortedList()
-        self._ask_prices: SortedList[int] = SortedList()
+        self._bids = Ladder(BUY_SIDE)
+        self._asks = Ladder(SELL_SIDE)
 
     @property
     def count(self) -> int:
@@ -104,15 +158,23 @@ class MirrorBook:
         """Trading state; 0 is unknown."""
         return self.status.state
 
+    @property
+    def statistics(self) -> Statistics | None:
+        """The session so far: as it was told last, and the trades since; None before either. O(trades since)."""
+        if self._tape:
+            self._add_up()
+        return self._statistics
+
     def best(self, side: int) -> int | None:
-        """The best price of a side, or None if it is empty. O(1)."""
-        if side == SELL_SIDE:
-            return self._ask_prices[0] if self._ask_levels else None
-        return self._bid_prices[-1] if self._bid_levels else None
+        """The best price of a side, or None if it is empty. O(1), beside what Ladder says of a reading."""
+        prices = self._ladder(side).prices()
+        if not prices:
+            return None
+        return prices[0] if side == SELL_SIDE else prices[-1]
 
     def levels(self, side: int, depth: int = 0) -> list[tuple[int, int, int]]:
         """(price, quantity, orders) of the `depth` best levels, or of all; best first. O(orders in them)."""
-        levels = self._levels(side)
+        levels = self._ladder(side).levels
         return [
             (price, sum(levels[price].queue.values()), len(levels[price].queue))
             for price in islice(self._prices(side), depth or None)
@@ -120,7 +182,7 @@ class MirrorBook:
 
     def queues(self, side: int) -> Iterator[tuple[int, Iterable[tuple[int, int]]]]:
         """Each level's price and its (order id, quantity) in queue order; best first."""
-        levels = self._levels(side)
+        levels = self._ladder(side).levels
         for price in self._prices(side):
             yield price, levels[price].queue.items()
 
@@ -132,11 +194,10 @@ class MirrorBook:
 
     def digest(self, side: int, low: int = -LIMIT, high: int = LIMIT) -> Digest:
         """One side between two prices, both included, as a publisher says it. O(orders there)."""
-        levels = self._levels(side)
+        ladder = self._ladder(side)
         words: list[int] = []
-        prices = self._ask_prices if side == SELL_SIDE else self._bid_prices
-        for price in prices.irange(low, high, reverse=side == BUY_SIDE):
-            for order_id, quantity in levels[price].queue.items():
+        for price in ladder.prices().irange(low, high, reverse=side == BUY_SIDE):
+            for order_id, quantity in ladder.levels[price].queue.items():
                 words += (order_id, price, quantity)
         return Digest(self.instrument, self.sequence, side, low, high, orders_hash(words))
 
@@ -156,6 +217,7 @@ class MirrorBook:
             self.last_trade_id,
             self.last_trade_id + 1,
             self.statistics,
+            self.indication,
             list(self.orders(BUY_SIDE)),
             list(self.orders(SELL_SIDE)),
         )
@@ -164,8 +226,8 @@ class MirrorBook:
         """Walk every invariant; AssertionError if one is broken. O(orders log orders)."""
         count = 0
         for side in (BUY_SIDE, SELL_SIDE):
-            levels = self._levels(side)
             prices = list(self._prices(side))
+            levels = self._ladder(side).levels
             assert prices == sorted(levels, reverse=side == BUY_SIDE), "the ladder is not the levels in order"
             for price, level in levels.items():
                 assert level.queue, f"an empty level at {price}"
@@ -176,20 +238,13 @@ class MirrorBook:
                     assert quantity > 0, f"order {order_id} of {quantity}"
         assert count == len(self._orders), "an order outside the levels, or in two"
 
-    def _levels(self, side: int) -> dict[int, Level]:
-        return self._ask_levels if side == SELL_SIDE else self._bid_levels
+    def _ladder(self, side: int) -> Ladder:
+        return self._asks if side == SELL_SIDE else self._bids
 
     def _prices(self, side: int) -> Iterator[int]:
-        return iter(self._ask_prices) if side == SELL_SIDE else reversed(self._bid_prices)
-
-    def _birth(self, side: int, price: int) -> Level:
-        level = self._levels(side)[price] = Level(side, price)
-        (self._ask_prices if side == SELL_SIDE else self._bid_prices).add(price)
-        return level
-
-    def _death(self, level: Level) -> None:
-        del self._levels(level.side)[level.price]
-        (self._ask_prices if level.side == SELL_SIDE else self._bid_prices).remove(level.price)
+        """Best first."""
+        prices = self._ladder(side).prices()
+        return iter(prices) if side == SELL_SIDE else reversed(prices)
 
     def _reduce(self, op: int, order_id: int, price: int, quantity: int, trade_id: int) -> None:
         """Cancel in part, modify in place, or execute. KeyError if the order is not there, MirrorError if too much."""
@@ -216,14 +271,35 @@ class MirrorBook:
             return
         del self._orders[order_id], level.queue[order_id]
         if not level.queue:
-            self._death(level)
+            self._ladder(side).emptied(level)
 
     def _traded(self, price: int, quantity: int, trade_id: int) -> None:
         if trade_id < self.last_trade_id:
             raise MirrorError(f"trade {trade_id} after trade {self.last_trade_id}")
+        if trade_id > self.last_trade_id:  # the second side of an uncross has the same
+            self._tape.append((price, quantity))
+            if len(self._tape) == TAPE_MAX:
+                self._add_up()
         self.last_price = price
         self.last_quantity = quantity
         self.last_trade_id = trade_id
+
+    def _add_up(self) -> None:
+        """Bring the statistics up to the last trade."""
+        begun = self._statistics is not None and self._statistics.trades
+        prices = [price for price, _ in self._tape]
+        opened, high, low, _, volume, turnover, trades = self._statistics or (0,) * 7
+        bounds = (high, low) if begun else prices[:1]
+        self._statistics = Statistics(
+            opened if begun else prices[0],
+            max(*bounds, *prices),
+            min(*bounds, *prices),
+            prices[-1],
+            min(volume + sum([quantity for _, quantity in self._tape]), U64_MAX),
+            max(-TIME_MAX, min(turnover + sum([price * quantity for price, quantity in self._tape]), TIME_MAX)),
+            min(trades + len(prices), U64_MAX),
+        )
+        self._tape.clear()
 
     def _told(self, extra: Extra) -> None:
         if isinstance(extra, Definition):
@@ -234,21 +310,21 @@ class MirrorBook:
             if extra.reason == DELISTED:
                 self.definition = None
         elif isinstance(extra, Statistics):
-            self.statistics = extra
+            self._statistics = extra
+            self._tape.clear()
         else:
-            self.indication = extra
+            self.indication = extra if any(extra) else None
 
     def _clear(self) -> None:
         self._orders.clear()
-        self._bid_levels.clear()
-        self._ask_levels.clear()
-        self._bid_prices.clear()
-        self._ask_prices.clear()
+        self._bids = Ladder(BUY_SIDE)
+        self._asks = Ladder(SELL_SIDE)
 
     def _load(self, book: BookSnapshot) -> None:
         self.definition = book.definition
         self.status = book.status
-        self.statistics = book.statistics
+        self._statistics = book.statistics
+        self.indication = book.indication
         self.sequence = book.instrument_seq
         self.last_price = book.last_price
         self.last_quantity = book.last_quantity
@@ -257,14 +333,13 @@ class MirrorBook:
         self._load_side(SELL_SIDE, book.asks)
 
     def _load_side(self, side: int, orders: Sequence[tuple[int, int, int]]) -> None:
-        levels = self._levels(side)
+        ladder = self._ladder(side)
         for order_id, price, quantity in orders:
-            level = levels.get(price)
+            level = ladder.levels.get(price)
             if level is None:
-                level = levels[price] = Level(side, price)
+                level = ladder.open(price)
             level.queue[order_id] = quantity
             self._orders[order_id] = level
-        (self._ask_prices if side == SELL_SIDE else self._bid_prices).update(levels)
 
 
 class _Aside:
@@ -363,19 +438,21 @@ class Mirror:
                     orders = book._orders
                     if order_id in orders:
                         raise MirrorError(f"order {order_id} of instrument {instrument} is added twice")
-                    side = op >> 4 & 1
-                    found = book._ask_levels.get(price) if side else book._bid_levels.get(price)
-                    level = found if found is not None else book._birth(side, price)
+                    ladder = book._asks if op & SELL else book._bids
+                    level = ladder.levels.get(price)
+                    if level is None:
+                        level = ladder.open(price)
                     orders[order_id] = level
                     level.queue[order_id] = quantity
                 elif code == DELETE:
                     level = book._orders.pop(order_id)
-                    if level.side != op >> 4 & 1:
+                    side = op >> 4 & 1
+                    if level.side != side:
                         raise KeyError(order_id)
                     queue = level.queue
                     del queue[order_id]
                     if not queue:
-                        book._death(level)
+                        (book._asks if side else book._bids).emptied(level)
                 elif code <= EXECUTE:
                     book._reduce(op, order_id, price, quantity, trade_id)
                 elif code == TRADE:

@@ -86,7 +86,7 @@ class MirrorSource:
         client = self._clients.get((instrument.engine, instrument.channel))
         book = client.mirror.books.get(instrument.id) if client is not None else None
         if client is None or book is None:
-            return Look(instrument, 0, 0, 0, Standing.UNKNOWN, 0, 0, 0, 0, 0, [], [])
+            return Look(instrument, 0, 0, 0, Standing.UNKNOWN, 0, feed.Status(0, 0), None, None, 0, 0, 0, [], [])
         epoch, sequence = client.position
         return Look(
             instrument,
@@ -95,7 +95,9 @@ class MirrorSource:
             book.sequence,
             client.standing(instrument.id),
             client.age_ns(self._clock_ns()),
-            book.status.state,
+            book.status,
+            book.statistics,
+            book.indication,
             book.last_price,
             book.last_quantity,
             book.last_trade_id,
@@ -131,10 +133,16 @@ class MirrorSource:
         if listed is not None:
             return listed
         found = self._found.get(symbol)
-        if found is None:
+        if found is None or not self._is_defined(found):
             self._found = {instrument.symbol: instrument for instrument in self.instruments()}
             found = self._found.get(symbol)
         return found
+
+    def _is_defined(self, instrument: Instrument) -> bool:
+        """Whether the feed still says that there is such an instrument."""
+        client = self._clients.get((instrument.engine, instrument.channel))
+        book = None if client is None else client.mirror.books.get(instrument.id)
+        return book is not None and book.definition is not None and book.definition.symbol == instrument.symbol
 
 
 def levels_of(book: MirrorBook, side: int, depth: int, by_order: bool) -> list[Level]:
@@ -195,8 +203,11 @@ class Node:
         self._health: Any = None
         self._loop: DirectoryLoop | None = None
 
-    async def serve(self, address: str = "127.0.0.1:0", join: Sequence[str] = ()) -> int:
-        """Open the port and join; returns the port. Raises: RuntimeError if it cannot be had; DirectoryRefused."""
+    async def serve(self, address: str = "127.0.0.1:0", join: Sequence[str] = (), advertise: str = "") -> int:
+        """Open the port and join; returns the port. Others find it at `advertise`, if not where it is bound.
+
+        Raises: RuntimeError if it cannot be had; DirectoryRefused.
+        """
         server = self._server = grpc.aio.server(options=SERVER_OPTIONS)
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
@@ -208,7 +219,7 @@ class Node:
         port = server.add_insecure_port(address)
         await server.start()
         self.grpc = f"{address.rpartition(':')[0]}:{port}"
-        loop.announce(Entry(self.name, self.engine, True, 0, 0, time.time_ns(), self.grpc))
+        loop.announce(Entry(self.name, self.engine, True, 0, 0, time.time_ns(), advertise or self.grpc))
         loop.start()
         if not await loop.joined(JOIN_S):
             logger.warning("nobody answered at %s yet; trying on", ", ".join(join))

@@ -126,6 +126,12 @@ class Publisher:
     def channels(self) -> list[int]:
         return list(self._channels)
 
+    def learn(self, channel: int, instrument: int) -> None:
+        """An instrument joined the channel: digests and quotes go round it, too."""
+        target = self._channels[channel]
+        target.instruments.append(instrument)
+        target.quotes.learn(instrument)
+
     def next_seq(self, channel: int) -> int:
         """What the next delta of the channel will be numbered."""
         return self._channels[channel].sequencer.next_seq

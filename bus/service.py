@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
+from decimal import Decimal, localcontext
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -20,11 +22,15 @@ from bus.ledger import Gap
 from bus.sequencer import RangeResult
 from proto import feed, marketdata_pb2, marketdata_pb2_grpc
 from proto.cluster import Instrument
+from proto.feed import Indication, Statistics, Status
+from proto.listing import message_of
 
 ENCODINGS: Final = 64  # kept, all streams and selections together
 SNAPSHOTS_PER_PEER: Final = 16  # at once, over one connection
 BOOK_MAX: Final = 100_000  # orders or levels in one answer
 INSTRUMENTS_MAX: Final = 1_024  # named in one request
+HISTORIES: Final = 2  # told at once
+HISTORY_S: Final = 60.0  # at most, for one
 
 Level = tuple[int, int, int, list[tuple[int, int]]]  # price, quantity, orders; (order id, quantity) if asked for
 
@@ -43,7 +49,9 @@ class Look:
     instrument_seq: int
     standing: Standing
     age_ns: int
-    trading_state: int
+    status: Status
+    statistics: Statistics | None
+    indication: Indication | None
     last_price: int
     last_quantity: int
     last_trade_id: int
@@ -98,6 +106,13 @@ class Source(Protocol):
         """By engine and channel."""
 
 
+class Historian(Protocol):
+    """Who knows what was published long ago."""
+
+    def tell(self, request: marketdata_pb2.HistoryRequest) -> AsyncGenerator[marketdata_pb2.HistoryReply, None]:
+        """The replies, the last one with its end. Closed when the caller has gone."""
+
+
 _Key = tuple[int, int, tuple[int, ...]]
 _Chunks = list[marketdata_pb2.SnapshotChunk]
 
@@ -113,10 +128,16 @@ class _Encoding:
 
 
 class MarketData:
-    """The service. `snapshots` counts encodings, `served` the callers they were for."""
+    """The service. `snapshots` counts encodings, `served` the callers they were for.
 
-    def __init__(self, source: Source) -> None:
+    Histories are told where there is a `historian`: one at a time over a connection, HISTORIES at a time in all, none
+    for longer than HISTORY_S, however slowly it is read.
+    """
+
+    def __init__(self, source: Source, historian: Historian | None = None) -> None:
         self.source = source
+        self._historian = historian
+        self._telling: set[str] = set()  # peers
         self.snapshots = 0
         self.served = 0
         self.ranges = 0
@@ -160,6 +181,36 @@ class MarketData:
             frames=found.frames,
         )
 
+    async def GetHistory(self, request: marketdata_pb2.HistoryRequest, context: Any) -> None:
+        if self._historian is None:
+            await context.abort(
+                grpc.StatusCode.UNIMPLEMENTED, "history is told by the stream's engine alone: ask there"
+            )
+            raise AssertionError("abort raises")
+        wrong = _wrong_history(request)
+        if wrong:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, wrong)
+        if self.source.position(request.engine, request.channel) is None:
+            end = marketdata_pb2.HistoryEnd(status=marketdata_pb2.HISTORY_UNKNOWN_STREAM, reason="no such stream here")
+            await context.write(marketdata_pb2.HistoryReply(end=end))
+            return
+        peer = context.peer()
+        if peer in self._telling or len(self._telling) >= HISTORIES:
+            who = "another is told over this connection" if peer in self._telling else f"{HISTORIES} are told already"
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{who}: ask again when it has ended")
+        self._telling.add(peer)
+        try:
+            async with asyncio.timeout(HISTORY_S), aclosing(self._historian.tell(request)) as replies:
+                async for reply in replies:
+                    await context.write(reply)
+        except TimeoutError:
+            await context.abort(
+                grpc.StatusCode.DEADLINE_EXCEEDED,
+                f"cut after {HISTORY_S:g} s: ask again for what is behind the last frame",
+            )
+        finally:
+            self._telling.remove(peer)
+
     async def GetBook(self, request: marketdata_pb2.BookRequest, context: Any) -> marketdata_pb2.Book:
         look = self.source.look(request.symbol, request.depth, request.by_order)
         if look is None:
@@ -172,7 +223,16 @@ class MarketData:
     async def GetInstruments(
         self, request: marketdata_pb2.InstrumentsRequest, context: Any
     ) -> marketdata_pb2.InstrumentsReply:
-        return marketdata_pb2.InstrumentsReply(instruments=map(instrument_message, self.source.instruments()))
+        return marketdata_pb2.InstrumentsReply(instruments=map(self._listed, self.source.instruments()))
+
+    def _listed(self, instrument: Instrument) -> marketdata_pb2.Instrument:
+        """An instrument and how it stands."""
+        message = message_of(instrument)
+        look = self.source.look(instrument.symbol, 1, False)
+        if look is not None:
+            message.trading_state = feed.STATE_NAMES[look.status.state]
+            _say_statistics(message.statistics, look)
+        return message
 
     async def GetStreams(self, request: marketdata_pb2.StreamsRequest, context: Any) -> marketdata_pb2.StreamsReply:
         return marketdata_pb2.StreamsReply(
@@ -249,6 +309,21 @@ class MarketData:
         return self._clock
 
 
+def _wrong_history(request: marketdata_pb2.HistoryRequest) -> str:
+    """What is wrong with a request, or nothing."""
+    if bool(request.first_seq) == bool(request.from_ns):
+        return "either first_seq or from_ns"
+    if request.from_ns and (request.last_seq or request.epoch or request.instrument):
+        return "epoch, last_seq and instrument go with first_seq"
+    if request.last_seq and request.to_ns:
+        return "either last_seq or to_ns"
+    if request.last_seq and request.last_seq < request.first_seq:
+        return f"from {request.first_seq} to {request.last_seq}"
+    if request.to_ns and request.to_ns <= request.from_ns:
+        return f"from {request.from_ns} ns to before {request.to_ns} ns"
+    return ""
+
+
 def _chunked(engine: int, channel: int, position: _Position, encode: Callable[[], bytes]) -> _Chunks:
     incarnation, epoch, last_seq = position
     return [
@@ -265,19 +340,6 @@ def _chunked(engine: int, channel: int, position: _Position, encode: Callable[[]
         )
         for chunk in feed.chunks(encode())
     ]
-
-
-def instrument_message(instrument: Instrument) -> marketdata_pb2.Instrument:
-    return marketdata_pb2.Instrument(
-        id=instrument.id,
-        symbol=instrument.symbol,
-        engine=instrument.engine,
-        channel=instrument.channel,
-        tick_size=format(instrument.tick_size, "f"),
-        lot_size=format(instrument.lot_size, "f"),
-        price_min=instrument.price_min,
-        price_max=instrument.price_max,
-    )
 
 
 def gap_message(gap: Gap) -> marketdata_pb2.Gap:
@@ -298,7 +360,7 @@ def gap_message(gap: Gap) -> marketdata_pb2.Gap:
 
 def book_message(look: Look) -> marketdata_pb2.Book:
     instrument = look.instrument
-    return marketdata_pb2.Book(
+    message = marketdata_pb2.Book(
         symbol=instrument.symbol,
         instrument=instrument.id,
         engine=instrument.engine,
@@ -308,7 +370,8 @@ def book_message(look: Look) -> marketdata_pb2.Book:
         instrument_sequence=look.instrument_seq,
         state=f"BOOK_{look.standing.name}",
         age_ns=look.age_ns,
-        trading_state=feed.STATE_NAMES[look.trading_state],
+        trading_state=feed.STATE_NAMES[look.status.state],
+        trading_state_reason=look.status.reason,
         bids=map(_level, look.bids),
         asks=map(_level, look.asks),
         last_price=look.last_price,
@@ -317,6 +380,35 @@ def book_message(look: Look) -> marketdata_pb2.Book:
         tick_size=format(instrument.tick_size, "f"),
         lot_size=format(instrument.lot_size, "f"),
     )
+    _say_statistics(message.statistics, look)
+    if look.indication is not None:
+        price, volume, imbalance = look.indication
+        message.indication.CopyFrom(marketdata_pb2.Indication(price=price, volume=volume, imbalance=imbalance))
+    return message
+
+
+def _say_statistics(message: marketdata_pb2.Statistics, look: Look) -> None:
+    if look.standing is Standing.UNKNOWN:
+        return
+    message.SetInParent()
+    if look.statistics is not None:
+        opened, high, low, last, volume, turnover, trades = look.statistics
+        bounded = min(turnover, feed.TIME_MAX)
+        said = marketdata_pb2.Statistics(
+            open=opened, high=high, low=low, last=last, volume=volume, turnover=bounded, trades=trades,
+            vwap=_vwap(look.statistics, look.instrument.tick_size),
+        )  # fmt: skip
+        message.CopyFrom(said)
+
+
+def _vwap(statistics: Statistics, tick_size: Decimal) -> str:
+    """The price of the average lot, as a decimal, to two digits more than a tick has."""
+    if not statistics.volume:
+        return ""
+    with localcontext() as context:
+        context.prec = 60
+        exact = Decimal(statistics.turnover) * tick_size / statistics.volume
+        return f"{exact.quantize(tick_size.scaleb(-2).normalize()):f}"
 
 
 def _level(level: Level) -> marketdata_pb2.BookLevel:

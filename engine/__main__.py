@@ -24,6 +24,8 @@ from bus.directory import Entry as Listed
 from bus.directory_service import DirectoryLoop, DirectoryRefused
 from bus.service import MarketData
 from engine.condense import Condenser
+from engine.guard import token_in
+from engine.history import Historian
 from engine.log import LogError, OutcomeUnknown, SqliteLog
 from engine.node import EXIT_CANNOT_START, EXIT_LOG_LOST, EXIT_OK, EXIT_USAGE, Engine, owner_name
 from engine.publish import EngineFeed
@@ -56,6 +58,14 @@ def machine_name(text: str) -> str:
     return text
 
 
+def operator_token(path: str) -> str:
+    """The token in a file."""
+    try:
+        return token_in(Path(path).read_text("utf-8"))
+    except (OSError, ValueError) as e:
+        raise argparse.ArgumentTypeError(f"{path}: {e}") from e
+
+
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m engine",
@@ -72,12 +82,19 @@ def parser() -> argparse.ArgumentParser:
         "--advertise-feed", type=tcp, metavar="ENDPOINT", help="where others find the feed, if not where it is bound"
     )
     parser.add_argument(
+        "--advertise-grpc", type=host_port, metavar="HOST:PORT", help="where others find it, if not where it serves"
+    )
+    parser.add_argument(
         "--join", type=host_port, action="append", default=[], metavar="HOST:PORT", help="any machine of the venue"
     )
     parser.add_argument("--name", type=machine_name, help="unique; by default engine-N")
     parser.add_argument(
         "--snapshot-after", type=int, default=SNAPSHOT_COMMANDS, metavar="COMMANDS",
         help=f"have a snapshot made of the log each time so much was logged (default {SNAPSHOT_COMMANDS:,}; 0: never)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--operator-token-file", type=operator_token, metavar="FILE", dest="operator_token",
+        help="ask operators for the token in this file; without it only those on this machine are let in",
     )  # fmt: skip
     parser.add_argument("--verbose", action="store_true", help="log links and joins, too")
     return parser
@@ -91,7 +108,14 @@ class Process:
         self._entry = entry
         self._args = args
         self._directory = DirectoryLoop(Directory(), args.join)
-        self._engine = Engine(cluster, entry.id, log, where=self._where, owner=owner_name(args.name))
+        self._engine = Engine(
+            cluster,
+            entry.id,
+            log,
+            where=self._where,
+            owner=owner_name(args.name),
+            operator_token=args.operator_token or "",
+        )
 
     def replay(self) -> None:
         """Blocks. Raises: LogError, RecordError."""
@@ -116,20 +140,21 @@ class Process:
             fresh=begun.fresh,
             endpoint=args.feed or entry.feed,
             clock_ns=time.time_ns,
+            channels=engine.channels,
         )
         engine.feed = feed
-        engine.added = self._added
+        engine.listed = self._listed
         self._feed = feed
         feed.open(begun.time_ns)
         address = args.grpc or entry.grpc
         condensing: asyncio.Task[None] | None = None
         try:
-            port = await engine.serve(address, [MarketData(feed), self._directory])
+            port = await engine.serve(address, [MarketData(feed, self._historian()), self._directory])
             for number in (signal.SIGTERM, signal.SIGINT):
                 asyncio.get_running_loop().add_signal_handler(number, self._stop)
             feed.publisher.start()
             grpc = f"{address.rpartition(':')[0]}:{port}"
-            await self._announce(grpc, args.advertise_feed or feed.publisher.endpoint)
+            await self._announce(args.advertise_grpc or grpc, args.advertise_feed or feed.publisher.endpoint)
             _quiet_collector()
             ready = {"name": args.name, "grpc": grpc, "feed": feed.publisher.endpoint, "pid": os.getpid()}
             with contextlib.suppress(BrokenPipeError):
@@ -147,9 +172,20 @@ class Process:
 
     def _condenser(self) -> Condenser:
         engine, args = self._engine, self._args
-        command = [sys.executable, "-m", "engine.condense", "--engine", str(args.engine)]
-        command += ["--cluster", str(args.cluster.resolve()), "--data", str(args.data.resolve())]
+        command = self._child("engine.condense")
         return Condenser(command, args.snapshot_after, lambda: engine.replayed + engine.committer.commands)
+
+    def _historian(self) -> Historian:
+        engine = self._engine
+        return Historian(
+            self._child("engine.history"), lambda: (max(engine.venue.position, engine.begun.epoch), engine.begun.epoch)
+        )
+
+    def _child(self, module: str) -> list[str]:
+        """What runs it over this engine's log."""
+        args = self._args
+        command = [sys.executable, "-m", module, "--engine", str(args.engine)]
+        return [*command, "--cluster", str(args.cluster.resolve()), "--data", str(args.data.resolve())]
 
     async def _announce(self, grpc: str, feed: str) -> None:
         """Tell the venue where this engine is. Raises: DirectoryRefused if it claims what another has."""
@@ -160,9 +196,12 @@ class Process:
         if not await self._directory.joined(JOIN_S):
             logger.warning("none of %s answers yet", ", ".join(self._args.join))
 
-    def _added(self, instrument: Instrument) -> None:
-        """An instrument was added while the engine runs: market data and the other engines are told."""
-        self._feed.learn(instrument)
+    def _listed(self, instrument: Instrument) -> None:
+        """An instrument was added or delisted while the engine runs: market data and the other engines are told."""
+        if self._engine.venue.markets[instrument.id].delisted:
+            self._feed.forget(instrument)
+        else:
+            self._feed.learn(instrument)
         self._list()
 
     def _instruments(self) -> tuple[Instrument, ...]:
@@ -183,7 +222,7 @@ class Process:
                 grpc=self._grpc,
                 feed=self._endpoint,
                 instruments=self._instruments(),
-                channels=entry.channels,
+                channels=engine.channels,
             )
         )
 

@@ -115,6 +115,8 @@ class Book:
         level = ladder.levels.get(order.price)
         if level is None:
             level = ladder.open(order.price)
+        else:
+            order.price = level.price  # the same number, kept once
         last = level.prev
         order.prev = last
         order.next = level

@@ -75,9 +75,9 @@ from engine.types import (
 from proto import orders_pb2 as pb
 from proto.cluster import Instrument
 from proto.cluster_pb2 import DirectoryEntries, DirectoryEntry
-from proto.marketdata_pb2 import Instrument as InstrumentMessage
+from proto.listing import ListingError, instrument_of
 
-WINDOW: Final = 8_192  # commands sent and not answered, beyond which `submit` waits; a home engine remembers 16,384
+WINDOW: Final = 4_096  # commands sent and not answered, beyond which `submit` waits; a home engine remembers 8,192
 UNREAD_MAX: Final = 262_144  # reports not read, beyond which the session reads no further; then the engine cuts it off
 PATIENCE_S: Final = 30.0
 ASK_S: Final = 1.0  # deadline of one call to a directory, and of a session's welcome
@@ -140,10 +140,14 @@ class ReportsLostError(SessionError):
 
 
 class Report(NamedTuple):
-    """One execution report (proto ReportBatch says what each column means). `seq` 0: it has no number."""
+    """One execution report (proto ReportBatch says what each column means). `seq` 0: it has no number.
+
+    `position` is that of the log record that caused it: all reports of one event have the same one, each side's.
+    """
 
     home: int
     seq: int
+    position: int
     time_ns: int
     kind: int
     command: int
@@ -324,6 +328,12 @@ class Client:
         """By symbol or id. Raises: KeyError."""
         return self.instruments[symbol]
 
+    async def learned(self, symbol: str | int) -> Instrument:
+        """As `instrument`; one that is not known yet is asked for: it may have been added while the venue runs."""
+        if symbol not in self.instruments:
+            await self.find()
+        return self.instruments[symbol]
+
     async def open_orders(self, symbol: str = "") -> pb.OpenOrdersReply:
         """The account's live orders; names the engines that did not answer."""
         wish = pb.OpenOrdersRequest(account=self.account, symbol=symbol)
@@ -347,7 +357,10 @@ class Client:
                 target, entries, name = await answer
                 if entries is None:
                     continue
-                found = self._heard(entries, target, name)
+                try:
+                    found = self._heard(entries, target, name)
+                except ListingError:  # what it says cannot be used; perhaps another machine says it right
+                    continue
                 if found:
                     return found
         finally:
@@ -362,7 +375,7 @@ class Client:
             return target
         self._machines = [entry.grpc for entry in entries if not entry.left]
         for entry in entries:
-            self._learn(map(_instrument, entry.instruments))
+            self._learn(map(instrument_of, entry.instruments))
             if not entry.fabric and not entry.left:
                 self.endpoints[entry.engine] = entry.grpc
         if self.engine:
@@ -452,7 +465,7 @@ class Session:
         `oco` is the client order id of the live order it is linked to. A pegged order's `price`, unless it is 0, is its
         worst price. Raises: RefusedError, OutcomeUnknownError, UnreachableError, SessionError.
         """
-        instrument = self.client.instrument(symbol)
+        instrument = await self.client.learned(symbol)
         capped = type >= TYPE_PEG_BID and bool(price)
         flags = side | type | time_in_force | post_only * POST_ONLY | all_or_none * ALL_OR_NONE | capped * CAPPED
         ticks = 0 if type in (TYPE_MARKET, TYPE_STOP) else _ticks(price, instrument)
@@ -468,7 +481,8 @@ class Session:
 
     async def cancel(self, symbol: str | int, target: int, *, client_order_id: int = 0) -> Report:
         """Cancel the order that was entered under the id `target`. Raises: as `new`."""
-        return await self._one(CANCEL, client_order_id, self.client.instrument(symbol).id, 0, 0, 0, target)
+        instrument = await self.client.learned(symbol)
+        return await self._one(CANCEL, client_order_id, instrument.id, 0, 0, 0, target)
 
     async def replace(
         self,
@@ -485,7 +499,7 @@ class Session:
 
         Raises: as `new`.
         """
-        instrument = self.client.instrument(symbol)
+        instrument = await self.client.learned(symbol)
         ticks, lots = _ticks(price, instrument), _lots(quantity, instrument)
         terms = None if stop_price is None else Terms(_ticks(stop_price, instrument))
         return await self._one(REPLACE, client_order_id, instrument.id, meaning, ticks, lots, target, terms)
@@ -493,7 +507,8 @@ class Session:
     async def mass_cancel(self, symbol: str | int = "", *, client_order_id: int = 0) -> MassCanceled:
         """Cancel all of the account's orders, or those of one instrument. Raises: as `new`, for one instrument."""
         if symbol:
-            report = await self._one(MASS_CANCEL, client_order_id, self.client.instrument(symbol).id, 0, 0, 0, 0)
+            instrument = await self.client.learned(symbol)
+            report = await self._one(MASS_CANCEL, client_order_id, instrument.id, 0, 0, 0, 0)
             return MassCanceled(report.quantity, [])
         commands = Commands()
         commands.add(MASS_CANCEL, client_order_id or self.client.next_id(), 0)
@@ -820,7 +835,7 @@ def reports_of(batch: pb.ReportBatch) -> Iterator[Report]:
 
 def _report(batch: pb.ReportBatch, columns: tuple[list[int], ...], row: int) -> Report:
     seq = batch.first_seq + row if batch.first_seq else 0
-    return Report(batch.home, seq, batch.time_ns, *(column[row] for column in columns))
+    return Report(batch.home, seq, batch.position, batch.time_ns, *(column[row] for column in columns))
 
 
 def _ticks(price: int | str | Decimal, instrument: Instrument) -> int:
@@ -859,16 +874,3 @@ async def _raise_status(call: Any) -> None:
         initial, trailing = await call.initial_metadata(), await call.trailing_metadata()
         raise grpc.aio.AioRpcError(code, initial, trailing, await call.details())
     raise UnreachableError("the engine ended the session")
-
-
-def _instrument(message: InstrumentMessage) -> Instrument:
-    return Instrument(
-        message.id,
-        message.symbol,
-        message.engine,
-        message.channel,
-        Decimal(message.tick_size),
-        Decimal(message.lot_size),
-        message.price_min,
-        message.price_max,
-    )

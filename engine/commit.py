@@ -353,10 +353,17 @@ class Records(Protocol):
     def read(self, after: int) -> Iterator[tuple[int, bytes]]: ...
 
 
-def replay(log: Records, core: Core, after: int, epoch: int, release: Release) -> Iterator[tuple[int, int]]:
+def _unheard(epoch: int, time_ns: int) -> None:
+    """Nobody asked to be told."""
+
+
+def replay(
+    log: Records, core: Core, after: int, epoch: int, release: Release, opened: Callable[[int, int], None] = _unheard
+) -> Iterator[tuple[int, int]]:
     """Apply what the log holds after that position; gives (position, epoch) now and then and at the end.
 
-    An epoch record counts only if it names the current epoch; commands of another epoch are void.
+    An epoch record counts only if it names the current epoch; then `opened` is called with it and its time. Commands of
+    another epoch are void.
     Raises: LogDamaged, RecordError.
     """
     position = after
@@ -365,6 +372,7 @@ def replay(log: Records, core: Core, after: int, epoch: int, release: Release) -
         if isinstance(record, records.Epoch):
             if record.previous == epoch:
                 epoch = position
+                opened(epoch, record.time_ns)
         elif record.epoch == epoch:
             for outcome in _apply_logged(core, position, record):
                 release(position, record.time_ns, outcome)

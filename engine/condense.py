@@ -22,6 +22,7 @@ from typing import Final, Protocol
 
 from engine.commit import Records, replay
 from engine.log import LogError, SqliteLogView
+from engine.opening import Numbering, opening, traded
 from engine.records import RecordError
 from engine.reports import Hub
 from engine.state import History, State, StateError, dump, load
@@ -60,7 +61,7 @@ def condense(log: Keeper, engine: int, instruments: Sequence[Instrument]) -> int
 
     Raises: LogError, RecordError, SnapshotError.
     """
-    state = State(Venue(engine, instruments), 0, [])
+    state = State(Venue(engine, instruments), 0, [], Numbering())
     after = 0
     snapshot = log.load_snapshot()
     if snapshot is not None:
@@ -73,12 +74,19 @@ def condense(log: Keeper, engine: int, instruments: Sequence[Instrument]) -> int
     for history in state.histories:
         hub.restore(history.account, history.last_seq, history.batches)
 
+    numbering, markets = state.numbering, state.venue.markets
+
+    def opened(epoch: int, time_ns: int) -> None:
+        numbering.begin()
+        numbering.count(opening(traded(markets.values())))
+
     def remember(position: int, time_ns: int, outcome: Outcome) -> None:
+        numbering.count(outcome.deltas)
         for reports in outcome.reports:
             hub.remember(reports.account, reports.first_seq, position, time_ns, reports.rows)
 
     end, epoch = after, state.epoch
-    for reached in replay(log, state.venue, after, state.epoch, remember):
+    for reached in replay(log, state.venue, after, state.epoch, remember, opened):
         end, epoch = reached
     state.epoch = epoch
     if end == after:
@@ -148,7 +156,8 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _leave_with_stdin() -> None:
+def leave_with_stdin() -> None:
+    """End the process when its standard input does: it must not outlive who started it."""
     while os.read(0, 1):
         pass
     os._exit(EXIT_OK)
@@ -160,7 +169,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     if args.with_stdin:
         os.nice(NICE)
-        threading.Thread(target=_leave_with_stdin, daemon=True).start()
+        threading.Thread(target=leave_with_stdin, daemon=True).start()
     gc.disable()  # a million orders are no garbage, and looking at them again and again takes long
     try:
         instruments = load_cluster(args.cluster).instruments_of(args.engine)

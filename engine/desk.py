@@ -232,6 +232,7 @@ class Desk(Pit):
         if command.trade_id >= session.first_trade_id:
             session.volume += after[1] - before[1]
             session.turnover += after[0] * after[1] - before[0] * before[1]
+            market.summary_due = True
         mark = len(market.deltas)
         if isinstance(command, CorrectTrade):
             kind, told = CORRECTED, after

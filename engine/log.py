@@ -454,7 +454,7 @@ class SqliteLogView:
             self._snapshots = sqlite3.connect(path / "snapshots.sqlite", isolation_level=None, timeout=30.0)
             self._snapshots.execute("PRAGMA synchronous=FULL")
             self._snapshots.execute(_SNAPSHOTS)
-            (self.incarnation,) = self._reader.execute("SELECT incarnation FROM log").fetchone()
+            self.incarnation, self.dropped = self._reader.execute("SELECT incarnation, dropped FROM log").fetchone()
         except sqlite3.Error as e:
             raise LogDamaged(1, str(e)) from e
 
@@ -469,10 +469,20 @@ class SqliteLogView:
         except sqlite3.Error as e:
             raise LogDamaged(after + 1, str(e)) from e
 
+    def body(self, position: int) -> bytes | None:
+        """One record; None: it is not there. Raises: LogDamaged."""
+        for found, body in self.read(position - 1) if self.dropped < position else ():
+            return body if found == position else None
+        return None
+
     def load_snapshot(self) -> tuple[int, bytes] | None:
         """As Log.load_snapshot, but that it may be of another log: only the log's owner compares."""
-        row = _newest_sound(self._snapshots)
-        return None if row is None else (row.position, row.body)
+        return next(self.snapshots(), None)
+
+    def snapshots(self) -> Iterator[tuple[int, bytes]]:
+        """All sound ones, the newest first."""
+        for row in _sound(self._snapshots):
+            yield row.position, row.body
 
     def save_snapshot(self, position: int, body: bytes) -> None:
         """As Log.save_snapshot."""
@@ -493,6 +503,11 @@ _READ: Final = "SELECT position, crc, link, body FROM record WHERE position > ? 
 
 
 def _newest_sound(snapshots: sqlite3.Connection) -> "_Row | None":
+    return next(_sound(snapshots), None)
+
+
+def _sound(snapshots: sqlite3.Connection) -> Iterator["_Row"]:
+    """The newest first."""
     try:
         positions = snapshots.execute("SELECT position FROM snapshot ORDER BY position DESC").fetchall()
         for (position,) in positions:
@@ -502,10 +517,9 @@ def _newest_sound(snapshots: sqlite3.Connection) -> "_Row | None":
                 ).fetchone()
             )
             if row.sound() and row.crc == zlib.crc32(row.body, zlib.crc32(row.link)):
-                return row
+                yield row
     except sqlite3.DatabaseError:
-        return None
-    return None
+        return
 
 
 def _keep_snapshot(snapshots: sqlite3.Connection, position: int, link: bytes, body: bytes) -> None:

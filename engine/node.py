@@ -26,6 +26,7 @@ from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 from engine import records
 from engine.commit import Committer, Submission, replay
 from engine.entry import Entry
+from engine.guard import Guard
 from engine.log import Log, LogConflict, LogFailed, OutcomeUnknown, SqliteLog
 from engine.operation import OperatorServicer
 from engine.peers import GRACE_S, KEEPALIVE, MESSAGE_MAX, HomeLink, PeersServicer, Presence
@@ -98,6 +99,7 @@ class Engine:
         clock_ns: Callable[[], int] = time.time_ns,
         grace_s: float = GRACE_S,
         answer_s: float = 2.0,
+        operator_token: str = "",
     ) -> None:
         self.engine = engine
         self.log = log
@@ -107,16 +109,22 @@ class Engine:
         self.links: dict[int, HomeLink] = {}
         self.feed: Feed | None = None
         self.replayed = 0  # reports, at the start: about as many as commands
-        self.added: Callable[[Instrument], None] = _unheard  # an instrument was added while the engine runs
+        self.listed: Callable[[Instrument], None] = _unheard  # one was added or delisted while the engine runs
         self._cluster = cluster
         self._where = where
         self._owner = owner
         self._clock_ns = clock_ns
         self._answer_s = answer_s
+        self._guard = Guard(operator_token)
         self._epoch = 0
         self._tasks: list[asyncio.Task[None]] = []
         self._server: grpc.aio.Server | None = None
         self._health: Any = None
+
+    @property
+    def channels(self) -> int:
+        """As many as the file says; more if an instrument was added on one that the file no longer has."""
+        return max([self._cluster.engine(self.engine).channels, *self.venue.channels])
 
     def replay(self) -> Iterator[int]:
         """Take up the last snapshot, if it is of use, and apply the log from there on, or all of it.
@@ -147,9 +155,9 @@ class Engine:
     def begin(self) -> Begun:
         """Open an epoch: the log is this engine's from here on. Raises: LogError."""
         fresh = self.log.position == 0
-        record = records.Epoch(self._epoch, self._owner[: records.OWNER_MAX])
-        self._epoch = self.log.append(self.log.position, [records.encode(record)])
         time_ns = max(self._clock_ns(), self.venue.time_ns)
+        record = records.Epoch(self._epoch, self._owner[: records.OWNER_MAX], time_ns)
+        self._epoch = self.log.append(self.log.position, [records.encode(record)])
         self.begun = Begun(self._epoch, self.log.incarnation, fresh, time_ns)
         return self.begun
 
@@ -184,7 +192,14 @@ class Engine:
         self.presence.found(self.venue.sessions(), loop.time())
         self.learn(self._cluster.instruments, [entry.id for entry in self._cluster.engines])
         self.learn([market.instrument for market in self.venue.markets.values()], [])
-        self.operator = OperatorServicer(self.venue, self.committer, lambda: self.orders.symbols, self._added)
+        self.operator = OperatorServicer(
+            self.venue,
+            self.committer,
+            lambda: self.orders.symbols,
+            self._listed,
+            channels=self.channels,
+            guard=self._guard,
+        )
         port = await self._open(address, services)
         self._run(self._keep_house())
         return port
@@ -240,9 +255,9 @@ class Engine:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._broken(error)
 
-    def _added(self, instrument: Instrument) -> None:
+    def _listed(self, instrument: Instrument) -> None:
         self.learn([instrument], [])
-        self.added(instrument)
+        self.listed(instrument)
 
     def _endpoint_of(self, engine: int) -> Callable[[], str | None]:
         return lambda: self._where(engine)

@@ -1,16 +1,16 @@
 """The Operator service of an engine: what an operator says is logged like a command, then done, then answered.
 
-An instrument added here is known at once to this engine; others learn of it through the directory. Whatever cannot be
-understood is refused with a reason and a line for people; nothing of it is logged.
+An instrument added or delisted here is so at once on this engine; others learn of it through the directory. Whatever
+cannot be understood is refused with a reason and a line for people; nothing of it is logged.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
-from typing import Any, Final
+from typing import Any
 
 import grpc
 
@@ -26,21 +26,20 @@ from engine.commands import (
 )
 from engine.commit import Committer, Submission
 from engine.gateway import RefusedError, lots_of, shown, ticks_of
-from engine.service import parse
+from engine.guard import Guard
+from engine.service import abort, parse
 from engine.types import DUPLICATE_ID, LOG_FAILED, MALFORMED, NO_REASON, UNKNOWN_INSTRUMENT
 from engine.venue import Venue
 from proto import cluster
 from proto import orders_pb2 as pb
 from proto.cluster import Cluster, ClusterError, EngineEntry, Instrument
 
-CHANNELS_MAX: Final = 99
-
 
 class OperatorServicer:
-    """Handlers of raw bytes (engine/node.py registers them).
+    """Handlers of raw bytes (engine/node.py registers them), behind `guard`.
 
-    `taken` is what the whole venue knows of instruments, to refuse an id or a symbol of another engine; `added` is
-    told of a new one before anybody can trade it here.
+    `taken` is what the whole venue knows of instruments, to refuse an id or a symbol of another engine; `listed` is
+    told of one that was added or delisted, before anything else happens to it. A new one is on channel 1 to `channels`.
     """
 
     def __init__(
@@ -48,12 +47,17 @@ class OperatorServicer:
         venue: Venue,
         committer: Committer,
         taken: Callable[[], dict[str, Instrument]],
-        added: Callable[[Instrument], None],
+        listed: Callable[[Instrument], None],
+        *,
+        channels: int,
+        guard: Guard,
     ) -> None:
         self._venue = venue
         self._committer = committer
         self._taken = taken
-        self._added = added
+        self._listed = listed
+        self._channels = channels
+        self._guard = guard
 
     async def set_state(self, data: bytes, context: Any) -> bytes:
         request = await parse(context, pb.SetStateRequest, data)
@@ -105,8 +109,17 @@ class OperatorServicer:
         }
         unary = grpc.unary_unary_rpc_method_handler
         return grpc.method_handlers_generic_handler(
-            "lobmesh.v1.Operator", {name: unary(call) for name, call in calls.items()}
+            "lobmesh.v1.Operator", {name: unary(self._guarded(call)) for name, call in calls.items()}
         )
+
+    def _guarded(self, call: Callable[[bytes, Any], Awaitable[bytes]]) -> Callable[[bytes, Any], Awaitable[bytes]]:
+        async def answer(data: bytes, context: Any) -> bytes:
+            refused = self._guard.refusal(context.peer(), context.invocation_metadata() or ())
+            if refused is not None:
+                await abort(context, *refused)
+            return await call(data, context)
+
+        return answer
 
     async def _answer(self, command: Callable[[], OperatorCommand]) -> bytes:
         try:
@@ -116,8 +129,11 @@ class OperatorServicer:
         done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
         def tell(released: bool) -> None:
-            if released and isinstance(said, AddInstrument) and submission.answer[1] == NO_REASON:
-                self._added(said.definition)
+            if released and submission.answer[1] == NO_REASON:
+                if isinstance(said, AddInstrument):
+                    self._listed(said.definition)
+                elif isinstance(said, Delist):
+                    self._listed(self._venue.markets[said.instrument].instrument)
             if not done.done():
                 done.set_result(released)
 
@@ -138,7 +154,9 @@ class OperatorServicer:
         """The instrument, checked as one of the cluster's file is. Raises: RefusedError, naming every fault."""
         for other in self._taken().values():
             if other.symbol == request.symbol or other.id == request.id:
-                raise RefusedError(DUPLICATE_ID, f"engine {other.engine} has {other.symbol} as instrument {other.id}")
+                claims = f"engine {self._venue.engine} claims {shown(request.symbol)} as {request.id}"
+                has = f"engine {other.engine} has {other.symbol} as instrument {other.id}"
+                raise RefusedError(DUPLICATE_ID, f"{has}, and {claims}")
         try:
             instrument = Instrument(
                 request.id, request.symbol, self._venue.engine, request.channel or 1, Decimal(request.tick_size),
@@ -148,7 +166,7 @@ class OperatorServicer:
             )  # fmt: skip
         except InvalidOperation:
             raise RefusedError(MALFORMED, "tick and lot size are decimal texts") from None
-        entry = EngineEntry(self._venue.engine, channels=max(self._venue.channels))
+        entry = EngineEntry(self._venue.engine, channels=self._channels)
         try:
             read = cluster.loads(cluster.dumps(Cluster("venue", (entry,), (instrument,))), "the definition")
         except ClusterError as e:

@@ -17,19 +17,16 @@ from bus.sequencer import RangeResult
 from bus.service import Level, Look, StreamLook
 from engine.book import Book
 from engine.cut import Cut
+from engine.opening import definition_of, opening, statistics_of
 from engine.types import BUY, SELL, ChannelDeltas
 from engine.venue import Venue
 from proto import feed
 from proto.cluster import Instrument
 from proto.feed import (
-    DEFINITION,
-    END,
     SLICE_ORDERS,
-    STATISTICS,
-    STATUS,
     BookSnapshot,
-    Definition,
     Digest,
+    Indication,
     Quote,
     Statistics,
     Status,
@@ -78,21 +75,24 @@ class EngineFeed:
         fresh: bool,
         endpoint: str,
         clock_ns: Callable[[], int],
+        channels: int = 1,
     ) -> None:
-        """Bind the socket. Raises: zmq.ZMQError if the endpoint cannot be had."""
+        """Bind the socket. Raises: zmq.ZMQError if the endpoint cannot be had.
+
+        The streams are channels 1 to `channels`, whether an instrument is there yet or not.
+        """
         self._venue = venue
         self._instruments = {i.id: i for i in sorted(instruments, key=lambda instrument: instrument.id)}
         self._symbols = {instrument.symbol: instrument for instrument in self._instruments.values()}
         self._clock_ns = clock_ns
-        channels: dict[int, list[int]] = {}
+        self._channels: dict[int, list[int]] = {channel: [] for channel in range(1, channels + 1)}
         for instrument in self._instruments.values():
-            channels.setdefault(instrument.channel, []).append(instrument.id)
-        self._channels = channels
+            self._channels[instrument.channel].append(instrument.id)
         self._cuts: dict[int, list[Cut]] = {}  # by channel: snapshots being taken
         self._turns: dict[int, tuple[int, int | None]] = {}  # by instrument: where its next digest begins
         self.publisher = Publisher(
             venue.engine,
-            channels,
+            self._channels,
             incarnation,
             epoch,
             fresh=fresh,
@@ -104,24 +104,19 @@ class EngineFeed:
 
     def open(self, time_ns: int) -> None:
         """Publish the first event of the epoch."""
-        for channel, names in self._channels.items():
-            rows: list[int] = []
-            extras: list[Definition | Status | Statistics] = []
-            for name in names:
-                rows += (DEFINITION, name, len(extras), 0, 0, 0, STATUS, name, len(extras) + 1, 0, 0, 0)
-                extras += (_definition(self._instruments[name]), self._status(name))
-                summary = self._summary(name)
-                if summary is not None:
-                    rows += (STATISTICS, name, len(extras), 0, 0, 0)
-                    extras.append(summary)
-            rows[-feed.DELTA_WIDTH] |= END
-            self.publisher.publish(channel, time_ns, rows, extras)
+        for deltas in opening([self._venue.markets[name] for name in self._instruments]):
+            self.publisher.publish(deltas.channel, time_ns, deltas.rows, deltas.extras)
 
     def learn(self, instrument: Instrument) -> None:
-        """Answer for an instrument that was added, on a channel there was already."""
+        """Answer for an instrument that was added, whose first deltas have been published."""
         self._instruments[instrument.id] = instrument
         self._symbols[instrument.symbol] = instrument
-        self._channels.setdefault(instrument.channel, []).append(instrument.id)
+        self._channels[instrument.channel].append(instrument.id)
+        self.publisher.learn(instrument.channel, instrument.id)
+
+    def forget(self, instrument: Instrument) -> None:
+        """Answer no more for an instrument that was delisted; its stream goes on having its empty book."""
+        self._symbols.pop(instrument.symbol, None)
 
     def publish(self, time_ns: int, deltas: list[ChannelDeltas], *, idle: bool) -> None:
         """Send what one log record changed; `idle`: nothing else is on its way."""
@@ -141,8 +136,17 @@ class EngineFeed:
     async def snapshot(self, engine: int, channel: int, instruments: Sequence[int]) -> TakenBooks:
         """The books as they stand when the last slice is taken; between slices, trading goes on."""
         assert self._ours(engine, channel)
-        names = self._channels[channel]
-        chosen = [name for name in names if name in instruments] if instruments else names
+        cut, chosen = await self._copied(channel, instruments)
+        while len(self._chosen(channel, instruments)) > len(chosen):  # one was added meanwhile
+            cut, chosen = await self._copied(channel, instruments)
+        publisher = self.publisher
+        last_seq = publisher.next_seq(channel) - 1
+        head = (engine, channel, publisher.incarnation, publisher.epoch, last_seq, self._clock_ns())
+        return TakenBooks(head, [self._book(channel, name) for name in chosen], cut)
+
+    async def _copied(self, channel: int, instruments: Sequence[int]) -> tuple[Cut, list[int]]:
+        """The orders of the books that are asked for, and which these are."""
+        chosen = self._chosen(channel, instruments)
         cut = Cut([self._venue.books[name] for name in chosen])
         cuts = self._cuts.setdefault(channel, [])
         cuts.append(cut)
@@ -153,10 +157,10 @@ class EngineFeed:
                     await asyncio.sleep(time.thread_time() - began)  # half of the time is trading's
         finally:
             cuts.remove(cut)
-        publisher = self.publisher
-        last_seq = publisher.next_seq(channel) - 1
-        head = (engine, channel, publisher.incarnation, publisher.epoch, last_seq, self._clock_ns())
-        return TakenBooks(head, [self._book(channel, name) for name in chosen], cut)
+        return cut, chosen
+
+    def _chosen(self, channel: int, instruments: Sequence[int]) -> list[int]:
+        return [name for name in self._channels[channel] if not instruments or name in instruments]
 
     def find(self, engine: int, channel: int, epoch: int, first_seq: int, last_seq: int) -> RangeResult | None:
         if not self._ours(engine, channel):
@@ -175,7 +179,9 @@ class EngineFeed:
             self.publisher.instrument_seq(instrument.channel, instrument.id),
             Standing.VALID,
             0,
-            self._venue.markets[instrument.id].state,
+            self._status(instrument.id),
+            self._summary(instrument.id),
+            self._indication(instrument.id),
             book.last_price,
             book.last_quantity,
             book.next_trade_id - 1,
@@ -184,7 +190,7 @@ class EngineFeed:
         )
 
     def instruments(self) -> Sequence[Instrument]:
-        return list(self._instruments.values())
+        return sorted(self._symbols.values(), key=lambda instrument: instrument.id)
 
     def streams(self) -> Sequence[StreamLook]:
         publisher = self.publisher
@@ -199,10 +205,10 @@ class EngineFeed:
 
     def _book(self, channel: int, name: int) -> BookSnapshot:
         """All but the orders."""
-        book = self._venue.books[name]
+        book, market = self._venue.books[name], self._venue.markets[name]
         return BookSnapshot(
             name,
-            _definition(self._instruments[name]),
+            None if market.delisted else definition_of(market),
             self._status(name),
             self.publisher.instrument_seq(channel, name),
             book.last_price,
@@ -210,14 +216,18 @@ class EngineFeed:
             book.next_trade_id - 1,
             book.next_trade_id,
             self._summary(name),
+            self._indication(name),
             [],
             [],
         )
 
     def _summary(self, name: int) -> Statistics | None:
-        """The session as the feed told it last: a reader of the feed alone has the same."""
-        summary = self._venue.markets[name].summary
-        return None if summary is None else Statistics(*summary)
+        """The session so far: a reader who adds up the trades has the same."""
+        return statistics_of(self._venue.markets[name])
+
+    def _indication(self, name: int) -> Indication | None:
+        indication = self._venue.markets[name].indication
+        return Indication(*indication) if any(indication) else None
 
     def _status(self, name: int) -> Status:
         market = self._venue.markets[name]
@@ -239,16 +249,6 @@ class EngineFeed:
         ask = next(iter(book.levels(SELL, 1)), (0, 0, 0))
         last = (book.last_price, book.last_quantity, book.next_trade_id - 1)
         return Quote(self._clock_ns(), name, sequence, self._venue.markets[name].state, *bid, *ask, *last)
-
-
-def _definition(instrument: Instrument) -> Definition:
-    return Definition(
-        instrument.symbol,
-        f"{instrument.tick_size:f}",
-        f"{instrument.lot_size:f}",
-        instrument.price_min,
-        instrument.price_max,
-    )
 
 
 def _levels(book: Book, side: int, depth: int, by_order: bool) -> list[Level]:

@@ -1,7 +1,7 @@
 """What a command log holds: records, each a body of msgpack, written and read without looking at a disk.
 
     record    [kind, ...]
-    Epoch     [1, previous, owner]
+    Epoch     [1, previous, owner, time_ns]
     Commands  [2, epoch, time_ns, [part, ...]]
 
     part          [kind, ...]
@@ -43,10 +43,14 @@ class RecordError(ValueError):
 
 
 class Epoch(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=1):
-    """Someone took the log over from the epoch `previous` (0: the first); `owner` is for people to read."""
+    """Someone took the log over from the epoch `previous` (0: the first); `owner` is for people to read.
+
+    `time_ns` is that of its first event on the feed; older records do not have it (0).
+    """
 
     previous: _Count
     owner: _Owner
+    time_ns: _Count = 0
 
 
 class Entered(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=1, gc=False):

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, Final, NamedTuple, NoReturn, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError, Message
@@ -147,6 +147,16 @@ class Session:
             await self._idle
 
 
+class _Answer(NamedTuple):
+    """A report to one call: its home, its number there, the log record that caused it and that record's time."""
+
+    home: int
+    seq: int
+    position: int
+    time_ns: int
+    row: ReportRow
+
+
 class _Call(Follower):
     """A unary call that waits for the answer to its command, from each of some homes (also an Origin)."""
 
@@ -154,7 +164,7 @@ class _Call(Follower):
         super().__init__(account, Outbox(), {})
         self._command = command
         self._missing = dict.fromkeys(homes)
-        self._found: list[tuple[int, int, int, ReportRow]] = []  # home, number, time, report
+        self._found: list[_Answer] = []
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def offer(self, home: int, first_seq: int, count: int, data: bytes, *, history: bool = False) -> None:
@@ -164,7 +174,8 @@ class _Call(Follower):
         for i, command in enumerate(reports.command):
             if command == self._command:
                 row = ReportRow._make(column[i] for column in report_columns(reports))
-                self._found.append((home, first_seq and first_seq + i, reports.time_ns, row))
+                seq = first_seq and first_seq + i
+                self._found.append(_Answer(home, seq, reports.position, reports.time_ns, row))
                 del self._missing[home]
                 break
         if not self._missing and not self._done.done():
@@ -177,7 +188,7 @@ class _Call(Follower):
 
     def ended(self) -> None: ...
 
-    async def answers(self) -> tuple[list[tuple[int, int, int, ReportRow]], list[int]]:
+    async def answers(self) -> tuple[list[_Answer], list[int]]:
         """The answers, and the homes that gave none in time."""
         await asyncio.wait([self._done], timeout=CALL_S)
         return self._found, list(self._missing)
@@ -433,11 +444,11 @@ class OrdersServicer:
         homes = [self._entry.engine, *self._links] if instrument is None else [self._entry.home(instrument.id)]
         found, missing = await self._answers(batch, homes)
         reply = pb.MassCancelReply(engines_missing=missing)
-        for home, seq, time_ns, row in found:
-            if row.reason == UNAVAILABLE or row.kind == pb.REPORT_UNKNOWN:
-                reply.engines_missing.append(home)
+        for answer in found:
+            if answer.row.reason == UNAVAILABLE or answer.row.kind == pb.REPORT_UNKNOWN:
+                reply.engines_missing.append(answer.home)
             else:
-                reply.reports.append(self._report(request.account, home, seq, time_ns, row))
+                reply.reports.append(self._report(request.account, answer))
         return reply.SerializeToString()
 
     async def get_order(self, data: bytes, context: Any) -> bytes:
@@ -506,10 +517,10 @@ class OrdersServicer:
         found, _ = await self._answers(batch, [home])
         if not found:
             row = ReportRow(pb.REPORT_UNKNOWN, batch.client_order_id[0], 0, 0, 0, 0, 0, 0, 0, 0, 0, OUTCOME_UNKNOWN)
-            found = [(home, 0, 0, row)]
-        return self._report(batch.account, *found[0]).SerializeToString()
+            found = [_Answer(home, 0, 0, 0, row)]
+        return self._report(batch.account, found[0]).SerializeToString()
 
-    async def _answers(self, batch: Batch, homes: list[int]) -> tuple[list[tuple[int, int, int, ReportRow]], list[int]]:
+    async def _answers(self, batch: Batch, homes: list[int]) -> tuple[list[_Answer], list[int]]:
         call = _Call(batch.account, batch.client_order_id[0], homes)
         self._hub.follow(call)
         try:
@@ -536,17 +547,19 @@ class OrdersServicer:
             symbol=request.symbol,
         ).SerializeToString()
 
-    def _report(self, account: int, home: int, seq: int, time_ns: int, row: ReportRow) -> pb.Report:
+    def _report(self, account: int, answer: _Answer) -> pb.Report:
+        row = answer.row
         report = pb.Report(
             kind=row.kind,  # type: ignore[arg-type]
             reason=row.reason,  # type: ignore[arg-type]
-            home=home,
-            seq=seq,
+            home=answer.home,
+            seq=answer.seq,
+            position=answer.position,
             account=account,
             client_order_id=row.client_order_id or row.command,
             order_id=row.order_id,
             side=row.flags & FLAG_SELL,  # type: ignore[arg-type]
-            time_ns=time_ns,
+            time_ns=answer.time_ns,
             priority_kept=bool(row.flags & PRIORITY_KEPT),
             repeat=bool(row.flags & REPEAT),
             liquidity=_liquidity(row),

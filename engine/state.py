@@ -1,6 +1,6 @@
 """All that an engine knows at one position of its log, as bytes: so that a restart need not begin at the first record.
 
-    State     [version, engine, instruments, epoch, venue, desk, markets, orders, accounts, histories]
+    State     [version, engine, instruments, epoch, venue, desk, markets, orders, accounts, histories, streams]
     venue     [position, time_ns, orders entered, retained]
     desk      [kill switches, amended trades, orders that expire as a heap, when that is swept]
     market    its definition, its book as orders by index in priority order, its session, what waits beside the book
@@ -9,6 +9,7 @@
     account   [account, next report, recent, commands, places, answers]
               command i is the order places[i], or the answer −1 − places[i]
     history   [account, last report, [[first report, reports, position, time_ns, ReportBatch], ...]]
+    streams   [next sequence by channel, last sequence by instrument], within the epoch
 
 `instruments` is a hash of the instruments in the cluster's file: a state is of use only where they are the same. A
 state of another version is not read; the log, from which it can be made again, is the authority. To carry a new field
@@ -29,12 +30,13 @@ import msgspec
 from engine.auction import Indication
 from engine.book import Ladder
 from engine.market import Market
+from engine.opening import Numbering
 from engine.order import Account, Answer, More, Node, Order
 from engine.types import BUY, SELL, Terms
 from engine.venue import Venue
 from proto.cluster import Instrument
 
-VERSION: Final = 3
+VERSION: Final = 4
 
 # In the order in which Order() takes them, then those it does not take.
 ORDER_COLUMNS: Final = (
@@ -138,6 +140,7 @@ class _State(msgspec.Struct, array_like=True, gc=False):
     mores: dict[int, _More]
     accounts: list[_Account]
     histories: list[History]
+    streams: tuple[dict[int, int], dict[int, int]]
 
 
 _encoder: Final = msgspec.msgpack.Encoder()
@@ -145,14 +148,15 @@ _decoder: Final = msgspec.msgpack.Decoder(_State)
 
 
 class State:
-    """A venue as it stood, the epoch it stood in, and its accounts' reports."""
+    """A venue as it stood, the epoch it stood in, its accounts' reports, and how far its streams had come."""
 
-    __slots__ = ("epoch", "histories", "venue")
+    __slots__ = ("epoch", "histories", "numbering", "venue")
 
-    def __init__(self, venue: Venue, epoch: int, histories: list[History]) -> None:
+    def __init__(self, venue: Venue, epoch: int, histories: list[History], numbering: Numbering) -> None:
         self.venue = venue
         self.epoch = epoch
         self.histories = histories
+        self.numbering = numbering
 
 
 class _Orders:
@@ -218,6 +222,7 @@ def dump(state: State, instruments: Sequence[Instrument]) -> bytes:
             mores,
             accounts,
             state.histories,
+            (state.numbering.next_seqs, dict(state.numbering.instrument_seqs)),
         )
     )
 
@@ -307,9 +312,16 @@ def load(body: bytes, engine: int, instruments: Sequence[Instrument]) -> State:
     if (found.engine, found.instruments) != (engine, fingerprint(instruments)):
         raise StateError("a state of another engine, or of other instruments")
     try:
-        return State(_load(found, instruments), found.epoch, found.histories)
+        return State(_load(found, instruments), found.epoch, found.histories, _load_numbering(found))
     except (ValueError, IndexError, KeyError) as e:
         raise StateError(f"a state that contradicts itself: {e}") from e
+
+
+def _load_numbering(found: _State) -> Numbering:
+    numbering = Numbering()
+    numbering.next_seqs.update(found.streams[0])
+    numbering.instrument_seqs.update(found.streams[1])
+    return numbering
 
 
 def _load(found: _State, instruments: Sequence[Instrument]) -> Venue:

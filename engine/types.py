@@ -171,12 +171,12 @@ class Batch:
     session: int
     stp: int
     op: list[int]
-    client_order_id: list[int]
+    client_order_id: list[Boxed]
     instrument: list[int]
     flags: list[int]
-    price: list[int]
-    quantity: list[int]
-    target: list[int]
+    price: list[Boxed]
+    quantity: list[Boxed]
+    target: list[Boxed]
     terms: list[Terms] | None = None
 
     def __len__(self) -> int:

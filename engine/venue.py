@@ -88,7 +88,7 @@ from engine.types import (
 from proto.cluster import Instrument
 from proto.feed import ADD, CLOSED, DELETE, END, MODIFY
 
-RETAINED: Final = 16_384  # commands an account can repeat and be recognised, at least
+RETAINED: Final = 8_192  # commands an account can repeat and be recognised, at least
 
 # An order with none of these flags is a limit order that rests if it does not trade.
 _SPECIAL: Final = TYPE_MASK | TIF_MASK & ~TIF_DAY | POST_ONLY | ALL_OR_NONE | CAPPED
@@ -126,21 +126,25 @@ class Venue(Desk):
             if batch.terms is not None or (self.kills and self._is_restricted(account)):
                 self._apply_slowly(account, batch)
                 continue
-            for row in zip(
+            assert len(batch.client_order_id) == len(batch.instrument) == len(batch.flags) == len(batch.op)
+            assert len(batch.price) == len(batch.quantity) == len(batch.target) == len(batch.op)
+            # Without `strict`, the compiled build goes by index and makes no row.
+            for op, command, instrument, flags, price, quantity, target in zip(  # noqa: B905
                 batch.op, batch.client_order_id, batch.instrument, batch.flags,
-                batch.price, batch.quantity, batch.target, strict=True,
+                batch.price, batch.quantity, batch.target,
             ):  # fmt: skip
-                op = row[0]
-                if row[1] in commands:
-                    self._again(account, row)
+                if command in commands:
+                    reason = self._again(account, (op, command, instrument, flags, price, quantity, target), None)
                 elif op == NEW:
-                    self._new(account, batch, row)
+                    reason = self._new(account, batch, command, instrument, flags, price, quantity)
                 elif op == CANCEL:
-                    self._cancel(account, row)
+                    reason = self._cancel(account, command, instrument, target)
                 elif op == REPLACE:
-                    self._replace(account, batch, row)
+                    reason = self._replace(account, batch.stp, command, instrument, flags, price, quantity, target)
                 else:
-                    self._mass_cancel(account, row)
+                    reason = self._mass_cancel(account, (op, command, instrument, flags, price, quantity, target))
+                if reason:
+                    self._refuse(account, (op, command, instrument, flags, price, quantity, target), None, reason)
             account.recent.extend(batch.client_order_id)
             account.forget(self.retained, 2 * len(batch.op))
         return self._close()
@@ -235,8 +239,11 @@ class Venue(Desk):
 
     # One command
 
-    def _new(self, account: Account, batch: Batch, row: Row) -> None:
-        _, command, instrument, flags, price, quantity, _ = row
+    # Each returns why the command is refused, or NO_REASON once it has been answered.
+
+    def _new(
+        self, account: Account, batch: Batch, command: Boxed, instrument: int, flags: int, price: Boxed, quantity: Boxed
+    ) -> int:
         market = self.markets.get(instrument)
         plain = not flags & _SPECIAL
         if market is None or not plain or not market.plain_min <= price <= market.plain_max:
@@ -244,12 +251,10 @@ class Venue(Desk):
                 market is None or market.guarded or flags & _UNUSUAL or flags & TIF_MASK == TIF_GTD
                 or batch.stp > STP_NONE
             ):  # fmt: skip
-                self._enter(account, batch, row, None)
-                return
+                return self._enter(account, batch, command, instrument, flags, price, quantity, None)
             reason = self._refusal(market, account, batch.stp, flags, price, quantity)
             if reason:
-                self._refuse(account, row, reason)
-                return
+                return reason
         self.orders_entered = counter = self.orders_entered + 1
         order_id: Boxed = self.first_order_id + counter
         account.commands[command] = order = Order(
@@ -266,6 +271,7 @@ class Venue(Desk):
             market.deltas.extend((ADD | END | side << 4, instrument, order_id, price, quantity, 0))
         else:
             self._trade(market, order, batch.stp, command)
+        return NO_REASON
 
     def _trade(self, market: Market, order: Order, stp: int, command: Boxed) -> None:
         """Trade `order` in a plain market, then rest or cancel what is left of it; this ends the event."""
@@ -315,16 +321,13 @@ class Venue(Desk):
             return NOT_FILLABLE
         return NO_REASON
 
-    def _cancel(self, account: Account, row: Row) -> None:
-        _, command, instrument, _, _, _, target = row
+    def _cancel(self, account: Account, command: Boxed, instrument: int, target: Boxed) -> int:
         order = account.commands.get(target)
         if not isinstance(order, Order) or not order.open or order.instrument != instrument:
-            self._refuse_target(account, row, order)
-            return
+            return self._no_target(order, instrument, target)
         market = self.markets[instrument]
         if market.special:
-            self._cancel_slowly(account, row, market, order)
-            return
+            return self._cancel_slowly(account, command, market, order)
         market.book.remove(order)
         side = order.side
         order_id = order.order_id
@@ -336,13 +339,15 @@ class Venue(Desk):
             price, order.quantity, 0, order.filled, 0, NO_REASON,
         ))  # fmt: skip
         account.commands[command] = order  # all that a repeat of this cancel is answered with
+        return NO_REASON
 
-    def _replace(self, account: Account, batch: Batch, row: Row) -> None:
-        _, command, instrument, flags, price, quantity, target = row
+    def _replace(
+        self, account: Account, stp: int, command: Boxed, instrument: int, flags: int, price: Boxed, quantity: Boxed,
+        target: Boxed,
+    ) -> int:  # fmt: skip
         order = account.commands.get(target)
         if not isinstance(order, Order) or not order.open or order.instrument != instrument:
-            self._refuse_target(account, row, order)
-            return
+            return self._no_target(order, instrument, target)
         meaning = flags & MEANING_MASK
         if meaning == MEANING_TOTAL:
             total = quantity
@@ -351,13 +356,12 @@ class Venue(Desk):
         else:
             total = order.quantity - quantity
         market = self.markets[instrument]
+        row = (REPLACE, command, instrument, flags, price, quantity, target)
         if market.guarded:
-            self._replace_slowly(account, batch.stp, row, None, market, order, total)
-            return
+            return self._replace_slowly(account, stp, row, None, market, order, total)
         reason = self._replace_refusal(market, order, flags, price, total)
         if reason:
-            self._refuse(account, row, reason)
-            return
+            return reason
         if order.past is None:
             order.past = (order.flags, order.price, order.quantity)
         elif not isinstance(order.past, tuple):
@@ -383,14 +387,15 @@ class Venue(Desk):
         account.reports.extend(report)
         account.commands[command] = (row, report, None)
         if kept:
-            return
+            return NO_REASON
         best = book.bids.best if side else book.asks.best
         if not order.flags & _SPECIAL and (best is None or (best.price < price if side else best.price > price)):
             book.rest(order)
             market.deltas.extend((ADD | END | side << 4, instrument, order_id, price, open, 0))
         else:
-            self._trade(market, order, batch.stp, command)
+            self._trade(market, order, stp, command)
             market.deltas[-DELTA_WIDTH] |= END
+        return NO_REASON
 
     def _replace_refusal(self, market: Market, order: Order, flags: int, price: Boxed, total: int) -> int:
         """Why `order` may not become `total` at `price`, or NO_REASON."""
@@ -408,16 +413,16 @@ class Venue(Desk):
             return WOULD_TRADE
         return NO_REASON
 
-    def _mass_cancel(self, account: Account, row: Row) -> None:
+    def _mass_cancel(self, account: Account, row: Row) -> int:
         op, command, instrument, _, _, _, _ = row
         if op != MASS_CANCEL:
-            self._refuse(account, row, MALFORMED)
-            return
+            return MALFORMED
         if instrument:
             market = self.market(instrument)
-            if market is None or market.state == CLOSED:
-                self._refuse(account, row, UNKNOWN_INSTRUMENT if market is None else WRONG_STATE)
-                return
+            if market is None:
+                return UNKNOWN_INSTRUMENT
+            if market.state == CLOSED:
+                return WRONG_STATE
         live = self.open_orders(account.id, instrument)
         orders = [order for order in live if self.markets[order.instrument].state != CLOSED]
         marks = self.begin_wide()
@@ -426,6 +431,7 @@ class Venue(Desk):
         account.reports.extend(report)
         account.commands[command] = (row, report, None)
         self.end_wide(marks, touched)
+        return NO_REASON
 
     # One command, the slow way
 
@@ -444,35 +450,38 @@ class Venue(Desk):
             every,
             strict=True,
         ):  # fmt: skip
-            op = row[0]
+            op, command, instrument, flags, price, quantity, target = row
             terms = said if any(said) else None
-            if row[1] in commands:
-                self._again(account, row, terms)
+            if command in commands:
+                reason = self._again(account, row, terms)
             elif op == NEW:
-                self._enter(account, batch, row, terms)
+                reason = self._enter(account, batch, command, instrument, flags, price, quantity, terms)
             elif op == REPLACE:
-                order = account.commands.get(row[6])
-                if not isinstance(order, Order) or not order.open or order.instrument != row[2]:
-                    self._refuse_target(account, row, order, terms)
+                order = account.commands.get(target)
+                if not isinstance(order, Order) or not order.open or order.instrument != instrument:
+                    reason = self._no_target(order, instrument, target)
                 else:
-                    market = self.markets[order.instrument]
-                    self._replace_slowly(account, batch.stp, row, terms, market, order, _total(order, row))
+                    market = self.markets[instrument]
+                    reason = self._replace_slowly(account, batch.stp, row, terms, market, order, _total(order, row))
             elif terms is not None:
-                self._refuse(account, row, MALFORMED, terms)
+                reason = MALFORMED
             elif op == CANCEL:
-                self._cancel(account, row)
+                reason = self._cancel(account, command, instrument, target)
             else:
-                self._mass_cancel(account, row)
+                reason = self._mass_cancel(account, row)
+            if reason:
+                self._refuse(account, row, terms, reason)
         account.recent.extend(batch.client_order_id)
         account.forget(self.retained, 2 * len(batch.op))
 
-    def _enter(self, account: Account, batch: Batch, row: Row, terms: Terms | None) -> None:
+    def _enter(
+        self, account: Account, batch: Batch, command: Boxed, instrument: int, flags: int, price: Boxed,
+        quantity: Boxed, terms: Terms | None,
+    ) -> int:  # fmt: skip
         """A new order of any kind."""
-        _, command, instrument, flags, price, quantity, _ = row
         market = self.market(instrument)
         if market is None:
-            self._refuse(account, row, UNKNOWN_INSTRUMENT, terms)
-            return
+            return UNKNOWN_INSTRUMENT
         said = terms if terms is not None else NO_TERMS
         if flags & ALL_OR_NONE and flags & TIF_MASK == TIF_IOC and not malformed(flags, said):
             kept = flags & ~(ALL_OR_NONE | TIF_MASK) | TIF_FOK
@@ -487,8 +496,7 @@ class Venue(Desk):
             if reason == NO_REASON and market.open:
                 reason = self._prospect(market, order, said, partner, batch.stp)
         if reason:
-            self._refuse(account, row, reason, terms)
-            return
+            return reason
         order.order_id = order_id = self.next_id()
         if kept != flags or is_peg(flags):
             order.remember(flags, price, quantity)
@@ -500,6 +508,7 @@ class Venue(Desk):
         mark = len(market.deltas)
         self.place(market, order, batch.stp, command)
         self.finish(market, mark)
+        return NO_REASON
 
     def _prospect(self, market: Market, order: Order, terms: Terms, partner: Order | None, stp: int) -> int:
         """Why a new order may not enter, as the other side stands, or NO_REASON."""
@@ -521,19 +530,18 @@ class Venue(Desk):
                 return NOT_FILLABLE
         return NO_REASON
 
-    def _cancel_slowly(self, account: Account, row: Row, market: Market, order: Order) -> None:
+    def _cancel_slowly(self, account: Account, command: Boxed, market: Market, order: Order) -> int:
         if market.state == CLOSED:
-            self._refuse(account, row, WRONG_STATE)
-            return
-        command = row[1]
+            return WRONG_STATE
         mark = len(market.deltas)
         self.drop(market, order, NO_REASON, command)
         account.commands[command] = order
         self.finish(market, mark)
+        return NO_REASON
 
     def _replace_slowly(
         self, account: Account, stp: int, row: Row, terms: Terms | None, market: Market, order: Order, total: int
-    ) -> None:
+    ) -> int:
         _, command, instrument, flags, price, _, target = row
         more = order.more
         stop = more is not None and more.where == STOP
@@ -550,8 +558,7 @@ class Venue(Desk):
             same = same and stop_price == more.stop_price
         reason = self._slow_replace_refusal(market, order, terms, price, total, same)
         if reason:
-            self._refuse(account, row, reason, terms)
-            return
+            return reason
         order.remember(order.flags, order.price, order.quantity)
         open = total - order.filled
         kept = same and open < order.open
@@ -579,6 +586,7 @@ class Venue(Desk):
         if not kept:
             self.place(market, order, stp, command)
         self.finish(market, mark)
+        return NO_REASON
 
     def _slow_replace_refusal(
         self, market: Market, order: Order, terms: Terms | None, price: int, total: int, same: bool
@@ -634,7 +642,7 @@ class Venue(Desk):
 
     # Answers
 
-    def _refuse(self, account: Account, row: Row, reason: int, terms: Terms | None = None) -> None:
+    def _refuse(self, account: Account, row: Row, terms: Terms | None, reason: int) -> None:
         op, command, instrument, flags, price, quantity, target = row
         concerned = command if op == NEW else target
         report = (REFUSED, command, concerned, 0, instrument, flags & FLAG_SELL, price, quantity, 0, 0, 0, reason)
@@ -642,17 +650,13 @@ class Venue(Desk):
         if reason != DUPLICATE_ID:
             account.commands[command] = (row, report, terms)
 
-    def _refuse_target(
-        self, account: Account, row: Row, known: Order | Answer | None, terms: Terms | None = None
-    ) -> None:
-        instrument = row[2]
-        if not isinstance(known, Order) or known.client_order_id != row[6]:  # it stands under its cancel's id, too
-            listed = self.market(instrument) is not None
-            self._refuse(account, row, UNKNOWN_ORDER if listed else UNKNOWN_INSTRUMENT, terms)
-        else:
-            self._refuse(account, row, TOO_LATE if known.instrument == instrument else WRONG_INSTRUMENT, terms)
+    def _no_target(self, known: Order | Answer | None, instrument: int, target: Boxed) -> int:
+        """Why what stands under the id `target` cannot be changed."""
+        if not isinstance(known, Order) or known.client_order_id != target:  # it stands under its cancel's id, too
+            return UNKNOWN_ORDER if self.market(instrument) is not None else UNKNOWN_INSTRUMENT
+        return TOO_LATE if known.instrument == instrument else WRONG_INSTRUMENT
 
-    def _again(self, account: Account, row: Row, terms: Terms | None = None) -> None:
+    def _again(self, account: Account, row: Row, terms: Terms | None) -> int:
         """Answer a command whose id was used before: say again what was said, or refuse what differs."""
         command = row[1]
         known = account.commands[command]
@@ -677,11 +681,11 @@ class Venue(Desk):
                 known.price, known.quantity, 0, known.filled, 0, NO_REASON,
             )  # fmt: skip
         if not same:
-            self._refuse(account, row, DUPLICATE_ID)
-            return
+            return DUPLICATE_ID
         if not account.repeats:
             self._repeated.append(account)
         account.repeats.extend((*report[:5], report[5] | REPEAT, *report[6:]))
+        return NO_REASON
 
     # Whole
 

@@ -48,6 +48,7 @@ HEARTBEAT: Final = 2
 END_OF_STREAM: Final = 4
 FRESH: Final = 8
 DIGEST: Final = 16
+REFRAMED: Final = 32  # only in a history: decode_reframed
 _ALL_FLAGS: Final = 31
 
 # Kinds of stream.
@@ -86,7 +87,7 @@ TIME_MAX: Final = (1 << 63) - 1
 ID_MAX: Final = (1 << 63) - 1  # of orders and trades: so the difference of two fits in 64 bits with its sign
 CHUNK_SIZE: Final = 262_144  # bytes of a snapshot in one chunk
 SNAPSHOT_MAX: Final = 64 << 20  # bytes, unpacked
-SNAPSHOT_VERSION: Final = 1
+SNAPSHOT_VERSION: Final = 2
 ORDERS_PACKED: Final = 4_096  # at a time
 
 _HEADER: Final = struct.Struct("<BBBBHHHBBIIIQQQ")
@@ -269,7 +270,7 @@ def encode_frame(
 ) -> bytes:
     """A frame of kind D.
 
-    flags is FRESH or 0 (the end of event is read off the last row). rows is flat, DELTA_WIDTH values
+    flags is FRESH, REFRAMED or 0 (the end of event is read off the last row). rows is flat, DELTA_WIDTH values
     a delta. times and instruments are as in Frame; times change only at the first row of an event.
     extras is what the rows of the ops in TOLD point into.
     """
@@ -324,36 +325,38 @@ class _Body:
 
     def add(self, rows: Sequence[int]) -> None:
         base, index, flat, trades = self._base, self._index, self._flat, self._trades
+        indexed = len(index) != 1
         previous = self._price
         it = iter(rows)
         for op, instrument, order_id, price, quantity, trade_id in zip(it, it, it, it, it, it, strict=True):
             code = op & OP_MASK
+            flat.append(op)
+            if indexed:
+                flat.append(index[instrument])
             if code == ADD:
-                flat += (op, index[instrument], order_id - base, price - previous, quantity)
+                flat += (order_id - base, price - previous, quantity)
                 previous = price
             elif code == DELETE:
-                flat += (op, index[instrument], order_id - base)
+                flat.append(order_id - base)
             elif code == EXECUTE:
-                step = trade_id - trades.get(instrument, 0)
-                flat += (op, index[instrument], order_id - base, price - previous, quantity, step)
+                flat += (order_id - base, price - previous, quantity, trade_id - trades.get(instrument, 0))
                 previous = price
                 trades[instrument] = trade_id
             elif code in (CANCEL, MODIFY):
-                flat += (op, index[instrument], order_id - base, quantity)
+                flat += (order_id - base, quantity)
             elif code == TRADE:
-                step = trade_id - trades.get(instrument, 0)
-                flat += (op, index[instrument], price - previous, quantity, step)
+                flat += (price - previous, quantity, trade_id - trades.get(instrument, 0))
                 previous = price
                 trades[instrument] = trade_id
             elif code == CLEAR:
-                flat += (op, index[instrument])
+                pass
             elif code == BUST:
-                flat += (op, index[instrument], trade_id)
+                flat.append(trade_id)
             elif code == CORRECTION:
-                flat += (op, index[instrument], price - previous, quantity, trade_id)
+                flat += (price - previous, quantity, trade_id)
                 previous = price
             else:
-                flat += (op, index[instrument], len(self._carried))
+                flat.append(len(self._carried))
                 self._carried.append(self._extras[order_id])
         self._price = previous
 
@@ -469,6 +472,20 @@ def decode(frame: bytes) -> Frame:
         raise FeedError(f"body: {type(e).__name__}: {e}") from e
 
 
+def decode_reframed(frame: bytes) -> Frame:
+    """A frame of a history: it has the flag REFRAMED, which decode() refuses, and is as any other frame of deltas."""
+    at = TOPIC_SIZE + 3
+    if len(frame) < TOPIC_SIZE + HEADER_SIZE or not frame[at] & REFRAMED or frame[at] & (HEARTBEAT | FRESH):
+        raise FeedError("not a frame of a history")
+    front, crc, back = frame[: at + 9], frame[at + 9 : at + 13], frame[at + 13 :]
+    if zlib.crc32(back, zlib.crc32(front)) != int.from_bytes(crc, "little"):
+        raise FeedError("crc32 differs")
+    front = front[:at] + bytes([front[at] & ~REFRAMED]) + front[at + 1 :]
+    found = decode(front + zlib.crc32(back, zlib.crc32(front)).to_bytes(4, "little") + back)
+    found.header.flags |= REFRAMED
+    return found
+
+
 def _decode_heartbeat(header: Header, body: bytes, frame: bytes) -> Frame:
     digests: list[Digest] = []
     if header.kind == KIND_Q and frame[TOPIC_SIZE:TOPIC_SIZE_Q] != b"0000000000":
@@ -520,6 +537,8 @@ def _decode_deltas(header: Header, body: bytes) -> Frame:
     if not (0 <= base <= ID_MAX and -LIMIT < price < LIMIT):
         raise FeedError(f"order id base {base}, price base {price}")
     names = _names(instruments)
+    indexed = len(names) != 1
+    name = 0 if indexed else names[0]
     trades: dict[int, int] = {}
     extras: list[Extra] = []
     rows: list[Row] = []
@@ -527,8 +546,9 @@ def _decode_deltas(header: Header, body: bytes) -> Frame:
     values = iter(flat)
     for op in values:
         code = _CODES[op]
-        if code == ADD:
+        if indexed:
             name = names[next(values)]
+        if code == ADD:
             order_id = next(values) + base
             price += next(values)
             quantity = next(values)
@@ -536,13 +556,11 @@ def _decode_deltas(header: Header, body: bytes) -> Frame:
                 raise FeedError(f"delta {len(rows)}: order {order_id}, {quantity} at {price}")
             row = (op, name, order_id, price, quantity, 0)
         elif code == DELETE:
-            name = names[next(values)]
             order_id = next(values) + base
             if not 0 < order_id <= ID_MAX:
                 raise FeedError(f"delta {len(rows)}: order {order_id}")
             row = (op, name, order_id, 0, 0, 0)
         elif code == EXECUTE or code == TRADE:  # noqa: SIM109 - half the cost
-            name = names[next(values)]
             order_id = next(values) + base if code == EXECUTE else 0
             price += next(values)
             quantity = next(values)
@@ -555,17 +573,14 @@ def _decode_deltas(header: Header, body: bytes) -> Frame:
             trades[name] = trade_id
             row = (op, name, order_id, price, quantity, trade_id)
         elif code == CANCEL or code == MODIFY:  # noqa: SIM109
-            name = names[next(values)]
             order_id = next(values) + base
             quantity = next(values)
             if not (0 < order_id <= ID_MAX and 0 < quantity < LIMIT):
                 raise FeedError(f"delta {len(rows)}: order {order_id}, {quantity}")
             row = (op, name, order_id, 0, quantity, 0)
         elif code == CLEAR:
-            name = names[next(values)]
             row = (op, name, 0, 0, 0, 0)
         elif code == BUST or code == CORRECTION:  # noqa: SIM109
-            name = names[next(values)]
             quantity = 0
             if code == CORRECTION:
                 price += next(values)
@@ -577,7 +592,6 @@ def _decode_deltas(header: Header, body: bytes) -> Frame:
                 raise FeedError(f"delta {len(rows)}: trade {trade_id} corrected to nothing")
             row = (op, name, 0, price if quantity else 0, quantity, trade_id)
         else:
-            name = names[next(values)]
             nth = next(values)
             if nth != len(extras):
                 raise FeedError(f"delta {len(rows)}: extra {nth} where {len(extras)} is due")
@@ -689,7 +703,10 @@ def orders_hash(words: Sequence[int]) -> int:
 
 
 class BookSnapshot(NamedTuple):
-    """One instrument. Orders are (order_id, price, quantity) in priority order: best price first, then queue order."""
+    """One instrument. Orders are (order_id, price, quantity) in priority order: best price first, then queue order.
+
+    The statistics include every trade before it, and are None before the first; so is the indication where none holds.
+    """
 
     instrument: int
     definition: Definition | None
@@ -700,6 +717,7 @@ class BookSnapshot(NamedTuple):
     last_trade_id: int
     next_trade_id: int
     statistics: Statistics | None
+    indication: Indication | None
     bids: list[tuple[int, int, int]]
     asks: list[tuple[int, int, int]]
 
@@ -727,8 +745,12 @@ class Chunk:
 
 
 _Side = tuple[list[int], list[int], list[int]]
-_Book = tuple[int, list[int | str], tuple[int, int], int, tuple[int, int, int, int], list[int], _Side, _Side]
+_Book = tuple[
+    int, list[int | str], tuple[int, int], int, tuple[int, int, int, int], list[int], list[int], _Side, _Side
+]  # fmt: skip
+_Book1 = tuple[int, list[int | str], tuple[int, int], int, tuple[int, int, int, int], list[int], _Side, _Side]
 _snapshot_decoder: Final = msgspec.msgpack.Decoder(tuple[int, int, int, int, int, int, list[_Book]])
+_snapshot_decoder_1: Final = msgspec.msgpack.Decoder(tuple[int, int, int, int, int, int, list[_Book1]])
 
 
 def encode_snapshot(snapshot: Snapshot, compress: bool = True) -> bytes:
@@ -760,8 +782,9 @@ def _packed_book(book: BookSnapshot, bids: Iterable[Shown], asks: Iterable[Shown
         book.instrument_seq,
         (book.last_price, book.last_quantity, book.last_trade_id, book.next_trade_id),
         book.statistics or (),
+        book.indication or (),
     )
-    return b"".join([b"\x98", *map(_encoder.encode, front), _packed_side(bids), _packed_side(asks)])
+    return b"".join([b"\x99", *map(_encoder.encode, front), _packed_side(bids), _packed_side(asks)])
 
 
 def _packed_side(orders: Iterable[Shown]) -> bytes:
@@ -798,7 +821,7 @@ def _steps(values: list[int], before: int) -> list[int]:
 def decode_snapshot(body: bytes) -> Snapshot:
     """The snapshot, every value checked. O(orders); at most SNAPSHOT_MAX bytes are unpacked."""
     try:
-        engine, channel, incarnation, epoch, last_seq, time_ns, books = _snapshot_decoder.decode(_unpacked(body))
+        engine, channel, incarnation, epoch, last_seq, time_ns, books = _decoded(body[:1], _unpacked(body))
         _check_time(time_ns)
         if not (
             1 <= engine <= 999
@@ -818,9 +841,18 @@ def decode_snapshot(body: bytes) -> Snapshot:
         raise FeedError(f"snapshot: {type(e).__name__}: {e}") from e
 
 
+def _decoded(version: bytes, raw: bytes) -> tuple[int, int, int, int, int, int, list[_Book]]:
+    """The payload as version 2 has it; the books of version 1 say nothing of indications."""
+    if version != b"\x01":
+        return _snapshot_decoder.decode(raw)
+    engine, channel, incarnation, epoch, last_seq, time_ns, first = _snapshot_decoder_1.decode(raw)
+    books: list[_Book] = [(*book[:6], [], *book[6:]) for book in first]
+    return engine, channel, incarnation, epoch, last_seq, time_ns, books
+
+
 def _unpacked(body: bytes) -> bytes:
     version, packed, reserved, size = _SNAPSHOT_HEAD.unpack_from(body)
-    if version != SNAPSHOT_VERSION or packed > 1 or reserved or size > SNAPSHOT_MAX:
+    if not 1 <= version <= SNAPSHOT_VERSION or packed > 1 or reserved or size > SNAPSHOT_MAX:
         raise FeedError(f"a snapshot of version {version}, packing {packed}, {size} bytes")
     raw = body[_SNAPSHOT_HEAD.size :]
     if packed:
@@ -834,7 +866,8 @@ def _unpacked(body: bytes) -> bytes:
 
 
 def _book(fields: _Book) -> BookSnapshot:
-    instrument, definition, status, sequence, (price, quantity, trade_id, next_id), statistics, bids, asks = fields
+    instrument, definition, status, sequence, last, statistics, indication, bids, asks = fields
+    price, quantity, trade_id, next_id = last
     _check_state(status[0])
     if not (
         0 < instrument <= U32_MAX
@@ -855,6 +888,7 @@ def _book(fields: _Book) -> BookSnapshot:
         trade_id,
         next_id,
         _statistics(statistics) if statistics else None,
+        _indication(indication) if indication else None,
         _side(bids, 1),
         _side(asks, -1),
     )

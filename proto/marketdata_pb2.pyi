@@ -14,6 +14,15 @@ class RangeStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     RANGE_WRONG_EPOCH: _ClassVar[RangeStatus]
     RANGE_UNKNOWN_STREAM: _ClassVar[RangeStatus]
 
+class HistoryStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    HISTORY_OK: _ClassVar[HistoryStatus]
+    HISTORY_CUT: _ClassVar[HistoryStatus]
+    HISTORY_OUT_OF_RANGE: _ClassVar[HistoryStatus]
+    HISTORY_UNKNOWN_EPOCH: _ClassVar[HistoryStatus]
+    HISTORY_UNKNOWN_STREAM: _ClassVar[HistoryStatus]
+    HISTORY_UNREADABLE: _ClassVar[HistoryStatus]
+
 class BookState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     BOOK_UNKNOWN: _ClassVar[BookState]
@@ -24,6 +33,12 @@ RANGE_OK: RangeStatus
 RANGE_OUT_OF_RANGE: RangeStatus
 RANGE_WRONG_EPOCH: RangeStatus
 RANGE_UNKNOWN_STREAM: RangeStatus
+HISTORY_OK: HistoryStatus
+HISTORY_CUT: HistoryStatus
+HISTORY_OUT_OF_RANGE: HistoryStatus
+HISTORY_UNKNOWN_EPOCH: HistoryStatus
+HISTORY_UNKNOWN_STREAM: HistoryStatus
+HISTORY_UNREADABLE: HistoryStatus
 BOOK_UNKNOWN: BookState
 BOOK_VALID: BookState
 BOOK_DOUBTFUL: BookState
@@ -89,6 +104,46 @@ class RangeReply(_message.Message):
     frames: _containers.RepeatedScalarFieldContainer[bytes]
     def __init__(self, status: _Optional[_Union[RangeStatus, str]] = ..., epoch: _Optional[int] = ..., held_first: _Optional[int] = ..., held_last: _Optional[int] = ..., frames: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
+class HistoryRequest(_message.Message):
+    __slots__ = ("engine", "channel", "epoch", "first_seq", "last_seq", "from_ns", "to_ns", "instrument")
+    ENGINE_FIELD_NUMBER: _ClassVar[int]
+    CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    FIRST_SEQ_FIELD_NUMBER: _ClassVar[int]
+    LAST_SEQ_FIELD_NUMBER: _ClassVar[int]
+    FROM_NS_FIELD_NUMBER: _ClassVar[int]
+    TO_NS_FIELD_NUMBER: _ClassVar[int]
+    INSTRUMENT_FIELD_NUMBER: _ClassVar[int]
+    engine: int
+    channel: int
+    epoch: int
+    first_seq: int
+    last_seq: int
+    from_ns: int
+    to_ns: int
+    instrument: int
+    def __init__(self, engine: _Optional[int] = ..., channel: _Optional[int] = ..., epoch: _Optional[int] = ..., first_seq: _Optional[int] = ..., last_seq: _Optional[int] = ..., from_ns: _Optional[int] = ..., to_ns: _Optional[int] = ..., instrument: _Optional[int] = ...) -> None: ...
+
+class HistoryEnd(_message.Message):
+    __slots__ = ("status", "reason", "epoch", "next_seq")
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    NEXT_SEQ_FIELD_NUMBER: _ClassVar[int]
+    status: HistoryStatus
+    reason: str
+    epoch: int
+    next_seq: int
+    def __init__(self, status: _Optional[_Union[HistoryStatus, str]] = ..., reason: _Optional[str] = ..., epoch: _Optional[int] = ..., next_seq: _Optional[int] = ...) -> None: ...
+
+class HistoryReply(_message.Message):
+    __slots__ = ("frames", "end")
+    FRAMES_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    frames: _containers.RepeatedScalarFieldContainer[bytes]
+    end: HistoryEnd
+    def __init__(self, frames: _Optional[_Iterable[bytes]] = ..., end: _Optional[_Union[HistoryEnd, _Mapping]] = ...) -> None: ...
+
 class BookRequest(_message.Message):
     __slots__ = ("symbol", "depth", "by_order")
     SYMBOL_FIELD_NUMBER: _ClassVar[int]
@@ -120,7 +175,7 @@ class BookLevel(_message.Message):
     def __init__(self, price: _Optional[int] = ..., quantity: _Optional[int] = ..., count: _Optional[int] = ..., orders: _Optional[_Iterable[_Union[BookOrder, _Mapping]]] = ...) -> None: ...
 
 class Book(_message.Message):
-    __slots__ = ("symbol", "instrument", "engine", "channel", "epoch", "sequence", "instrument_sequence", "state", "age_ns", "trading_state", "bids", "asks", "last_price", "last_quantity", "last_trade_id", "tick_size", "lot_size")
+    __slots__ = ("symbol", "instrument", "engine", "channel", "epoch", "sequence", "instrument_sequence", "state", "age_ns", "trading_state", "bids", "asks", "last_price", "last_quantity", "last_trade_id", "tick_size", "lot_size", "statistics", "indication", "trading_state_reason")
     SYMBOL_FIELD_NUMBER: _ClassVar[int]
     INSTRUMENT_FIELD_NUMBER: _ClassVar[int]
     ENGINE_FIELD_NUMBER: _ClassVar[int]
@@ -138,6 +193,9 @@ class Book(_message.Message):
     LAST_TRADE_ID_FIELD_NUMBER: _ClassVar[int]
     TICK_SIZE_FIELD_NUMBER: _ClassVar[int]
     LOT_SIZE_FIELD_NUMBER: _ClassVar[int]
+    STATISTICS_FIELD_NUMBER: _ClassVar[int]
+    INDICATION_FIELD_NUMBER: _ClassVar[int]
+    TRADING_STATE_REASON_FIELD_NUMBER: _ClassVar[int]
     symbol: str
     instrument: int
     engine: int
@@ -155,14 +213,47 @@ class Book(_message.Message):
     last_trade_id: int
     tick_size: str
     lot_size: str
-    def __init__(self, symbol: _Optional[str] = ..., instrument: _Optional[int] = ..., engine: _Optional[int] = ..., channel: _Optional[int] = ..., epoch: _Optional[int] = ..., sequence: _Optional[int] = ..., instrument_sequence: _Optional[int] = ..., state: _Optional[_Union[BookState, str]] = ..., age_ns: _Optional[int] = ..., trading_state: _Optional[str] = ..., bids: _Optional[_Iterable[_Union[BookLevel, _Mapping]]] = ..., asks: _Optional[_Iterable[_Union[BookLevel, _Mapping]]] = ..., last_price: _Optional[int] = ..., last_quantity: _Optional[int] = ..., last_trade_id: _Optional[int] = ..., tick_size: _Optional[str] = ..., lot_size: _Optional[str] = ...) -> None: ...
+    statistics: Statistics
+    indication: Indication
+    trading_state_reason: int
+    def __init__(self, symbol: _Optional[str] = ..., instrument: _Optional[int] = ..., engine: _Optional[int] = ..., channel: _Optional[int] = ..., epoch: _Optional[int] = ..., sequence: _Optional[int] = ..., instrument_sequence: _Optional[int] = ..., state: _Optional[_Union[BookState, str]] = ..., age_ns: _Optional[int] = ..., trading_state: _Optional[str] = ..., bids: _Optional[_Iterable[_Union[BookLevel, _Mapping]]] = ..., asks: _Optional[_Iterable[_Union[BookLevel, _Mapping]]] = ..., last_price: _Optional[int] = ..., last_quantity: _Optional[int] = ..., last_trade_id: _Optional[int] = ..., tick_size: _Optional[str] = ..., lot_size: _Optional[str] = ..., statistics: _Optional[_Union[Statistics, _Mapping]] = ..., indication: _Optional[_Union[Indication, _Mapping]] = ..., trading_state_reason: _Optional[int] = ...) -> None: ...
+
+class Statistics(_message.Message):
+    __slots__ = ("open", "high", "low", "last", "volume", "turnover", "trades", "vwap")
+    OPEN_FIELD_NUMBER: _ClassVar[int]
+    HIGH_FIELD_NUMBER: _ClassVar[int]
+    LOW_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    VOLUME_FIELD_NUMBER: _ClassVar[int]
+    TURNOVER_FIELD_NUMBER: _ClassVar[int]
+    TRADES_FIELD_NUMBER: _ClassVar[int]
+    VWAP_FIELD_NUMBER: _ClassVar[int]
+    open: int
+    high: int
+    low: int
+    last: int
+    volume: int
+    turnover: int
+    trades: int
+    vwap: str
+    def __init__(self, open: _Optional[int] = ..., high: _Optional[int] = ..., low: _Optional[int] = ..., last: _Optional[int] = ..., volume: _Optional[int] = ..., turnover: _Optional[int] = ..., trades: _Optional[int] = ..., vwap: _Optional[str] = ...) -> None: ...
+
+class Indication(_message.Message):
+    __slots__ = ("price", "volume", "imbalance")
+    PRICE_FIELD_NUMBER: _ClassVar[int]
+    VOLUME_FIELD_NUMBER: _ClassVar[int]
+    IMBALANCE_FIELD_NUMBER: _ClassVar[int]
+    price: int
+    volume: int
+    imbalance: int
+    def __init__(self, price: _Optional[int] = ..., volume: _Optional[int] = ..., imbalance: _Optional[int] = ...) -> None: ...
 
 class InstrumentsRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class Instrument(_message.Message):
-    __slots__ = ("id", "symbol", "engine", "channel", "tick_size", "lot_size", "price_min", "price_max")
+    __slots__ = ("id", "symbol", "engine", "channel", "tick_size", "lot_size", "price_min", "price_max", "quantity_max", "notional_max", "collar", "band", "allocation", "auction_reference", "first_state", "trading_state", "statistics")
     ID_FIELD_NUMBER: _ClassVar[int]
     SYMBOL_FIELD_NUMBER: _ClassVar[int]
     ENGINE_FIELD_NUMBER: _ClassVar[int]
@@ -171,6 +262,15 @@ class Instrument(_message.Message):
     LOT_SIZE_FIELD_NUMBER: _ClassVar[int]
     PRICE_MIN_FIELD_NUMBER: _ClassVar[int]
     PRICE_MAX_FIELD_NUMBER: _ClassVar[int]
+    QUANTITY_MAX_FIELD_NUMBER: _ClassVar[int]
+    NOTIONAL_MAX_FIELD_NUMBER: _ClassVar[int]
+    COLLAR_FIELD_NUMBER: _ClassVar[int]
+    BAND_FIELD_NUMBER: _ClassVar[int]
+    ALLOCATION_FIELD_NUMBER: _ClassVar[int]
+    AUCTION_REFERENCE_FIELD_NUMBER: _ClassVar[int]
+    FIRST_STATE_FIELD_NUMBER: _ClassVar[int]
+    TRADING_STATE_FIELD_NUMBER: _ClassVar[int]
+    STATISTICS_FIELD_NUMBER: _ClassVar[int]
     id: int
     symbol: str
     engine: int
@@ -179,7 +279,16 @@ class Instrument(_message.Message):
     lot_size: str
     price_min: int
     price_max: int
-    def __init__(self, id: _Optional[int] = ..., symbol: _Optional[str] = ..., engine: _Optional[int] = ..., channel: _Optional[int] = ..., tick_size: _Optional[str] = ..., lot_size: _Optional[str] = ..., price_min: _Optional[int] = ..., price_max: _Optional[int] = ...) -> None: ...
+    quantity_max: int
+    notional_max: int
+    collar: int
+    band: int
+    allocation: str
+    auction_reference: int
+    first_state: str
+    trading_state: str
+    statistics: Statistics
+    def __init__(self, id: _Optional[int] = ..., symbol: _Optional[str] = ..., engine: _Optional[int] = ..., channel: _Optional[int] = ..., tick_size: _Optional[str] = ..., lot_size: _Optional[str] = ..., price_min: _Optional[int] = ..., price_max: _Optional[int] = ..., quantity_max: _Optional[int] = ..., notional_max: _Optional[int] = ..., collar: _Optional[int] = ..., band: _Optional[int] = ..., allocation: _Optional[str] = ..., auction_reference: _Optional[int] = ..., first_state: _Optional[str] = ..., trading_state: _Optional[str] = ..., statistics: _Optional[_Union[Statistics, _Mapping]] = ...) -> None: ...
 
 class InstrumentsReply(_message.Message):
     __slots__ = ("instruments",)

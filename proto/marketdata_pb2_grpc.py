@@ -44,6 +44,11 @@ class MarketDataStub:
                 request_serializer=proto_dot_marketdata__pb2.RangeRequest.SerializeToString,
                 response_deserializer=proto_dot_marketdata__pb2.RangeReply.FromString,
                 _registered_method=True)
+        self.GetHistory = channel.unary_stream(
+                '/lobmesh.v1.MarketData/GetHistory',
+                request_serializer=proto_dot_marketdata__pb2.HistoryRequest.SerializeToString,
+                response_deserializer=proto_dot_marketdata__pb2.HistoryReply.FromString,
+                _registered_method=True)
         self.GetBook = channel.unary_unary(
                 '/lobmesh.v1.MarketData/GetBook',
                 request_serializer=proto_dot_marketdata__pb2.BookRequest.SerializeToString,
@@ -73,6 +78,13 @@ class MarketDataServicer:
 
     def GetRange(self, request, context):
         """Original frames, as they were published.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetHistory(self, request, context):
+        """What was published long ago, as the engine's log tells it again: the same deltas, in other frames.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -109,6 +121,11 @@ def add_MarketDataServicer_to_server(servicer, server):
                     servicer.GetRange,
                     request_deserializer=proto_dot_marketdata__pb2.RangeRequest.FromString,
                     response_serializer=proto_dot_marketdata__pb2.RangeReply.SerializeToString,
+            ),
+            'GetHistory': grpc.unary_stream_rpc_method_handler(
+                    servicer.GetHistory,
+                    request_deserializer=proto_dot_marketdata__pb2.HistoryRequest.FromString,
+                    response_serializer=proto_dot_marketdata__pb2.HistoryReply.SerializeToString,
             ),
             'GetBook': grpc.unary_unary_rpc_method_handler(
                     servicer.GetBook,
@@ -180,6 +197,33 @@ class MarketData:
             '/lobmesh.v1.MarketData/GetRange',
             proto_dot_marketdata__pb2.RangeRequest.SerializeToString,
             proto_dot_marketdata__pb2.RangeReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetHistory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/lobmesh.v1.MarketData/GetHistory',
+            proto_dot_marketdata__pb2.HistoryRequest.SerializeToString,
+            proto_dot_marketdata__pb2.HistoryReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -40,13 +40,20 @@ class Engines:
     """A venue that is up while it is entered."""
 
     def __init__(
-        self, count: int = 1, *, accounts: tuple[int, ...] = (), grace_s: float = 0.3, answer_s: float = 0.5
+        self,
+        count: int = 1,
+        *,
+        accounts: tuple[int, ...] = (),
+        grace_s: float = 0.3,
+        answer_s: float = 0.5,
+        operator_token: str = "",
     ) -> None:
         self.cluster = cluster_of(count, accounts)
         self.disks = {engine: Disk(engine) for engine in range(1, count + 1)}
         self.engines: dict[int, Engine] = {}
         self.endpoints: dict[int, str] = {}
         self._grace_s = grace_s
+        self._operator_token = operator_token
         self._answer_s = answer_s
         self._channels: list[grpc.aio.Channel] = []
 
@@ -74,7 +81,10 @@ class Engines:
     async def up(self, engine: int) -> None:
         """Start it, or start it again from its disk, on a port that it had not before."""
         log = MemoryLog(self.disks[engine])
-        one = Engine(self.cluster, engine, log, where=self._where, grace_s=self._grace_s, answer_s=self._answer_s)
+        one = Engine(
+            self.cluster, engine, log, where=self._where, grace_s=self._grace_s, answer_s=self._answer_s,
+            operator_token=self._operator_token,
+        )  # fmt: skip
         for _ in one.replay():
             pass
         one.begin()
@@ -91,6 +101,9 @@ class Engines:
 
     def stub(self, engine: int = 1) -> Any:
         return orders_pb2_grpc.OrdersStub(self.channel(engine))  # type: ignore[no-untyped-call]
+
+    def operator(self, engine: int = 1) -> Any:
+        return orders_pb2_grpc.OperatorStub(self.channel(engine))  # type: ignore[no-untyped-call]
 
     def channel(self, engine: int = 1) -> grpc.aio.Channel:
         """A connection of its own, whose windows do not grow: a reader that does not read is soon a slow one."""
@@ -139,14 +152,12 @@ class Stream:
         ids, ones = list(range(first, first + count)), [1] * count
         await self.send(op=ones, client_order_id=ids, instrument=[instrument] * count, price=ones, quantity=ones)
 
+    async def positions(self, count: int) -> list[int]:
+        """Of the next reports, the log records that caused them."""
+        return [batch.position for _, _, batch, _ in await self._take(count)]
+
     async def next(self, count: int) -> list[tuple[int, ...]]:
         """The next reports: (home, number, kind, command, client order id, quantity, open, reason)."""
-        while len(self.reports) < count:
-            batch = pb.ReportBatch.FromString((await self.read()).reports)
-            self.reports += [
-                (batch.home, batch.first_seq and batch.first_seq + row, batch, row) for row in range(len(batch.kind))
-            ]
-        taken, self.reports = self.reports[:count], self.reports[count:]
         return [
             (
                 home,
@@ -157,8 +168,17 @@ class Stream:
                     for column in (batch.command, batch.client_order_id, batch.quantity, batch.open, batch.reason)
                 ),
             )
-            for home, seq, batch, row in taken
+            for home, seq, batch, row in await self._take(count)
         ]
+
+    async def _take(self, count: int) -> list[tuple[int, int, pb.ReportBatch, int]]:
+        while len(self.reports) < count:
+            batch = pb.ReportBatch.FromString((await self.read()).reports)
+            self.reports += [
+                (batch.home, batch.first_seq and batch.first_seq + row, batch, row) for row in range(len(batch.kind))
+            ]
+        taken, self.reports = self.reports[:count], self.reports[count:]
+        return taken
 
 
 class EndOfStream(Exception):

@@ -57,7 +57,7 @@ class Exchange:
         for id, market in self.venue.markets.items():
             status = Status(market.state, 0)
             self.days[id] = InstrumentDay(1)
-            self.days[id].begin(BookSnapshot(id, None, status, 0, 0, 0, 0, 1, None, [], []), 0)
+            self.days[id].begin(BookSnapshot(id, None, status, 0, 0, 0, 0, 1, None, None, [], []), 0)
 
     def operate(self, command: OperatorCommand) -> None:
         self.position += 1

@@ -1107,6 +1107,7 @@ class Oracle:
             row = trade.rows[0][1]
             market.statistics[4] -= row.quantity
             market.statistics[5] -= row.price * row.quantity
+            market.tell_statistics()
         return NO_REASON
 
     def _correct(self, market: Market, command: CorrectTrade) -> int:
@@ -1132,6 +1133,7 @@ class Oracle:
         if trade.session == market.session:
             market.statistics[4] += command.quantity - before.quantity
             market.statistics[5] += command.price * command.quantity - before.price * before.quantity
+            market.tell_statistics()
         return NO_REASON
 
     # Records and events

@@ -130,7 +130,7 @@ def deltas(body: list[Any], count: int, ends: bool) -> Iterator[Told]:
         op = whole(take("op"), 0, 127, "op")
         must(1 <= op & 15 <= 13, "operation")
         name = WHAT[op & 15]
-        at = whole(take("index"), 0, len(where) - 1, "index")
+        at = 0 if len(where) == 1 else whole(take("index"), 0, len(where) - 1, "index")
         sell, ended, timed = bool(op & 16), bool(op & 32), bool(op & 64)
         must(not sell or op & 15 <= 6, "a side where none is")
         one: Told = {"what": name, "instrument": where[at][0], "seq": where[at][1] + steps[at], "end": ended}
@@ -250,7 +250,7 @@ def quote(body: list[Any], about: int) -> Told:
 
 def blank() -> Told:
     return {"seq": 0, "bid": [], "ask": [], "state": 0, "reason": 0, "definition": None, "statistics": None,
-            "last": None}  # fmt: skip
+            "indication": None, "last": None}  # fmt: skip
 
 
 def happen(books: dict[int, Told], one: Told) -> None:
@@ -265,16 +265,19 @@ def happen(books: dict[int, Told], one: Told) -> None:
         book["definition"] = one["extra"]
     elif what == "status":
         book.update(one["extra"])
+        book["indication"] = None
         if one["extra"]["reason"] == 49:
             book["definition"] = None
     elif what == "statistics":
         book["statistics"] = one["extra"]
+    elif what == "indication":
+        book["indication"] = one["extra"] if any(one["extra"].values()) else None
     elif what == "add":
         must(all(row[1] != one["order"] for row in book["bid"] + book["ask"]), "added twice")
         rows, better = book[one["side"]], (-1 if one["side"] == "bid" else 1)
         place = sum(row[0] * better <= one["price"] * better for row in rows)
         rows.insert(place, [one["price"], one["order"], one["quantity"]])
-    elif what not in ("trade", "indication", "bust", "correction"):
+    elif what not in ("trade", "bust", "correction"):
         rows = book[one["side"]]
         place = next((n for n, row in enumerate(rows) if row[1] == one["order"]), -1)
         must(place >= 0, "not there")
@@ -289,7 +292,20 @@ def happen(books: dict[int, Told], one: Told) -> None:
             del rows[place]
     if what in ("trade", "execute"):
         must(book["last"] is None or one["trade"] >= book["last"][2], "a trade id that falls")
+        if book["last"] is None or one["trade"] > book["last"][2]:
+            book["statistics"] = with_trade(book["statistics"], one["price"], one["quantity"])
         book["last"] = (one["price"], one["quantity"], one["trade"])
+
+
+def with_trade(session: Told | None, price: int, quantity: int) -> Told:
+    """A session after one more trade."""
+    if session is None or not session["trades"]:
+        session = {"open": price, "high": price, "low": price, "volume": 0, "turnover": 0, "trades": 0}
+    return {
+        "open": session["open"], "high": max(session["high"], price), "low": min(session["low"], price), "last": price,
+        "volume": session["volume"] + quantity, "turnover": session["turnover"] + price * quantity,
+        "trades": session["trades"] + 1,
+    }  # fmt: skip
 
 
 def fingerprint(book: Told, side: str, low: int, high: int) -> int:
@@ -338,7 +354,7 @@ class Follower:
 def read_snapshot(data: bytes) -> Told:
     must(len(data) >= 8, "cut short")
     version, packing, void, size = struct.unpack("<BBHI", data[:8])
-    must(version == 1 and packing in (0, 1) and void == 0 and size <= 67108864, "head of the snapshot")
+    must(version in (1, 2) and packing in (0, 1) and void == 0 and size <= 67108864, "head of the snapshot")
     payload = data[8:]
     if packing == 1:
         unzip = zlib.decompressobj()
@@ -356,11 +372,14 @@ def read_snapshot(data: bytes) -> Told:
     }  # fmt: skip
     must(type(books) is list, "books")
     for row in books:
-        instrument, defined, stands, seq, last, session, bids, asks = sized(row, 8, "book")
+        if version == 1:
+            row = [*row[:6], [], *row[6:]] if type(row) is list else row
+        instrument, defined, stands, seq, last, session, would, bids, asks = sized(row, 9, "book")
         must(whole(instrument, 1, 2**32 - 1, "instrument") not in told["books"], "a book twice")
         book = blank()
         book["definition"] = None if defined == [] else definition(defined)
         book["statistics"] = None if session == [] else statistics(session)
+        book["indication"] = None if would == [] else indication(would)
         book.update(status(stands))
         book["seq"] = whole(seq, 0, VAST, "instrument sequence")
         price, quantity, trade, following = sized(last, 4, "last trade")

@@ -3,8 +3,12 @@
 No time is asserted anywhere. Flows are synthesised and short, so that every part runs in a moment.
 """
 
+import asyncio
 import json
 import math
+import os
+import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,8 +17,25 @@ import pytest
 from engine.types import DELTA_WIDTH
 from proto.feed import END
 from tools import flow
-from tools.bench import codec, core, deltas, document, entry, feed, flows, log, recovery, scale, show, whole_book
-from tools.bench.__main__ import PARTS, main
+from tools.bench import (
+    codec,
+    core,
+    deltas,
+    document,
+    entry,
+    feed,
+    flows,
+    log,
+    peers,
+    recovery,
+    restart,
+    scale,
+    show,
+    slices,
+    venue,
+    whole_book,
+)
+from tools.bench.__main__ import PARTS, chosen, main
 from tools.bench.deltas import Event
 from tools.bench.machine import Machine
 from tools.bench.measure import Options, Report, Result, in_turns, ratio, spread
@@ -25,8 +46,9 @@ QUICK = Options(quick=True, rounds=1)
 
 
 @pytest.fixture(autouse=True)
-def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every flow is synthesised and short; a digest of the book comes often enough to be compared."""
+def _short(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Every flow is synthesised and short; a digest of the book comes often enough to be compared; and no engine of
+    PyPI is installed."""
     whole = flows.load
 
     def load(name: str, data: Path | None, seed: int, count: int = 0) -> flows.Flow:
@@ -37,6 +59,9 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scale, "SIZES", (100, 1_000))
     monkeypatch.setattr(scale, "PEERS", (1, 2))
     monkeypatch.setattr(whole_book, "LEVELS", (100,))
+    monkeypatch.setattr(restart, "COMMANDS_QUICK", 4_000)
+    monkeypatch.setattr(slices, "ORDERS_QUICK", 10_000)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 def sound(report: Report) -> list[str]:
@@ -63,6 +88,13 @@ def test_core_names_every_regime_and_the_worst_of_the_five() -> None:
     assert by_name["core.worst"].value == min(by_name[f"core.{name}"].value for name in regimes[:5])
 
 
+def test_a_compiled_core_is_set_beside_the_same_source_in_plain_python() -> None:
+    work = core.prepare(flows.load("normal", None, 7))
+    report = Report("core", "", "", "")
+    core.beside_plain(report, "normal", work, QUICK, 2)
+    assert sound(report) == ["core.compiled"]
+
+
 def test_codec_gives_the_size_of_a_delta_alone_and_in_batches() -> None:
     report = codec.run(QUICK)
     assert {"codec.bytes_per_delta", "codec.bytes_per_delta_1", "codec.encode", "codec.decode"} <= {*sound(report)}
@@ -74,21 +106,69 @@ def test_feed_is_applied_to_a_mirror_and_set_beside_whole_books() -> None:
     assert sound(feed.run(QUICK)) == ["feed.deltas", "feed.socket", "feed.book_100"]
 
 
-def test_log_is_set_beside_a_bare_sync() -> None:
+def test_log_is_set_beside_a_bare_sync_and_a_restart_beside_an_empty_one() -> None:
     names = sound(log.run(QUICK))
-    assert names == [f"log.{what}_{size}" for size in (1, 64, 256, 2_048) for what in ("append", "fdatasync")]
+    appends = [f"log.{what}_{size}" for size in (1, 64, 256, 2_048) for what in ("append", "fdatasync")]
+    assert names == [*appends, "log.restart", "log.restart_whole"]
+
+
+def test_a_restart_that_comes_to_other_books_stops_the_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill(directory: Path, flow: flows.Flow, count: int) -> None:
+        whole(directory, flow, count)
+        made.append(directory)
+
+    def copytree(_: Path, target: Path) -> None:
+        fill(target, flows.load("normal", None, 8), 4_000)
+
+    whole, made = restart.fill, list[Path]()
+    monkeypatch.setattr(restart, "fill", fill)
+    monkeypatch.setattr("tools.bench.restart.shutil.copytree", copytree)
+    with pytest.raises(AssertionError, match="other books"):
+        restart.run(QUICK, Report("log", "", "", ""))
+    assert len(made) == 2
 
 
 def test_scale_counts_resting_orders_peers_and_bytes() -> None:
     names = sound(scale.run(QUICK))
     assert names == [
         "scale.growth", "scale.order_100", "scale.order_1000", "scale.peers_1", "scale.peers_2",
+        "scale.snapshot_slice", "scale.snapshot_slice_wall", "scale.snapshot_stall", "scale.snapshot_ack_p50",
+        "scale.snapshot_ack_p99", "scale.snapshot_ack_p99_engine", "scale.snapshot_ack_p99_busy",
         "scale.memory_resting", "scale.memory_mirrored",
     ]  # fmt: skip
 
 
+def test_a_snapshot_that_is_not_the_book_stops_the_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
+    def books(floor: slices.Floor) -> list[list[tuple[int, int, int]]]:
+        bids, asks = whole(floor)
+        return [bids[1:], asks]
+
+    whole = slices.Floor.books
+    monkeypatch.setattr(slices.Floor, "books", books)
+    with pytest.raises(AssertionError, match="is not the book as it stood there"):
+        slices.run(QUICK, Report("scale", "", "", ""))
+
+
+def test_what_breaks_in_a_venue_tells_how_its_processes_fared() -> None:
+    async def broken() -> None:
+        async with venue.running() as running:
+            os.kill(running.pid, signal.SIGKILL)
+            os.waitid(os.P_PID, running.pid, os.WEXITED | os.WNOWAIT)
+            raise ConnectionError("the stream ended")
+
+    with pytest.raises(ConnectionError) as failed:
+        asyncio.run(broken())
+    account = failed.value.__notes__[0].splitlines()
+    assert account[0] == "engine ended with exit code -9"
+    assert [line for line in account if line.startswith("fabric-1 runs")]
+
+
 def test_entry_drives_a_whole_venue() -> None:
-    names = sound(entry.run(QUICK))
+    report = entry.run(QUICK)
+    names = sound(report)
+    for load in (10, 50, 90):
+        title = f"acknowledgement of a batch of 256 at {load} % of the rate: p50 "
+        assert [note for note in report.notes if note.startswith(title) and "####" in note]
     loads = {f"entry.p{q}_{load}" for q in (50, 99) for load in (10, 50, 90)}
     assert {"entry.rate", "entry.rate_64", "entry.lonely_p50", "mirror.p50", "mirror.p99", *loads} <= {*names}
 
@@ -100,6 +180,21 @@ def test_recovery_is_set_beside_bare_calls_and_orders_meanwhile_beside_quiet_one
         "recovery.range_p99", "recovery.snapshot_p50", "recovery.snapshot_p99", "recovery.herd", "recovery.ack_p50",
         "recovery.ack_p99", "recovery.ack_p99_calls",
     ]  # fmt: skip
+
+
+def test_the_engines_of_pypi_stand_beside_ours_when_asked_for_or_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "peers" not in chosen("all", "")
+    assert list(chosen("core", sys.executable)) == ["core", "peers"]
+    assert "peers" not in chosen("log", sys.executable)
+    monkeypatch.setattr(peers, "is_ready", lambda python: True)
+    assert list(chosen("all", ""))[:3] == ["core", "peers", "codec"]
+
+
+@pytest.mark.parametrize("argv", [["nothing"], ["log", "--peers"], ["core", "--no-such"], ["compare", "one"], []])
+def test_what_is_not_known_is_wrong_usage(argv: list[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(argv)
+    assert left.value.code == 2
 
 
 # The hash of the work

@@ -34,6 +34,7 @@ from engine.types import (
     NEW,
     REFUSED,
     REPLACED,
+    REPORT_WIDTH,
     SELL,
     TIF_IOC,
     TOO_LATE,
@@ -389,7 +390,7 @@ def test_reports_that_come_twice_are_given_once() -> None:
             engines[1].hub.follow(again)
             for message in await again.outbox.take():
                 session._take(unwrap(message) or b"")
-            rows = [value for report in await read(session, 3) for value in report[3:]]
+            rows = [value for report in await read(session, 3) for value in report[-REPORT_WIDTH:]]
             session._take(write_reports(1, 7, 2, 0, 0, rows[12:] + rows[24:]))  # two old ones and a new one
             assert [report.seq for report in await read(session, 1)] == [4]
 

@@ -15,14 +15,15 @@ import pytest
 
 import run_cluster
 from proto import cluster
-from tools.fault_plan import KINDS_OF_PROCESS_FAULT, MESSAGE_FAULTS
+from tools.fault_plan import ANSWER_FAULTS, KINDS_OF_PROCESS_FAULT, MESSAGE_FAULTS
 from tools.layout import made_up, symbols_of
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDED = Path(os.environ.get("LOBMESH_DATA", ROOT.parent / "shared" / "data"))
 LOBSTER = RECORDED / "lobster" / "msft_l50_1000"
 SMALL = ["--engines", "2", "--instruments", "3", "--traders", "4", "--seed", "5", "--json"]
-KINDS = ", ".join((*MESSAGE_FAULTS, *KINDS_OF_PROCESS_FAULT))
+SNAPSHOT_KINDS = [f"snapshot-{kind}" for kind in ANSWER_FAULTS]
+KINDS = ", ".join((*MESSAGE_FAULTS, *SNAPSHOT_KINDS, *KINDS_OF_PROCESS_FAULT))
 PATIENCE_S = 60.0
 
 

@@ -42,7 +42,7 @@ class Feed:
 
     def __init__(self, engine: int) -> None:
         self.day = InstrumentDay(engine)
-        self.day.begin(BookSnapshot(1, None, Status(PRE_OPEN, 0), 0, 0, 0, 0, 1, None, [], []), 0)
+        self.day.begin(BookSnapshot(1, None, Status(PRE_OPEN, 0), 0, 0, 0, 0, 1, None, None, [], []), 0)
         self.at_s = 0.0
         self.trade_id = 0
         self.sums = Statistics(0, 0, 0, 0, 0, 0, 0)

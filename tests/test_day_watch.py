@@ -11,6 +11,7 @@ from proto.cluster import PRO_RATA, Instrument
 from proto.feed import (
     ADD,
     AUCTION,
+    BUST,
     CLOSED,
     DELETE,
     EXECUTE,
@@ -76,7 +77,7 @@ def test_a_whole_day_of_traders_is_heard_as_the_core_went_through_it(seed: int) 
 def begun(state: int = AUCTION) -> InstrumentDay:
     """Two buyers and a seller gather: 5 @ 101 and 5 @ 100 against 7 @ 100."""
     day = InstrumentDay(1)
-    day.begin(BookSnapshot(1, None, Status(state, 0), 0, 0, 0, 0, 1, None, [], []), 0)
+    day.begin(BookSnapshot(1, None, Status(state, 0), 0, 0, 0, 0, 1, None, None, [], []), 0)
     add(day, 1, 0, 101, 5)
     add(day, 2, 0, 100, 5)
     add(day, 3, SELL, 100, 7)
@@ -208,6 +209,21 @@ def test_statistics_that_were_not_begun_anew_are_found() -> None:
     tell(day, STATISTICS, told)
     tell(day, STATISTICS, told)
     assert [session.said == session.added for session in day.sessions] == [True, False]
+
+
+def test_statistics_that_take_in_a_busted_trade_are_not_judged_until_the_roll() -> None:
+    day = begun(OPEN)
+    execute(day, 1, 5, 1, 101)
+    tell(day, STATUS, Status(CLOSED, 0))
+    tell(day, STATISTICS, Statistics(101, 101, 101, 101, 5, 505, 1))
+    day.take((BUST, 1, 0, 0, 0, 1), None, 9)
+    tell(day, STATISTICS, Statistics(101, 101, 101, 101, 0, 0, 0))
+    tell(day, STATISTICS, Statistics(0, 0, 0, 0, 0, 0, 0))
+    assert [(session.whole, session.rolled) for session in day.sessions] == [
+        (True, False),
+        (False, False),
+        (True, True),
+    ]
 
 
 def test_a_delta_that_does_not_fit_is_counted_and_what_follows_doubted() -> None:

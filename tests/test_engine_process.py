@@ -18,6 +18,7 @@ from engine.log import SqliteLogView
 from engine.types import ACCEPTED, BUY, NEW, SELL, UNAVAILABLE
 from proto import marketdata_pb2, marketdata_pb2_grpc
 from proto.cluster import dumps
+from proto.orders_pb2 import OpenOrdersReply
 from tests.engines import cluster_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -143,11 +144,22 @@ def test_an_epoch_is_opened_at_each_start_and_a_book_is_there_again(venue: Venue
     assert [(level.price, level.quantity, len(level.orders)) for level in after.bids] == [(150, 12, 2)]
 
 
+async def linked(client: Client) -> OpenOrdersReply:
+    """The account's orders, once every engine answers."""
+    deadline = time.monotonic() + 10
+    while (answer := await client.open_orders()).engines_missing:
+        assert time.monotonic() < deadline, "no link"
+        await asyncio.sleep(0.02)
+    return answer
+
+
 def test_kill_9_under_load_loses_no_acknowledged_order_and_doubles_none(venue: Venue) -> None:
     async def test() -> None:
         seed = venue.start(2)
         venue.start(1)
-        async with Client([seed], 7, engine=1).session() as session:
+        client = Client([seed], 7, engine=1)
+        await linked(client)  # else the session begins at the other home as soon as that answers
+        async with client.session() as session:
             reports: list[Report] = []
 
             async def follow() -> None:
@@ -171,11 +183,7 @@ def test_kill_9_under_load_loses_no_acknowledged_order_and_doubles_none(venue: V
             refused = [answer for one in sent for answer in await one if answer.kind != ACCEPTED]
             assert {answer.reason for answer in refused} <= {UNAVAILABLE}
             assert all(answer.instrument == E2A for answer in refused)  # its link was not up again at once
-            deadline = time.monotonic() + 10
-            while (answer := await session.client.open_orders()).engines_missing:
-                assert time.monotonic() < deadline, "no link"
-                await asyncio.sleep(0.02)
-            orders = answer.orders
+            orders = (await linked(session.client)).orders
             ids = [order.client_order_id for order in orders]
             assert len(ids) == len(set(ids))
             assert set(ids) == accepted

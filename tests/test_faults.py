@@ -35,7 +35,8 @@ from tools.processes import Child, Children
 
 SEED = 5
 ALL = tuple(MessageFault(kind, 0.1) for kind in MESSAGE_FAULTS if kind != "slow")
-KINDS = ", ".join((*MESSAGE_FAULTS, "kill", "restart", "pause", "leave", "join"))
+SNAPSHOT_KINDS = ("snapshot-fail", "snapshot-slow", "snapshot-stale", "snapshot-cut")
+KINDS = ", ".join((*MESSAGE_FAULTS, *SNAPSHOT_KINDS, "kill", "restart", "pause", "leave", "join"))
 NONE = dict.fromkeys(MESSAGE_FAULTS, 0)
 
 

@@ -28,6 +28,7 @@ definitions = st.builds(
 statuses = st.builds(feed.Status, st.integers(0, feed.CLOSED), st.integers(0, feed.U32_MAX))
 totals = st.integers(0, feed.TIME_MAX)
 statistics = st.builds(feed.Statistics, prices, prices, prices, prices, totals, totals, totals)
+indications = st.builds(feed.Indication, prices, totals, st.integers(-feed.TIME_MAX, feed.TIME_MAX))
 
 
 @st.composite
@@ -168,7 +169,8 @@ def snapshots(draw: st.DrawFn) -> feed.Snapshot:
         books.append(
             feed.BookSnapshot(
                 instrument, draw(st.none() | definitions), draw(statuses), draw(u64),
-                draw(prices), draw(quantities), last_id, last_id + 1, draw(st.none() | statistics),
+                draw(prices), draw(quantities), last_id, last_id + 1,
+                draw(st.none() | statistics), draw(st.none() | indications),
                 sorted_side(orders[:half], -1), sorted_side(orders[half:], 1),
             )
         )  # fmt: skip
@@ -249,7 +251,7 @@ def test_every_value_may_stand_at_its_limit() -> None:
     )  # fmt: skip
     assert feed.decode(sent) == frame
     book = feed.BookSnapshot(
-        feed.U32_MAX, None, feed.Status(5, feed.U32_MAX), 0, -price, price, top - 1, top, None,
+        feed.U32_MAX, None, feed.Status(5, feed.U32_MAX), 0, -price, price, top - 1, top, None, None,
         [(top, price, price), (1, price, 1), (2, -price, 1)], [(3, -price, 1), (4, -price, 1), (5, price, 1)],
     )  # fmt: skip
     for stream in ((999, 99, feed.U32_MAX), (1, 0, 0)):
@@ -321,7 +323,7 @@ def test_a_frame_too_long_is_refused() -> None:
     assert "65537 bytes" in refused(whole_frame().ljust(65_537, b"\0"))
 
 
-GOOD = [1, 5, 100, [[7, 1]], [feed.ADD | feed.END, 0, 1, 0, 5]]
+GOOD = [1, 5, 100, [[7, 1], [8, 1]], [feed.ADD | feed.END, 0, 1, 0, 5]]
 END = feed.END
 BODY_FAULTS: dict[str, Any] = {
     "nothing": b"",
@@ -343,12 +345,12 @@ BODY_FAULTS: dict[str, Any] = {
     "a price base of 2^40": [1, 5, 1 << 40, GOOD[3], [feed.CLEAR | feed.END, 0]],
     "a price base of -2^40": [1, 5, -(1 << 40), GOOD[3], [feed.CLEAR | feed.END, 0]],
     "no instruments": [*GOOD[:3], [], GOOD[4]],
-    "instrument 0": [*GOOD[:3], [[0, 1]], GOOD[4]],
-    "instrument 2^32": [*GOOD[:3], [[1 << 32, 1]], GOOD[4]],
-    "instrument sequence 0": [*GOOD[:3], [[7, 0]], GOOD[4]],
+    "instrument 0": [*GOOD[:3], [[0, 1], [8, 1]], GOOD[4]],
+    "instrument 2^32": [*GOOD[:3], [[1 << 32, 1], [8, 1]], GOOD[4]],
+    "instrument sequence 0": [*GOOD[:3], [[7, 0], [8, 1]], GOOD[4]],
     "an instrument twice": [*GOOD[:3], [[7, 1], [7, 2]], GOOD[4]],
-    "an instrument of three": [*GOOD[:3], [[7, 1, 1]], GOOD[4]],
-    "a text for an instrument": [*GOOD[:3], [["7", 1]], GOOD[4]],
+    "an instrument of three": [*GOOD[:3], [[7, 1, 1], [8, 1]], GOOD[4]],
+    "a text for an instrument": [*GOOD[:3], [["7", 1], [8, 1]], GOOD[4]],
 }
 DELTA_FAULTS: dict[str, list[Any]] = {
     "none": [],
@@ -361,7 +363,7 @@ DELTA_FAULTS: dict[str, list[Any]] = {
     "an op alone": [feed.ADD | END],
     "a value too few": [feed.ADD | END, 0, 1, 0],
     "a value too many": [feed.ADD | END, 0, 1, 0, 5, 0],
-    "an index beyond": [feed.ADD | END, 1, 1, 0, 5],
+    "an index beyond": [feed.ADD | END, 2, 1, 0, 5],
     "a negative index": [feed.ADD | END, -1, 1, 0, 5],
     "a quantity of 0": [feed.ADD | END, 0, 1, 0, 0],
     "a quantity below 0": [feed.ADD | END, 0, 1, 0, -5],
@@ -403,6 +405,14 @@ def test_the_body_those_faults_are_made_from_is_good() -> None:
     assert feed.decode(with_body(GOOD)).rows == [(feed.ADD | END, 7, 6, 100, 5, 0)]
 
 
+def test_a_frame_of_one_instrument_has_no_indices() -> None:
+    alone = [*GOOD[:3], [[7, 1]]]
+    without = [feed.ADD | END, 1, 0, 5]
+    assert feed.decode(with_body([*alone, without])).rows == [(feed.ADD | END, 7, 6, 100, 5, 0)]
+    refused(with_body([*alone, GOOD[4]]))
+    refused(with_body([*GOOD[:4], without]))
+
+
 TWO_DELTA_FAULTS = {
     "a time inside an event": [feed.CLEAR, 0, feed.CLEAR | END | feed.TIMED, 0, 5],
     "a time that stands still": [feed.CLEAR | END, 0, feed.CLEAR | END | feed.TIMED, 0, 0],
@@ -419,7 +429,7 @@ def test_two_deltas_that_do_not_go_together_are_refused(fault: str) -> None:
 
 
 def extra_body(code: int, extra: Any, nth: int = 0) -> list[Any]:
-    return [1, 0, 0, [[7, 1]], [code | END, 0, nth], extra if isinstance(extra, list) and nth < 0 else [extra]]
+    return [1, 0, 0, [[7, 1], [8, 1]], [code | END, 0, nth], extra if isinstance(extra, list) and nth < 0 else [extra]]
 
 
 ALFA = ["ALFA", "0.01", "1", 1, 100]
@@ -457,7 +467,7 @@ def test_an_extra_with_one_fault_is_refused(fault: str) -> None:
 
 
 def test_extras_must_be_used_in_order_each_once() -> None:
-    good = [1, 0, 0, [[7, 1]], [feed.STATUS, 0, 0, feed.STATUS | END, 0, 1], [[1, 0], [2, 0]]]
+    good = [1, 0, 0, [[7, 1], [8, 1]], [feed.STATUS, 0, 0, feed.STATUS | END, 0, 1], [[1, 0], [2, 0]]]
     assert feed.decode(with_body(good, count=2)).extras == [feed.Status(1, 0), feed.Status(2, 0)]
     for order in ([1, 0], [0, 0], [0, 2], [0, -1]):
         flat = [feed.STATUS, 0, order[0], feed.STATUS | END, 0, order[1]]
@@ -526,7 +536,8 @@ SNAPSHOT = feed.Snapshot(
     [
         feed.BookSnapshot(
             7, feed.Definition("ALFA", "0.01", "1", 1, 100), feed.Status(2, 0), 4, 100, 3, 41, 42,
-            feed.Statistics(1, 2, 3, 4, 5, 6, 7), [(1, 100, 5), (5, 100, 9), (2, -1, 3)], [(4, 101, 2)],
+            feed.Statistics(1, 2, 3, 4, 5, 6, 7), feed.Indication(3, 2, -1),
+            [(1, 100, 5), (5, 100, 9), (2, -1, 3)], [(4, 101, 2)],
         )
     ],
 )  # fmt: skip
@@ -646,7 +657,7 @@ def test_a_snapshot_whose_size_is_not_as_said_is_refused(packing: int) -> None:
     body = feed.encode_snapshot(SNAPSHOT, compress=packing == 1)
     size = int.from_bytes(body[4:8], "little")
     for wrong in (body[:-1], body + b"\0", packed_snapshot(body[8:], size - 1, packing),
-                  packed_snapshot(body[8:], size + 1, packing), b"\2" + body[1:], body[:1] + b"\2" + body[2:],
+                  packed_snapshot(body[8:], size + 1, packing), b"\3" + body[1:], body[:1] + b"\2" + body[2:],
                   body[:2] + b"\1" + body[3:]):  # fmt: skip
         with pytest.raises(FeedError):
             feed.decode_snapshot(wrong)

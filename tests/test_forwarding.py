@@ -33,6 +33,7 @@ def test_an_order_reaches_its_home_through_any_engine() -> None:
             pb.NewOrderRequest(account=7, client_order_id=2, symbol="E2A", price="1.01", quantity="4")
         )
         assert (report.kind, report.home, report.seq, report.symbol) == (ACCEPTED, 2, 2, "E2A")
+        assert report.position == engines[2].log.position  # of its home's log
         assert [o.client_order_id for o in engines[2].venue.open_orders(7)] == [1, 2]
         assert not engines[1].venue.open_orders(7)
         found = await engines.stub(1).GetOrder(pb.GetOrderRequest(account=7, symbol="E2A", client_order_id=2))

@@ -35,6 +35,7 @@ PURE = (
     "engine.gateway",
     "engine.market",
     "engine.matching",
+    "engine.opening",
     "engine.order",
     "engine.pit",
     "engine.plan",

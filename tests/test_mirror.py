@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bus.mirror import BUY_SIDE, SELL_SIDE, Mirror, MirrorBook, MirrorError
+from bus.mirror import BUY_SIDE, SELL_SIDE, TAPE_MAX, Mirror, MirrorBook, MirrorError
 from bus.sequencer import Sequencer
 from proto import feed
 from proto.feed import (
@@ -18,6 +18,7 @@ from proto.feed import (
     DELETE,
     END,
     EXECUTE,
+    INDICATION,
     MODIFY,
     SELL,
     STATISTICS,
@@ -32,6 +33,7 @@ from proto.feed import (
 
 ALFA = Definition("ALFA", "0.01", "1", 1, 100_000)
 SESSION = Statistics(1, 2, 3, 4, 5, 6, 7)
+GATHERED = feed.Indication(101, 5, -2)
 BOOK: list[Row] = [
     (ADD | END, 7, 1, 100, 5, 0),
     (ADD | END, 7, 2, 100, 6, 0),
@@ -107,6 +109,34 @@ def test_a_book_can_be_built_again_after_it_was_cleared() -> None:
     assert [d.order_hash for d in m.digests(7)] == [d.order_hash for d in book().digests()]
 
 
+@pytest.mark.parametrize("unread_max", [0, 3, 10_000])
+def test_levels_that_come_and_go_between_two_readings_are_as_if_each_had_been_read(
+    unread_max: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bus.mirror.UNREAD_MAX", unread_max)
+    chance = random.Random(unread_max)
+    one, often = Mirror(), Mirror()
+    resting: dict[int, int] = {}
+    for order_id in range(1, 2_000):
+        price = chance.randrange(100, 140)
+        row: Row = (ADD | SELL | END, 7, order_id, price, 1, 0)
+        if resting and (len(resting) > 20 or chance.random() < 0.4):
+            gone = chance.choice(list(resting))
+            del resting[gone]
+            row = (DELETE | SELL | END, 7, gone, 0, 0, 0)
+        else:
+            resting[order_id] = price
+        one.apply([row])
+        often.apply([row])
+        expected = sorted(set(resting.values()))
+        assert [price for price, _, _ in often.books[7].levels(SELL_SIDE)] == expected
+        assert often.books[7].best(SELL_SIDE) == (expected[0] if expected else None)
+        if chance.random() < 0.02:
+            assert [price for price, _, _ in one.books[7].levels(SELL_SIDE)] == expected
+            one.check()
+    assert one.digests(7) == often.digests(7)
+
+
 def test_executions_and_trades_are_the_last_trade() -> None:
     b = book((EXECUTE, 7, 1, 100, 2, 4), (TRADE | END, 7, 0, 102, 3, 9))
     assert (b.last_price, b.last_quantity, b.last_trade_id) == (102, 3, 9)
@@ -115,6 +145,37 @@ def test_executions_and_trades_are_the_last_trade() -> None:
 def test_two_executions_may_be_one_trade() -> None:
     b = book((EXECUTE, 7, 1, 100, 2, 4), (EXECUTE | SELL | END, 7, 4, 101, 2, 4))
     assert b.last_trade_id == 4
+    assert b.statistics == feed.Statistics(100, 100, 100, 100, 2, 200, 1)
+
+
+def test_trades_add_to_the_statistics_that_were_told() -> None:
+    m = mirror()
+    m.apply([(STATISTICS | END, 7, 0, 0, 0, 0)], [SESSION])
+    m.apply([(TRADE, 7, 0, SESSION.high + 1, 3, 5), (TRADE | END, 7, 0, SESSION.low - 1, 2, 6)])
+    high, low = SESSION.high + 1, SESSION.low - 1
+    turnover = SESSION.turnover + 3 * high + 2 * low
+    counted = feed.Statistics(SESSION.open, high, low, low, SESSION.volume + 5, turnover, SESSION.trades + 2)
+    assert m.books[7].statistics == counted
+    m.apply([(STATISTICS | END, 7, 0, 0, 0, 0)], [feed.Statistics(*[0] * 7)])  # a new session
+    m.apply([(TRADE | END, 7, 0, 99, 1, 7)])
+    assert m.books[7].statistics == feed.Statistics(99, 99, 99, 99, 1, 99, 1)
+
+
+def test_very_many_trades_are_added_up_on_the_way() -> None:
+    m = mirror()
+    m.apply([(TRADE | END, 7, 0, 100, 1, id) for id in range(1, 20_001)])
+    assert len(m.books[7]._tape) < TAPE_MAX
+    assert m.books[7].statistics == feed.Statistics(100, 100, 100, 100, 20_000, 2_000_000, 20_000)
+
+
+def test_an_indication_holds_until_the_next_one_or_the_next_state() -> None:
+    m = mirror()
+    m.apply([(STATUS, 7, 0, 0, 0, 0), (INDICATION | END, 7, 1, 0, 0, 0)], [Status(feed.PRE_OPEN, 0), GATHERED])
+    assert m.books[7].indication == GATHERED
+    m.apply([(INDICATION | END, 7, 0, 0, 0, 0)], [feed.Indication(0, 0, 0)])
+    assert m.books[7].indication is None
+    m.apply([(INDICATION, 7, 0, 0, 0, 0), (STATUS | END, 7, 1, 0, 0, 0)], [GATHERED, Status(feed.OPEN, 0)])
+    assert m.books[7].indication is None
 
 
 def test_definition_state_and_statistics_are_kept() -> None:
@@ -212,10 +273,12 @@ def test_a_mirror_loaded_from_a_snapshot_is_the_mirror_it_was_taken_from() -> No
     m = mirror((TRADE | END, 7, 0, 102, 3, 9), (ADD | END, 9, 11, -5, 2, 0))
     m.books[7].definition = ALFA
     m.books[7].status = Status(2, 1)
-    m.books[7].statistics = SESSION
+    assert m.books[7].statistics == feed.Statistics(102, 102, 102, 102, 3, 306, 1)
+    m.books[7]._statistics = SESSION
+    m.books[7].indication = GATHERED
     taken = m.snapshot(1, 0, 9, 5, 1_000)
     assert (taken.last_seq, [b.instrument for b in taken.books]) == (8, [7, 9])
-    assert taken.books[0] == feed.BookSnapshot(7, ALFA, Status(2, 1), 7, 102, 3, 9, 10, SESSION, BIDS, ASKS)
+    assert taken.books[0] == feed.BookSnapshot(7, ALFA, Status(2, 1), 7, 102, 3, 9, 10, SESSION, GATHERED, BIDS, ASKS)
     other = mirror((ADD, 3, 77, 1, 1, 0))
     other.load(feed.decode_snapshot(feed.encode_snapshot(taken)))
     other.check()
@@ -236,7 +299,7 @@ def test_a_snapshot_may_name_its_instruments() -> None:
 
 def test_a_book_set_aside_stays_as_it_is_and_comes_back_from_a_snapshot_and_its_record() -> None:
     good, m = mirror(), mirror()
-    m.books[7]._bid_levels[100].queue[1] ^= 2
+    m.books[7]._bids.levels[100].queue[1] ^= 2
     wrong = orders(m.books[7])
     m.set_aside(7)
     m.set_aside(7)
@@ -325,7 +388,7 @@ def test_a_digest_covers_the_orders_between_two_prices_both_included() -> None:
 @pytest.mark.parametrize("side", [BUY_SIDE, SELL_SIDE])
 def test_one_flipped_quantity_is_found_by_the_digest(side: int) -> None:
     good, bad = mirror(), mirror()
-    levels = bad.books[7]._levels(side)
+    levels = bad.books[7]._ladder(side).levels
     for price in levels:
         order_id, quantity = next(iter(levels[price].queue.items()))
         levels[price].queue[order_id] = quantity ^ 2

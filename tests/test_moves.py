@@ -47,6 +47,15 @@ def test_under_every_kind_of_message_fault_the_verdict_holds() -> None:
     assert found["strangers agree"]["mark"] == found["engine-3 joined"]["mark"] == "holds"
 
 
+def test_under_spoilt_snapshots_and_a_partition_the_verdict_holds() -> None:
+    spoilt = "snapshot-stale=0.3,snapshot-slow=0.05,snapshot-fail=0.3,snapshot-cut=0.2"
+    timed = "partition=1@1:0.7,kill=fabric-1@2,restart=fabric-1@3,join@3.5"
+    found = run_of("--duration", "5.5", "--faults", f"{spoilt},drop=0.03,{timed}")
+    told = str(found["faults of calls"]["text"])
+    assert [word for word in ("refused", "old ones", "cut in the middle", "kept away") if word not in told] == []
+    assert found["strangers agree"]["mark"] == found["engine-3 joined"]["mark"] == "holds"
+
+
 def test_readers_who_begin_anew_elsewhere_were_disturbed() -> None:
     before = [Seen("fabric-1", 1, {"joins": 1}), Seen("fabric-1", 2, {"joins": 1}), Seen("fabric-2", 1, {"joins": 1})]
     after = [

@@ -102,7 +102,7 @@ def test_a_day_is_followed_row_by_row_and_doubted_when_something_was_missed_or_a
     days = {}
     for engine in (1, 2):
         days[engine] = InstrumentDay(engine)
-        days[engine].begin(BookSnapshot(engine, None, Status(PRE_OPEN, 0), 0, 0, 0, 0, 1, None, [], []), 0)
+        days[engine].begin(BookSnapshot(engine, None, Status(PRE_OPEN, 0), 0, 0, 0, 0, 1, None, None, [], []), 0)
     watch.days = days
     opened = feed.encode_frame(
         engine=1,

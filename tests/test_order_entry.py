@@ -59,6 +59,7 @@ def test_an_order_is_accepted_and_can_be_looked_at() -> None:
             open="5",
             filled="0",
             time_ns=report.time_ns,
+            position=engines[1].log.position,
         )
         expected = pb.Order(
             account=7, client_order_id=1, order_id=(1 << 48) + 1, symbol="E1A", price="1.50", quantity="5", open="5",
@@ -263,6 +264,31 @@ def test_both_sides_of_a_trade_get_their_reports() -> None:
         await taker.new(1, 10, 1, 100, 3)
         assert [(r[2], r[4], r[5], r[6]) for r in await taker.next(2)] == [(ACCEPTED, 1, 3, 3), (TRADED, 1, 3, 0)]
         assert await maker.next(1) == [(1, 2, TRADED, 0, 1, 3, 2, 0)]
+
+    run(test)
+
+
+def test_every_report_names_the_record_that_caused_it() -> None:
+    async def test(engines: Engines) -> None:
+        maker, taker = await engines.session(account=7), await engines.session(account=8)
+        await maker.new(1, 10, 0, 150, 5)
+        entered = await maker.positions(1)
+        sold = await engines.stub().NewOrder(order(2, account=8, side=pb.SIDE_SELL))
+        assert entered == [sold.position - 1]
+        assert await maker.positions(1) == [sold.position]  # the other side of the same event
+        assert await taker.positions(2) == [sold.position] * 2
+        unknown = await engines.stub().CancelOrder(
+            pb.CancelOrderRequest(account=7, client_order_id=3, symbol="E1A", target=99)
+        )
+        assert (unknown.kind, unknown.position) == (REFUSED, engines[1].log.position)
+        reply = await engines.stub().MassCancel(pb.MassCancelRequest(account=7, client_order_id=4))
+        assert [report.position for report in reply.reports] == [engines[1].log.position]
+        door = await engines.stub().NewOrder(order(5, quantity="0"))
+        assert (door.kind, door.position) == (REFUSED, 0)  # nothing was logged
+        copy = engines.stub().Executions(pb.ExecutionsRequest(account=8))
+        told = pb.ReportBatch.FromString((await copy.read()).SerializeToString())
+        assert (told.position, list(told.kind)) == (sold.position, [ACCEPTED, TRADED])
+        copy.cancel()
 
     run(test)
 

@@ -4,6 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -11,9 +12,10 @@ from bus.feed_client import Standing
 from bus.mirror import Mirror
 from bus.sequencer import RangeStatus
 from bus.service import MarketData
+from engine.commands import AddInstrument, BustTrade, Delist, OperatorCommand, Roll, SetState
 from engine.cut import Cut
 from engine.publish import EngineFeed
-from engine.types import CANCEL, NEW, REPLACE, Batch
+from engine.types import CANCEL, NEW, REPLACE, Batch, Outcome
 from engine.venue import Venue
 from proto import feed, marketdata_pb2
 from proto.feed import Definition, Status
@@ -56,6 +58,21 @@ class Bench:
             )  # fmt: skip
             outcome = self.venue.apply(self.position, 1_000 + self.position, [batch])
             self.feed.publish(1_000 + self.position, outcome.deltas, idle=rng.random() < 0.5)
+
+    def enter(self, side: int, price: int, quantity: int) -> None:
+        """One order of one account on E1A, which may trade with itself."""
+        self.position += 1
+        batch = Batch(7, 0, 1, [NEW], [self.position], [10], [side], [price], [quantity], [0])
+        self._publish(self.venue.apply(self.position, 1_000 + self.position, [batch]))
+
+    def operate(self, command: OperatorCommand) -> None:
+        self.position += 1
+        outcome = self.venue.operate(self.position, 1_000 + self.position, command)
+        assert not outcome.refused
+        self._publish(outcome)
+
+    def _publish(self, outcome: Outcome) -> None:
+        self.feed.publish(1_000 + self.position, outcome.deltas, idle=True)
 
     def frames(self, first_seq: int) -> list[feed.Frame]:
         """All frames from a sequence on, as a reader would ask for them."""
@@ -149,6 +166,57 @@ def test_a_look_at_a_book_agrees_with_its_snapshot(bench: Bench) -> None:
     assert best.bids == [(*look.bids[0][:3], [])]
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_reader_who_adds_up_the_trades_knows_the_session_and_one_who_joins_the_indication(
+    bench: Bench, seed: int
+) -> None:
+    rng = random.Random(seed)
+    mirror, indicated = Mirror(), 0
+    for state in (feed.AUCTION, feed.OPEN, feed.CLOSED, feed.PRE_OPEN):
+        bench.trade(rng, 60)
+        bench.operate(SetState(10, state))
+        bench.trade(rng, 30)
+        for frame in bench.frames(mirror.next_seq):
+            mirror.apply(frame.rows[max(0, mirror.next_seq - frame.header.first_seq) :], frame.extras)
+        bench.agrees_with(mirror)
+        joined = Mirror()
+        joined.load(bench.snapshot())
+        market = bench.venue.markets[10]
+        for book in (mirror.books[10], joined.books[10]):
+            assert (book.statistics, book.indication or (0, 0, 0)) == (market.book.session.told(), market.indication)
+        indicated += market.indication.volume
+        if state == feed.CLOSED:
+            bench.operate(BustTrade(10, 1))
+            bench.operate(Roll(10))
+    assert market.book.session.trades == 0
+    assert indicated
+
+
+def test_a_book_over_grpc_has_its_session_its_state_and_its_indication(bench: Bench) -> None:
+    asked = marketdata_pb2.BookRequest(symbol="E1A")
+
+    def book() -> marketdata_pb2.Book:
+        return asyncio.run(MarketData(bench.feed).GetBook(asked, None))
+
+    assert book().statistics == marketdata_pb2.Statistics()
+    for side, price, quantity in ((0, 100, 7), (1, 99, 3), (1, 100, 2), (0, 99, 4), (1, 98, 4)):
+        bench.enter(side, price, quantity)
+    assert book().statistics == marketdata_pb2.Statistics(
+        open=100, high=100, low=99, last=99, volume=9, turnover=898, trades=4, vwap="0.9978"
+    )
+    assert (book().trading_state, book().HasField("indication")) == ("open", False)
+    bench.operate(SetState(10, feed.AUCTION))
+    bench.enter(0, 101, 9)
+    bench.enter(1, 100, 5)
+    assert book().indication == marketdata_pb2.Indication(price=100, volume=5, imbalance=4)
+    listed = asyncio.run(MarketData(bench.feed).GetInstruments(marketdata_pb2.InstrumentsRequest(), None)).instruments
+    assert [(i.symbol, i.trading_state, i.statistics.trades) for i in listed] == [
+        ("E1A", "auction", 4),
+        ("E1B", "open", 0),
+    ]
+    assert (listed[0].allocation, listed[0].first_state) == ("fifo", "open")
+
+
 def test_others_streams_and_symbols_are_not_answered_for(bench: Bench) -> None:
     assert bench.feed.position(2, 1) is None
     assert bench.feed.position(1, 2) is None
@@ -201,3 +269,77 @@ def test_all_who_ask_while_a_snapshot_is_taken_share_it_and_trading_goes_on(
         return mirror
 
     bench.agrees_with(asyncio.run(body()))
+
+
+def test_an_added_instrument_is_in_digests_and_snapshots_and_a_delisted_one_has_no_definition(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror = Mirror()
+    mirror.load(bench.snapshot())
+    new = replace(bench.instruments[0], id=99, symbol="NOVA")
+
+    copied = bench.feed._copied
+
+    async def added_meanwhile(channel: int, instruments: Sequence[int]) -> tuple[Cut, list[int]]:
+        found = await copied(channel, instruments)
+        if 99 not in bench.venue.markets:
+            bench.operate(AddInstrument(new))
+            bench.feed.learn(new)
+        return found
+
+    monkeypatch.setattr(bench.feed, "_copied", added_meanwhile)
+    assert [book.instrument for book in bench.snapshot().books] == [10, 11, 99]
+    channel = bench.feed.publisher._channels[1]
+    assert set(channel.next_digests()) == {10, 11, 99}
+    bench.agrees_with(follow(bench, mirror))
+    assert bench.feed.look("NOVA", 0, False) is not None
+    bench.operate(Delist(99))
+    bench.feed.forget(new)
+    bench.agrees_with(follow(bench, mirror))
+    assert mirror.books[99].definition is None
+    assert bench.feed.look("NOVA", 0, False) is None
+    assert [i.symbol for i in bench.feed.instruments()] == ["E1A", "E1B"]
+
+
+def test_quotes_say_the_trading_state_and_go_round_what_was_added(bench: Bench) -> None:
+    quotes, now_ns = bench.feed.publisher._channels[1].quotes, time.time_ns()
+
+    def told() -> dict[int, int]:
+        nonlocal now_ns
+        now_ns += 60_000_000
+        taken = quotes.take(now_ns, bench.feed.publisher.next_seq(1), bench.feed._quote)
+        said = [feed.decode(frame).quote for frame in taken]
+        return {quote.instrument: quote.state for quote in said if quote is not None}
+
+    quotes.subscribed(feed.topic(feed.KIND_Q, 1, 1))
+    assert told() == {10: feed.OPEN, 11: feed.OPEN}
+    bench.operate(SetState(10, feed.HALTED))
+    assert told() == {10: feed.HALTED}
+    new = replace(bench.instruments[0], id=99, symbol="NOVA", state="pre-open")
+    bench.operate(AddInstrument(new))
+    bench.feed.learn(new)
+    assert told() == {99: feed.PRE_OPEN}
+
+
+def test_a_channel_without_an_instrument_is_a_stream_all_the_same() -> None:
+    venue = Venue(1, cluster_of(1).instruments)
+    empty = EngineFeed(
+        venue, cluster_of(1).instruments, incarnation=9, epoch=EPOCH, fresh=False, endpoint="tcp://127.0.0.1:0",
+        clock_ns=time.time_ns, channels=3,
+    )  # fmt: skip
+    try:
+        empty.open(1_000)
+        assert [look.channel for look in empty.streams()] == [1, 2, 3]
+        assert empty.position(1, 3) == (9, EPOCH, 0)
+        assert feed.decode_snapshot(asyncio.run(empty.snapshot(1, 3, ())).encode()).books == []
+        empty.publisher.heartbeat(3, time.time_ns())
+    finally:
+        empty.publisher.end()
+        empty.publisher.close()
+
+
+def follow(bench: Bench, mirror: Mirror) -> Mirror:
+    """The mirror, with what was published since."""
+    for frame in bench.frames(mirror.next_seq):
+        mirror.apply(frame.rows[max(0, mirror.next_seq - frame.header.first_seq) :], frame.extras)
+    return mirror

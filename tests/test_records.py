@@ -12,8 +12,8 @@ from engine.records import Commands, Disconnected, Entered, Epoch, Record, Recor
 U64 = 2**64 - 1
 
 GOLDEN: list[tuple[Record, str]] = [
-    (Epoch(0, "engine-1"), "93 01 00 a8656e67696e652d31"),
-    (Epoch(U64, ""), "93 01 cfffffffffffffffff a0"),
+    (Epoch(0, "engine-1", 10**18), "94 01 00 a8656e67696e652d31 cf0de0b6b3a7640000"),
+    (Epoch(U64, ""), "94 01 cfffffffffffffffff a0 00"),
     (Commands(5, 1, []), "94 02 05 01 90"),
     (
         Commands(300, 10**18, [Entered(7, 9, 1, b"\x0a\x01"), Disconnected(7, 9)]),
@@ -28,6 +28,10 @@ def test_golden_bytes(record: Record, golden: str) -> None:
     assert decode(bytes.fromhex(golden)) == record
 
 
+def test_an_epoch_written_without_its_time_is_read() -> None:
+    assert decode(bytes.fromhex("930100a8656e67696e652d31")) == Epoch(0, "engine-1", 0)
+
+
 def test_msgpack_reads_the_same() -> None:
     record = Commands(300, 10**18, [Entered(7, 9, 1, b"as it came"), Disconnected(7, 9)])
     assert msgpack.unpackb(encode(record)) == [2, 300, 10**18, [[1, 7, 9, 1, b"as it came"], [2, 7, 9]]]
@@ -39,7 +43,8 @@ PARTS = st.one_of(
     st.builds(Disconnected, COUNTS, COUNTS),
 )
 RECORDS = st.one_of(
-    st.builds(Epoch, COUNTS, st.text(max_size=128)), st.builds(Commands, COUNTS, COUNTS, st.lists(PARTS, max_size=9))
+    st.builds(Epoch, COUNTS, st.text(max_size=128), COUNTS),
+    st.builds(Commands, COUNTS, COUNTS, st.lists(PARTS, max_size=9)),
 )
 
 
@@ -58,7 +63,8 @@ def test_a_record_is_the_same_after_writing_and_reading(record: Record) -> None:
         {},
         [3, 1, 2],
         [1, 0],
-        [1, 0, "engine-1", 0],
+        [1, 0, "engine-1", -1],
+        [1, 0, "engine-1", 0, 0],
         [1, -1, "engine-1"],
         [1, 0.0, "engine-1"],
         [1, True, "engine-1"],

@@ -295,7 +295,7 @@ def test_a_bust_tells_both_sides_and_rewinds_nothing(floor: Floor) -> None:
     assert floor.say("desk bust ALFA 1") == [
         "bob: busted 1 buy 2@100 on ALFA, trade 1, open 0, filled 2",
         "ann: busted 1 sell 2@100 on ALFA, trade 1, open 3, filled 2",
-        "feed: bust ALFA trade 1.",
+        "feed: bust ALFA trade 1; statistics ALFA open 100 high 100 low 100 last 100 volume 0 turnover 0 trades 1.",
     ]
     assert floor.say("book") == ["ALFA asks: 3@100#1"]
     assert floor.say("desk state ALFA halted")[0].endswith("last 100 volume 0 turnover 0 trades 1.")
@@ -306,7 +306,8 @@ def test_a_correction_tells_both_sides_the_new_price_and_quantity(floor: Floor) 
     assert floor.say("desk correct ALFA 1 to 1@99") == [
         "bob: corrected 1 buy 1@99 on ALFA, trade 1, open 0, filled 2",
         "ann: corrected 1 sell 1@99 on ALFA, trade 1, open 3, filled 2",
-        "feed: correction ALFA trade 1 to 1@99.",
+        "feed: correction ALFA trade 1 to 1@99; "
+        "statistics ALFA open 100 high 100 low 100 last 100 volume 1 turnover 99 trades 1.",
     ]
     assert floor.say("desk state ALFA halted")[0].endswith("last 100 volume 1 turnover 99 trades 1.")
 

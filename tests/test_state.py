@@ -15,6 +15,7 @@ from engine.gateway import write_batch
 from engine.log import Disk as MemoryDisk
 from engine.log import LogDamaged, MemoryLog, SqliteLog, SqliteLogView
 from engine.node import Engine
+from engine.opening import Numbering
 from engine.reports import Hub
 from engine.state import History, State, StateError, dump, load
 from engine.types import BUY, SELL, Batch, Outcome
@@ -72,7 +73,7 @@ class Told:
             self.epoch = epoch
 
     def state(self) -> State:
-        return State(self.venue, self.epoch, [History(*history) for history in self.hub.histories()])
+        return State(self.venue, self.epoch, [History(*history) for history in self.hub.histories()], Numbering())
 
     def _remember(self, position: int, time_ns: int, outcome: Outcome) -> None:
         self.said.append((position, time_ns, outcome))
@@ -199,7 +200,7 @@ def test_a_snapshot_of_other_instruments_is_passed_over(tmp_path: Path, caplog: 
     written(tmp_path, bodies(1, 50))
     expected = contents(restarted(tmp_path)[0])
     log = SqliteLog(tmp_path)
-    log.save_snapshot(50, dump(State(Venue(1, INSTRUMENTS[:1]), 1, []), INSTRUMENTS[:1]))
+    log.save_snapshot(50, dump(State(Venue(1, INSTRUMENTS[:1]), 1, [], Numbering()), INSTRUMENTS[:1]))
     log.close()
     engine, read = restarted(tmp_path)
     assert (read[0], contents(engine)) == (1, expected)
@@ -235,7 +236,7 @@ def test_a_state_carries_all_that_any_rule_leaves_behind() -> None:
     recorder.operate(player.time, Delist(3))
     player.play([any_step(rng) for _ in range(100)])
     logged = list(recorder.log.read(0))
-    state = State(Venue(ENGINE, FLOW_INSTRUMENTS), 0, [])
+    state = State(Venue(ENGINE, FLOW_INSTRUMENTS), 0, [], Numbering())
     heard: list[tuple[int, int, Outcome]] = []
     seen: dict[str, int] = {}
     done = 0
@@ -243,7 +244,7 @@ def test_a_state_carries_all_that_any_rule_leaves_behind() -> None:
         step = rng.choice((1, 3, 10, 30))
         some = Stretch(logged[done : done + step])
         for _, epoch in replay(some, state.venue, done, state.epoch, lambda *told: heard.append(told)):
-            state = State(state.venue, epoch, [])
+            state = State(state.venue, epoch, [], Numbering())
         done += step
         body = dump(state, FLOW_INSTRUMENTS)
         again = load(body, ENGINE, FLOW_INSTRUMENTS)

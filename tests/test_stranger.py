@@ -91,6 +91,7 @@ def book_in_words(book: MirrorBook | feed.BookSnapshot) -> Told:
         book = book.snapshot()
     return {
         "seq": book.instrument_seq, "definition": in_words(book.definition), "statistics": in_words(book.statistics),
+        "indication": in_words(book.indication),
         "state": book.status.state, "reason": book.status.reason,
         "last": (book.last_price, book.last_quantity, book.last_trade_id) if book.last_trade_id else None,
         "bid": [[price, order, size] for order, price, size in book.bids],

@@ -290,6 +290,19 @@ def test_losses_that_nobody_noticed_fail() -> None:
     assert not verdict.holds
 
 
+def test_what_was_done_to_calls_is_told_for_all_fabric_nodes_together() -> None:
+    answers = {
+        "fabric-1": {"calls": 100, "partition": 7, "snapshots": 10, "fail": 2, "slow": 0, "stale": 1, "cut": 0},
+        "fabric-2": {"calls": 20, "partition": 0, "snapshots": 4, "fail": 1, "slow": 1, "stale": 0, "cut": 2},
+    }
+    verdict = judge(evidence(proxied={"engine-1": {"messages": 3}}, answers=answers))
+    assert finding(verdict, "faults of calls") == Finding(
+        NOTE, "faults of calls",
+        "of 14 snapshots asked of fabric nodes 3 refused, 1 late, 1 old ones, 2 cut in the middle; "
+        "7 of 120 calls kept away by partitions",
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("counter", ["digests_differing", "misfits", "regressions", "bad_frames"])
 def test_what_must_never_happen_fails(counter: str) -> None:
     seen = (v.Seen("fabric-1", 1, NO_COUNTERS | {counter: 1}),)
@@ -311,7 +324,18 @@ def test_a_process_that_ended_by_itself_fails() -> None:
 
 
 BOOK = BookSnapshot(
-    1, Definition("ALFA", "0.01", "1", 1, 1_000), Status(2, 0), 9, 100, 5, 1, 2, None, [(11, 99, 5), (12, 99, 6)], []
+    1,
+    Definition("ALFA", "0.01", "1", 1, 1_000),
+    Status(2, 0),
+    9,
+    100,
+    5,
+    1,
+    2,
+    None,
+    None,
+    [(11, 99, 5), (12, 99, 6)],
+    [],
 )
 BOOKS = Snapshot(1, 1, 77, 1, 60, 0, [BOOK])
 

@@ -2,13 +2,13 @@
 
     python -m tools.faults --market-data 127.0.0.1:4001 --answers stale=0.2,slow=0.1,fail=0.1,cut=0.1 --seed 5
 
-Every other call without a stream of requests passes as it is. Which answer is hit is decided from the seed, call by
-call; each kind draws from a random sequence of its own.
+Every other call without a stream of requests passes as it is. While there is a partition no call passes. Which answer
+is hit is decided from the seed, call by call; each kind draws from a random sequence of its own.
 """
 
 import random
-import re
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
@@ -16,50 +16,62 @@ from typing import Any, Final
 import grpc
 
 from proto import marketdata_pb2
-from tools.fault_plan import FaultError
+from tools.fault_plan import ANSWER_FAULTS, LATE_S, FaultPlan, MessageFault, Running
 
 SNAPSHOT: Final = "/lobmesh.v1.MarketData/GetSnapshot"
-SLOW_S: Final = 3.0  # longer than a reader waits for a snapshot
-CALLS: Final = 16  # at once
-# What happens to a snapshot, by kind, in the order in which they are tried: the first that hits is done.
-ANSWER_FAULTS: Final = {
-    "fail": "is refused: UNAVAILABLE",
-    "slow": f"comes {SLOW_S:g} s late",
-    "stale": "is the first one that was ever given for that stream",
-    "cut": "ends in the middle, as if it were whole",
-}
-
-Answers = tuple[tuple[str, float], ...]
-
-
-def parse_answers(text: str) -> Answers:
-    """Read `stale=0.2,cut=0.1`. Raises: FaultError with every mistake."""
-    rates: dict[str, float] = {}
-    wrong: list[str] = []
-    for item in filter(None, (part.strip() for part in text.split(","))):
-        kind, _, value = item.partition("=")
-        if kind not in ANSWER_FAULTS:
-            wrong.append(f"{item!r}: no such fault of answers; there are {', '.join(ANSWER_FAULTS)}")
-        elif not re.fullmatch(r"[01](\.[0-9]*)?|\.[0-9]+", value) or float(value) > 1:
-            wrong.append(f"{item!r}: a rate is a number from 0 to 1")
-        else:
-            rates[kind] = float(value)
-    if wrong:
-        raise FaultError(wrong)
-    return tuple((kind, rates[kind]) for kind in ANSWER_FAULTS if kind in rates)
+STREAMS: Final = (SNAPSHOT, "/lobmesh.v1.MarketData/GetHistory", "/grpc.health.v1.Health/Watch")  # of answers
+CALLS: Final = 32  # at once
+MESSAGE_MAX: Final = 64 << 20
+# A machine that comes back is called again at once, as those who call it directly would.
+CHANNEL_OPTIONS: Final = [
+    ("grpc.max_receive_message_length", MESSAGE_MAX),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.use_local_subchannel_pool", 1),
+]
 
 
 class AnswerPlan:
-    """Which snapshot meets what, one after the other; `counts` says what was done. One caller at a time."""
+    """Which snapshot meets what, one after the other, and which calls meet a partition; `counts` says what was done.
 
-    def __init__(self, answers: Answers, seed: int) -> None:
-        self.counts = {"snapshots": 0} | dict.fromkeys(ANSWER_FAULTS, 0)
-        self._chances = [(kind, rate, random.Random(f"{seed}/answers/{kind}")) for kind, rate in answers]
+    One caller at a time.
+    """
 
-    def next(self) -> str:
+    def __init__(
+        self, answers: Sequence[MessageFault], seed: int, machine: str = "", partitions: Sequence[MessageFault] = ()
+    ) -> None:
+        self.counts = {"calls": 0, "partition": 0, "snapshots": 0} | dict.fromkeys(ANSWER_FAULTS, 0)
+        self._running = []
+        for fault in answers:
+            when = "" if fault.for_s is None else f"@{fault.at_s:g}"
+            running = Running(fault, random.Random(f"{seed}/{machine}/answers/{fault.kind}{when}"))
+            if fault.for_s is not None:
+                running.end_ns = 0  # not before it is known when it begins
+            self._running.append(running)
+        self._partitions = FaultPlan(partitions, seed, f"{machine}/calls")
+
+    def begin(self, now_ns: int) -> None:
+        """This is second 0 of timed faults."""
+        self._partitions.begin(now_ns)
+        for running in self._running:
+            running.begin(now_ns)
+
+    def passes(self, now_ns: int) -> bool:
+        """Whether the next call comes through at all."""
+        self.counts["calls"] += 1
+        through = bool(self._partitions.frame(b"", now_ns))
+        self.counts["partition"] += not through
+        return through
+
+    def next(self, now_ns: int) -> str:
         """The fault of the next snapshot, or nothing."""
         self.counts["snapshots"] += 1
-        hit = [kind for kind, rate, chance in self._chances if chance.random() < rate]
+        hit = [
+            running.fault.kind
+            for running in self._running
+            if running.start_ns <= now_ns < running.end_ns and running.chance.random() < running.fault.value
+        ]
         if not hit:
             return ""
         self.counts[hit[0]] += 1
@@ -76,11 +88,11 @@ def cut(chunks: Sequence[bytes], chance: random.Random) -> list[bytes]:
 
 
 class AnswerProxy(grpc.GenericRpcHandler):
-    """Serves what `target` serves, snapshots as the plan has them. Every message passes as bytes."""
+    """Serves what the machine it follows serves, as the plan has it. Every message passes as bytes."""
 
-    def __init__(self, target: str, plan: AnswerPlan, seed: int) -> None:
+    def __init__(self, plan: AnswerPlan, seed: int) -> None:
         self.plan = plan
-        self._channel = grpc.insecure_channel(target, [("grpc.max_receive_message_length", 64 << 20)])
+        self._channel: grpc.Channel | None = None
         self._server = grpc.server(ThreadPoolExecutor(CALLS, "answers"), handlers=[self])
         self._lock = threading.Lock()
         self._first: dict[bytes, list[bytes]] = {}  # snapshots by request
@@ -93,44 +105,80 @@ class AnswerProxy(grpc.GenericRpcHandler):
         self._server.start()
         return f"{address.rpartition(':')[0]}:{port}"
 
+    def follow(self, target: str) -> None:
+        """Stand before this port from now on."""
+        before, self._channel = self._channel, grpc.insecure_channel(target, CHANNEL_OPTIONS)
+        if before is not None:
+            before.close()
+
+    def begin(self, now_ns: int) -> None:
+        """This is second 0 of timed faults."""
+        with self._lock:
+            self.plan.begin(now_ns)
+
     def close(self) -> None:
         self._stopping.set()
         self._server.stop(0).wait()
-        self._channel.close()
+        if self._channel is not None:
+            self._channel.close()
 
     def service(self, handler_call_details: Any) -> Any:
         method = handler_call_details.method
-        if method == SNAPSHOT:
-            return grpc.unary_stream_rpc_method_handler(self._snapshot)
-        call: Any = self._channel.unary_unary(method)
+        if method in STREAMS:
+            return grpc.unary_stream_rpc_method_handler(
+                lambda request, context: self._streamed(method, request, context)
+            )
+        return grpc.unary_unary_rpc_method_handler(lambda request, context: self._passed(method, request, context))
 
-        def passed(request: bytes, context: grpc.ServicerContext) -> bytes:
-            try:
-                return bytes(call(request, timeout=context.time_remaining()))
-            except grpc.RpcError as e:
-                answer: Any = e
-                context.abort(answer.code(), answer.details() or "")
-                raise
+    def _passed(self, method: str, request: bytes, context: grpc.ServicerContext) -> bytes:
+        call: Any = self._through(context).unary_unary(method)
+        try:
+            return bytes(call(request, timeout=context.time_remaining()))
+        except (grpc.RpcError, ValueError) as e:
+            _abort(context, e)
+            raise
 
-        return grpc.unary_unary_rpc_method_handler(passed)
+    def _streamed(self, method: str, request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+        call: Any = self._through(context).unary_stream(method)
+        try:
+            if method == SNAPSHOT:
+                yield from self._snapshot(call, request, context)
+            else:
+                answers = call(request, timeout=context.time_remaining())
+                context.add_callback(answers.cancel)
+                yield from map(bytes, answers)
+        except (grpc.RpcError, ValueError) as e:
+            _abort(context, e)
 
-    def _snapshot(self, request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+    def _snapshot(self, call: Any, request: bytes, context: grpc.ServicerContext) -> list[bytes]:
         with self._lock:
-            fault = self.plan.next()
+            fault = self.plan.next(time.monotonic_ns())
         if fault == "fail":
             context.abort(grpc.StatusCode.UNAVAILABLE, "so the faults have it")
         if fault == "slow":
-            self._stopping.wait(SLOW_S)
-        call: Any = self._channel.unary_stream(SNAPSHOT)
-        try:
-            chunks = [bytes(chunk) for chunk in call(request, timeout=context.time_remaining())]
-        except grpc.RpcError as e:
-            answer: Any = e
-            context.abort(answer.code(), answer.details() or "")
+            self._stopping.wait(LATE_S)
+        chunks = [bytes(chunk) for chunk in call(request, timeout=context.time_remaining())]
         with self._lock:
             first = self._first.setdefault(request, chunks)
             if fault == "stale":
-                chunks = first
-            elif fault == "cut" and chunks:
-                chunks = cut(chunks, self._chance)
-        yield from chunks
+                return first
+            return cut(chunks, self._chance) if fault == "cut" and chunks else chunks
+
+    def _through(self, context: grpc.ServicerContext) -> grpc.Channel:
+        """The machine, if a call comes through to it."""
+        with self._lock:
+            passes = self.plan.passes(time.monotonic_ns())
+        if not passes:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "so the faults have it: a partition")
+        if self._channel is None:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "not there yet")
+        assert self._channel is not None
+        return self._channel
+
+
+def _abort(context: grpc.ServicerContext, error: Exception) -> None:
+    """Pass on what the machine answered; ValueError: its channel was closed since another is followed."""
+    if isinstance(error, ValueError):
+        context.abort(grpc.StatusCode.UNAVAILABLE, "it is elsewhere now")
+    answer: Any = error
+    context.abort(answer.code(), answer.details() or "")

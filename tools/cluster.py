@@ -118,8 +118,9 @@ class ClusterRun:
         machines.directory.mkdir(parents=True, exist_ok=True)
         machines.cluster_file.write_text(cluster_file.dumps(machines.venue))
         try:
-            if options.faults.messages:
-                await machines.start_proxy(options.faults.messages, options.seed, options.faults.joins)
+            troubled = bool(options.faults.messages or options.faults.answers)
+            if troubled:
+                await machines.start_proxy(options.faults, options.seed)
             self.board.phase = "starting engines"
             await machines.start_engines()
             self._observer.start()
@@ -134,7 +135,7 @@ class ClusterRun:
             await self._start_flows()  # first, so that the fabric nodes join a venue at work
             self.board.phase = "starting fabric nodes"
             await machines.start_fabrics()
-            if options.faults.messages:
+            if troubled:
                 await self._flows.start_strangers()
             self._flows.go()
         except StartError as e:
@@ -266,7 +267,7 @@ class ClusterRun:
             took_s, missing = await moves.left(machines, place)
         await lookout.look(self._flows.counted())
         faults = self.options.faults  # of these some make readers begin anew, too
-        quiet = not faults.messages and all(each.kind in ("join", "leave") for each in faults.timed)
+        quiet = not (faults.messages or faults.answers) and all(each.kind in ("join", "leave") for each in faults.timed)
         disturbed = moves.disturbed(before, lookout.seen(), int(name.rpartition("-")[2]), name)
         self._happened(f"all in step after {took_s:.1f} s" if not missing else f"not in step: {missing[0]}")
         self._moved.append(
@@ -319,7 +320,7 @@ class ClusterRun:
         mirrors, marked = await lookout.mirrors(owners), await lookout.marks()
         machines.ended()
         self._observer.drain()
-        proxied = await _proxy_counts(machines.proxy)
+        proxied, answers = await _proxy_counts(machines.proxy)
         day = await self._day_evidence()
         self.board.phase = "at rest"
         instruments = machines.venue.instruments
@@ -343,6 +344,7 @@ class ClusterRun:
             outages=tuple(self._outages),
             moved=tuple(self._moved),
             proxied=proxied,
+            answers=answers,
             checks=(*flows.findings, *(judge_day(day) if day else ())),
             day=day_to_json(day) if day else None,
         )
@@ -390,12 +392,13 @@ async def _ended(tasks: Sequence[asyncio.Task[None]]) -> None:
             raise result
 
 
-async def _proxy_counts(proxy: Child | None) -> dict[str, dict[str, int]]:
+async def _proxy_counts(proxy: Child | None) -> tuple[dict[str, dict[str, int]], dict[str, dict[str, int]]]:
+    """What was done to messages, line by line, and to calls, machine by machine."""
     if proxy is None or not proxy.alive:
-        return {}
+        return {}, {}
     proxy.tell({"report": True})
     line = await within(proxy.line(), START_S)
-    return dict(line["counts"]) if line else {}
+    return (dict(line["counts"]), dict(line.get("answers", {}))) if line else ({}, {})
 
 
 def venue_of(options: Options, directory: Path) -> Cluster:

@@ -11,9 +11,11 @@ from typing import Final
 from proto.feed import (
     ADD,
     AUCTION,
+    BUST,
     CANCEL,
     CLEAR,
     CLOSED,
+    CORRECTION,
     DELETE,
     EXECUTE,
     MODIFY,
@@ -135,6 +137,7 @@ class InstrumentDay:
         self._orders = {id: (0, price, quantity) for id, price, quantity in book.bids}
         self._orders |= {id: (1, price, quantity) for id, price, quantity in book.asks}
         self._sums = book.statistics or NO_STATISTICS
+        self.indication = book.indication or NOTHING
         self._last_trade = book.last_trade_id
         self._whole = True
 
@@ -154,6 +157,8 @@ class InstrumentDay:
                 self._uncrossing = _Uncrossing(self._tradeable(), self.indication)
             if trade_id != self._last_trade:
                 self._traded(price, quantity, trade_id)
+        if code in (BUST, CORRECTION):  # the statistics that follow take it in, and so are not those of the trades
+            self._whole, self._changed = False, True
         if extra is None:
             try:
                 self._book(code, 1 if op & SELL else 0, order_id, price, quantity)

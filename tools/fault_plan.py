@@ -3,6 +3,7 @@
     drop=0.05                  always: one message in twenty
     partition=1@3:2            from second 3, for 2 s: nothing passes
     slow=200@5:10              from second 5, for 10 s: 200 messages a second, and no more
+    snapshot-stale=0.2         of the snapshots that a fabric node gives, one in five is an old one
     kill=engine-2@5            to a process of a run, once
     join@8                     a machine more
 
@@ -11,7 +12,8 @@ a message fault is the chance that one message is hit, but for `slow`. Seconds c
 a run, else from when the proxy listens. Each kind draws from a random sequence of its own, so adding a kind, or
 changing one's rate, does not change which messages the others pick.
 
-The kinds of message faults are one table, MESSAGE_FAULTS: what each means, and what it makes of a message.
+The kinds of message faults are one table, MESSAGE_FAULTS: what each means, and what it makes of a message. Those of
+snapshots are another, ANSWER_FAULTS; what they make of one, says tools/answer_faults.py.
 """
 
 from __future__ import annotations
@@ -43,6 +45,15 @@ REGRESS_NS: Final = 700 * MS
 SECOND_NS: Final = 1_000_000_000
 
 PROCESS: Final = re.compile(r"(?:engine|fabric)-[1-9][0-9]{0,2}")
+# What happens to a snapshot, by kind, in the order in which they are tried: the first that hits is done.
+LATE_S: Final = 3.0  # longer than a reader waits for a snapshot
+ANSWER_FAULTS: Final = {
+    "fail": "is refused: UNAVAILABLE",
+    "slow": f"comes {LATE_S:g} s late",
+    "stale": "is the first one that was ever given for that stream",
+    "cut": "ends in the middle, as if it were whole",
+}
+SNAPSHOT: Final = "snapshot-"  # before a kind of them, where all kinds of faults have their names
 KINDS_OF_PROCESS_FAULT: Final = ("kill", "restart", "pause", "leave", "join")
 
 
@@ -56,7 +67,10 @@ class FaultError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class MessageFault:
-    """Something done to messages: a chance for each, or what `slow` lets through a second. `for_s` None: always."""
+    """Something done to messages, or to snapshots: a chance for each, or what `slow` lets through a second.
+
+    `for_s` None: always.
+    """
 
     kind: str
     value: float
@@ -84,13 +98,26 @@ class TimedFault:
 
 @dataclass(frozen=True, slots=True)
 class FaultSpec:
-    """A parsed spec: message faults in the order of MESSAGE_FAULTS, then of time; timed faults in order of time."""
+    """A parsed spec: faults of messages and of snapshots in the order of their tables, then of time; timed faults in
+    order of time. Those of snapshots have their kinds without the prefix."""
 
     messages: tuple[MessageFault, ...] = ()
     timed: tuple[TimedFault, ...] = ()
+    answers: tuple[MessageFault, ...] = ()
 
     def __str__(self) -> str:
-        return ",".join(map(str, (*self.messages, *self.timed)))
+        return ",".join([*map(str, self.messages), *(f"{SNAPSHOT}{each}" for each in self.answers),
+                         *map(str, self.timed)])  # fmt: skip
+
+    @property
+    def partitions(self) -> tuple[MessageFault, ...]:
+        """Those of the messages that calls meet as well."""
+        return tuple(fault for fault in self.messages if fault.kind == "partition")
+
+    @property
+    def meet_calls(self) -> bool:
+        """Whether any of them is done to calls of machines, and not to messages alone."""
+        return bool(self.answers or self.partitions)
 
     @property
     def joins(self) -> int:
@@ -101,29 +128,59 @@ class FaultSpec:
 def parse(text: str) -> FaultSpec:
     """Read `drop=0.02,kill=engine-1@5,...`; the empty text means no faults. Raises: FaultError with every mistake."""
     messages: list[MessageFault] = []
+    answers: list[MessageFault] = []
     timed: list[TimedFault] = []
     wrong: list[str] = []
     for item in filter(None, (part.strip() for part in text.split(","))):
         kind = re.split("[=@]", item, maxsplit=1)[0]
         try:
             if kind in MESSAGE_FAULTS:
-                messages.append(_message(item, kind))
+                messages.append(_message(item, kind, MESSAGE_FAULTS[kind].paced))
+            elif kind.removeprefix(SNAPSHOT) in ANSWER_FAULTS and kind.startswith(SNAPSHOT):
+                answers.append(_message(item, kind.removeprefix(SNAPSHOT)))
             elif kind in KINDS_OF_PROCESS_FAULT:
                 timed.append(_timed(item, kind))
             else:
-                known = ", ".join((*MESSAGE_FAULTS, *KINDS_OF_PROCESS_FAULT))
+                known = ", ".join((*MESSAGE_FAULTS, *(SNAPSHOT + kind for kind in ANSWER_FAULTS),
+                                   *KINDS_OF_PROCESS_FAULT))  # fmt: skip
                 raise FaultError([f"{item!r}: no such fault; there are {known}"])
         except FaultError as e:
             wrong += e.faults
-    always = [fault.kind for fault in messages if fault.for_s is None]
-    wrong += [f"{kind} is given twice" for kind in MESSAGE_FAULTS if always.count(kind) > 1]
     timed.sort(key=lambda fault: fault.at_s)
+    hits = _ordered(messages, list(MESSAGE_FAULTS), "", wrong)
+    spoilt = _ordered(answers, list(ANSWER_FAULTS), SNAPSHOT, wrong)
     wrong += _in_order(timed)
     if wrong:
         raise FaultError(wrong)
-    kinds = list(MESSAGE_FAULTS)
-    messages.sort(key=lambda fault: (kinds.index(fault.kind), fault.at_s))
-    return FaultSpec(tuple(fault for fault in messages if fault.value), tuple(timed))
+    return FaultSpec(hits, tuple(timed), spoilt)
+
+
+def parse_answers(text: str) -> tuple[MessageFault, ...]:
+    """Read `stale=0.2,cut=0.1@5:2`: kinds of ANSWER_FAULTS alone. Raises: FaultError with every mistake."""
+    answers: list[MessageFault] = []
+    wrong: list[str] = []
+    for item in filter(None, (part.strip() for part in text.split(","))):
+        kind = re.split("[=@]", item, maxsplit=1)[0]
+        try:
+            if kind not in ANSWER_FAULTS:
+                raise FaultError([f"{item!r}: no such fault of answers; there are {', '.join(ANSWER_FAULTS)}"])
+            answers.append(_message(item, kind))
+        except FaultError as e:
+            wrong += e.faults
+    ordered = _ordered(answers, list(ANSWER_FAULTS), "", wrong)
+    if wrong:
+        raise FaultError(wrong)
+    return ordered
+
+
+def _ordered(
+    faults: Sequence[MessageFault], kinds: Sequence[str], prefix: str, wrong: list[str]
+) -> tuple[MessageFault, ...]:
+    """In the order of their table, then of time; kinds that hold always may be given once."""
+    always = [fault.kind for fault in faults if fault.for_s is None]
+    wrong += [f"{prefix}{kind} is given twice" for kind in kinds if always.count(kind) > 1]
+    ordered = sorted(faults, key=lambda fault: (kinds.index(fault.kind), fault.at_s))
+    return tuple(fault for fault in ordered if fault.value)
 
 
 def parse_script(text: str) -> FaultSpec:
@@ -131,11 +188,11 @@ def parse_script(text: str) -> FaultSpec:
     return parse(",".join(line.partition("#")[0] for line in text.splitlines()))
 
 
-def _message(item: str, kind: str) -> MessageFault:
+def _message(item: str, kind: str, paced: bool = False) -> MessageFault:
     value_text, at, when = item.partition("=")[2].partition("@")
     start, colon, length = when.partition(":")
     value, at_s, for_s = _number(value_text), _number(start), _number(length)
-    if MESSAGE_FAULTS[kind].paced:
+    if paced:
         if value is None or value < 1:
             raise FaultError([f"{item!r}: so many messages a second, 1 or more"])
     elif value is None or value > 1:
@@ -455,4 +512,9 @@ LOSSES: Final = ("drop", "burst", "corrupt", "truncate", "tail", "partition")  #
 
 def in_words() -> str:
     """Every kind of message fault, one a line."""
-    return "\n".join(f"  {name:<10} {kind.what}" for name, kind in MESSAGE_FAULTS.items())
+    return "\n".join(f"  {name:<14} {kind.what}" for name, kind in MESSAGE_FAULTS.items())
+
+
+def answers_in_words() -> str:
+    """Every kind of fault of snapshots, one a line."""
+    return "\n".join(f"  {SNAPSHOT + name:<14} a snapshot {what}" for name, what in ANSWER_FAULTS.items())

@@ -7,11 +7,14 @@ TCP hides the loss of packets, so what a feed must survive is made at the level 
 publisher and one address to listen at, which is bound first and stays when the publisher changes. What a fault is, and
 how it is written, says tools/fault_plan.py.
 
-With --market-data it stands before a machine's gRPC port as well and spoils snapshots (tools/answer_faults.py).
+With --market-data it stands before a machine's gRPC port as well and spoils snapshots (tools/answer_faults.py); a
+partition keeps calls from it, too.
 
-On stdout: one JSON line when it listens, {"ready": true, "listen": {LINE: ENDPOINT, ...}, ...}. On stdin, JSON lines:
-{"line": NAME, "upstream": ENDPOINT} moves a line to another publisher, {"begin": true} makes this moment second 0 of
-timed faults, {"report": true} asks for {"counts": {LINE: {"messages": N, KIND: N, ...}}}. SIGTERM or SIGINT ends it.
+On stdout: one JSON line when it listens, {"ready": true, "listen": {LINE: ENDPOINT, ...}, "market_data": {MACHINE:
+HOST:PORT, ...}, ...}. On stdin, JSON lines: {"line": NAME, "upstream": ENDPOINT} moves a line to another publisher,
+{"machine": NAME, "market_data": HOST:PORT} says where a machine is now, {"begin": true} makes this moment second 0 of
+timed faults, {"report": true} asks for {"counts": {LINE: {"messages": N, KIND: N, ...}}, "answers": {MACHINE: {"calls":
+N, "snapshots": N, KIND: N, ...}}}. SIGTERM or SIGINT ends it.
 """
 
 import argparse
@@ -27,8 +30,18 @@ from typing import Any, Final
 
 import zmq
 
-from tools.answer_faults import ANSWER_FAULTS, AnswerPlan, AnswerProxy, parse_answers
-from tools.fault_plan import FaultError, FaultPlan, FaultSpec, in_words, parse, parse_script
+from tools.answer_faults import AnswerPlan, AnswerProxy
+from tools.fault_plan import (
+    ANSWER_FAULTS,
+    FaultError,
+    FaultPlan,
+    FaultSpec,
+    answers_in_words,
+    in_words,
+    parse,
+    parse_answers,
+    parse_script,
+)
 
 HIGH_WATER_MARK: Final = 8_192
 SLOW_HIGH_WATER_MARK: Final = 64  # a slow reader lets messages wait at their publisher
@@ -107,11 +120,11 @@ class Line:
 
 
 class Proxy:
-    """All lines, and the stdin that directs them."""
+    """All lines and machines, and the stdin that directs them."""
 
-    def __init__(self, lines: dict[str, Line]) -> None:
+    def __init__(self, lines: dict[str, Line], machines: dict[str, AnswerProxy]) -> None:
         self.lines = lines
-        self.answers: AnswerPlan | None = None
+        self.machines = machines
         self.stopped = False
         self._unread = b""
 
@@ -119,6 +132,8 @@ class Proxy:
         """This is second 0 of timed faults."""
         for line in self.lines.values():
             line.plan.begin(now_ns)
+        for machine in self.machines.values():
+            machine.begin(now_ns)
 
     def run(self) -> None:
         poller = zmq.Poller()
@@ -158,10 +173,14 @@ class Proxy:
     def _follow(self, order: dict[str, Any], poller: zmq.Poller) -> None:
         if order.get("report"):
             counts = {name: line.plan.counts for name, line in self.lines.items()}
-            print_line({"counts": counts | ({"answers": self.answers.counts} if self.answers else {})})
+            answers = {name: machine.plan.counts for name, machine in self.machines.items()}
+            print_line({"counts": counts} | ({"answers": answers} if answers else {}))
             return
         if order.get("begin"):
             self.begin(time.monotonic_ns())
+            return
+        if "machine" in order:
+            self.machines[order["machine"]].follow(str(order["market_data"]))
             return
         line = self.lines[order["line"]]
         if line.upstream in poller:
@@ -178,8 +197,10 @@ def parser() -> argparse.ArgumentParser:
     out = argparse.ArgumentParser(
         prog="python -m tools.faults",
         description="Stand between a publisher and its subscribers, and make trouble.",
-        epilog=f"faults, by kind:\n{in_words()}\n\nKIND=CHANCE holds always, KIND=CHANCE@SECONDS:FOR for a time; in "
-        f"a script an entry a line, # before a remark.\n\n{EXAMPLES}",
+        epilog=f"faults, by kind:\n{in_words()}\n{answers_in_words()}\n\n"
+        "A partition keeps away the messages of each line, and the calls to each machine of --market-data.\n"
+        "KIND=CHANCE holds always, KIND=CHANCE@SECONDS:FOR for a time; in a script one a line, # before a remark.\n"
+        f"--answers KIND is snapshot-KIND of --faults.\n\n{EXAMPLES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     many: Any = {"action": "append", "default": []}
@@ -189,12 +210,15 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--faults", default="", metavar="SPEC", help="such as drop=0.02,partition=1@5:2; see below")
     out.add_argument("--script", type=Path, metavar="FILE", help="the same, and more of it, from a file")
     out.add_argument("--wait", action="store_true", help='timed faults begin when stdin says {"begin": true}')
-    out.add_argument("--market-data", metavar="HOST:PORT", help="stand before this machine's gRPC port, too")
+    out.add_argument(
+        "--market-data", **many, metavar="[NAME=]HOST:PORT", help="stand before this machine's gRPC port (repeatable)"
+    )
+    out.add_argument("--machine", **many, metavar="NAME", help="one whose gRPC port stdin will name (repeatable)")
     out.add_argument(
         "--answers",
         default="",
         metavar="SPEC",
-        help=f"what its snapshots meet, as KIND=CHANCE: {', '.join(ANSWER_FAULTS)}",
+        help=f"what their snapshots meet, as KIND=CHANCE: {', '.join(ANSWER_FAULTS)}",
     )
     out.add_argument("--seed", type=int, default=1)
     return out
@@ -207,14 +231,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         spec = with_script(args.faults, args.script)
         if spec.timed:
             raise FaultError([f"{str(fault)!r}: this proxy meets messages, not processes" for fault in spec.timed])
-        upstreams = _upstreams(args.upstream, args.line, args.listen, bool(args.market_data))
-        answers = parse_answers(args.answers)
+        targets = _named(args.market_data, args.machine, "machine")
+        upstreams = _upstreams(args.upstream, args.line, args.listen, bool(targets))
+        answers = (*spec.answers, *parse_answers(args.answers))
+        if answers and not targets:
+            raise FaultError(["no machine whose snapshots to meet: give --market-data HOST:PORT, or --machine NAME"])
     except FaultError as e:
         for fault in e.faults:
             print(f"faults: {fault}", file=sys.stderr)
         return 2
-    proxy = AnswerProxy(args.market_data, AnswerPlan(answers, args.seed), args.seed) if args.market_data else None
-    return _serve(upstreams, args.listen, spec, args.seed, args.wait, proxy)
+    plans = {name: AnswerPlan(answers, args.seed, name, spec.partitions) for name in targets}
+    machines = {name: AnswerProxy(plan, args.seed) for name, plan in plans.items()}
+    for name, target in targets.items():
+        if target:
+            machines[name].follow(target)
+    return _serve(upstreams, args.listen, spec, args.seed, args.wait, machines)
 
 
 def with_script(text: str, script: Path | None) -> FaultSpec:
@@ -229,19 +260,25 @@ def with_script(text: str, script: Path | None) -> FaultSpec:
 
 def _upstreams(upstreams: Sequence[str], names: Sequence[str], listen: Sequence[str], alone: bool) -> dict[str, str]:
     """Each line's publisher, or nothing while it is not known; none is needed if there is something else to do."""
-    lines: dict[str, str] = {}
-    for i, text in enumerate(upstreams, 1):
-        name, equals, endpoint = text.rpartition("=")
-        lines[name if equals else f"line-{i}"] = endpoint
-    for name in names:
-        lines.setdefault(name, "")
+    lines = _named(upstreams, names, "line")
     if not lines and not alone:
         raise FaultError(["no line: give --upstream ENDPOINT, or --line NAME"])
-    if len(lines) != len(upstreams) + len(names):
-        raise FaultError(["two lines have one name"])
     if len(listen) > len(lines):
         raise FaultError([f"{len(listen)} addresses to listen at for {len(lines)} lines"])
     return lines
+
+
+def _named(given: Sequence[str], names: Sequence[str], what: str) -> dict[str, str]:
+    """Where each is, by its name or by its number; or nothing while it is not known."""
+    found: dict[str, str] = {}
+    for i, text in enumerate(given, 1):
+        name, equals, where = text.rpartition("=")
+        found[name if equals else f"{what}-{i}"] = where
+    for name in names:
+        found.setdefault(name, "")
+    if len(found) != len(given) + len(names):
+        raise FaultError([f"two {what}s have one name"])
+    return found
 
 
 def _serve(
@@ -250,11 +287,11 @@ def _serve(
     spec: FaultSpec,
     seed: int,
     wait: bool,
-    answers: AnswerProxy | None,
+    machines: dict[str, AnswerProxy],
 ) -> int:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     lines: dict[str, Line] = {}
-    proxy = Proxy(lines)
+    proxy = Proxy(lines, machines)
     try:
         endpoint = ""
         try:
@@ -277,10 +314,9 @@ def _serve(
         if not wait:
             proxy.begin(time.monotonic_ns())
         ready = {"ready": True, "name": "faults", "listen": listening, "pid": os.getpid()}
-        if answers:
-            proxy.answers = answers.plan
+        if machines:
             try:
-                ready["market_data"] = answers.serve()
+                ready["market_data"] = {name: machine.serve() for name, machine in machines.items()}
             except RuntimeError as e:
                 print(f"faults: {e}", file=sys.stderr)
                 return 3
@@ -288,8 +324,8 @@ def _serve(
         proxy.run()
         return 0
     finally:
-        if answers:
-            answers.close()
+        for machine in machines.values():
+            machine.close()
         for line in lines.values():
             line.close()
         context.term()

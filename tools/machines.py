@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from proto.cluster import Cluster, EngineEntry, dumps
-from tools.fault_plan import FaultSpec, MessageFault
+from tools.fault_plan import FaultSpec
 from tools.layout import symbol
 from tools.market_data import Machine
 from tools.processes import Child, Children, StartError
@@ -53,7 +53,8 @@ class Place:
 
 
 class Machines:
-    """All places, and the fault proxy between the engines and everybody else if messages are to be troubled.
+    """All places, and the fault proxy before what they publish and before the fabric nodes' ports, as far as messages
+    or calls are to be troubled.
 
     `on_start` is told of each place that begins to serve, before anything else can happen.
     """
@@ -101,12 +102,14 @@ class Machines:
         """A process of this run, not started yet."""
         return Child(name, module, arguments, self.directory / "logs" / f"{name}.log")
 
-    async def start_proxy(self, faults: tuple[MessageFault, ...], seed: int, joins: int) -> None:
-        """Before any engine: its addresses are those that engines announce, also later ones. Raises: StartError."""
+    async def start_proxy(self, faults: FaultSpec, seed: int) -> None:
+        """Before any machine: its addresses are those that machines announce, also later ones. Raises: StartError."""
         ids = [engine.id for engine in self.venue.engines]
-        ids += range(max(ids) + 1, max(ids) + 1 + joins)
+        ids += range(max(ids) + 1, max(ids) + 1 + faults.joins)
         arguments = [f"--line=engine-{id}" for id in ids]
-        arguments += ["--wait", "--faults", str(FaultSpec(faults)), "--seed", str(seed)]
+        if faults.meet_calls:
+            arguments += [f"--machine=fabric-{id}" for id in ids]
+        arguments += ["--wait", "--faults", str(replace(faults, timed=())), "--seed", str(seed)]
         self.proxy = await self._children.start(self.child("faults", "tools.faults", arguments))
         await self.proxy.wait_ready(START_S)
 
@@ -162,7 +165,12 @@ class Machines:
         """For the first time or again. Raises: StartError."""
         name = f"fabric-{id}"
         arguments = ["--name", name, "--engine", str(id), *self._one_of(id)]
-        await self._serve(self.fabrics, id, self.child(name, "bus", arguments))
+        before = self.proxy.ready.get("market_data", {}) if self.proxy else {}
+        if name in before:
+            arguments += ["--advertise-grpc", before[name]]
+        place = await self._serve(self.fabrics, id, self.child(name, "bus", arguments))
+        if self.proxy and name in before:
+            self.proxy.tell({"machine": name, "market_data": place.child.ready["grpc"]})
 
     async def kill(self, name: str, at_s: float) -> None:
         place = self.place(name)

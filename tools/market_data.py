@@ -1,13 +1,14 @@
 """The market data service of one machine, asked with deadlines: its streams, its books, its snapshots."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import grpc
 
+from bus.history import told
 from proto import feed, marketdata_pb2, marketdata_pb2_grpc
-from proto.feed import Snapshot
+from proto.feed import Frame, Snapshot
 
 CALL_S: Final = 2.0
 SNAPSHOT_S: Final = 10.0
@@ -68,6 +69,10 @@ class Machine:
         if reply.status != marketdata_pb2.RANGE_OK or not reply.frames:
             raise LookupError(marketdata_pb2.RangeStatus.Name(reply.status))
         return list(reply.frames)
+
+    def history(self, request: marketdata_pb2.HistoryRequest) -> AsyncGenerator[Frame, None]:
+        """Frames made anew out of its log, if it is the stream's engine. Raises HistoryError instead."""
+        return told(self._stub, request)
 
 
 def book_state(book: marketdata_pb2.Book) -> str:

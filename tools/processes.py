@@ -207,6 +207,14 @@ class Children:
         await child.start()
         return child
 
+    def account(self) -> str:
+        """How each of them is, or how it ended, with the end of what it complained of."""
+        lines = []
+        for child in self._children:
+            how = "runs" if child.alive else f"ended with exit code {child.returncode}"
+            lines.append(f"{child.name} {how}" + (f":\n{said}" if (said := child.complaints()) else ""))
+        return "\n".join(lines)
+
     async def stop(self, timeout_s: float = STOP_S) -> None:
         """Stop all at once, and wait for all."""
         await asyncio.gather(*(child.stop(timeout_s) for child in self._children if child.alive))

@@ -18,7 +18,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, TextIO
 
@@ -40,11 +40,13 @@ from bus.feed_client import (
     State,
     StateChanged,
 )
+from bus.history import HistoryError
 from bus.mirror import BUY_SIDE, SELL_SIDE, MirrorBook
 from bus.subscriber import Subscriber
 from proto.cluster import Instrument
 from proto.feed import OP_MASK, TRADE, FeedError, decode
 from proto.feed import SELL as SELL_BIT
+from proto.marketdata_pb2 import HistoryRequest
 from tools.feed_lines import Line, book_line, frame_line, lines_of, sizes_of, stats_line
 from tools.ladder import DEPTH, VALID, LadderView, Level, draw, tape
 from tools.market_data import Machine
@@ -92,6 +94,7 @@ examples:
   python -m tools.tail_feed 127.0.0.1:4001 --raw --count 1      one frame, field by field
   python -m tools.tail_feed 127.0.0.1:4001 --record feed.rec    keep what comes; look at it again, faster:
   python -m tools.tail_feed --play feed.rec --speed 4 --symbol ALFA
+  python -m tools.tail_feed 127.0.0.1:4001 --json --from-time 2026-01-05T14:30      out of the engine's log
   python -m tools.tail_feed 127.0.0.1:4001 --feed 1=tcp://127.0.0.1:6000      engine 1 through a proxy
 """
 
@@ -136,7 +139,8 @@ class Listener:
         self._loop: DirectoryLoop | None = None
         self._recorder: Recorder | None = None
         self._tap: Tap | None = None
-        self._history: bool = args.from_seq > 0 and not args.play  # older deltas are fetched, and told first
+        # Older deltas are fetched, and told first.
+        self._history: bool = (args.from_seq > 0 or args.from_time > 0) and not args.play
 
     @property
     def holds_back(self) -> bool:
@@ -189,7 +193,7 @@ class Listener:
             self._say(stats_line(client, time.time_ns()))
 
     async def tell_history(self) -> None:
-        """The deltas from --from-seq to where each stream was joined, before any later ones."""
+        """The deltas from --from-seq or --from-time to where each stream was joined, before any later ones."""
         while not all(client.epoch and client.state is State.LIVE for client in self.clients) or not self.clients:
             await asyncio.sleep(FLUSH_S)
         waiting, self.said.lines = self.said.lines, deque()
@@ -197,7 +201,11 @@ class Listener:
         for client in self.clients:
             told = [line["seq"] for line in waiting if line.get("epoch") == client.epoch and "seq" in line]
             last = min(told, default=client.next_seq) - 1
-            for applied in await self._older(client, self._args.from_seq, last):
+            if self._args.from_time:
+                older = await self._logged(client, last, from_ns=self._args.from_time)
+            else:
+                older = await self._older(client, self._args.from_seq, last)
+            for applied in older:
                 self._tell(client, applied)
         self.said.lines += [line for line in waiting if line.get("seq", self._args.from_seq) >= self._args.from_seq]
         self.said.deltas += deltas
@@ -224,7 +232,31 @@ class Listener:
             finally:
                 await machine.close()
             return out
-        raise CannotConnect(f"--from-seq: nobody has {first:,} to {last:,} of engine-{client.engine} any more")
+        # It is older than what is kept for repair: the engine's log has it.
+        return out + await self._logged(client, last, epoch=client.epoch, first_seq=first, last_seq=last)
+
+    async def _logged(self, client: FeedClient, last: int, **asked: int) -> list[Applied]:
+        """What its engine's log tells of a stream, up to `last` of this epoch. Raises: CannotConnect."""
+        request = HistoryRequest(engine=client.engine, channel=client.channel, **asked)
+        out: list[Applied] = []
+        why = "it is not there"
+        for target in self.homes(client.engine):
+            machine = Machine(target)
+            try:
+                async for frame in machine.history(request):
+                    header = frame.header
+                    rows = (
+                        frame.rows if header.epoch < client.epoch else frame.rows[: max(0, last + 1 - header.first_seq)]
+                    )
+                    if rows:
+                        end = header.first_seq + len(rows) - 1
+                        out.append(Applied(header.epoch, header.first_seq, end, rows, frame.times, frame.extras))
+                return out
+            except HistoryError as e:
+                why = str(e)
+            finally:
+                await machine.close()
+        raise CannotConnect(f"engine-{client.engine} does not tell what was: {why}")
 
     def sources(self, engine: int) -> list[str]:
         """Who may know an engine's stream: fabric nodes, the one asked first at the head, then the engine."""
@@ -721,6 +753,10 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument(
         "--from-seq", type=_count, default=0, metavar="N", help="tell the deltas from this sequence on, older ones too"
     )
+    out.add_argument(
+        "--from-time", type=_time, default=0, metavar="TIME",
+        help="tell the deltas from this time on (2026-01-05T14:30, UTC if it does not say), of earlier epochs too",
+    )  # fmt: skip
     out.add_argument("--until-seq", type=_count, default=0, metavar="N", help="end with the delta of that sequence")
     out.add_argument("--exit-at-end", action="store_true", help="end when every stream has said that it ends")
     out.add_argument("--wait", action="store_true", help="wait for a venue, and the symbols, to appear")
@@ -760,6 +796,18 @@ def _feed(text: str) -> str:
     return text
 
 
+def _time(text: str) -> int:
+    """Nanoseconds since the Unix epoch."""
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 2026-01-05T14:30:00") from None
+    seconds = (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+    if seconds <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is before 1970")
+    return int(seconds * 1_000_000) * 1_000
+
+
 def _count(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above zero")
@@ -774,6 +822,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         given.error("HOST:PORT is needed, or --play FILE, not both")
     if args.play and (args.verify or args.record or args.wait):
         given.error("--play goes with neither --verify nor --record nor --wait: there is no venue")
+    if args.from_time and (args.from_seq or args.play):
+        given.error("--from-time goes with neither --from-seq nor --play")
     with contextlib.ExitStack() as files:
         try:
             if args.play:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
-from tools.fault_plan import LOSSES, MESSAGE_FAULTS
+from tools.fault_plan import ANSWER_FAULTS, LOSSES, MESSAGE_FAULTS
 from tools.tally import Counted, Executed, TradeSum
 
 HOLDS: Final = "holds"
@@ -18,6 +18,7 @@ NOTE: Final = "note"
 MARKS: Final = {HOLDS: "✓", FAILS: "✗", UNKNOWN: "?", NOTE: "·"}
 ASCII_MARKS: Final = {HOLDS: "ok", FAILS: "NO", UNKNOWN: "? ", NOTE: "- "}
 DETAILS_MAX: Final = 16  # lines of detail a finding shows
+SPOILT: Final = {"fail": "refused", "slow": "late", "stale": "old ones", "cut": "cut in the middle"}  # by the faults
 DAMAGE_MIN: Final = 20  # messages damaged on purpose that must be noticed: fewer may all have been of no account
 OUTAGE_S: Final = 1.5  # a shorter one proves nothing about the others
 
@@ -173,6 +174,7 @@ class Evidence:
     marked: tuple[Marked, ...] = ()
     ended: tuple[Ended, ...] = ()
     proxied: dict[str, dict[str, int]] = field(default_factory=dict)  # what the fault proxy did, line by line
+    answers: dict[str, dict[str, int]] = field(default_factory=dict)  # and to calls, fabric node by fabric node
     opening: Counted = field(default_factory=Counted)  # what was counted before the seconds began
     strangers: Strangers | None = None
     outages: tuple[Outage, ...] = ()
@@ -499,7 +501,20 @@ def _proxied(evidence: Evidence) -> list[Finding]:
     messages = _done_to_messages(evidence, "messages")
     done = {kind: _done_to_messages(evidence, kind) for kind in MESSAGE_FAULTS}
     text = ", ".join(f"{count:,} {MESSAGE_FAULTS[kind].done}" for kind, count in done.items() if count) or "none hit"
-    return [Finding(NOTE, "faults", f"of {messages:,} messages on the feeds {text}")]
+    findings = [Finding(NOTE, "faults", f"of {messages:,} messages on the feeds {text}")]
+    if evidence.answers:
+        done = {kind: _done_to_calls(evidence, kind) for kind in ANSWER_FAULTS}
+        text = ", ".join(f"{count:,} {SPOILT[kind]}" for kind, count in done.items() if count) or "none spoilt"
+        text = f"of {of(_done_to_calls(evidence, 'snapshots'), 'snapshot')} asked of fabric nodes {text}"
+        if kept := _done_to_calls(evidence, "partition"):
+            text += f"; {kept:,} of {of(_done_to_calls(evidence, 'calls'), 'call')} kept away by partitions"
+        findings.append(Finding(NOTE, "faults of calls", text))
+    return findings
+
+
+def _done_to_calls(evidence: Evidence, kind: str) -> int:
+    """How many calls or snapshots the fault proxy hit so, before all fabric nodes."""
+    return sum(machine.get(kind, 0) for machine in evidence.answers.values())
 
 
 def _rates(evidence: Evidence) -> Finding:

@@ -32,9 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return compare.main(args.before, args.after)
     data = None if args.synthetic else flows.find_data()
     options = Options(args.quick, args.seed, args.rounds, data, getattr(args, "peers", ""))
-    runs: dict[str, Part] = PARTS if args.part == "all" else {args.part: PARTS[args.part]}
-    if options.peers:
-        runs = {"peers": peers.run}
+    runs = chosen(args.part, options.peers)
     code = 0
     for name, run in runs.items():
         machine = this_machine()
@@ -56,6 +54,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
+def chosen(part: str, python: str) -> dict[str, Part]:
+    """What to run, in order; the engines of PyPI beside our core if they are asked for, or are there already."""
+    runs: dict[str, Part] = {}
+    for name in PARTS if part == "all" else [part]:
+        runs[name] = PARTS[name]
+        if name == "core" and (python or peers.is_ready(sys.executable)):
+            runs["peers"] = peers.run
+    return runs
+
+
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tools.bench", description=__doc__)
     parts = parser.add_subparsers(dest="part", required=True, metavar="PART")
@@ -66,10 +74,11 @@ def parser() -> argparse.ArgumentParser:
         part.add_argument("--seed", type=int, default=7, help="of what is synthesised (default 7)")
         part.add_argument("--rounds", type=int, default=0, help="rounds of each comparison (0: as many as needed)")
         part.add_argument("--synthetic", action="store_true", help="synthesise the flow even where recorded flow is")
-        if name == "core":
+        if name in ("core", "all"):
             part.add_argument(
                 "--peers", nargs="?", const=sys.executable, default="", metavar="PYTHON",
-                help="instead, drive the matching engines of PyPI, in an environment of their own for this interpreter",
+                help="install the matching engines of PyPI in an environment of their own, for this interpreter; from "
+                "then on they are driven beside ours",
             )  # fmt: skip
         part.add_argument("--write", type=Path, metavar="FILE", help="put the tables in this Markdown file too")
     against = parts.add_parser("compare", help="what changed between two files of --json")

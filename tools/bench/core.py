@@ -5,8 +5,12 @@ that the integers are as fresh as in an engine, and the reports are encoded just
 lets go of them.
 """
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from engine.gateway import read_batch, write_reports
@@ -22,6 +26,7 @@ from tools.workload import Answers
 
 GOAL_PLAIN: Final = 800_000
 GOAL_COMPILED: Final = 1_800_000
+ROOT: Final = Path(__file__).resolve().parents[2]
 MODULES: Final = ("engine.order", "engine.book", "engine.matching", "engine.venue")
 
 
@@ -138,6 +143,8 @@ def run(options: Options) -> Report:
                 goal=f">= {goal:,}" if title in ("worst", LARGE) else "",
             )
         )
+    if compiled:
+        beside_plain(report, worst, works[worst], options, min(rounds, 5))
     report.notes.append(
         f"The worst regime is {worst}. Trades equal the bare matcher's in every flow. SHA-256 of the answers:\n\n"
         + "\n".join(
@@ -146,6 +153,31 @@ def run(options: Options) -> Report:
         )
     )
     return report
+
+
+def beside_plain(report: Report, name: str, work: Work, options: Options, rounds: int) -> None:
+    """core.compiled: the compiled build beside the same source in plain Python, in turns."""
+    asked = json.dumps({
+        "name": name, "data": str(options.data) if options.data else "", "seed": options.seed,
+        "count": len(work.flow.rows),
+    })  # fmt: skip
+    say("core: the same in plain Python")
+    command = [sys.executable, "-m", "tools.bench.plain"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdin
+        assert process.stdout
+        found: Rounds = {"compiled": [], "plain": []}
+        for _ in range(rounds):
+            found["compiled"].append(venue_rate(work.batches))
+            process.stdin.write(asked + "\n")
+            process.stdin.flush()
+            found["plain"].append(json.loads(process.stdout.readline()))
+        process.stdin.close()
+    report.results.append(result(
+        "core.compiled", "messages/s", found["compiled"], found["plain"], command="python -m tools.bench core",
+        digest=work.answers.sha256[:16], against="the same source in plain Python, on the same flow",
+        goal="ratio >= 1.50",
+    ))  # fmt: skip
 
 
 def measure(works: dict[str, Work], names: tuple[str, ...], rounds: int) -> Rounds:

@@ -1,4 +1,4 @@
-"""The command log: an append that is durable, beside a bare write and fdatasync of the same bytes.
+"""The command log: an append that is durable, beside a bare write and fdatasync of the same bytes; and a restart.
 
 The bytes are those an engine logs: records of one group of batches each, in the project's own encoding.
 """
@@ -13,7 +13,7 @@ from typing import Final
 from engine import records
 from engine.log import SqliteLog
 from engine.types import STP_NONE
-from tools.bench import flows, show
+from tools.bench import flows, restart, show
 from tools.bench.deltas import START_NS
 from tools.bench.flows import ACCOUNT
 from tools.bench.measure import Options, Report, hash_of, in_turns, result, say
@@ -23,17 +23,18 @@ PREALLOCATED: Final = 8 << 20  # as the log's own write-ahead file
 
 
 def run(options: Options) -> Report:
-    """log.append_<rows>: seconds for one durable append of one record with so many commands."""
+    """log.append_<rows>: seconds for one durable append of one record with so many commands; log.restart."""
     say("log: appends and bare syncs, in turns")
-    appends = options.take(200, 60)
+    appends = options.take(200, 30)
     rounds = options.turns(5, 3)
     flow = flows.load("normal", options.data, options.seed, 8_192)
     report = Report(
         "log",
-        "a durable append costs about what a bare fdatasync of its bytes does",
+        "a durable append costs about what a bare fdatasync of its bytes does; an engine with a million logged "
+        f"commands serves within {restart.GOAL_S:g} s",
         f"records of 1, 64, 256 and 2,048 commands of {flow.source}, {appends} appends a round, on the disk of "
         f"{tempfile.gettempdir()}",
-        "one process, one thread; the commit blocks it",
+        "one process, one thread; the commit blocks it; a restarted engine runs alone",
     )
     for size in (1, 64, 256, 2_048):
         bodies = [record(commands) for commands in flows.batches(flow.rows, min(size, flows.BATCH * 8))]
@@ -62,6 +63,7 @@ def run(options: Options) -> Report:
         "log.append is engine/log.py on SQLite: write-ahead log, synchronous=FULL, a CRC and a chained hash a record. "
         "log.fdatasync appends the same bytes to a growing file and syncs it."
     )
+    restart.run(options, report)
     return report
 
 

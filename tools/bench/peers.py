@@ -1,7 +1,7 @@
 """The engines of PyPI beside ours, on the same flow: each in a process and an environment that is not ours.
 
-`bench core --peers` makes the environment once, below the user's cache directory, with pip; what does not install is
-named and left out. It is no part of `bench all`.
+`bench core --peers` or `bench all --peers` makes the environment once, below the user's cache directory, with pip;
+what does not install is named and left out. Where it has been made, `core` and `all` drive them from then on.
 """
 
 import hashlib
@@ -9,6 +9,7 @@ import json
 import os
 import statistics
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any, Final
@@ -31,15 +32,17 @@ SLOW: Final = {"order-matching": 4_000}  # messages: every step looks at every o
 INSTALL_S: Final = 300
 DRIVE_S: Final = 300
 COMMAND: Final = "python -m tools.bench core --peers"
+FEW: Final = 5_000  # messages of one regime, when it has to be quick
+
+
+def is_ready(python: str) -> bool:
+    """Whether the environment for this interpreter has been made."""
+    return (_directory(python) / "ready").exists()
 
 
 def environment(python: str) -> Path:
     """The interpreter of an environment that has the packages, as far as they install. Cost: a minute, once."""
-    version = subprocess.run(
-        [python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], capture_output=True, text=True, check=True
-    ).stdout.strip()
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    directory = cache / "lobmesh-bench" / f"peers-{version}"
+    directory = _directory(python)
     inside = directory / "bin" / "python"
     if not (directory / "ready").exists():
         say(f"peers: installing {len(PACKAGES)} engines below {directory}")
@@ -48,22 +51,31 @@ def environment(python: str) -> Path:
             pip = [str(inside), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", name, *needed]
             done = subprocess.run(pip, capture_output=True, text=True, timeout=INSTALL_S, check=False)
             if done.returncode:
-                say(f"peers: {name} does not install on Python {version}")
+                say(f"peers: {name} does not install for {python}")
         (directory / "ready").touch()
     return inside
 
 
+def _directory(python: str) -> Path:
+    version = subprocess.run(
+        [python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "lobmesh-bench" / f"peers-{version}"
+
+
 def run(options: Options) -> Report:
     """core.peer_<engine> for each engine, on the regime where it is slowest."""
-    say("peers: reading and checking five flows")
-    works = {name: prepare(flows.load(name, options.data, options.seed)) for name in REGIMES}
+    say("peers: reading and checking the flows")
+    regimes = ("normal",) if options.quick else REGIMES
+    works = {name: prepare(flows.load(name, options.data, options.seed, options.take(0, FEW))) for name in regimes}
     report = Report(
         "peers",
         "ahead of every engine of PyPI that reports its trades and can be driven on this flow",
         ", ".join(work.flow.source for work in works.values()),
         "one process at a time, one thread; processor time",
     )
-    inside = environment(options.peers)
+    inside = environment(options.peers or sys.executable)
     notes = []
     with tempfile.TemporaryDirectory(prefix="lobmesh-bench-") as directory:
         files = {name: Path(directory) / name for name in works}
@@ -72,7 +84,7 @@ def run(options: Options) -> Report:
         for name in PACKAGES:
             say(f"peers: {name}")
             try:
-                notes.append(_compared(report, name, inside, files, works, options.turns(5, 1)))
+                notes.append(_compared(report, name, inside, files, works, options.turns(3, 1)))
             except ChildProcessError as e:
                 notes.append(f"    {name:20} not driven: {e}")
     report.notes.append("Each on the regime where it is slowest:\n\n" + "\n".join(notes))

@@ -9,8 +9,12 @@ On stdin, a line asks for what was noted since the last one; on stdout, the answ
 import asyncio
 import gc
 import json
+import subprocess
 import sys
 from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 from time import monotonic
 from typing import Final
 
@@ -23,6 +27,7 @@ from tools.bench.flows import INSTRUMENT
 from tools.bench.venue import SessionStream
 
 GAP_S: Final = 0.005
+ROOT: Final = Path(__file__).resolve().parents[2]
 
 
 class Probe:
@@ -65,6 +70,38 @@ class Probe:
         while await reader.readline():
             noted, self.noted = self.noted, []
             print(json.dumps(noted), flush=True)
+
+
+class Orders:
+    """The client that enters orders, in its process."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    async def taken(self) -> list[tuple[float, float]]:
+        """When each order was due, and how long it took, since this was last asked."""
+        found: list[tuple[float, float]] = json.loads(await asyncio.to_thread(self._ask))
+        return found
+
+    def _ask(self) -> str:
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        return self._process.stdout.readline()
+
+
+@asynccontextmanager
+async def running(engine: str, account: int) -> AsyncIterator[Orders]:
+    """The client in a process of its own, that orders from the engine at `engine`."""
+    command = [sys.executable, "-m", "tools.bench.probe", engine, str(account)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout
+        try:
+            await asyncio.to_thread(process.stdout.readline)
+            yield Orders(process)
+        finally:
+            process.kill()
 
 
 async def probe(endpoint: str, account: int) -> None:

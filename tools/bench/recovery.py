@@ -7,13 +7,9 @@ The orders come from a process of their own, which is also who says how long the
 
 import asyncio
 import contextlib
-import json
 import random
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from time import monotonic, monotonic_ns, perf_counter
 from typing import Any, Final
 
@@ -26,7 +22,7 @@ from bus.recovery import Recovery
 from engine.gateway import write_batch
 from proto import feed, marketdata_pb2, marketdata_pb2_grpc
 from tools import workload
-from tools.bench import echo, flows, show, venue
+from tools.bench import echo, flows, probe, show, venue
 from tools.bench.flows import INSTRUMENT, LARGE
 from tools.bench.measure import Options, Report, hash_of, quiet, result, say
 from tools.bench.venue import SessionStream, Venue
@@ -37,7 +33,6 @@ LOST: Final = 5  # frames
 RESTING: Final = 20_000  # messages of recorded flow before anything is measured
 PAUSE_S: Final = 0.1  # between herds: then orders have their queue empty again
 WAIT_S: Final = 30.0
-ROOT: Final = Path(__file__).resolve().parents[2]
 
 
 def run(options: Options) -> Report:
@@ -60,7 +55,7 @@ async def _measure(options: Options, report: Report) -> None:
         flow = flows.load(LARGE, options.data, options.seed, RESTING)
         await _fill(running, flow)
         report.workload = f"{flow.source}; then an order every 5 ms; {LOST} frames lost at a time"
-        async with _probing(running) as orders:
+        async with probe.running(running.engine, 200) as orders:
             async with _reading(running, 1) as reader:
                 await _alone(reader, options, report)
             async with _reading(running, HERD) as readers:
@@ -86,37 +81,6 @@ async def _fill(running: Venue, flow: flows.Flow) -> None:
                 await stream.receive()
         stream.close()
     await running.mirrored(running.fabric)
-
-
-class Orders:
-    """The client that enters orders, in its process."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process = process
-
-    async def taken(self) -> list[tuple[float, float]]:
-        """When each order was due, and how long it took, since this was last asked."""
-        found: list[tuple[float, float]] = json.loads(await asyncio.to_thread(self._ask))
-        return found
-
-    def _ask(self) -> str:
-        assert self._process.stdin
-        assert self._process.stdout
-        self._process.stdin.write("\n")
-        self._process.stdin.flush()
-        return self._process.stdout.readline()
-
-
-@asynccontextmanager
-async def _probing(running: Venue) -> AsyncIterator[Orders]:
-    command = [sys.executable, "-m", "tools.bench.probe", running.engine, "200"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
-        assert process.stdout
-        try:
-            await asyncio.to_thread(process.stdout.readline)
-            yield Orders(process)
-        finally:
-            process.kill()
 
 
 class Readers:
@@ -311,7 +275,7 @@ async def _snapshot(readers: Readers) -> float:
     return perf_counter() - began
 
 
-async def _together(readers: Readers, orders: Orders, running: Venue, options: Options, report: Report) -> None:
+async def _together(readers: Readers, orders: probe.Orders, running: Venue, options: Options, report: Report) -> None:
     """All readers' gaps, in turns with as many empty calls, and the orders' times during each and during neither."""
     rounds, herds = options.turns(5, 2), options.take(8, 3)
     say(f"recovery: {rounds} rounds of {herds} herds of {HERD}")

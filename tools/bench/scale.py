@@ -1,4 +1,4 @@
-"""How costs grow: with the orders that rest, with the peers that listen; and what an order weighs.
+"""How costs grow: with the orders that rest, with the peers that listen; what a snapshot costs; what an order weighs.
 
 A book of N orders is kept at N: each order that goes is one at random, so that nothing it needs is likely to be in a
 cache, and one comes in its place. A bare dict of N entries is treated the same way; how its cost grows is what memory
@@ -18,7 +18,7 @@ from bus.publisher import Publisher
 from engine.gateway import write_batch
 from engine.types import CANCEL, FLAG_SELL, NEW, STP_NONE, Batch
 from engine.venue import Venue
-from tools.bench import flows, readers, show
+from tools.bench import flows, readers, show, slices
 from tools.bench.core import read
 from tools.bench.flows import ACCOUNT, BATCH, INSTRUMENT
 from tools.bench.measure import Options, Report, Result, cpu_ns, hash_of, in_turns, quiet, ratio, result, say, spread
@@ -34,17 +34,20 @@ WIDTH: Final = 60  # characters of the plot's longest bar
 
 
 def run(options: Options) -> Report:
-    """scale.order_N, scale.growth, scale.peers_N, scale.memory_resting and scale.memory_mirrored."""
+    """scale.order_N, scale.growth, scale.peers_N, scale.snapshot_*, scale.memory_resting and scale.memory_mirrored."""
     report = Report(
         "scale",
         f"from 100 to 1,000,000 resting orders the cost per order grows at most {GOAL_GROWTH} times as a bare dict's "
-        "does; it does not depend on the number of peers",
+        "does; it does not depend on the number of peers; a snapshot of a million orders holds up trading at "
+        "most 10 ms at a time",
         f"one instrument, {PER_LEVEL} orders a level and at most {LEVELS_MAX:,} levels a side; half cancels of resting "
         f"orders at random, half new ones at random prices, in batches of {BATCH}",
-        "one process; with peers, a second one that reads every socket",
+        "one process; with peers, a second one that reads every socket; for scale.snapshot_ack, engine, fabric node, a "
+        "client that enters an order every 5 ms, and whoever asks for the snapshots",
     )
     orders(options, report)
     peers(options, report)
+    slices.run(options, report)
     weights(options, report)
     return report
 
@@ -209,7 +212,19 @@ def peers(options: Options, report: Report) -> None:
         ))  # fmt: skip
     report.notes.append(
         "scale.peers_N is the time that the engine's own thread spends on an order (apply, sequence, encode, hand to "
-        "ZeroMQ) while N peers listen, each on a socket of its own; the sockets are served by ZeroMQ's thread."
+        "ZeroMQ) while N peers listen, each on a socket of its own; the sockets are served by ZeroMQ's thread. Beside "
+        "its cost with one peer:\n\n" + peers_plot(found)
+    )
+
+
+def peers_plot(found: dict[str, list[float]]) -> str:
+    """A bar for each number of peers: how many times the cost with one."""
+    grown = {count: ratio(found[f"{count}"], found[f"{PEERS[0]}"]) for count in PEERS}
+    unit = WIDTH / max(2.0, *grown.values())  # so that what does not grow looks as if it did not
+    return "\n".join(
+        f"    {count:>9,}  {'#' * max(1, round(unit * grown[count])):<{WIDTH}} {grown[count]:6.2f} x  "
+        + show.figure(statistics.median(found[f"{count}"]), "s")
+        for count in PEERS
     )
 
 

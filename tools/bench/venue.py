@@ -59,7 +59,10 @@ class Venue:
 
 @asynccontextmanager
 async def running(*, followers: int = 1) -> AsyncIterator[Venue]:
-    """Start it; it is gone when the block is left. Raises: tools.processes.StartError."""
+    """Start it; it is gone when the block is left. Raises: tools.processes.StartError.
+
+    What the block raises gets a note of how its processes fared: the cause is often theirs.
+    """
     with tempfile.TemporaryDirectory(prefix="lobmesh-bench-") as name, Children() as children:
         directory = Path(name)
         config = directory / "cluster.toml"
@@ -77,6 +80,9 @@ async def running(*, followers: int = 1) -> AsyncIterator[Venue]:
         )
         try:
             yield venue
+        except Exception as e:
+            e.add_note(children.account())
+            raise
         finally:
             for machine in venue._machines.values():
                 await machine.close()
