@@ -112,10 +112,23 @@ class Market:
     def side(self, side: int) -> Ladder:
         return self.book.bids if side == BUY else self.book.asks
 
-    def sizes(self, side: int) -> Iterator[tuple[int, int]]:
-        """Each level's price and all that is open there, hidden included; best first."""
-        for level in self.side(side):
-            yield level.price, sum([whole_of(order).open for order in level])
+    def crossing(self) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+        """The bids and the asks that the other side reaches: each level's price and all that is open there, hidden
+        included; best first. Cost: O(orders on them)."""
+        bid, ask = self.book.bids.best, self.book.asks.best
+        bids: list[tuple[int, int]] = []
+        asks: list[tuple[int, int]] = []
+        if bid is None or ask is None or bid.price < ask.price:
+            return bids, asks
+        for level in self.book.bids:
+            if level.price < ask.price:
+                break
+            bids.append((level.price, sum([whole_of(order).open for order in level])))
+        for level in self.book.asks:
+            if level.price > bid.price:
+                break
+            asks.append((level.price, sum([whole_of(order).open for order in level])))
+        return bids, asks
 
     def contents(self) -> Iterator[tuple[object, ...]]:
         """All that decides what it does next, as plain values."""

@@ -582,7 +582,8 @@ class Pit:
         self.tell(market, STATUS, [state, reason])
 
     def _indicate(self, market: Market) -> None:
-        found = indicate(list(market.sizes(BUY)), list(market.sizes(SELL)), market.reference)
+        bids, asks = market.crossing()
+        found = indicate(bids, asks, market.reference)
         if found != market.indication:
             market.indication = found
             self.tell(market, INDICATION, [found.price, found.volume, found.imbalance])
@@ -591,7 +592,7 @@ class Pit:
         """Trade all that crosses at one price; again, should canceled OCO partners leave it crossed."""
         book = market.book
         while True:
-            price, volume, _ = indicate(list(market.sizes(BUY)), list(market.sizes(SELL)), market.reference)
+            price, volume, _ = indicate(*market.crossing(), market.reference)
             if not volume:
                 return
             market.band_reference = price
