@@ -8,7 +8,7 @@ from proto import cluster
 from proto.cluster import FIFO, PRO_RATA
 from proto.feed import AUCTION, CLOSED, OPEN
 from tools.layout import made_up
-from tools.trading_day import BAND, COLLAR, JUMP, ROLL, Day, Step, day_of, ruled
+from tools.trading_day import BAND, COLLAR, JUMP, ROLL, Agenda, Day, Step, day_of, ruled
 
 DAY = Day(100.0, shocked=2, jump=JUMP)
 VENUE = made_up(3, 6)
@@ -72,3 +72,28 @@ def test_instruments_of_a_day_begin_closed_with_a_band_a_collar_and_a_reference_
     assert first.tick_size == Decimal("0.01")
     venue = cluster.Cluster("day", VENUE.engines, tuple(map(ruled, VENUE.instruments)))
     assert cluster.loads(cluster.dumps(venue)) == venue
+
+
+def test_an_agenda_gives_each_step_once_when_it_is_due_and_several_when_it_was_late() -> None:
+    agenda = Agenda(DAY)
+    assert agenda.steps_due(11.9) == []
+    assert [step.state for step in agenda.steps_due(12.0)] == [AUCTION]
+    assert agenda.steps_due(12.1) == []
+    assert [step.state for step in agenda.steps_due(91.0)] == [OPEN, AUCTION, CLOSED]
+
+
+def test_the_shock_comes_once() -> None:
+    agenda = Agenda(DAY)
+    assert [agenda.shocks_due(now_s) for now_s in (39.9, 40.0, 40.1)] == [(), (2,), ()]
+
+
+def test_a_halted_instrument_is_opened_again_once_and_not_behind_the_closing_auction() -> None:
+    agenda = Agenda(DAY)
+    agenda.steps_due(20.0)
+    agenda.halted(2, 40.0)
+    agenda.halted(1, 63.0)
+    assert [agenda.openings_due(now_s) for now_s in (53.9, 54.1, 54.2)] == [[], [2], []]
+    assert [step.state for step in agenda.steps_due(78.0)] == [AUCTION]  # noticed late: 1 was due at 77
+    assert agenda.openings_due(78.0) == []
+    agenda.halted(3, 79.0)
+    assert agenda.openings_due(99.0) == []

@@ -20,7 +20,7 @@ from tools.machines import START_S, Machines
 from tools.market_control import ControlError, MarketControl
 from tools.observer import Observer
 from tools.processes import StartError
-from tools.trading_day import Day, Step
+from tools.trading_day import Agenda, Day
 
 POLL_S: Final = 0.02
 FINISH_S: Final = 10.0  # for the last commands
@@ -46,9 +46,7 @@ class DayRun:
         self._control = MarketControl(self._where)
         self._watched: dict[int, InstrumentDay] = {}
         self._began_ns = 0
-        self._steps: list[Step] = list(day.steps)
-        self._shocked = False
-        self._reopens: dict[int, float] = {}  # halted instruments: when to open them again
+        self._agenda = Agenda(day)
         self._shown: dict[int, int] = {}  # events said, by instrument
         self._states: dict[int, int] = {}  # as the traders were told
 
@@ -89,19 +87,18 @@ class DayRun:
     def tick(self, now_s: float) -> None:
         """Do what is due, and take in what happened. Often."""
         self._board.phase = self.day.phase(now_s)
-        while self._steps and self._steps[0].at_s <= now_s:
-            step = self._steps.pop(0)
+        for step in self._agenda.steps_due(now_s):
             for instrument in self.instruments:
                 self._control.order(instrument, step.state)
             self._say(step.said)
-        if not self._shocked and now_s >= self.day.shock_s:
-            self._shocked = True
-            self._flows.tell_jump(self.day.shocked, self.day.jump)
+        for shocked in self._agenda.shocks_due(now_s):
+            self._flows.tell_jump(shocked, self.day.jump)
             self._say(self.day.shock_in_words(self.instruments))
         for instrument in self.instruments:
             self._follow(instrument, now_s)
-            if now_s >= self._reopens.get(instrument.id, now_s + 1):
-                del self._reopens[instrument.id]
+        opening = self._agenda.openings_due(now_s)
+        for instrument in self.instruments:
+            if instrument.id in opening:
                 self._control.order(instrument, OPEN)
         states = {id: watched.state for id, watched in self._watched.items()}
         changed = {id: state for id, state in states.items() if state != self._states[id]}
@@ -116,9 +113,8 @@ class DayRun:
         events = happened(instrument, watched)
         for event in events[self._shown.get(instrument.id, 0) :]:
             self._say(event.text)
-            reopens_s = self.day.reopens_s(now_s)
-            if event.what == "halt" and reopens_s is not None:
-                self._reopens[instrument.id] = reopens_s
+            if event.what == "halt":
+                self._agenda.halted(instrument.id, now_s)
         self._shown[instrument.id] = len(events)
         if all(closing_of(each) for each in self._watched.values()):
             closing = [(i, closing_of(self._watched[i.id])) for i in self.instruments]

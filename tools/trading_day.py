@@ -87,6 +87,44 @@ class Day:
         return at_s if at_s < CLOSING * self.duration_s else None
 
 
+class Agenda:
+    """What is still to be done on a day. A step of the plan comes before what a halt asked for, and makes an end of
+    that: what is halted when the closing auction begins stays so to the close."""
+
+    def __init__(self, day: Day) -> None:
+        self._day = day
+        self._steps = list(day.steps)
+        self._shock: tuple[int, ...] = (day.shocked,)
+        self._reopens: dict[int, float] = {}  # halted instruments: when to open them again
+
+    def halted(self, instrument: int, now_s: float) -> None:
+        """The venue has halted an instrument."""
+        at_s = self._day.reopens_s(now_s)
+        if at_s is not None:
+            self._reopens[instrument] = at_s
+
+    def steps_due(self, now_s: float) -> list[Step]:
+        due = [step for step in self._steps if step.at_s <= now_s]
+        del self._steps[: len(due)]
+        if due:
+            self._reopens.clear()
+        return due
+
+    def shocks_due(self, now_s: float) -> tuple[int, ...]:
+        """The instruments that news has come of, once."""
+        if now_s < self._day.shock_s:
+            return ()
+        due, self._shock = self._shock, ()
+        return due
+
+    def openings_due(self, now_s: float) -> list[int]:
+        """The instruments whose halt has lasted long enough."""
+        due = [instrument for instrument, at_s in self._reopens.items() if at_s <= now_s]
+        for instrument in due:
+            del self._reopens[instrument]
+        return due
+
+
 def day_of(duration_s: float, instruments: Sequence[Instrument], seed: int) -> Day:
     """The day of these instruments: the seed says which of them is shocked, and which way."""
     chance = random.Random(f"{seed}/day")
