@@ -293,6 +293,8 @@ def test_orders_that_should_have_been_carried_over_and_were_not_fail() -> None:
         HOLDS,
         ("not judged: the orders at engine-2, about which nobody answered",),
     )
+    nobody = evidence(live=(), away=frozenset((1, 2)), lasting=None)
+    assert finding(nobody, "the close").mark == UNKNOWN
 
 
 def test_of_a_day_that_was_cut_short_only_what_was_is_judged() -> None:

@@ -15,6 +15,7 @@ from engine.types import (
     MASS_CANCEL,
     MASS_CANCELED,
     NEW,
+    NO_REASON,
     OCO,
     POST_ONLY,
     REFUSED,
@@ -30,6 +31,7 @@ from engine.types import (
     TYPE_MASK,
     TYPE_PEG_BID,
     TYPE_SHIFT,
+    TYPE_STOP_LIMIT,
     UNAVAILABLE,
     WRONG_STATE,
     ReportRow,
@@ -57,17 +59,33 @@ def test_with_one_seed_agents_send_the_same_commands_and_with_another_others() -
 
 
 def test_agents_know_exactly_the_orders_that_rest_for_them() -> None:
-    exchange = Exchange(made_traders(6, INSTRUMENTS, SEED), INSTRUMENTS)
+    exchange = Exchange(made_traders(12, INSTRUMENTS, SEED), INSTRUMENTS)
     exchange.run(10)
+    assert {TRIGGERED, RESTATED} <= {report.kind for report in exchange.reports}
     for agent in exchange.agents.values():
         orders = exchange.venue.open_orders(agent.account)
         live = {o.client_order_id: (o.instrument, o.side, o.open) for o in orders}
         assert {i: (o.instrument, o.sell, o.open) for i, o in agent.orders.items()} == live
         told = {o.client_order_id: o.price for o in orders if o.flags & TYPE_MASK < TYPE_PEG_BID}  # pegs move unsaid
         assert {i: agent.orders[i].price for i in told} == told
+        asleep = {o.client_order_id: o.more.stop_price for o in orders if o.more and not o.more.fired}
+        assert {i: order.stop_price for i, order in agent.orders.items() if order.stop_price} == {
+            i: stop_price for i, stop_price in asleep.items() if stop_price
+        }
         assert not any(order.busy for order in agent.orders.values())
     assert sum(agent.position[1] for agent in exchange.agents.values()) == 0
     exchange.venue.check()
+
+
+def test_a_stop_that_has_fired_is_the_limit_order_it_is() -> None:
+    noise = made_traders(2, INSTRUMENTS, SEED)[1]
+    stop = next(c for c in noise.act(0.0, 200) if c.op == NEW and c.flags & TYPE_MASK == TYPE_STOP_LIMIT)
+    id, lots = stop.client_order_id, stop.quantity
+    accepted = ReportRow(ACCEPTED, id, id, 9, stop.instrument, 0, stop.price, lots, lots, 0, 0, NO_REASON)
+    noise.report(accepted)
+    assert noise.orders[id].stop_price > 0
+    noise.report(accepted._replace(kind=TRIGGERED, command=0))
+    assert noise.orders[id].stop_price == 0
 
 
 def test_the_default_traders_keep_a_thousand_orders_resting() -> None:
@@ -179,6 +197,25 @@ def test_all_agents_of_a_run_see_the_same_fair_price_however_often_they_look() -
     for step in range(100):
         often.fair(1, step * 0.1)
     assert often.fair(1, 10.0) == seldom.fair(1, 10.0)
+
+
+def test_a_maker_pulls_all_its_quotes_once_when_the_fair_price_has_jumped() -> None:
+    exchange = Exchange(made_traders(1, INSTRUMENTS, SEED), INSTRUMENTS)
+    exchange.run(1, commands=1_000)
+    (maker,) = exchange.agents.values()
+    before = sum(order.instrument == 1 for order in maker.orders.values())
+    maker.news.jump(1, 240)
+    exchange.send(maker, pulled := maker.act(exchange.now_s, 5))
+    assert [(c.op, c.instrument) for c in pulled if c.op == MASS_CANCEL] == [(MASS_CANCEL, 1)]
+    assert before > 0
+    assert not any(order.instrument == 1 for order in maker.orders.values())
+    again = maker.act(exchange.now_s, 1_000)
+    assert not any(command.op == MASS_CANCEL for command in again)
+    assert sum(command.op == NEW and command.instrument == 1 for command in again) == before
+
+
+def test_an_instrument_with_an_auction_reference_is_worth_that_at_first() -> None:
+    assert News((replace(INSTRUMENTS[0], auction_reference=9_000),), SEED).fair(1, 0.0) == 9_000
 
 
 def test_prices_stay_within_narrow_limits() -> None:

@@ -94,6 +94,7 @@ class OwnOrder:
     wanted: int
     busy: bool = False  # a command about it is on its way
     stop_price: int = 0  # of a stop that sleeps
+    wanted_stop: int = 0  # where it is being moved to
     linked: bool = False  # one of a pair
     passing: bool = False  # good till a time
 
@@ -182,6 +183,8 @@ class Agent:
             order.price = order.wanted = row.price
             order.open = row.open
             order.busy = False
+            if order.stop_price and row.kind == REPLACED:
+                order.stop_price = order.wanted_stop
         elif row.kind == TRIGGERED:
             order.stop_price = 0
         elif row.kind == RESTATED:
@@ -247,8 +250,8 @@ class Agent:
         """A stop that sleeps is moved by as much as its limit."""
         order = self.orders[target]
         price = self._within(order.instrument, price)
-        moved = price - order.price
-        terms = Terms(self._within(order.instrument, order.stop_price + moved)) if order.stop_price else None
+        order.wanted_stop = self._within(order.instrument, order.stop_price + price - order.price)
+        terms = Terms(order.wanted_stop) if order.stop_price else None
         order.busy = True
         order.wanted = price
         command = Command(REPLACE, self._id(), order.instrument, meaning, price, quantity, target, terms)
