@@ -130,8 +130,8 @@ class Outage:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """A machine that joined or left while the others traded: how long until all were in step, what was missing then,
-    whose readers had to begin anew, and the orders that others answered from its move until then."""
+    """A machine that joined, left or came back while the others traded: how long until all were in step, what was
+    missing then, whose readers had to begin anew, and the orders that others answered from its move until then."""
 
     name: str
     how: str
@@ -441,7 +441,7 @@ def _restarts(evidence: Evidence) -> list[Finding]:
 
 
 def _moved(evidence: Evidence) -> list[Finding]:
-    """Who joined and who left: everybody knows in time, and nobody else is disturbed."""
+    """Who joined, who left, who came back: everybody knows in time, and nobody else is disturbed."""
     out = []
     for moved in evidence.moved:
         seconds = moved.to_s - moved.from_s
