@@ -387,8 +387,6 @@ def _integrity(evidence: Evidence) -> list[Finding]:
         ("digests_differing", "digests differed from a book said to be valid"),
         ("misfits", "deltas did not fit the book"),
     ]
-    if _done_to_messages(evidence, "regress"):  # one number then stands for two frames: digests are there to find that
-        never = []
     made = [
         ("regressions", "times a publisher went back in its sequence", _done_to_messages(evidence, "regress")),
         ("bad_frames", "frames were damaged", _done_to_messages(evidence, "corrupt", "truncate")),
