@@ -72,8 +72,12 @@ rejoin(). From there a snapshot leads to the present; what was passed over is a 
 the caller reads the conflated quotes instead, until it is told to come back.
 Two lines. The first to bring a frame wins. While two are up, a hole is asked for only after `reorder_ns`, in which the
 other may bring it.
-A run. After an old sequence in a newer frame (the publisher broke its word) all accounts of the epoch begin anew,
-frames sent before are refused, and only the publisher itself is asked for the snapshot.
+A run. After an old sequence in a newer frame (the publisher broke its word) all accounts of the epoch begin anew, and
+frames sent before are refused. For the rest of the epoch only the publisher itself is asked for snapshots, at growing
+intervals. What it answers is believed when a frame that was sent `bear_ns` later or more goes on from there; all that
+was held is dropped then, and asked for. If that frame does not reach the snapshot, it is an old sequence, too. So is
+what a snapshot has overtaken and was sent, going by the least delay, `silence_ns` after that came; and what is in a
+range and was sent later, or earlier, than its sequence allows.
 Asking. One ask at a time; a new one replaces the last, and an answer to any other is dropped. Delays are jittered by
 the `random.Random` passed in.
 """
@@ -124,6 +128,7 @@ class Limits:
     range_tries: int = 3
     instrument_tries: int = 5  # for one doubted book
     snapshot_ns: int = 2_000 * MS
+    bear_ns: int = 50 * MS  # until what is said after a snapshot bears it out, where the publisher broke its word
     retry_ns: int = 50 * MS  # after a failure; doubles, up to
     retry_ns_max: int = 2_000 * MS
     hole_max: int = 65_536  # a longer hole is left to a snapshot, which is cheaper
@@ -329,7 +334,10 @@ class FeedClient:
         self._top_sent_ns = 0  # of the newest frame
         self._top_next = 0  # next sequence after it
         self._run_sent_ns = 0  # frames sent before belong to an earlier run
-        self._home_only = False
+        self._seam = (0, 0)  # when the hole was seen: what is below this sequence was sent by this time, all else later
+        self._claim: Snapshot | None = None  # by a publisher that broke its word: not borne out yet
+        self._relapses = 0  # old sequences, sent anew, in this epoch
+        self._loaded_ns = 0  # when the last snapshot was taken up
         self._foreign = 0  # an incarnation heard of, unconfirmed
         self._held = Held(1)
         self._first_held: dict[int, int] = {}  # by instrument: its first sequence held
@@ -497,12 +505,8 @@ class FeedClient:
         if status is not RangeStatus.OK or epoch != self.epoch:
             reason = f"{status.name.lower().replace('_', ' ')}: {asked.first} to {asked.last} of epoch {asked.epoch}"
             self._to_snapshot(reason, now_ns, actions)
-        elif brought := self._fill(frames):
-            self._tries = 0
-            self._want = _Want.NOTHING
-            self._drain(now_ns, actions, brought)
         else:
-            self._failed("a range that brings nothing", self.limits.retry_ns, now_ns, actions)
+            self._take_range(frames, now_ns, actions)
         self._send(now_ns, actions)
         return actions
 
@@ -544,12 +548,14 @@ class FeedClient:
         else:
             if header.epoch > self.epoch:
                 self._begin(header.epoch, header.incarnation, f"epoch {header.epoch}", now_ns, actions)
-            elif header.sent_ns > self._top_sent_ns and header.first_seq < self._top_next:
+            elif header.sent_ns > self._top_sent_ns and self._is_old(frame):
                 self._regress(frame, now_ns, actions)
             elif header.sent_ns < self._top_sent_ns and frame.next_seq > self._top_next:
                 self.counters.regressions += 1  # sent before the newest, and beyond it
                 return []
             newest = header.sent_ns > self._top_sent_ns
+            if self._claim is not None and newest and header.sent_ns > self._claim.time_ns + self.limits.bear_ns:
+                self._believe(self._claim, now_ns, actions)
             if newest:
                 delay_ns = now_ns - header.sent_ns
                 if self._too_late(delay_ns):
@@ -560,6 +566,18 @@ class FeedClient:
             self._place(frame, data, newest, now_ns, actions)
         self._send(now_ns, actions)
         return actions
+
+    def _is_old(self, frame: Frame) -> bool:
+        """Whether the newest frame has an old sequence: lower than an older frame's, or than what is certain."""
+        header = frame.header
+        if header.first_seq < self._top_next:
+            return True
+        claim, limits = self._claim, self.limits
+        if claim is not None:
+            return header.sent_ns > claim.time_ns + limits.bear_ns and frame.next_seq <= claim.last_seq
+        if self.state not in _SETTLED or frame.next_seq >= self.next_seq or self._delay_least_ns == NEVER_NS:
+            return False
+        return header.sent_ns + self._delay_least_ns > self._loaded_ns + limits.silence_ns
 
     def _had(self, data: bytes) -> bool:
         """Whether another line has brought this frame, told by its header: a damaged one is not worth a look."""
@@ -604,6 +622,8 @@ class FeedClient:
     def _hear(self, frame: Frame, now_ns: int, actions: list[Action]) -> None:
         """This is the newest frame: the publisher lives, and has come so far."""
         header = frame.header
+        if header.first_seq > self._top_next and self.state in _SETTLED:
+            self._seam = (self._top_next, self._top_sent_ns)
         self._top_sent_ns = header.sent_ns
         self._top_next = frame.next_seq
         self.heard_ns = now_ns
@@ -721,15 +741,18 @@ class FeedClient:
     def _regress(self, frame: Frame, now_ns: int, actions: list[Action]) -> None:
         header = frame.header
         self.counters.regressions += 1
-        actions.append(
-            Alarm(f"sequence {header.first_seq} was sent after {self._top_next - 1}, in the same epoch {self.epoch}")
-        )
+        newer = max(self._top_next, self.next_seq, 0 if self._claim is None else self._claim.last_seq + 1) - 1
+        actions.append(Alarm(f"sequence {header.first_seq} was sent after {newer}, in the same epoch {self.epoch}"))
+        relapses = self._relapses + 1
         self._begin(self.epoch, self.incarnation, "an old sequence, sent anew", now_ns, actions)
+        self._relapses = relapses
         self._run_sent_ns = header.sent_ns
-        self._home_only = True
         self._held = Held(header.first_seq)
         self._go(State.SNAPSHOT, "an old sequence, sent anew", actions)
         self._ask_soon(_Want.SNAPSHOT, now_ns, actions)
+        if relapses > 1:
+            limits = self.limits
+            self._ask_at_ns += self._jittered(min(limits.retry_ns << min(relapses - 2, 16), limits.retry_ns_max))
 
     def _doubt_incarnation(self, incarnation: int, now_ns: int, actions: list[Action]) -> None:
         """It is believed once the publisher itself, asked over another line, says so."""
@@ -935,25 +958,48 @@ class FeedClient:
         if self._want is not _Want.RANGE:
             self._ask_soon(_Want.RANGE, now_ns, actions)
 
-    def _fill(self, frames: Sequence[bytes]) -> dict[bytes, Frame]:
+    def _take_range(self, data: Sequence[bytes], now_ns: int, actions: list[Action]) -> None:
+        frames = [(one, frame) for one in data if (frame := self._fitting(one)) is not None]
+        for _, frame in frames:
+            if self._is_anew(frame):
+                self._regress(frame, now_ns, actions)
+                return
+        if brought := self._fill(frames):
+            self._tries = 0
+            self._want = _Want.NOTHING
+            self._drain(now_ns, actions, brought)
+        else:
+            self._failed("a range that brings nothing", self.limits.retry_ns, now_ns, actions)
+
+    def _fitting(self, data: bytes) -> Frame | None:
+        """A frame of this run that may fill a hole."""
+        try:
+            frame = feed.decode(data)
+        except FeedError:
+            self.counters.bad_frames += 1
+            return None
+        header = frame.header
+        ours = (header.kind, header.engine, header.channel) == (KIND_D, self.engine, self.channel)
+        if not ours or (header.epoch, header.incarnation) != (self.epoch, self.incarnation):
+            return None
+        if header.sent_ns < self._run_sent_ns or header.first_seq > self._held.top or not header.count:
+            return None
+        return frame
+
+    def _is_anew(self, frame: Frame) -> bool:
+        """Whether it was sent at another time than it must have been, by its sequence."""
+        header = frame.header
+        sequence, sent_ns = self._seam
+        if header.sent_ns > sent_ns if header.first_seq < sequence else header.sent_ns < sent_ns:
+            return True
+        return header.sent_ns > self._top_sent_ns and frame.next_seq <= self._top_next
+
+    def _fill(self, frames: Sequence[tuple[bytes, Frame]]) -> dict[bytes, Frame]:
         """Keep what a range brings of what is missing; the frames that brought something."""
         brought: dict[bytes, Frame] = {}
-        for data in frames:
-            try:
-                frame = feed.decode(data)
-            except FeedError:
-                self.counters.bad_frames += 1
-                continue
-            header = frame.header
-            if (
-                (header.kind, header.engine, header.channel) != (KIND_D, self.engine, self.channel)
-                or (header.epoch, header.incarnation) != (self.epoch, self.incarnation)
-                or header.sent_ns < self._run_sent_ns
-                or header.first_seq > self._held.top
-                or not header.count
-            ):
-                continue
-            for low, high, gap in self._held.add(header.first_seq, frame.next_seq, data, True, frame.instruments):
+        for data, frame in frames:
+            first = frame.header.first_seq
+            for low, high, gap in self._held.add(first, frame.next_seq, data, True, frame.instruments):
                 gap.ranged += high - low
                 brought[data] = frame
         return brought
@@ -979,12 +1025,24 @@ class FeedClient:
         elif snapshot.epoch > self.epoch:
             self._begin(snapshot.epoch, snapshot.incarnation, f"epoch {snapshot.epoch}", now_ns, actions)
             self._load(snapshot, now_ns, actions)
+        elif self._run_sent_ns:
+            self._claim = snapshot
+            self._ask_at_ns = now_ns + self.limits.snapshot_ns  # for another, if nothing bears this one out
         elif snapshot.last_seq + 1 < self._held.floor:
             self._failed(
                 f"a snapshot at {snapshot.last_seq}, and the next held is {self._held.floor}", retry_ns, now_ns, actions
             )
         else:
             self._load(snapshot, now_ns, actions)
+
+    def _believe(self, claim: Snapshot, now_ns: int, actions: list[Action]) -> None:
+        """A frame that was sent after it bears it out. Nothing that was held before that can be told from the truth."""
+        for low, high, gap in self._held.cover(claim.last_seq):
+            gap.snapshotted += high - low
+        for hole in self._held.holes:
+            hole.gap.abandoned += hole.end - hole.first
+        self._held = Held(claim.last_seq + 1)
+        self._load(claim, now_ns, actions)
 
     def _load(self, snapshot: Snapshot, now_ns: int, actions: list[Action]) -> None:
         """Swap the books, then apply what is held from there on."""
@@ -1003,7 +1061,8 @@ class FeedClient:
         for low, high, gap in self._held.cover(last):
             gap.snapshotted += high - low
         self._foreign = 0
-        self._home_only = False
+        self._claim = None
+        self._loaded_ns = now_ns
         self._want = _Want.NOTHING
         self._tries = 0
         self._note_all_held()
@@ -1030,9 +1089,12 @@ class FeedClient:
         self._first_held, self._proved = {}, {}
         self._rows, self._times, self._extras = [], [], []
         self._doubted = []
-        self._silent = self._home_only = self._rejoining = False
+        self._silent = self._rejoining = False
+        self._claim = None
+        self._relapses = 0
         self._delay_least_ns = self._delay_most_ns = self._delay_window_ns = NEVER_NS
         self._end_seq = self._top_sent_ns = self._top_next = self._run_sent_ns = self._foreign = 0
+        self._seam = (0, 0)
         if self.ring is not None:
             self.ring.clear(epoch)
         self._go(State.JOINING, reason, actions)
@@ -1118,7 +1180,7 @@ class FeedClient:
             asked = AskRange(self._ask, self.epoch, hole.first, hole.end - 1, self._tries, timeout_ns)
         else:
             instrument = self._doubted[0] if want is _Want.INSTRUMENT else 0
-            home = want is _Want.CONFIRM or self._home_only or self._foreign != 0
+            home = want is _Want.CONFIRM or self._run_sent_ns != 0 or self._foreign != 0
             timeout_ns = limits.snapshot_ns
             asked = AskSnapshot(self._ask, instrument, self._tries, home, timeout_ns)
         self._asked = asked

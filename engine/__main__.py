@@ -52,6 +52,12 @@ def tcp(text: str) -> str:
     return text
 
 
+def count(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,18}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of records")
+    return int(text)
+
+
 def machine_name(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a name: 1 to 64 letters, digits, . _ -")
@@ -93,6 +99,12 @@ def parser() -> argparse.ArgumentParser:
         help=f"have a snapshot made of the log each time so much was logged (default {SNAPSHOT_COMMANDS:,}; 0: never)",
     )  # fmt: skip
     parser.add_argument(
+        "--keep-log", type=count, metavar="RECORDS",
+        help="when a snapshot was made, drop what the two last ones cover from the log, but for its last RECORDS; by "
+        "default all is kept. What is dropped is told by no history, and a start then needs a snapshot it can read: "
+        "one of another version, or of other instruments, is of no use",
+    )  # fmt: skip
+    parser.add_argument(
         "--operator-token-file", type=operator_token, metavar="FILE", dest="operator_token",
         help="ask operators for the token in this file; without it only those on this machine are let in",
     )  # fmt: skip
@@ -107,6 +119,7 @@ class Process:
         self._cluster = cluster
         self._entry = entry
         self._args = args
+        self._log = log
         self._directory = DirectoryLoop(Directory(), args.join)
         self._engine = Engine(
             cluster,
@@ -173,7 +186,22 @@ class Process:
     def _condenser(self) -> Condenser:
         engine, args = self._engine, self._args
         command = self._child("engine.condense")
-        return Condenser(command, args.snapshot_after, lambda: engine.replayed + engine.committer.commands)
+        logged = lambda: engine.replayed + engine.committer.commands  # noqa: E731
+        return Condenser(command, args.snapshot_after, logged, self._forget)
+
+    async def _forget(self) -> None:
+        """Drop what the log need not keep: what every snapshot covers, but for the last records."""
+        keep = self._args.keep_log
+        if keep is None:
+            return
+        log = self._log
+        try:
+            through = min(log.position - keep, await asyncio.to_thread(lambda: log.covered))
+            if through > 0:
+                dropped = await asyncio.to_thread(log.drop_through, through)
+                logger.info("the log begins behind its record %d", dropped)
+        except LogError as e:  # the next append is refused, too, and says so to whoever waits
+            logger.error("%s", e)
 
     def _historian(self) -> Historian:
         engine = self._engine
@@ -270,6 +298,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     args = parser().parse_args(argv)
     args.name = args.name or f"engine-{args.engine}"
+    if args.keep_log is not None and args.snapshot_after <= 0:
+        print("engine: --keep-log needs snapshots: --snapshot-after must not be 0", file=sys.stderr)
+        return EXIT_USAGE
     logging.basicConfig(
         level=logging.INFO if args.verbose else logging.WARNING,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",

@@ -16,7 +16,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -106,12 +106,16 @@ class Condenser:
     command   what makes one, but for its options
     every     commands
     logged    how many there have been, those replayed at the start included
+    kept      called when one was made
     """
 
-    def __init__(self, command: Sequence[str], every: int, logged: Callable[[], int]) -> None:
+    def __init__(
+        self, command: Sequence[str], every: int, logged: Callable[[], int], kept: Callable[[], Awaitable[None]]
+    ) -> None:
         self._command = [*command, "--with-stdin"]
         self._every = every
         self._logged = logged
+        self._kept = kept
         self.made = 0
 
     async def run(self) -> None:
@@ -139,6 +143,7 @@ class Condenser:
             process.stdin.close()
         if code == EXIT_OK:
             self.made += 1
+            await self._kept()
         else:
             logger.warning("no snapshot could be made (exit code %d): the next start will take longer", code)
 

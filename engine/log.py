@@ -232,6 +232,14 @@ class SqliteLog:
                 self._drop(through, link)
         return self._dropped
 
+    @property
+    def covered(self) -> int:
+        """The position that all snapshots that are kept cover, 0 while there are not so many: what is logged up to
+        there is not missed if one of them is damaged. Reads them."""
+        with self._snapshotting:
+            sound = [snapshot.position for snapshot in _sound(self._snapshots)]
+        return min(sound) if len(sound) >= SNAPSHOTS_KEPT else 0
+
     def checkpoint(self) -> None:
         """Move the write-ahead log to its place in the database, so that its file is used from the start again.
 

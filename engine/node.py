@@ -29,7 +29,7 @@ from engine.entry import Entry
 from engine.guard import Guard
 from engine.log import Log, LogConflict, LogFailed, OutcomeUnknown, SqliteLog
 from engine.operation import OperatorServicer
-from engine.peers import GRACE_S, KEEPALIVE, MESSAGE_MAX, HomeLink, PeersServicer, Presence
+from engine.peers import GRACE_S, KEEPALIVE, MESSAGE_MAX, HomeLink, LinkState, PeersServicer, Presence
 from engine.reports import Hub
 from engine.service import OrdersServicer, SessionIds
 from engine.state import StateError, load
@@ -45,6 +45,7 @@ EXIT_LOG_LOST: Final = 4  # the log's outcome is unknown, or somebody else write
 
 STREAMS_MAX: Final = 1_024  # calls at once on one connection
 STOP_S: Final = 1.0
+LINKS: Final = "lobmesh.v1.Peers"  # its health: whether an order for any other engine can be carried there
 IDLE_S: Final = 0.5  # without a command for so long, there is time to collect garbage
 
 SERVER_OPTIONS: Final = [
@@ -283,10 +284,17 @@ class Engine:
             self.stopping.set_result(EXIT_LOG_LOST if known else EXIT_BROKEN)
 
     async def _keep_house(self) -> None:
-        """Everything that is due now and then: sessions that did not come back, checkpoints, garbage."""
+        """Everything that is due now and then: sessions that did not come back, checkpoints, garbage, and to say
+        whether the links to all other engines stand."""
         loop = asyncio.get_running_loop()
         seen, seen_at, clean = self.committer.commands, loop.time(), True
+        told: bool | None = None
         while True:
+            linked = all(link.state is LinkState.UP for link in self.links.values())
+            if linked is not told:
+                told = linked
+                serving = health_pb2.HealthCheckResponse
+                await self._health.set(LINKS, serving.SERVING if linked else serving.NOT_SERVING)
             await asyncio.sleep(0.1)
             self.presence.tick(loop.time())
             due_ns = self.venue.next_expiry_ns

@@ -68,9 +68,12 @@ class Pair:
             for side in (0, 1):
                 assert self.oracle.shown(id, side) == (list(mirror.orders(side)) if mirror else [])
                 assert self.oracle.levels(id, side) == (mirror.levels(side) if mirror else [])
+                assert self.oracle.levels(id, side) == list(self.venue.books[id].levels(side, 0)), "level totals"
             if mirror and mirror.state:
                 assert mirror.state == market.state
                 assert market.state not in CALLS or tuple(mirror.indication or (0, 0, 0)) == market.indicated
+            if mirror:
+                assert list(mirror.statistics or [0] * 7) == market.statistics
 
 
 class Wire:

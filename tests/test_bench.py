@@ -89,7 +89,7 @@ def test_core_names_every_regime_and_the_worst_of_the_five() -> None:
 
 
 def test_a_compiled_core_is_set_beside_the_same_source_in_plain_python() -> None:
-    work = core.prepare(flows.load("normal", None, 7))
+    work = core.checked("normal", QUICK)
     report = Report("core", "", "", "")
     core.beside_plain(report, "normal", work, QUICK, 2)
     assert sound(report) == ["core.compiled"]

@@ -103,6 +103,7 @@ def test_a_lossy_cluster_whose_engine_dies_and_comes_back_is_in_step_in_the_end(
         "digests agree": "holds",
         "the others went on": "holds",
         "engine-2 came back": "holds",
+        "engine-2 back in step": "holds",
         "faults": "note",
         "rates": "note",
     }

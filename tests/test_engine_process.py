@@ -281,3 +281,56 @@ def test_an_engine_that_has_snapshots_made_restarts_from_them_after_kill_9(venue
     assert list(before.asks) == list(after.asks) == list(again.asks)
     assert before.last_trade_id == after.last_trade_id == again.last_trade_id > 0
     assert snapshots() >= made
+
+
+def test_an_engine_told_to_drops_what_two_snapshots_cover_and_comes_back_with_the_same_book(venue: Venue) -> None:
+    async def book(endpoint: str) -> marketdata_pb2.Book:
+        async with grpc.aio.insecure_channel(endpoint) as channel:
+            stub = marketdata_pb2_grpc.MarketDataStub(channel)  # type: ignore[no-untyped-call]
+            return await stub.GetBook(marketdata_pb2.BookRequest(symbol="E1A", by_order=True))
+
+    async def enter(endpoint: str, count: int) -> None:
+        async with Client([endpoint], 7).session() as session:
+            for nth in range(count):
+                await session.new("E1A", BUY, f"1.5{nth % 5}", 5)
+
+    def log() -> tuple[int, int]:
+        view = SqliteLogView(venue.directory / "engine-1")
+        found = view.dropped, next(view.snapshots(), (0, b""))[0]
+        view.close()
+        return found
+
+    asyncio.run(enter(venue.start(1, "--snapshot-after", "0"), 40))
+    venue.signal(1, signal.SIGTERM)
+    assert venue.processes[1].wait(10) == 0
+    cluster, data = str(venue.directory / "cluster.toml"), str(venue.directory / "engine-1")
+    condense = [sys.executable, "-m", "engine.condense", "--engine", "1", "--cluster", cluster, "--data", data]
+    subprocess.run(condense, check=True, timeout=30, cwd=ROOT)
+    first = log()[1]
+    endpoint = venue.start(1, "--snapshot-after", "1", "--keep-log", "30")
+    asyncio.run(enter(endpoint, 5))
+    before = asyncio.run(book(endpoint))
+    deadline = time.monotonic() + 20
+    while not log()[0]:
+        assert time.monotonic() < deadline, "nothing was dropped"
+        time.sleep(0.05)
+    dropped, second = log()
+    assert 0 < dropped <= first < second
+    venue.signal(1, signal.SIGKILL)
+    venue.processes[1].wait(10)
+    view = SqliteLogView(venue.directory / "engine-1")
+    assert [position for position, _ in view.read(dropped)] == [*range(dropped + 1, 48)]
+    assert dropped <= 47 - 30
+    view.close()
+    after = asyncio.run(book(venue.start(1)))
+    assert list(before.bids) == list(after.bids) != []
+
+
+def test_to_drop_what_no_snapshot_covers_is_wrong_usage(venue: Venue) -> None:
+    assert venue.run(1, "--keep-log", "5", "--snapshot-after", "0") == (
+        2, "engine: --keep-log needs snapshots: --snapshot-after must not be 0\n"
+    )  # fmt: skip
+    code, said = venue.run(1, "--keep-log", "-1")
+    assert (code, said.splitlines()[-1]) == (
+        2, "python -m engine: error: argument --keep-log: '-1' is not a number of records"
+    )  # fmt: skip

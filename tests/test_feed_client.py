@@ -643,14 +643,107 @@ def test_after_an_old_sequence_in_a_newer_frame_only_the_publisher_is_believed()
     assert (client.counters.received, client.counters.covered, client.next_seq) == (0, 0, 1)
     client.frame(data(32), 0)  # sent before
     assert client.counters.lower_epoch == 1
-    client.snapshot_reply(client._ask, snapshot(5), 0)
-    assert (client.state, client.position) == (State.LIVE, (EPOCH, 5))
-    assert client.counters.regressions == 1
-    client.frame(data(8, sent=50_001), 0)
-    client.range_reply(client._ask, RangeStatus.OK, EPOCH, [data(6, 2)], 0)  # a frame of the earlier run
-    assert client.next_seq == 6
-    client.range_reply(client._ask, RangeStatus.OK, EPOCH, [data(6, 2, sent=50_001)], 0)
-    assert (client.state, client.next_seq) == (State.LIVE, 9)
+    client.snapshot_reply(client._ask, snapshot(7), 0)
+    client.frame(data(7, sent=50_001), 0)  # sent too soon after it to say anything
+    assert client.state is State.SNAPSHOT
+    client.frame(data(9, sent=BORNE), 0)  # goes on from there
+    assert (client.state, client.position, client.counters.regressions) == (State.REPAIR, (EPOCH, 7), 1)
+    client.range_reply(client._ask, RangeStatus.OK, EPOCH, [data(8)], 0)  # a frame of the earlier run
+    assert client.next_seq == 8
+    client.range_reply(client._ask, RangeStatus.OK, EPOCH, [data(8, sent=BORNE - 1)], 0)
+    assert (client.state, client.next_seq, standings(client)) == (State.LIVE, 10, ["VALID", "VALID"])
+    adds_up(client)
+
+
+BORNE = AT_ONCE.bear_ns + 1_000_000
+
+
+def broken(limits: Limits = AT_ONCE) -> FeedClient:
+    """A reader whose publisher went from 31 back to 5, and then said over gRPC that it is at 34."""
+    client = live_at(30, limits)
+    client.frame(data(31), 0)
+    client.frame(data(5, sent=50_000), 0)
+    client.frame(data(9, sent=50_001), 0)
+    client.tick(0)
+    client.snapshot_reply(client._ask, snapshot(34), 0)
+    return client
+
+
+def test_a_stream_that_stays_behind_what_its_publisher_says_is_not_shown() -> None:
+    client = broken()
+    for nth in range(5):
+        actions = client.frame(data(10 + nth, sent=BORNE + nth), 0)
+        assert only(Alarm, actions)[:1] == [Alarm(f"sequence {10 + nth} was sent after 34, in the same epoch {EPOCH}")]
+        assert (client.state, standings(client)) == (State.SNAPSHOT, ["DOUBTFUL", "DOUBTFUL"])
+        assert client.deadline_ns is not None
+        client.tick(client.deadline_ns)
+        assert client.state is State.SNAPSHOT
+        client.snapshot_reply(client._ask, snapshot(34), 0)
+    assert client.counters.regressions == 6
+    adds_up(client)
+
+
+def test_each_further_old_sequence_is_asked_about_later() -> None:
+    client = broken(Limits(jitter_ns=0))
+    waits = []
+    for nth in range(10):
+        client.frame(data(10 + nth, sent=BORNE + nth), 0)
+        assert client.deadline_ns is not None
+        waits.append(client.deadline_ns)  # time stands still but for this
+        client.tick(client.deadline_ns)
+        client.snapshot_reply(client._ask, snapshot(34), 0)
+    assert waits[0] < SECOND // 10
+    assert min(waits[-3:]) > SECOND
+
+
+def test_what_was_held_of_a_broken_stream_is_dropped_when_a_later_frame_goes_on_from_the_snapshot() -> None:
+    client = broken()
+    client.frame(data(36, 2, sent=50_002), 0)
+    [asked] = only(AskRange, client.frame(data(38, sent=BORNE), 0))
+    assert isinstance(asked, AskRange)
+    assert (asked.first, asked.last, client.state, client.position) == (35, 37, State.REPAIR, (EPOCH, 34))
+    adds_up(client)
+
+
+def test_a_snapshot_that_nothing_bears_out_is_asked_for_again() -> None:
+    client = broken()
+    assert client.deadline_ns == AT_ONCE.snapshot_ns
+    [asked] = only(AskSnapshot, client.tick(AT_ONCE.snapshot_ns))
+    assert isinstance(asked, AskSnapshot)
+    assert asked.home
+
+
+def test_a_stream_that_for_long_brings_only_what_a_snapshot_has_overtaken_is_not_shown() -> None:
+    client = reader()
+    client.start(0)
+    client.frame(beat(11), 0)
+    client.snapshot_reply(client._ask, snapshot(30), 0)
+    assert standings(client) == ["VALID", "VALID"]
+    late = AT_ONCE.silence_ns
+    client.frame(data(11, sent=12_000), late)  # it was long on its way
+    client.frame(data(12, sent=late), late)
+    assert (client.state, client.counters.superseded) == (State.LIVE, 2)
+    assert only(Alarm, client.frame(data(13, sent=late + 11_001), late + 1))
+    assert (client.state, standings(client)) == (State.SNAPSHOT, ["DOUBTFUL", "DOUBTFUL"])
+
+
+@pytest.mark.parametrize(
+    ("frame", "anew"),
+    [
+        (data(11, 3, sent=11_500), False),
+        (data(11, 3, sent=10_900), True),  # the heartbeat before it was sent later
+        (data(11, 3, sent=14_001), True),  # the frame behind it was sent earlier
+        (data(9, 5, sent=11_500), True),  # its beginning is in the books by an earlier frame
+        (data(9, 5, sent=10_500), False),
+    ],
+)
+def test_a_frame_in_a_range_must_have_been_sent_when_its_sequence_says(frame: bytes, anew: bool) -> None:
+    client = live_at(10)
+    client.frame(data(14, sent=14_000), 0)
+    actions = client.range_reply(client._ask, RangeStatus.OK, EPOCH, [frame], 0)
+    assert (client.counters.regressions, len(only(Alarm, actions))) == (anew, anew)
+    assert (client.state, client.next_seq) == ((State.SNAPSHOT, 1) if anew else (State.LIVE, 15))
+    adds_up(client)
 
 
 def test_another_incarnation_is_believed_when_the_publisher_says_so() -> None:

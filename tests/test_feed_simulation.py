@@ -30,6 +30,7 @@ from bus.mirror import Mirror, MirrorBook
 from bus.sequencer import FrameRing, Sequencer
 from proto import feed
 from proto.feed import ADD, CANCEL, CLEAR, DELETE, END, EXECUTE, MODIFY, SELL, TRADE, Digest, Row, Snapshot
+from tools.fault_plan import numbered
 
 MS = 1_000_000
 INSTRUMENTS = (1, 2, 3, 4)
@@ -54,6 +55,7 @@ class Faults:
     stale: float = 0.0  # a snapshot of earlier
     restart: float = 0.0  # of the publisher, a millisecond: a higher epoch
     relapse: float = 0.0  # the same, under the same epoch: a protocol error
+    renumber: float = 0.0  # the line gives frames the sequences from 1 on again, for up to 300 milliseconds
     burst: float = 0.0  # silence of the line for a while
     slow: int = 0  # milliseconds that the reader takes for a frame, while more of them wait
     lines: int = 1  # each with these faults
@@ -72,12 +74,15 @@ class World:
         self.next_order = 1
         self.next_trade = dict.fromkeys(INSTRUMENTS, 1)
         self.truth = Mirror()
+        self.stood: dict[tuple[int, int], dict[int, int]] = {}  # by run and sequence: each instrument's own
         # The book of each (run, instrument, instrument sequence).
         self.seen: dict[tuple[int, int, int], tuple[Digest, Digest]] = {}
         self.earlier: list[Snapshot] = []
         self.muted_until = 0
         self.beat_at = 0
         self.turn = 0
+        self.renumbered_until = 0
+        self.renumbered_from = 0  # the first sequence that is 1
         self.begin(fresh=True)
         self.ring = FrameRing()
         limits = Limits(lag_ns=LAG_MS * MS) if faults.slow else Limits()
@@ -107,6 +112,9 @@ class World:
         self.note(self.truth.books)
 
     def note(self, instruments: Iterable[int]) -> None:
+        self.stood[self.run, self.sequencer.next_seq - 1] = {
+            name: book.sequence for name, book in self.truth.books.items()
+        }
         for instrument in instruments:
             book = self.truth.books[instrument]
             self.seen[self.run, instrument, book.sequence] = book.digests()
@@ -162,7 +170,7 @@ class World:
         return self.next_trade[instrument] - 1
 
     def snapshot(self, instruments: tuple[int, ...] = ()) -> Snapshot:
-        return self.truth.snapshot(1, 1, 99, self.epoch, 0, instruments)
+        return self.truth.snapshot(1, 1, 99, self.epoch, self.now, instruments)
 
     def heartbeat(self) -> None:
         names = list(self.truth.books)
@@ -178,6 +186,10 @@ class World:
             self.beat_at = self.now + 250 * MS
             if self.now < self.muted_until or rng.random() < faults.drop:
                 continue
+            if self.now < self.renumbered_until:
+                sequence = feed.decode_header(frame).first_seq
+                self.renumbered_from = self.renumbered_from or sequence
+                frame = numbered(frame, max(1, sequence - self.renumbered_from + 1))
             if rng.random() < faults.damage:
                 at = rng.randrange(len(frame))
                 frame = frame[:at] + bytes([frame[at] ^ (1 << rng.randrange(8))]) + frame[at + 1 :]
@@ -280,6 +292,11 @@ class World:
                 assert any(self.seen.get((run, instrument, book.sequence)) == digest for run in runs), (
                     f"instrument {instrument} at {book.sequence} of epoch {client.epoch} is wrong and called valid"
                 )
+            if client.state is State.LIVE:
+                at = client.mirror.last_seq
+                assert any(self.stood.get((run, at), {}).get(instrument, 0) == book.sequence for run in runs), (
+                    f"instrument {instrument} at {book.sequence} is not how it stood at {at}, and called valid"
+                )
 
     # Time
 
@@ -315,6 +332,8 @@ class World:
                 self.begin()
             if mishaps and rng.random() < faults.relapse:
                 self.begin(relapse=True)
+            if mishaps and rng.random() < faults.renumber:
+                self.renumbered_until, self.renumbered_from = self.now + rng.randrange(300 * MS), 0
             if mishaps and rng.random() < faults.burst:
                 self.muted_until = self.now + rng.randrange(1500 * MS)
                 self.advance(rng.randrange(1500 * MS))
@@ -323,7 +342,7 @@ class World:
     def settle(self) -> None:
         """The faults end; heartbeats go on until nothing moves any more."""
         self.faults = Faults(relapse=self.faults.relapse)
-        self.muted_until = 0
+        self.muted_until = self.renumbered_until = 0
         self.earlier = []
         for _ in range(QUIET_MS // 250):
             self.heartbeat()
@@ -354,6 +373,9 @@ KINDS = {
     "stale snapshots": Faults(drop=0.1, restart=0.01, stale=0.8),
     "restart": Faults(restart=0.02),
     "relapse": Faults(relapse=0.01),
+    "relapse and loss": Faults(relapse=0.01, drop=0.1, reorder=0.1),
+    "numbered anew": Faults(renumber=0.01),
+    "numbered anew and loss": Faults(renumber=0.01, drop=0.1, reorder=0.1),
     "slow reader": Faults(slow=10),
     "two lines": Faults(drop=0.1, reorder=0.1, lines=2),
     "all": Faults(drop=0.1, duplicate=0.1, reorder=0.1, damage=0.02, truncate=0.02, replay=0.05, burst=0.01,

@@ -640,3 +640,22 @@ def test_a_killed_process_loses_nothing_that_was_acknowledged(tmp_path: Path) ->
         assert last <= found <= last + 3
         last = found
     assert last > 50
+
+
+def test_what_all_kept_snapshots_cover_is_known_only_when_there_are_as_many_as_are_kept(tmp_path: Path) -> None:
+    log = SqliteLog(tmp_path)
+    fill(log, 9)
+    assert log.covered == 0
+    log.save_snapshot(3, b"state at 3")
+    assert log.covered == 0
+    log.save_snapshot(5, b"state at 5")
+    assert log.covered == 3
+    log.save_snapshot(8, b"state at 8")
+    assert log.covered == 5
+    log.close()
+    with sqlite3.connect(tmp_path / "snapshots.sqlite") as snapshots:
+        snapshots.execute("UPDATE snapshot SET body = ? WHERE position = 5", (b"state at 6",))
+    snapshots.close()
+    log = SqliteLog(tmp_path)
+    assert log.covered == 0  # one of them is damaged
+    log.close()

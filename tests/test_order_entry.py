@@ -10,6 +10,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc  # type:
 
 from engine import reports
 from engine.log import Fault
+from engine.node import LINKS
 from engine.peers import MESSAGE_MAX
 from engine.types import (
     ACCEPTED,
@@ -33,6 +34,7 @@ from engine.types import (
 )
 from proto import orders_pb2 as pb
 from tests.engines import EndOfStream, Engines, Stream, Stuck, run, status_of, until
+from tools.market_data import Machine
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 
@@ -530,6 +532,25 @@ def test_repeats_have_no_number_and_are_flagged() -> None:
         assert (batch.first_seq, list(batch.kind), list(batch.flags)) == (0, [ACCEPTED], [REPEAT])
 
     run(test)
+
+
+def test_an_engine_says_whether_its_links_to_all_others_stand() -> None:
+    async def test(engines: Engines) -> None:
+        machine = Machine(engines.endpoints[1])
+
+        async def told(serves: bool) -> None:
+            async with asyncio.timeout(10):
+                while await machine.serves(LINKS) is not serves:
+                    await asyncio.sleep(0.01)
+
+        await told(True)
+        await engines.down(2)
+        await told(False)
+        await engines.up(2)
+        await told(True)
+        await machine.close()
+
+    run(test, 2)
 
 
 def test_health_and_reflection_answer() -> None:

@@ -24,7 +24,7 @@ from proto.cluster import Instrument
 from tests.engines import cluster_of
 from tests.flows import DELIST, ENGINE, Player
 from tests.flows import INSTRUMENTS as FLOW_INSTRUMENTS
-from tests.test_venue_replay import Recorder
+from tests.test_venue_replay import Recorder, record
 from tests.test_venue_replay import _step as any_step
 
 CLUSTER = cluster_of(1)
@@ -259,6 +259,23 @@ def test_a_state_carries_all_that_any_rule_leaves_behind() -> None:
     expected = {"kills", "amended", "expiries", "stops", "pegs", "conditionals", "tip", "partner", "terms", "entered",
                 "fired", "delisted", "added"}  # fmt: skip
     assert expected - {name for name, count in seen.items() if count} == set()
+
+
+@pytest.mark.parametrize("tenths", [1, 3, 5, 7, 9])
+def test_from_a_state_in_the_middle_of_a_log_with_every_rule_in_use_the_rest_comes_out_the_same(tenths: int) -> None:
+    recorder = record()
+    logged = list(recorder.log.read(0))
+    cut = len(logged) * tenths // 10
+    first = Venue(ENGINE, FLOW_INSTRUMENTS)
+    heard: list[tuple[int, int, Outcome]] = []
+    *_, (_, epoch) = replay(Stretch(logged[:cut]), first, 0, 0, lambda *told: heard.append(told))
+    state = load(dump(State(first, epoch, [], Numbering()), FLOW_INSTRUMENTS), ENGINE, FLOW_INSTRUMENTS)
+    assert state.venue is not first
+    for _ in replay(Stretch(logged[cut:]), state.venue, cut, state.epoch, lambda *told: heard.append(told)):
+        pass
+    assert heard == recorder.heard
+    assert state.venue.digest() == recorder.venue.digest()
+    state.venue.check()
 
 
 def inner(venue: Venue) -> list[object]:

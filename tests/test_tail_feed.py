@@ -53,6 +53,7 @@ from tools.shadow import Recent, second_opinion
 from tools.tail_feed import in_words
 
 PATIENCE_S = 20.0
+HANGS_S = 100.0  # all that a test waits for, one after the other, each with a deadline of its own; then it hangs
 ROOT = Path(__file__).resolve().parents[1]
 ALFA = [DEFINITION, 1, 0, 0, 0, 0, STATUS | END, 1, 1, 0, 0, 0]
 EXTRAS: list[list[object]] = [["ALFA", "0.01", "10", 1, 1_000], [2, 0]]
@@ -615,6 +616,23 @@ def test_snapshots_that_are_refused_or_cut_on_the_way_are_asked_for_until_one_is
     asyncio.run(venue())
 
 
+def test_a_comparison_that_cannot_be_made_in_time_says_why_and_the_next_one_is_made(tmp_path: Path) -> None:
+    async def venue() -> None:
+        with Children() as children:
+            engine = await _engine(children, tmp_path)
+            with tail(engine.ready["grpc"], "--verify", "--quiet") as program:
+                await asyncio.to_thread(lines_until, program, "verified")
+                engine.pause()
+                line = (await asyncio.to_thread(lines_until, program, "unverified"))[-1]
+                assert line.keys() == {"event", "engine", "channel", "with", "why"}
+                assert (line["with"], line["why"].partition(":")[0]) == ("engine-1", "DEADLINE_EXCEEDED")
+                engine.resume()
+                assert (await asyncio.to_thread(lines_until, program, "verified"))[-1]["with"] == "engine-1"
+            await children.stop()
+
+    asyncio.run(venue())
+
+
 def test_it_waits_for_a_venue_records_it_and_ends_with_it(tmp_path: Path) -> None:
     kept = tmp_path / "kept.rec"
 
@@ -649,7 +667,7 @@ def tail(target: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """The program, its output piped; ended on the way out, or when it takes too long."""
     command = [sys.executable, "-m", "tools.tail_feed", target, *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as program:
-        deadline = threading.Timer(PATIENCE_S, program.kill)
+        deadline = threading.Timer(HANGS_S, program.kill)
         deadline.start()
         try:
             yield program

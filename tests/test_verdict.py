@@ -448,7 +448,9 @@ def test_who_is_not_in_step_or_disturbs_others_fails(changes: dict[str, Any], sa
     [
         ({"bad_frames": 30}, "corrupt", HOLDS, "30 frames were damaged, as the faults had it: seen, and nothing"),
         ({}, "truncate", FAILS, "30 messages hit on purpose, and nobody noticed that frames were damaged"),
-        ({"regressions": 2, "misfits": 1}, "regress", HOLDS, "2 times a publisher went back in its sequence, as the"),
+        ({"regressions": 2}, "regress", HOLDS, "2 times a publisher went back in its sequence, as the"),
+        ({"regressions": 2, "misfits": 1}, "regress", FAILS, "1 deltas did not fit the book"),
+        ({"regressions": 2, "digests_differing": 1}, "regress", FAILS, "1 digests differed from a book"),
         ({"regressions": 2}, "drop", FAILS, "2 times a publisher went back in its sequence"),
         ({"misfits": 2}, "drop", FAILS, "2 deltas did not fit the book"),
     ],

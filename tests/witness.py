@@ -1,8 +1,8 @@
 """What must hold after every record, whoever is right, and without knowing the rules of any type of order.
 
 Never crossed while open; no trade through a better price that is shown; every trade has two sides of one price and
-quantity; what is filled is what was traded; what is open and filled is the total; an all-or-none order is filled
-whole or not at all; no more of an iceberg is shown than it displays.
+quantity, which the feed tells, too; what is filled is what was traded; what is open and filled is the total; an
+all-or-none order is filled whole or not at all; no more of an iceberg is shown than it displays.
 """
 
 from engine.types import (
@@ -66,15 +66,23 @@ class Witness:
                     party = role, row.flags & FLAG_SELL, row.price, row.quantity
                     trades.setdefault((row.instrument, row.trade_id), []).append(party)
         for one, other in (sorted(parties) for parties in trades.values()):
-            assert (one[0], other[0]) in ((0, MAKER), (AUCTION_TRADE, AUCTION_TRADE))
-            assert one[1] != other[1]
-            assert one[2:] == other[2:]
+            assert (one[0], other[0]) in ((0, MAKER), (AUCTION_TRADE, AUCTION_TRADE)), "not a taker and a maker"
+            assert one[1] != other[1], "two of one side trade"
+            assert one[2:] == other[2:], "two sides of one trade differ"
+        on_feed: dict[tuple[int, int], set[tuple[int, int]]] = {}
+        for deltas in heard.deltas.values():
+            for op, instrument, *rest in deltas:
+                if int(op) & OP_MASK in (feed.EXECUTE, feed.TRADE):
+                    _, price, quantity, trade_id = map(int, rest)
+                    on_feed.setdefault((int(instrument), trade_id), set()).add((price, quantity))
+        reported = {key: {party[2:] for party in parties} for key, parties in trades.items()}
+        assert on_feed == reported, "the feed tells other trades"
 
     def _delta(self, op: int, instrument: int, id: int, price: int, quantity: int, trade_id: int) -> None:
         code, side = op & OP_MASK, 1 if op & feed.SELL else 0
         book = self._books.setdefault(instrument, {})
         if code == feed.ADD:
-            assert id not in book
+            assert id not in book, "added twice"
             book[id] = side, price, quantity
         elif code == feed.DELETE:
             del book[id]
@@ -82,8 +90,8 @@ class Witness:
             book[id] = *book[id][:2], quantity
         elif code == feed.EXECUTE:
             _, limit, shown = book[id]
-            assert quantity <= shown
-            assert price <= limit if side == 0 else price >= limit
+            assert quantity <= shown, "more traded than was shown"
+            assert price <= limit if side == 0 else price >= limit, "traded beyond an order's limit"
             self._no_better(instrument, side, limit)
             book[id] = side, limit, shown - quantity
             if quantity == shown:

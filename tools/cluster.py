@@ -25,7 +25,7 @@ from tools.observer import Observer
 from tools.processes import Child, Children, StartError
 from tools.tally import Counted
 from tools.trading_day import day_of, ruled
-from tools.verdict import Ended, Engine, Evidence, Moved, Outage, Verdict
+from tools.verdict import Ended, Engine, Evidence, Moved, Outage, Seen, Verdict
 
 RATE: Final = 1_500  # orders/s of all traders together
 TICK_S: Final = 0.05
@@ -220,7 +220,7 @@ class ClusterRun:
             self._is_away(fault.name, "killed")
         elif fault.kind == "restart":
             self._happened(f"{fault.name} restarted")
-            self._restarts.append(asyncio.create_task(self._restart(fault.name)))
+            self._restarts.append(asyncio.create_task(self._restart(fault)))
         elif fault.kind in ("join", "leave"):
             self._restarts.append(asyncio.create_task(self._move(fault)))
         else:
@@ -233,12 +233,24 @@ class ClusterRun:
                 self._happened(f"{fault.name} goes on")
                 self._is_back(fault.name)
 
-    async def _restart(self, name: str) -> None:
+    async def _restart(self, fault: TimedFault) -> None:
+        """Bring a machine back, on whatever port it gets, and wait until it is in step with all the others."""
+        machines, lookout, name = self._machines, self._lookout, fault.name
+        place, from_s = machines.place(name), self._now_s()
+        port, before, answered = place.asked.target, lookout.seen(), self._answered_elsewhere(name)
         try:
-            await self._machines.restart(name)
+            await machines.restart(name)
+            self._is_back(name)
+            took_s, missing = await moves.back(machines, place)
         except StartError as e:
-            self._happened(str(e).splitlines()[0])
-        self._is_back(name)
+            self._is_back(name)
+            took_s, missing = self._now_s() - from_s, (str(e).splitlines()[0],)
+            self._happened(missing[0])
+        await lookout.look(self._flows.counted())
+        what = f"at {place.asked.target}, before at {port}"
+        self._moved.append(
+            self._move_of(fault, name, "back in step", (took_s, missing), before, answered, from_s, what)
+        )
 
     async def _move(self, fault: TimedFault) -> None:
         """Let a machine join or leave, and wait until all the others know."""
@@ -266,23 +278,38 @@ class ClusterRun:
             self._happened(f"{name} left")
             took_s, missing = await moves.left(machines, place)
         await lookout.look(self._flows.counted())
-        faults = self.options.faults  # of these some make readers begin anew, too
-        quiet = not (faults.messages or faults.answers) and all(each.kind in ("join", "leave") for each in faults.timed)
-        disturbed = moves.disturbed(before, lookout.seen(), int(name.rpartition("-")[2]), name)
         self._happened(f"all in step after {took_s:.1f} s" if not missing else f"not in step: {missing[0]}")
-        self._moved.append(
-            Moved(
-                name=name,
-                how="joined" if fault.kind == "join" else "left",
-                at_s=fault.at_s,
-                took_s=took_s,
-                missing=missing,
-                disturbed=disturbed if quiet else None,
-                answered_elsewhere=self._answered_elsewhere(name) - answered,
-                from_s=from_s,
-                to_s=self._now_s(),
-                what="" if missing else what,
-            )
+        how = "joined" if fault.kind == "join" else "left"
+        self._moved.append(self._move_of(fault, name, how, (took_s, missing), before, answered, from_s, what))
+
+    def _move_of(
+        self,
+        fault: TimedFault,
+        name: str,
+        how: str,
+        found: tuple[float, tuple[str, ...]],
+        before: Sequence[Seen],
+        answered: int,
+        from_s: float,
+        what: str,
+    ) -> Moved:
+        """What a move came to: how long it took until all were in step, and who else noticed it."""
+        took_s, missing = found
+        faults = self.options.faults  # of these some make readers begin anew, too
+        others = [each.kind for each in faults.timed if each.name != name and each.kind not in ("join", "leave")]
+        quiet = not (faults.messages or faults.answers or others)
+        disturbed = moves.disturbed(before, self._lookout.seen(), int(name.rpartition("-")[2]), name)
+        return Moved(
+            name=name,
+            how=how,
+            at_s=fault.at_s,
+            took_s=took_s,
+            missing=missing,
+            disturbed=disturbed if quiet else None,
+            answered_elsewhere=self._answered_elsewhere(name) - answered,
+            from_s=from_s,
+            to_s=self._now_s(),
+            what="" if missing else what,
         )
 
     def _is_away(self, name: str, how: str) -> None:

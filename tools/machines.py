@@ -1,11 +1,13 @@
 """The machines of a run: an engine and a fabric node each, started, killed, paused and brought back by name."""
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from engine.node import LINKS
 from proto.cluster import Cluster, EngineEntry, dumps
 from tools.fault_plan import FaultSpec
 from tools.layout import symbol
@@ -13,6 +15,7 @@ from tools.market_data import Machine
 from tools.processes import Child, Children, StartError
 
 START_S: Final = 20.0
+POLL_S: Final = 0.02
 JOINS_MAX: Final = 3  # machines named to one that starts: any will do, a few in case one dies
 
 
@@ -114,10 +117,22 @@ class Machines:
         await self.proxy.wait_ready(START_S)
 
     async def start_engines(self) -> None:
-        """The first alone, since the others join it. Raises: StartError."""
+        """The first alone, since the others join it; they serve when any of them takes an order for any instrument.
+
+        Raises: StartError.
+        """
         first, *others = self.venue.engines
         await self.start_engine(first.id)
         await asyncio.gather(*(self.start_engine(engine.id) for engine in others))
+        await asyncio.gather(*(self._linked(place) for place in self.engines.values()))
+
+    async def _linked(self, place: Place) -> None:
+        """Wait until an engine's links to the others stand. Raises: StartError."""
+        deadline = time.monotonic() + START_S
+        while not await place.asked.serves(LINKS):
+            if time.monotonic() > deadline:
+                raise StartError(f"{place.name} has no link to every other engine after {START_S:g} s")
+            await asyncio.sleep(POLL_S)
 
     async def start_fabrics(self) -> None:
         """Raises: StartError."""

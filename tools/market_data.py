@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 
 from bus.history import told
 from proto import feed, marketdata_pb2, marketdata_pb2_grpc
@@ -39,6 +40,18 @@ class Machine:
 
     async def close(self) -> None:
         await self._channel.close()
+
+    async def serves(self, service: str, timeout_s: float = CALL_S) -> bool:
+        """Whether it says of this service that it serves; False too while it does not answer or does not know of it.
+
+        Raises: nothing.
+        """
+        request = health_pb2.HealthCheckRequest(service=service)
+        try:
+            reply = await health_pb2_grpc.HealthStub(self._channel).Check(request, timeout=timeout_s)
+        except grpc.aio.AioRpcError:
+            return False
+        return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
 
     async def streams(self, timeout_s: float = CALL_S) -> list[StreamState]:
         reply = await self._stub.GetStreams(marketdata_pb2.StreamsRequest(), timeout=timeout_s)

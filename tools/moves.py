@@ -1,4 +1,5 @@
-"""Machines that join a running venue, or leave it: how soon everybody knows, and whether anyone else was disturbed."""
+"""Machines that join a running venue, leave it or come back: how soon all are in step, and whether anyone else was
+disturbed."""
 
 import asyncio
 import contextlib
@@ -48,6 +49,20 @@ async def joined(machines: Machines, engine: Place, fabric: Place) -> tuple[floa
         await asyncio.sleep(POLL_S)
 
 
+async def back(machines: Machines, place: Place) -> tuple[float, tuple[str, ...]]:
+    """Wait until all mirror an engine that came back, or a fabric node that came back mirrors all. As above."""
+    began = time.monotonic()
+    while True:
+        if place.name.startswith("engine"):
+            missing = await _behind(place, machines.serving_fabrics())
+        else:
+            missing = [why for engine in machines.serving_engines() for why in await _behind(engine, [place])]
+        took_s = time.monotonic() - began
+        if not missing or took_s > STEP_S:
+            return took_s, tuple(missing)
+        await asyncio.sleep(POLL_S)
+
+
 async def left(machines: Machines, gone: Place) -> tuple[float, tuple[str, ...]]:
     """Wait until every machine knows that it has left, and no reader of its stream waits for more. As above."""
     began = time.monotonic()
@@ -87,23 +102,29 @@ def disturbed(before: Sequence[Seen], after: Sequence[Seen], moved: int, who: st
 
 async def _not_mirrored(machines: Machines, engine: Place, fabric: Place) -> list[str]:
     """Who does not have the new engine's stream live at its sequence, and which streams the new node lacks."""
+    missing = await _behind(engine, machines.serving_fabrics())
+    homes = {home for home, _ in await _live(fabric)}
+    lacks = [other.name for other in machines.serving_engines() if other.id not in homes]
+    return [*missing, *(f"{fabric.name} does not mirror {name}" for name in lacks)]
+
+
+async def _behind(engine: Place, fabrics: Sequence[Place]) -> list[str]:
+    """Which of the fabric nodes do not have the engine's streams live where it stands now."""
     streams = await answer(engine.asked.streams(CALL_S)) or []
     ends = {(stream.engine, stream.channel): (stream.epoch, stream.next_seq) for stream in streams}
     missing = [] if ends else [f"{engine.name} does not answer"]
-    for place in machines.serving_fabrics():
-        has = {
-            (stream.engine, stream.channel): (stream.epoch, stream.next_seq)
-            for stream in await answer(place.asked.streams(CALL_S)) or []
-            if stream.state == LIVE
-        }
+    for place in fabrics:
+        has = await _live(place)
         missing += [
             f"{place.name} is not in step with {engine.name}" for key in ends if has.get(key, (0, 0)) < ends[key]
         ]
-        if place is fabric:
-            homes = {home for home, _ in has}
-            lacks = [other.name for other in machines.serving_engines() if other.id not in homes]
-            missing += [f"{place.name} does not mirror {name}" for name in lacks]
     return missing
+
+
+async def _live(fabric: Place) -> dict[tuple[int, int], tuple[int, int]]:
+    """Epoch and next sequence of the streams that a fabric node has live, by engine and channel."""
+    streams = await answer(fabric.asked.streams(CALL_S)) or []
+    return {(s.engine, s.channel): (s.epoch, s.next_seq) for s in streams if s.state == LIVE}
 
 
 async def _trade(place: Place, instrument: Instrument, timeout_s: float) -> str:

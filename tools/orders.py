@@ -1,38 +1,63 @@
-"""Orders by hand: a command line for people, one call each.
+"""Orders by hand, and the operator's desk: a command line for people, one call each.
 
-    orders --at 127.0.0.1:5001 --account 7 new ALFA buy 10 100.25 --tif day
-    orders --at … --account 7 new ALFA sell 5 --type stop --stop-price 99
-    orders --at … --account 7 replace ALFA 1 8 100.50      order 1: 8 in all at 100.50
-    orders --at … --account 7 cancel ALFA 1
-    orders --at … --account 7 mass-cancel [ALFA]
-    orders --at … --account 7 open [ALFA]
-    orders --at … --account 7 executions [--follow]
-    orders --at … book ALFA [--depth 5]
-    orders --at … state ALFA [auction]                     shows it, or, as the operator, changes it
-
-Results are lines of JSON on stdout, complaints go to stderr. A client order id that is not given is taken from
-the clock.
+Results are lines of JSON on stdout, complaints go to stderr, one line each. A client order id that is not given is
+taken from the clock. What a trader sends goes to any engine; what an operator says is brought to the instrument's home,
+and a kill switch without a symbol to every engine.
 """
 
 import argparse
 import json
+import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, NoReturn
 
 import grpc
 from google.protobuf.json_format import MessageToDict
 
 from engine.gateway import report_columns
+from engine.guard import BEARER, token_in
 from engine.types import ReportRow
+from proto import cluster_pb2, cluster_pb2_grpc
 from proto import marketdata_pb2 as md
 from proto import marketdata_pb2_grpc as md_grpc
 from proto import orders_pb2 as pb
 from proto import orders_pb2_grpc as pb_grpc
 
 CALL_S: Final = 5.0
+SETTLED_S: Final = 1.0  # without --follow, how long to listen
 FINE, REFUSED, USAGE, UNREACHABLE = 0, 1, 2, 3
+
+EXAMPLES: Final = """\
+examples, with any engine at HOST:PORT:
+
+  a trader
+    python -m tools.orders --at HOST:PORT --account 7 new ALFA buy 10 100.25 --tif day
+    python -m tools.orders --at HOST:PORT --account 7 new ALFA sell 5 --type stop --stop-price 99
+    python -m tools.orders --at HOST:PORT --account 7 replace ALFA 1 8 100.50    order 1: 8 in all, at 100.50
+    python -m tools.orders --at HOST:PORT --account 7 cancel ALFA 1
+    python -m tools.orders --at HOST:PORT --account 7 mass-cancel                everywhere; or: mass-cancel ALFA
+    python -m tools.orders --at HOST:PORT --account 7 open                       the live orders; or: open ALFA
+    python -m tools.orders --at HOST:PORT --account 7 executions --follow
+
+  anybody
+    python -m tools.orders --at HOST:PORT book ALFA --depth 5
+    python -m tools.orders --at HOST:PORT state ALFA                             its trading state and its session
+
+  an operator (--operator-token-file FILE where the engine asks for a token)
+    python -m tools.orders --at HOST:PORT state ALFA auction                     pre-open, open, halted, auction, closed
+    python -m tools.orders --at HOST:PORT halt ALFA                              and: resume ALFA
+    python -m tools.orders --at HOST:PORT --account 7 kill                       everywhere; or, of all: kill ALFA
+    python -m tools.orders --at HOST:PORT --account 7 unkill
+    python -m tools.orders --at HOST:PORT bust ALFA 12                           trade 12 is void
+    python -m tools.orders --at HOST:PORT correct ALFA 12 5 100.25               it was 5 at 100.25
+    python -m tools.orders --at HOST:PORT roll ALFA                              a new day, when it is closed
+    python -m tools.orders --at HOST:PORT add-instrument GOLD 99 --tick 0.05 --lot 10 --price-min 1 --price-max 500
+    python -m tools.orders --at HOST:PORT delist GOLD
+
+"""
 
 
 def _named(prefix: str, names: Sequence[str]) -> dict[str, str]:
@@ -46,52 +71,158 @@ MODES: Final = _named("STP_", pb.SelfTradePrevention.keys())
 STATES: Final = _named("TRADING_STATE_", pb.TradingState.keys())
 MEANINGS: Final = _named("QUANTITY_", pb.QuantityMeaning.keys())
 
+OF_ACCOUNT: Final = ("new", "replace", "cancel", "mass-cancel", "open", "executions")
+OF_OPERATOR: Final = ("halt", "resume", "kill", "unkill", "bust", "correct", "roll", "add-instrument", "delist")
+
+
+class Parser(argparse.ArgumentParser):
+    """Begins its help with what people do, and complains in one line."""
+
+    def format_help(self) -> str:
+        return (EXAMPLES if self.prog == "orders" else "") + super().format_help()
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE, f"{self.prog}: {message}\n")
+
+
+def number(text: str) -> int:
+    """A whole number of 64 bits, without a sign."""
+    if not re.fullmatch("[0-9]{1,20}", text) or int(text) >= 1 << 64:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 to 2^64 - 1")
+    return int(text)
+
+
+def small(text: str) -> int:
+    """A whole number of 32 bits, without a sign."""
+    if not re.fullmatch("[0-9]{1,10}", text) or int(text) >= 1 << 32:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 to 2^32 - 1")
+    return int(text)
+
+
+def decimal(text: str) -> str:
+    """A decimal number, which goes on its way as it is: only the engine knows ticks and lots."""
+    if text and not re.fullmatch(r"[+-]?[0-9]{1,24}([.][0-9]{1,24})?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a decimal number")
+    return text
+
+
+def symbol(text: str) -> str:
+    if text and not re.fullmatch("[A-Z0-9._-]{1,16}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a symbol: 1 to 16 of A-Z 0-9 . _ -")
+    return text
+
+
+def ticks(text: str) -> int:
+    """A whole number of 63 bits, of either sign."""
+    if not re.fullmatch("-?[0-9]{1,18}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of ticks")
+    return int(text)
+
+
+def endpoint(text: str) -> str:
+    if not re.fullmatch(r"[^\s/]{1,255}:[0-9]{1,5}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
+    return text
+
+
+def token(path: str) -> str:
+    try:
+        return token_in(Path(path).read_text("utf-8"))
+    except (OSError, ValueError) as e:
+        raise argparse.ArgumentTypeError(f"{path}: {e}") from e
+
 
 def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="orders", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--at", required=True, metavar="HOST:PORT", help="an engine (for `book`, any machine)")
-    parser.add_argument("--account", type=int, default=0)
-    verbs = parser.add_subparsers(dest="verb", required=True)
+    parser = Parser(prog="orders", description="Orders by hand, and the operator's desk.")
+    parser.add_argument(
+        "--at", type=endpoint, required=True, metavar="HOST:PORT", help="an engine, or, to look, any machine"
+    )
+    parser.add_argument(
+        "--account", type=number, default=0, metavar="N", help="whose orders; of kill and unkill: 0 is all"
+    )
+    parser.add_argument(
+        "--operator-token-file", type=token, metavar="FILE", dest="token", help="what makes an operator"
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    _trading(verbs)
+    _looking(verbs)
+    _operating(verbs)
+    return parser
+
+
+def _trading(verbs: Any) -> None:
     new = verbs.add_parser("new", help="enter an order")
-    new.add_argument("symbol")
+    new.add_argument("symbol", type=symbol)
     new.add_argument("side", choices=("buy", "sell"))
-    new.add_argument("quantity")
-    new.add_argument("price", nargs="?", default="", help="of a pegged order: its worst")
+    new.add_argument("quantity", type=decimal)
+    new.add_argument("price", type=decimal, nargs="?", default="", help="of a pegged order: its worst")
     new.add_argument("--type", choices=TYPES, default="limit")
     new.add_argument("--tif", choices=FORCES, default="gtc")
     for name in ("--stop-price", "--display", "--minimum", "--offset"):
-        new.add_argument(name, default="")
-    new.add_argument("--expires-ns", type=int, default=0)
-    new.add_argument("--oco", type=int, default=0, help="the client order id of the order it is linked to")
+        new.add_argument(name, type=decimal, default="")
+    new.add_argument("--expires-ns", type=number, default=0)
+    new.add_argument("--oco", type=number, default=0, help="the client order id of the order it is linked to")
     new.add_argument("--post-only", action="store_true")
     new.add_argument("--all-or-none", action="store_true")
     replace = verbs.add_parser("replace", help="change an order")
-    replace.add_argument("symbol")
-    replace.add_argument("target", type=int)
-    replace.add_argument("quantity")
-    replace.add_argument("price")
+    replace.add_argument("symbol", type=symbol)
+    replace.add_argument("target", type=number)
+    replace.add_argument("quantity", type=decimal)
+    replace.add_argument("price", type=decimal)
     replace.add_argument("--meaning", choices=MEANINGS, default="total")
-    replace.add_argument("--stop-price", default="")
+    replace.add_argument("--stop-price", type=decimal, default="")
     cancel = verbs.add_parser("cancel", help="cancel an order")
-    cancel.add_argument("symbol")
-    cancel.add_argument("target", type=int)
+    cancel.add_argument("symbol", type=symbol)
+    cancel.add_argument("target", type=number)
     mass = verbs.add_parser("mass-cancel", help="cancel all, or all of a symbol")
-    mass.add_argument("symbol", nargs="?", default="")
+    mass.add_argument("symbol", type=symbol, nargs="?", default="")
     for verb in (new, replace, cancel, mass):
-        verb.add_argument("--id", type=int, default=0, help="the client order id of this command")
+        verb.add_argument("--id", type=number, default=0, help="the client order id of this command")
     for verb in (new, replace):
         verb.add_argument("--stp", choices=MODES, default="cancel-newest")
+
+
+def _looking(verbs: Any) -> None:
     live = verbs.add_parser("open", help="the live orders")
-    live.add_argument("symbol", nargs="?", default="")
+    live.add_argument("symbol", type=symbol, nargs="?", default="")
     executions = verbs.add_parser("executions", help="the reports so far")
     executions.add_argument("--follow", action="store_true", help="and those to come")
     book = verbs.add_parser("book", help="what is to be seen of a book")
-    book.add_argument("symbol")
-    book.add_argument("--depth", type=int, default=10)
-    state = verbs.add_parser("state", help="an instrument's trading state")
-    state.add_argument("symbol")
+    book.add_argument("symbol", type=symbol)
+    book.add_argument("--depth", type=small, default=10)
+    state = verbs.add_parser("state", help="an instrument's trading state and session; with a state: set it")
+    state.add_argument("symbol", type=symbol)
     state.add_argument("state", nargs="?", choices=[name for name in STATES if name != "unknown"])
-    return parser
+
+
+def _operating(verbs: Any) -> None:
+    for name, what in (("halt", "halt trading"), ("resume", "open it again"), ("roll", "begin a new day"),
+                       ("delist", "cancel everything and trade it no more")):  # fmt: skip
+        verbs.add_parser(name, help=what).add_argument("symbol", type=symbol)
+    for name, what in (("kill", "cancel and refuse the orders of --account, or of all"), ("unkill", "lift it again")):
+        kill = verbs.add_parser(name, help=what)
+        kill.add_argument("symbol", type=symbol, nargs="?", default="")
+        kill.add_argument("--all", action="store_true", help="everybody's, everywhere")
+    bust = verbs.add_parser("bust", help="declare a trade void")
+    correct = verbs.add_parser("correct", help="declare what a trade was instead")
+    for verb in (bust, correct):
+        verb.add_argument("symbol", type=symbol)
+        verb.add_argument("trade", type=number)
+    correct.add_argument("quantity", type=decimal)
+    correct.add_argument("price", type=decimal)
+    add = verbs.add_parser("add-instrument", help="begin to trade an instrument on the engine at --at")
+    add.add_argument("symbol", type=symbol)
+    add.add_argument("id", type=small)
+    for name in ("--tick", "--lot"):
+        add.add_argument(name, type=decimal, required=True, metavar="SIZE")
+    for name in ("--price-min", "--price-max"):
+        add.add_argument(name, type=ticks, required=True, metavar="TICKS")
+    add.add_argument("--channel", type=small, default=1)
+    for name in ("--quantity-max", "--notional-max", "--collar", "--band"):
+        add.add_argument(name, type=number, default=0)
+    add.add_argument("--allocation", choices=("fifo", "pro-rata"), default="fifo")
+    add.add_argument("--auction-reference", type=ticks, default=0, metavar="TICKS")
+    add.add_argument("--state", choices=[name for name in STATES if name != "unknown"], default="open")
 
 
 def answers(args: argparse.Namespace, channel: grpc.Channel) -> Iterator[Any]:
@@ -127,18 +258,89 @@ def answers(args: argparse.Namespace, channel: grpc.Channel) -> Iterator[Any]:
             yield orders.OpenOrders(pb.OpenOrdersRequest(account=args.account, symbol=args.symbol), timeout=CALL_S)
         case "executions":
             yield from _executions(orders, args)
-        case "book" | "state" if args.verb == "book" or not args.state:
-            market = md_grpc.MarketDataStub(channel)  # type: ignore[no-untyped-call]
-            depth = args.depth if args.verb == "book" else 1
-            yield market.GetBook(md.BookRequest(symbol=args.symbol, depth=depth), timeout=CALL_S)
+        case "book":
+            yield _book(channel, args, args.depth)
+        case "state" if not args.state:
+            book = _book(channel, args, 1)
+            for side in ("bids", "asks"):
+                book.ClearField(side)
+            yield book
         case _:
-            operator = pb_grpc.OperatorStub(channel)  # type: ignore[no-untyped-call]
-            yield operator.SetState(pb.SetStateRequest(symbol=args.symbol, state=STATES[args.state]), timeout=CALL_S)
+            yield from _operated(channel, args)
+
+
+def _book(channel: grpc.Channel, args: argparse.Namespace, depth: int) -> Any:
+    """As this machine has it; an engine has its own only, but knows whose the others are."""
+    try:
+        return _book_at(channel, args.symbol, depth)
+    except grpc.RpcError as e:
+        if e.code() is not grpc.StatusCode.NOT_FOUND:
+            raise
+        home = _homes(channel, args.symbol, args.at)[0]
+        if home == args.at:
+            raise
+    with grpc.insecure_channel(home) as there:
+        return _book_at(there, args.symbol, depth)
+
+
+def _book_at(channel: grpc.Channel, symbol: str, depth: int) -> Any:
+    market = md_grpc.MarketDataStub(channel)  # type: ignore[no-untyped-call]
+    return market.GetBook(md.BookRequest(symbol=symbol, depth=depth), timeout=CALL_S)
+
+
+def _operated(channel: grpc.Channel, args: argparse.Namespace) -> Iterator[pb.OperatorReply]:
+    """What the home of the instrument answers, or every engine if it is about none."""
+    name, request = _asked_of_operator(args)
+    targets = [args.at] if args.verb == "add-instrument" else _homes(channel, args.symbol, args.at)
+    metadata = [("authorization", BEARER + args.token)] if args.token else None
+    for target in targets:
+        with grpc.insecure_channel(target) as home:
+            operator = pb_grpc.OperatorStub(home)  # type: ignore[no-untyped-call]
+            yield getattr(operator, name)(request, timeout=CALL_S, metadata=metadata)
+
+
+def _asked_of_operator(args: argparse.Namespace) -> tuple[str, Any]:
+    """The call, and what it says."""
+    match args.verb:
+        case "state":
+            return "SetState", pb.SetStateRequest(symbol=args.symbol, state=STATES[args.state])
+        case "halt":
+            return "SetState", pb.SetStateRequest(symbol=args.symbol, state=pb.TRADING_STATE_HALTED)
+        case "resume":
+            return "SetState", pb.SetStateRequest(symbol=args.symbol, state=pb.TRADING_STATE_OPEN)
+        case "kill" | "unkill":
+            return "Kill", pb.KillRequest(account=args.account, symbol=args.symbol, lift=args.verb == "unkill")
+        case "bust":
+            return "BustTrade", pb.BustTradeRequest(symbol=args.symbol, trade_id=args.trade)
+        case "correct":
+            return "CorrectTrade", pb.CorrectTradeRequest(
+                symbol=args.symbol, trade_id=args.trade, price=args.price, quantity=args.quantity
+            )
+        case "roll":
+            return "Roll", pb.RollRequest(symbol=args.symbol)
+        case "delist":
+            return "Delist", pb.DelistRequest(symbol=args.symbol)
+    return "AddInstrument", pb.AddInstrumentRequest(
+        id=args.id, symbol=args.symbol, channel=args.channel, tick_size=args.tick, lot_size=args.lot,
+        price_min=args.price_min, price_max=args.price_max, quantity_max=args.quantity_max,
+        notional_max=args.notional_max, collar=args.collar, band=args.band, allocation=args.allocation,
+        auction_reference=args.auction_reference, state=args.state,
+    )  # fmt: skip
+
+
+def _homes(channel: grpc.Channel, symbol: str, at: str) -> list[str]:
+    """Where the engine of that symbol is, or, without one, every engine; the machine itself if nobody knows."""
+    directory = cluster_pb2_grpc.DirectoryStub(channel)  # type: ignore[no-untyped-call]
+    found = directory.Exchange(cluster_pb2.DirectoryEntries(), timeout=CALL_S).entries
+    engines = [entry for entry in found if not entry.fabric and not entry.left]
+    if symbol:
+        engines = [entry for entry in engines if symbol in [listed.symbol for listed in entry.instruments]]
+    return [entry.grpc for entry in engines] or [at]
 
 
 def _executions(orders: Any, args: argparse.Namespace) -> Iterator[Any]:
     """What there is, and with --follow what comes; else until nothing came for a moment."""
-    stream = orders.Executions(pb.ExecutionsRequest(account=args.account), timeout=None if args.follow else 1.0)
+    stream = orders.Executions(pb.ExecutionsRequest(account=args.account), timeout=None if args.follow else SETTLED_S)
     try:
         yield from stream
     except grpc.RpcError as e:
@@ -159,17 +361,38 @@ def lines_of(message: Any) -> Iterator[dict[str, Any]]:
 
 
 def refused(message: Any) -> bool:
-    """Whether an answer says that nothing was done."""
+    """Whether an answer says that something was not done."""
+    if isinstance(message, pb.MassCancelReply):
+        return bool(message.engines_missing) or any(map(refused, message.reports))
+    if isinstance(message, pb.OpenOrdersReply):
+        return bool(message.engines_missing)
     if isinstance(message, pb.Report):
         return message.kind in (pb.REPORT_REFUSED, pb.REPORT_UNKNOWN)
     return isinstance(message, pb.OperatorReply) and message.reason != pb.REASON_NONE
 
 
+NOBODY: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+
+
+def wanting(args: argparse.Namespace) -> str:
+    """What is missing in what was asked, if anything."""
+    if args.verb in OF_ACCOUNT and not args.account:
+        return f"{args.verb} needs --account"
+    if args.verb in ("kill", "unkill") and not (args.account or args.symbol or args.all):
+        return f"{args.verb} needs --account, a symbol, or --all"
+    if args.verb in ("kill", "unkill") and args.all and (args.account or args.symbol):
+        return f"{args.verb} --all is about every account and symbol"
+    return ""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit 0 if it was done, 1 if it was refused, 2 for wrong usage, 3 if nobody answers."""
-    args = parser().parse_args(argv)
-    if not args.account and args.verb not in ("book", "state"):
-        print(f"orders: {args.verb} needs --account", file=sys.stderr)
+    try:
+        args = parser().parse_args(argv)
+    except SystemExit as e:
+        return int(e.code or FINE)
+    if missing := wanting(args):
+        print(f"orders: {missing}", file=sys.stderr)
         return USAGE
     result = FINE
     try:
@@ -180,11 +403,18 @@ def main(argv: Sequence[str] | None = None) -> int:
                 if refused(message):
                     result = REFUSED
     except grpc.RpcError as e:
-        print(f"orders: {args.at}: {e.code().name}: {e.details()}", file=sys.stderr)
-        return UNREACHABLE if e.code() is grpc.StatusCode.UNAVAILABLE else REFUSED
+        print(f"orders: {args.at}: {complaint(e)}", file=sys.stderr)
+        return UNREACHABLE if e.code() in NOBODY else REFUSED
     except KeyboardInterrupt:
         return FINE
     return result
+
+
+def complaint(error: Any) -> str:
+    """Why a call failed, in one line."""
+    if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+        return "this machine does not do that: is it an engine?"
+    return f"{error.code().name}: {' '.join((error.details() or '').split())}"
 
 
 if __name__ == "__main__":

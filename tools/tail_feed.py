@@ -44,7 +44,7 @@ from bus.history import HistoryError
 from bus.mirror import BUY_SIDE, SELL_SIDE, MirrorBook
 from bus.subscriber import Subscriber
 from proto.cluster import Instrument
-from proto.feed import OP_MASK, TRADE, FeedError, decode
+from proto.feed import OP_MASK, TRADE, FeedError, Snapshot, decode
 from proto.feed import SELL as SELL_BIT
 from proto.marketdata_pb2 import HistoryRequest
 from tools.feed_lines import Line, book_line, frame_line, lines_of, sizes_of, stats_line
@@ -68,6 +68,7 @@ REDRAW_S: Final = 0.1
 FLUSH_S: Final = 0.02
 VERIFY_S: Final = 1.0
 CATCH_UP_S: Final = 3.0  # to reach the sequence of another machine's snapshot
+AGAIN_S: Final = 0.1  # between two requests for it
 STATS_S: Final = 1.0
 TAPE_MAX: Final = 20  # trades
 UNSHOWN: Final = ("verified", "book", "frame", "stats")  # lines that are no events below a ladder
@@ -316,21 +317,51 @@ class Listener:
         return others[turn:] + others[:turn]
 
     async def _verify(self, client: FeedClient, machine: Machine) -> bool:
-        """Compare with one machine's books; False if that could not be done now."""
-        try:
-            snapshot = await machine.snapshot(client.engine, client.channel)
-        except (grpc.aio.AioRpcError, FeedError):
-            return False  # it is down, or doubts its own book: another will be asked
-        deadline = time.monotonic() + CATCH_UP_S
-        while client.position < (snapshot.epoch, snapshot.last_seq) and time.monotonic() < deadline:
-            await asyncio.sleep(FLUSH_S)
-        if client.state is not State.LIVE or client.doubted:
-            return False
-        opinion = second_opinion(client, self._recent.setdefault(client, Recent()), snapshot)
-        if opinion is None:
-            return False
-        carried, differing = opinion
+        """Compare with one machine's books, and tell what came of it; False if they could not be compared in time.
+
+        A comparison wants our books whole and at that sequence, or beyond it with every delta between: so it waits for
+        a repair, and asks again where a snapshot of our own or a new epoch came between.
+        """
         name = next((entry.name for entry in self._entries.values() if entry.grpc == machine.target), machine.target)
+        deadline = time.monotonic() + CATCH_UP_S
+        stream = {"engine": client.engine, "channel": client.channel}
+        why = "no snapshot"
+        while (left_s := deadline - time.monotonic()) > 0:
+            try:
+                snapshot = await machine.snapshot(client.engine, client.channel, (), left_s)
+            except grpc.aio.AioRpcError as e:
+                why = f"{e.code().name}: {e.details()}".rstrip(": ")
+                await asyncio.sleep(AGAIN_S)  # it doubts its own book, perhaps; if it is down, another will be asked
+                continue
+            except FeedError as e:
+                why = str(e)
+                continue
+            opinion, why = await self._opinion(client, snapshot, deadline)
+            if opinion is not None:
+                self._tell_opinion(client, name, snapshot, *opinion)
+                return True
+        self._say({"event": "unverified", **stream, "with": name, "why": why})
+        return False
+
+    async def _opinion(
+        self, client: FeedClient, snapshot: Snapshot, deadline: float
+    ) -> tuple[tuple[int, tuple[str, ...]] | None, str]:
+        """The comparison, once our books are whole and reach the snapshot's; or nothing, and why."""
+        recent = self._recent.setdefault(client, Recent())
+        while True:
+            if client.epoch > snapshot.epoch:
+                return None, "the epoch changed meanwhile"
+            behind = client.position < (snapshot.epoch, snapshot.last_seq)
+            if not behind and client.state is State.LIVE and not client.doubted:
+                opinion = second_opinion(client, recent, snapshot)
+                return opinion, "" if opinion else "not every delta since was seen"
+            if time.monotonic() > deadline:
+                return None, f"the stream is {client.state.value}" + (", behind it" if behind else "")
+            await asyncio.sleep(FLUSH_S)
+
+    def _tell_opinion(
+        self, client: FeedClient, name: str, snapshot: Snapshot, carried: int, differing: tuple[str, ...]
+    ) -> None:
         epoch, sequence = client.position
         line: Line = {
             "event": "differs" if differing else "verified",
@@ -350,7 +381,6 @@ class Listener:
         else:
             self.said.verified += 1
         self._say(line)
-        return True
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, Changed):

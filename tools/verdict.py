@@ -132,8 +132,8 @@ class Outage:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """A machine that joined or left while the others traded: how long until all were in step, what was missing then,
-    whose readers had to begin anew, and the orders that others answered from its move until then."""
+    """A machine that joined, left or came back while the others traded: how long until all were in step, what was
+    missing then, whose readers had to begin anew, and the orders that others answered from its move until then."""
 
     name: str
     how: str
@@ -391,8 +391,6 @@ def _integrity(evidence: Evidence) -> list[Finding]:
         ("digests_differing", "digests differed from a book said to be valid"),
         ("misfits", "deltas did not fit the book"),
     ]
-    if _done_to_messages(evidence, "regress"):  # one number then stands for two frames: digests are there to find that
-        never = []
     made = [
         ("regressions", "times a publisher went back in its sequence", _done_to_messages(evidence, "regress")),
         ("bad_frames", "frames were damaged", _done_to_messages(evidence, "corrupt", "truncate")),
@@ -445,7 +443,7 @@ def _restarts(evidence: Evidence) -> list[Finding]:
 
 
 def _moved(evidence: Evidence) -> list[Finding]:
-    """Who joined and who left: everybody knows in time, and nobody else is disturbed."""
+    """Who joined, who left, who came back: everybody knows in time, and nobody else is disturbed."""
     out = []
     for moved in evidence.moved:
         seconds = moved.to_s - moved.from_s

@@ -9,7 +9,10 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Final
 
@@ -38,6 +41,22 @@ class Work:
     batches: list[bytes]
     answers: Answers
     trades: list[Trade]
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What is kept of a flow to be timed: a heap full of holes where rows and reports were would be timed with it."""
+
+    source: str
+    batches: list[bytes]
+    answers: Answers
+    count: int  # messages
+
+
+def checked(name: str, options: Options) -> Checked:
+    """A flow, prepared in a process of its own."""
+    work = prepare(flows.load(name, options.data, options.seed, options.take(0, 100_000 if name == LARGE else 0)))
+    return Checked(work.flow.source, work.batches, work.answers, len(work.flow.rows))
 
 
 def read(commands: bytes) -> Batch:
@@ -111,10 +130,8 @@ def run(options: Options) -> Report:
     """core.<regime> for each regime, and core.worst of the five."""
     names = [*REGIMES, LARGE]
     say("core: reading and checking six flows")
-    works = {
-        name: prepare(flows.load(name, options.data, options.seed, options.take(0, 100_000 if name == LARGE else 0)))
-        for name in names
-    }
+    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
+        works = dict(zip(names, pool.map(checked, names, repeat(options)), strict=True))
     rounds = options.turns(9, 3)
     say(f"core: {rounds} rounds")
     found = measure(works, REGIMES, rounds)
@@ -125,7 +142,7 @@ def run(options: Options) -> Report:
         "core",
         f"at least {goal:,} messages/s ({'compiled' if compiled else 'plain Python'}) on the worst of the five regimes "
         f"and on {LARGE}",
-        f"batches of {BATCH}; " + ", ".join(work.flow.source for work in works.values()),
+        f"batches of {BATCH}; " + ", ".join(work.source for work in works.values()),
         "one process, one thread; processor time",
     )
     worst = min(REGIMES, key=lambda name: sorted(found[name])[len(found[name]) // 2])
@@ -155,11 +172,11 @@ def run(options: Options) -> Report:
     return report
 
 
-def beside_plain(report: Report, name: str, work: Work, options: Options, rounds: int) -> None:
+def beside_plain(report: Report, name: str, work: Checked, options: Options, rounds: int) -> None:
     """core.compiled: the compiled build beside the same source in plain Python, in turns."""
     asked = json.dumps({
         "name": name, "data": str(options.data) if options.data else "", "seed": options.seed,
-        "count": len(work.flow.rows),
+        "count": work.count,
     })  # fmt: skip
     say("core: the same in plain Python")
     command = [sys.executable, "-m", "tools.bench.plain"]
@@ -180,7 +197,7 @@ def beside_plain(report: Report, name: str, work: Work, options: Options, rounds
     ))  # fmt: skip
 
 
-def measure(works: dict[str, Work], names: tuple[str, ...], rounds: int) -> Rounds:
+def measure(works: dict[str, Checked], names: tuple[str, ...], rounds: int) -> Rounds:
     contenders: dict[str, Callable[[], float]] = {}
     for name in names:
         contenders[name] = _Timed(venue_rate, works[name].batches)

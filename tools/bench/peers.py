@@ -11,6 +11,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import Executor, ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
@@ -77,14 +79,17 @@ def run(options: Options) -> Report:
     )
     inside = environment(options.peers or sys.executable)
     notes = []
-    with tempfile.TemporaryDirectory(prefix="lobmesh-bench-") as directory:
+    with (
+        tempfile.TemporaryDirectory(prefix="lobmesh-bench-") as directory,
+        ProcessPoolExecutor(1, get_context("spawn")) as alone,  # as they are
+    ):
         files = {name: Path(directory) / name for name in works}
         for name, work in works.items():
             files[name].write_text(json.dumps([list(_spoken(row)) for row in work.flow.rows]))
         for name in PACKAGES:
             say(f"peers: {name}")
             try:
-                notes.append(_compared(report, name, inside, files, works, options.turns(3, 1)))
+                notes.append(_compared(report, name, inside, files, works, alone, options.turns(3, 1)))
             except ChildProcessError as e:
                 notes.append(f"    {name:20} not driven: {e}")
     report.notes.append("Each on the regime where it is slowest:\n\n" + "\n".join(notes))
@@ -101,6 +106,7 @@ def _compared(
     inside: Path,
     files: dict[str, Path],
     works: dict[str, Work],
+    alone: Executor,
     rounds: int,
 ) -> str:
     limit = SLOW.get(name, 1 << 30)
@@ -110,7 +116,7 @@ def _compared(
     verdicts = []
     for _ in range(rounds):
         for flow, path in files.items():
-            venue[flow].append(venue_rate(works[flow].batches))
+            venue[flow].append(alone.submit(venue_rate, works[flow].batches).result())
             found = _drive(inside, name, path, limit)
             theirs[flow].append(found["rate"])
             verdicts.append(_verdict(found, works[flow].trades))
