@@ -21,7 +21,7 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
-# A million random commands against the slow obvious matcher.
+# A million random commands against the slow obvious matcher: eight minutes of one core.
 oracle: $(READY)
 	LOBMESH_ORACLE_COMMANDS=1000000 $(BIN)/python -m pytest tests/test_oracle.py --timeout 3600
 

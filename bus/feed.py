@@ -66,6 +66,7 @@ from proto.feed import END, OP_MASK, TOLD, Definition
 
 EVENTS_MAX: Final = 65_536  # waiting for one who iterates
 YIELD_EVERY: Final = 64  # events, then the loop has its turn
+BACK_TIMES: Final = 16
 ANSWER_S: Final = 3.0  # for any machine named to answer, until that is said to be a trouble
 WHOLE: Final = (Decimal(1), Decimal(1))  # ticks and lots, while their sizes are not known
 
@@ -79,6 +80,8 @@ class Feed:
     machines   host:port of any machines of it, the nearest first
     lag_s      how far behind a stream may fall until it is begun anew in the present
     conflate   then read only best prices, until come_back()
+    back_s     or until so long after; each time that the whole stream is too fast again, twice as long as before, up to
+               BACK_TIMES as long. Best prices do not tell whether one could follow, so it is tried. 0: not by itself
     lines      by engine: further endpoints of its feed (relays), of which the first to bring a frame wins
     """
 
@@ -88,12 +91,16 @@ class Feed:
         *,
         lag_s: float = 3.0,
         conflate: bool = False,
+        back_s: float = 0.0,
         lines: Mapping[int, Sequence[str]] | None = None,
         seed: int | None = None,
     ) -> None:
         if isinstance(machines, str) or not machines:
             raise ValueError('machines: a list of one "host:port" or more')
         self._machines = list(machines)
+        if back_s < 0 or (back_s and not conflate):
+            raise ValueError("back_s: above 0, and with conflate")
+        self._back_s = back_s
         self._limits = Limits(lag_ns=int(lag_s * 1e9), conflate=conflate)
         self._lines = dict(lines or {})
         self._rng = random.Random(seed)
@@ -287,6 +294,9 @@ class Feed:
             self._tell_of(client, GapRepaired(*stream, gap.epoch, gap.first, gap.last, gap.how, gap.took_ns / 1e6))
         elif isinstance(action, feed_client.MissingSpan):
             self._tell_of(client, MissingSpan(*stream, action.epoch, action.first, action.last, "snapshot"))
+        elif isinstance(action, feed_client.Lagged):
+            if action.conflate and self._back_s and self._running is not None:
+                self._running.back_later(client, self._back_s)
         elif isinstance(action, feed_client.Alarm):
             self._tell_of(client, Trouble(f"stream {client.engine}.{client.channel}: {action.text}"))
 
@@ -399,6 +409,25 @@ def _conflated(symbol: str, quoted: Quoted, sizes: Sizes) -> Book:
     )
 
 
+class _Back:
+    """How long a stream is left to best prices: the longer, the sooner it was too fast again."""
+
+    def __init__(self, back_s: float) -> None:
+        self.timer: asyncio.TimerHandle | None = None
+        self._least_s = self._wait_s = back_s
+        self._back_at: float | None = None  # when it came back, or comes
+
+    def gone_over(self, now_s: float) -> float:
+        """It goes over now; for how long."""
+        if self.timer is not None:
+            self.timer.cancel()
+        if self._back_at is not None:
+            soon = now_s - self._back_at < self._wait_s
+            self._wait_s = min(2 * self._wait_s, BACK_TIMES * self._least_s) if soon else self._least_s
+        self._back_at = now_s + self._wait_s
+        return self._wait_s
+
+
 class _Running:
     """The sockets of a feed, on the running loop."""
 
@@ -414,12 +443,30 @@ class _Running:
             quoted=owner._on_quote,
             limits=owner._limits,
         )
+        self._backs: dict[tuple[int, int], _Back] = {}
         self._loop = DirectoryLoop(self._directory, owner._machines)
         self._loop.listen(self._on_event)
         self._loop.start()
         self._waiting = asyncio.get_running_loop().create_task(self._wait())
 
+    def back_later(self, client: FeedClient, back_s: float) -> None:
+        """It has gone over to best prices: have it try the whole stream again."""
+        stream = (client.engine, client.channel)
+        back = self._backs.setdefault(stream, _Back(back_s))
+        loop = asyncio.get_running_loop()
+        wait_s = back.gone_over(loop.time())
+
+        def come() -> None:
+            if client.state is State.LAGGED:
+                self.subscriber.come_back(*stream)
+                self._owner._on_heard(client)
+
+        back.timer = loop.call_later(wait_s, come)
+
     async def stop(self) -> None:
+        for back in self._backs.values():
+            if back.timer is not None:
+                back.timer.cancel()
         self._waiting.cancel()
         await asyncio.gather(self._waiting, return_exceptions=True)
         await self._loop.stop()

@@ -403,7 +403,9 @@ class Orders:
 
 class OperatorStub:
     """For whoever runs the venue; engine/RULES.md says what each command does. Each engine takes those for its own
-    instruments, and logs them. Answered when it is durable and done, or refused for the reason given.
+    instruments, and logs them. Answered when it is durable and done, or refused for the reason given. An engine with a token
+    wants it as metadata, `authorization: Bearer TOKEN`, else UNAUTHENTICATED; one without takes these calls from its own
+    machine only, else PERMISSION_DENIED.
     """
 
     def __init__(self, channel):
@@ -451,7 +453,9 @@ class OperatorStub:
 
 class OperatorServicer:
     """For whoever runs the venue; engine/RULES.md says what each command does. Each engine takes those for its own
-    instruments, and logs them. Answered when it is durable and done, or refused for the reason given.
+    instruments, and logs them. Answered when it is durable and done, or refused for the reason given. An engine with a token
+    wants it as metadata, `authorization: Bearer TOKEN`, else UNAUTHENTICATED; one without takes these calls from its own
+    machine only, else PERMISSION_DENIED.
     """
 
     def SetState(self, request, context):
@@ -544,7 +548,9 @@ def add_OperatorServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class Operator:
     """For whoever runs the venue; engine/RULES.md says what each command does. Each engine takes those for its own
-    instruments, and logs them. Answered when it is durable and done, or refused for the reason given.
+    instruments, and logs them. Answered when it is durable and done, or refused for the reason given. An engine with a token
+    wants it as metadata, `authorization: Bearer TOKEN`, else UNAUTHENTICATED; one without takes these calls from its own
+    machine only, else PERMISSION_DENIED.
     """
 
     @staticmethod

@@ -13,7 +13,7 @@ import pytest
 import bus.feed
 from bus.directory import Directory, Entry
 from bus.directory_service import DirectoryLoop
-from bus.feed import Feed, _Inbox
+from bus.feed import Feed, _Back, _Inbox
 from bus.feed_events import (
     Book,
     BookEvent,
@@ -310,3 +310,36 @@ def test_who_iterates_too_slowly_is_told_what_was_left_out_and_costs_no_more_mem
     inbox.events.clear()
     assert inbox.confess()
     assert list(inbox.events) == [MissingSpan(1, 1, 5, 111, 119, "slow")]
+
+
+def test_a_book_that_was_read_conflated_comes_back_by_itself_after_a_while() -> None:
+    async def body() -> None:
+        engine = TinyEngine()
+        engine.trade(50)
+        async with engine.serving(), Feed([engine.grpc], lag_s=0.5, conflate=True, back_s=0.1) as feed:
+            await until(lambda: feed.book("ALFA").valid)
+            assert feed._running is not None
+            late_ns = 2_000_000_000  # so much later than what came before is all that comes from here on
+            feed._running.subscriber._clock_ns = lambda: time.monotonic_ns() + late_ns
+            engine.trade(1)
+            await until(lambda: feed.counters()[1, 1]["lags"] == 1)
+            engine.trade(50)
+            await until(lambda: all(matches(feed.book(symbol), engine.truth, i) for i, symbol in SYMBOLS.items()))
+            await until(lambda: all(feed.book(symbol).valid for symbol in SYMBOLS.values()))
+
+    run(body)
+
+
+def test_the_sooner_a_stream_is_too_fast_again_the_longer_it_is_left_alone() -> None:
+    back = _Back(1.0)
+    now, waits = 100.0, []
+    for _ in range(7):
+        waits.append(back.gone_over(now))
+        now += waits[-1] + 0.5  # it came back, and half a second later it lags again
+    assert waits == [1.0, 2.0, 4.0, 8.0, 16.0, 16.0, 16.0]
+    assert back.gone_over(now + 16.0) == 1.0  # it could follow for a while
+
+
+def test_coming_back_is_for_those_who_go_over() -> None:
+    with pytest.raises(ValueError, match="back_s"):
+        Feed(["127.0.0.1:1"], back_s=1.0)

@@ -39,7 +39,7 @@ SEED = 20261122
 START_NS = 10**18
 LAST = 4711  # lots of the last order of a life
 
-PLACE: dict[str, Any] = {"fresh": False, "endpoint": "tcp://127.0.0.1:0", "clock_ns": lambda: START_NS}
+PLACE: dict[str, Any] = {"fresh": False, "channels": 2, "endpoint": "tcp://127.0.0.1:0", "clock_ns": lambda: START_NS}
 
 Delta = tuple[int, int, int, tuple[Any, ...], int]  # epoch, sequence, time, row, instrument sequence
 

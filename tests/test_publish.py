@@ -8,17 +8,17 @@ from dataclasses import replace
 
 import pytest
 
-from bus.feed_client import Standing
+from bus.feed_client import AskSnapshot, FeedClient, Limits, Standing, State
 from bus.mirror import Mirror
 from bus.sequencer import RangeStatus
 from bus.service import MarketData
 from engine.commands import AddInstrument, BustTrade, Delist, OperatorCommand, Roll, SetState
 from engine.cut import Cut
 from engine.publish import EngineFeed
-from engine.types import CANCEL, NEW, REPLACE, Batch, Outcome
+from engine.types import BUY, CANCEL, NEW, REPLACE, SELL, Batch, Outcome
 from engine.venue import Venue
 from proto import feed, marketdata_pb2
-from proto.feed import Definition, Status
+from proto.feed import END, MODIFY, Definition, Status
 from tests.engines import cluster_of
 
 EPOCH = 5
@@ -343,3 +343,65 @@ def follow(bench: Bench, mirror: Mirror) -> Mirror:
     for frame in bench.frames(mirror.next_seq):
         mirror.apply(frame.rows[max(0, mirror.next_seq - frame.header.first_seq) :], frame.extras)
     return mirror
+
+
+def enter(bench: Bench, instrument: int, side: int, prices: Sequence[int]) -> None:
+    """Orders that rest, in one record."""
+    bench.position += 1
+    count = len(prices)
+    ids = [bench.position * 10_000 + nth for nth in range(count)]
+    batch = Batch(
+        7, 0, 1, [NEW] * count, ids, [instrument] * count, [side] * count, list(prices), [1_000] * count, [0] * count
+    )
+    outcome = bench.venue.apply(bench.position, 1_000 + bench.position, [batch])
+    bench.feed.publish(1_000 + bench.position, outcome.deltas, idle=True)
+
+
+def follower(bench: Bench, sent: list[bytes]) -> FeedClient:
+    """A reader in step, that takes its snapshots from the engine."""
+    client = FeedClient(1, 1, random.Random(5), limits=Limits(jitter_ns=0))
+    client.start(0)
+    hear(bench, client, sent)
+    assert client.state is State.LIVE
+    return client
+
+
+def hear(bench: Bench, client: FeedClient, sent: list[bytes]) -> None:
+    """A heartbeat, and all that it leads to."""
+    bench.feed.publisher.heartbeat(1, time.time_ns())
+    for frame in sent:
+        for action in [*client.frame(frame, 0), *client.tick(0)]:
+            if isinstance(action, AskSnapshot):
+                client.snapshot_reply(action.ask, bench.snapshot([action.instrument] if action.instrument else []), 0)
+    sent.clear()
+
+
+@pytest.mark.parametrize(("bids", "asks"), [(5, 5), (1_024, 1), (2_500, 1_200)])
+def test_a_flipped_bit_is_found_within_the_heartbeats_that_the_feeds_page_gives_and_mended_alone(
+    bench: Bench, bids: int, asks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[bytes] = []
+    monkeypatch.setattr(bench.feed.publisher, "_hand_out", sent.extend)
+    for instrument, count in ((10, 1), (11, 5)):
+        enter(bench, instrument, BUY, [100 + nth % 400 for nth in range(-(-bids // count))])
+        enter(bench, instrument, SELL, [600 + nth % 300 for nth in range(-(-asks // count))])
+    names, digests = 2, 4
+    bound = -(-names * (max(1, -(-bids // 1024)) + max(1, -(-asks // 1024))) // digests) + 1
+    client = follower(bench, sent)
+    rng = random.Random(bids)
+    for _ in range(25):
+        instrument, side = rng.choice((10, 11)), rng.choice((BUY, SELL))
+        book = client.mirror.books[instrument]
+        order_id, _, quantity = rng.choice(list(book.orders(side)))
+        flipped = quantity ^ (1 << rng.randrange(9))
+        client.mirror.apply([(MODIFY | END | side * feed.SELL, instrument, order_id, 0, flipped, 0)])
+        book.sequence -= 1
+        client.mirror.last_seq -= 1
+        beats, found = 0, client.counters.digests_differing
+        while client.counters.digests_differing == found:
+            beats += 1
+            assert beats <= bound, (instrument, side, order_id)
+            hear(bench, client, sent)
+        assert client.doubted == []
+        bench.agrees_with(client.mirror)
+    assert (client.counters.instrument_repairs, client.counters.resnapshots) == (25, 0)

@@ -25,6 +25,7 @@ import msgspec
 import pytest
 import zmq
 
+from bus.conflation import Quoted, QuoteReader
 from bus.feed_client import Action, FeedClient, State
 from bus.sequencer import RangeStatus, Sequencer
 from engine.client import Client, Session
@@ -35,6 +36,7 @@ from proto.feed import SELL as ASK
 from tools import tail_feed
 from tools.fault_plan import sealed
 from tools.feed_lines import Line, book_line, frame_line, lines_of
+from tools.ladder import Level, draw, plain
 from tools.layout import made_up
 from tools.processes import Child, Children
 from tools.recording import (
@@ -267,6 +269,43 @@ async def _from_a_snapshot() -> None:
         assert (book["event"], book["sequence"], len(book["bids"]), len(book["asks"])) == ("book", 4, 1, 1)
         assert (changed["event"], changed["seq"], listener.said.why) == ("modify", 5, "counted")
     finally:
+        await listener.stop()
+
+
+@pytest.mark.parametrize("quoted", [True, False])
+def test_a_book_whose_stream_is_too_fast_is_lagged_or_its_best_prices_alone(quoted: bool) -> None:
+    asyncio.run(_too_fast(quoted))
+
+
+async def _too_fast(quoted: bool) -> None:
+    (instrument,) = made_up(1, 1).instruments
+    listener = tail_feed.Listener(tail_feed.parser().parse_args(["127.0.0.1:1", "--conflate"]), [], [instrument])
+    try:
+        stream = Stream()
+        stream.hear(stream.publish(ALFA, extras=EXTRAS) + stream.publish(BOUGHT, OFFERED))
+        stream.client.state = State.LAGGED
+        listener._subscriber.clients[1, 1] = stream.client
+        if quoted:
+            quote = feed.Quote(77, 1, 9, 1, 12_340, 5, 2, 0, 0, 0, 12_345, 3, 8)
+            reader = listener._subscriber.quotes[1, 1] = QuoteReader(1, 1)
+            reader.state, reader.quotes[1] = State.LIVE, Quoted(4, 90, quote)
+            listener.on_quote(reader, Quoted(4, 90, quote))
+        view = tail_feed.view_of(listener, instrument, 5, 0)
+        lines = list(listener.said.lines)
+        if not quoted:
+            assert (view.state, lines) == ("lagged", [])
+            return
+        assert (view.state, view.epoch, view.sequence, view.last) == ("conflated", 4, 90, (12_345, 3))
+        assert (list(view.bids), list(view.asks)) == ([Level(12_340, 5, 2)], [])
+        assert "! CONFLATED" in plain(draw(view, 5, 100))[0]
+        assert lines == [{
+            "event": "quote", "symbol": "ALFA", "engine": 1, "channel": 1, "epoch": 4, "sequence": 90, "time_ns": 77,
+            "state": "conflated", "trading_state": feed.STATE_NAMES[1],
+            "bid": {"price": "123.40", "quantity": "50", "orders": 2}, "ask": None,
+            "last": {"price": "123.45", "quantity": "30"},
+        }]  # fmt: skip
+    finally:
+        listener._subscriber.clients.clear()
         await listener.stop()
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any, Final
 
+from bus.conflation import Quoted
 from bus.feed_client import (
     Action,
     Alarm,
@@ -198,6 +199,35 @@ def _extra(extra: Extra) -> Line:
         return {"state": feed.STATE_NAMES[extra.state], "reason": extra.reason}
     assert isinstance(extra, Statistics | Indication)
     return dict(extra._asdict())
+
+
+def quote_line(client: FeedClient, quoted: Quoted) -> Line:
+    """How a book stood when its quote was sent: best bid, best offer, last trade; null where there is none."""
+    quote = quoted.quote
+    book = client.mirror.books.get(quote.instrument)
+    tick, lot = sizes_of(book)
+
+    def side(price: int, quantity: int, orders: int) -> Line | None:
+        if not orders:
+            return None
+        return {"price": f"{price * tick:f}", "quantity": f"{quantity * lot:f}", "orders": orders}
+
+    return {
+        "event": "quote",
+        "symbol": symbol_of(book) if book else str(quote.instrument),
+        "engine": client.engine,
+        "channel": client.channel,
+        "epoch": quoted.epoch,
+        "sequence": quoted.sequence,
+        "time_ns": quote.time_ns,
+        "state": "conflated",
+        "trading_state": feed.STATE_NAMES[quote.state],
+        "bid": side(quote.bid_price, quote.bid_quantity, quote.bid_count),
+        "ask": side(quote.ask_price, quote.ask_quantity, quote.ask_count),
+        "last": {"price": f"{quote.last_price * tick:f}", "quantity": f"{quote.last_quantity * lot:f}"}
+        if quote.last_trade_id
+        else None,
+    }
 
 
 def frame_line(frame: bytes, time_ns: int) -> Line:

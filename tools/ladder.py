@@ -36,9 +36,9 @@ class Level:
 class LadderView:
     """One book at one sequence, and how far it can be believed.
 
-    `state` is `valid`, `doubtful`, `stale` or `no book`; `stream` the state of the subscriber's machine. `age_s` is
-    the time since the stream was last heard, `lag_ms` how much later than at its best it came. `last` is (price,
-    quantity) of the last trade.
+    `state` is `valid`, `doubtful`, `stale`, `lagged`, `conflated` (best prices alone) or `no book`; `stream` the state
+    of the subscriber's machine. `age_s` is the time since the stream was last heard, `lag_ms` how much later than at
+    its best it came. `last` is (price, quantity) of the last trade.
     """
 
     symbol: str

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, cast
 
 import zmq
@@ -117,6 +117,22 @@ class Recorder:
                 self._kept[topic] = _Kept(client, self._writer)
                 self._act(self._kept[topic], client.start(time.time_ns()))
         self._tap.follow(engine, endpoint, channels)
+
+    async def reach(self, clients: Iterable[FeedClient], timeout_s: float) -> bool:
+        """Wait until all that these other readers took in is recorded, their streams' ends too; False if it was not."""
+        deadline = time.monotonic() + timeout_s
+        while not all(self._has(client) for client in clients):
+            if time.monotonic() > deadline:
+                return False
+            await asyncio.sleep(TICK_S)
+        return True
+
+    def _has(self, client: FeedClient) -> bool:
+        kept = self._kept.get(feed.topic(feed.KIND_D, client.engine, client.channel))
+        if kept is None or not client.epoch:
+            return True
+        ended = client.state is State.ENDED
+        return kept.client.position >= client.position and (not ended or kept.client.state is State.ENDED)
 
     async def stop(self) -> None:
         self._ticking.cancel()

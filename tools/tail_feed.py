@@ -27,6 +27,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from bus.conflation import Quoted, QuoteReader
 from bus.directory import Changed, Directory, Entry, Event
 from bus.directory_service import DirectoryError, DirectoryLoop, ask
 from bus.feed_client import (
@@ -35,6 +36,7 @@ from bus.feed_client import (
     AskRange,
     AskSnapshot,
     FeedClient,
+    Limits,
     MissingSpan,
     Standing,
     State,
@@ -47,7 +49,7 @@ from proto.cluster import Instrument
 from proto.feed import OP_MASK, TRADE, FeedError, Snapshot, decode
 from proto.feed import SELL as SELL_BIT
 from proto.marketdata_pb2 import HistoryRequest
-from tools.feed_lines import Line, book_line, frame_line, lines_of, sizes_of, stats_line
+from tools.feed_lines import Line, book_line, frame_line, lines_of, quote_line, sizes_of, stats_line
 from tools.ladder import DEPTH, VALID, LadderView, Level, draw, tape
 from tools.market_data import Machine
 from tools.recorder import Recorder, Tap
@@ -69,9 +71,10 @@ FLUSH_S: Final = 0.02
 VERIFY_S: Final = 1.0
 CATCH_UP_S: Final = 3.0  # to reach the sequence of another machine's snapshot
 AGAIN_S: Final = 0.1  # between two requests for it
+RECORDED_S: Final = 2.0  # at the end, for the recording to have all that was shown
 STATS_S: Final = 1.0
 TAPE_MAX: Final = 20  # trades
-UNSHOWN: Final = ("verified", "book", "frame", "stats")  # lines that are no events below a ladder
+UNSHOWN: Final = ("verified", "quote", "book", "frame", "stats")  # lines that are no events below a ladder
 SEEN_MAX: Final = 5  # events shown below a ladder
 PLAYED_AHEAD: Final = 10_000  # lines, before they are printed
 UNSAID_MAX: Final = 1_000_000  # lines waiting for a reader who is that much too slow
@@ -136,7 +139,10 @@ class Listener:
         self._entries = {entry.name: entry for entry in entries}
         self._recent: dict[FeedClient, Recent] = {}
         self._told: dict[FeedClient, None] = {}  # streams whose books were told, with --from-snapshot
-        self._subscriber = Subscriber(self._sources, random.Random(), listen=self.on_action)
+        self._subscriber = Subscriber(
+            self._sources, random.Random(), listen=self.on_action, quoted=self.on_quote,
+            limits=Limits(conflate=args.conflate),
+        )  # fmt: skip
         self._loop: DirectoryLoop | None = None
         self._recorder: Recorder | None = None
         self._tap: Tap | None = None
@@ -179,6 +185,8 @@ class Listener:
         if self._loop:
             await self._loop.stop()
         if self._recorder:
+            if not await self._recorder.reach(self.clients, RECORDED_S):
+                print("tail_feed: the recording ends before what was shown", file=sys.stderr)
             await self._recorder.stop()
         if self._tap:
             self._tap.stop()
@@ -410,6 +418,19 @@ class Listener:
         if self.said.deltas == self._count:
             self.said.end("counted")
 
+    def on_quote(self, reader: QuoteReader, quoted: Quoted | StateChanged) -> None:
+        """Take in a quote, where the stream itself was too fast. Called on the loop."""
+        client = self._subscriber.clients.get((reader.engine, reader.channel))
+        if client is None or self.said.ended.is_set() or not isinstance(quoted, Quoted):
+            return
+        if client.state is State.LAGGED and quoted.quote.instrument in self._wanted and not self._args.quiet:
+            self._say(quote_line(client, quoted))
+
+    def quote_of(self, instrument: Instrument) -> Quoted | None:
+        """The last quote of a book whose stream was too fast; None: none came, or it is too old."""
+        reader = self._subscriber.quotes.get((instrument.engine, instrument.channel))
+        return reader.quotes.get(instrument.id) if reader is not None and reader.state is State.LIVE else None
+
     def _sources(self, engine: int, asked: AskRange | AskSnapshot) -> Sequence[str]:
         if isinstance(asked, AskSnapshot) and asked.home:
             return self.homes(engine)
@@ -570,6 +591,16 @@ def view_of(listener: Listener, instrument: Instrument, depth: int, now_ns: int,
         lag_ms = client.age_ns(client.heard_ns) / 1e6 if client.epoch else None
         standing = client.standing(instrument.id)
         state = "no book" if standing is Standing.UNKNOWN else standing.name.lower()
+    bids, asks = _levels(book, BUY_SIDE, depth), _levels(book, SELL_SIDE, depth)
+    last = (book.last_price, book.last_quantity) if book and book.last_trade_id else None
+    if client and client.state is State.LAGGED:
+        quoted = listener.quote_of(instrument)
+        state = "lagged"
+        if quoted is not None:
+            quote, state, epoch, sequence = quoted.quote, "conflated", quoted.epoch, quoted.sequence
+            bids = [Level(quote.bid_price, quote.bid_quantity, quote.bid_count)] if quote.bid_count else []
+            asks = [Level(quote.ask_price, quote.ask_quantity, quote.ask_count)] if quote.ask_count else []
+            last = (quote.last_price, quote.last_quantity) if quote.last_trade_id else None
     assert state != VALID or book is not None
     return LadderView(
         symbol=instrument.symbol,
@@ -583,9 +614,9 @@ def view_of(listener: Listener, instrument: Instrument, depth: int, now_ns: int,
         age_s=age_s,
         tick_size=tick,
         lot_size=lot,
-        bids=_levels(book, BUY_SIDE, depth),
-        asks=_levels(book, SELL_SIDE, depth),
-        last=(book.last_price, book.last_quantity) if book and book.last_trade_id else None,
+        bids=bids,
+        asks=asks,
+        last=last,
         note=note,
         lag_ms=lag_ms,
     )
@@ -800,6 +831,9 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--step", action="store_true", help="of the recording a frame for each line of stdin")
     out.add_argument("--from-snapshot", action="store_true", help="begin with the whole book, by order")
     out.add_argument("--json", action="store_true", help="JSON lines also on a terminal")
+    out.add_argument(
+        "--conflate", action="store_true", help="too far behind: go over to best prices alone, not to a new snapshot"
+    )
     out.add_argument("--quiet", action="store_true", help="leave out the deltas: only what happens to the stream")
     out.add_argument("--verify", action="store_true", help="compare with another machine's books, again and again")
     out.add_argument("--source", type=_endpoint, metavar="HOST:PORT", help="ask this machine alone for what is missed")

@@ -132,7 +132,7 @@ def run(options: Options) -> Report:
     say("core: reading and checking six flows")
     with ProcessPoolExecutor(2, get_context("spawn")) as pool:
         works = dict(zip(names, pool.map(checked, names, repeat(options)), strict=True))
-    rounds = options.turns(9, 3)
+    rounds = options.turns(9, 2)
     say(f"core: {rounds} rounds")
     found = measure(works, REGIMES, rounds)
     found |= measure(works, (LARGE,), min(rounds, 5))

@@ -28,7 +28,7 @@ from tools.processes import Child, Children
 
 COMMAND: Final = "python -m tools.bench log"
 COMMANDS: Final = 1_000_000
-COMMANDS_QUICK: Final = 100_000
+COMMANDS_QUICK: Final = 50_000
 RECORDS: Final = 64  # in one append
 START_S: Final = 60.0
 GOAL_S: Final = 2.0

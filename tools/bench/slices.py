@@ -35,7 +35,7 @@ from tools.bench.venue import SessionStream, Venue
 
 COMMAND: Final = "python -m tools.bench scale"
 ORDERS: Final = 1_000_000
-ORDERS_QUICK: Final = 100_000
+ORDERS_QUICK: Final = 50_000
 ACCOUNT: Final = 300
 PROBE: Final = 200
 BATCH: Final = 1_024
