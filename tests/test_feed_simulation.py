@@ -428,7 +428,7 @@ def test_a_reader_too_slow_for_the_stream_knows_it_and_never_shows_an_old_book_a
     assert world.in_step()
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(SEEDS))
 def test_a_lost_tail_or_silence_is_noticed_within_three_heartbeats(seed: int) -> None:
     world = World(seed, Faults())
     world.publish(60)
@@ -463,20 +463,19 @@ def test_two_lines_repair_most_of_each_others_losses_without_asking_anybody() ->
     assert asked[2] < asked[1] / 3
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(SEEDS))
 def test_at_one_percent_loss_books_are_valid_nineteen_twentieths_of_the_time(seed: int) -> None:
     world = World(seed, Faults(drop=0.01))
     world.publish(50)
     valid = sampled = 0
-    for _ in range(300):
+    while sampled < 300 * len(INSTRUMENTS) or not world.client.counters.gaps:
         world.publish(1)
         sampled += len(INSTRUMENTS)
         valid += sum(world.client.standing(name) is Standing.VALID for name in INSTRUMENTS)
-    assert world.client.counters.gaps > 0
     assert valid >= 0.95 * sampled, f"{valid} of {sampled}"
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(SEEDS))
 def test_a_book_changed_in_memory_is_found_when_its_digest_comes_round_and_mended_alone(seed: int) -> None:
     world = World(seed, Faults())
     world.publish(60)
