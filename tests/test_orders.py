@@ -1,6 +1,7 @@
 """tools.orders: what people type, what is wrong with it, and one run against real engines."""
 
 import json
+import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -155,7 +156,14 @@ def test_a_day_at_two_engines_by_hand(tmp_path: Path, capsys: pytest.CaptureFixt
         say(desk + "delist NOVA")
         assert "NOT_FOUND" in say("state NOVA", REFUSED)[0]["complaint"]
         say("--account 7 mass-cancel")
-        with process_of("--engine", "1", "--join", one) as (_, ready):
+        venue.signal(1, signal.SIGKILL)  # a kill switch is thrown wherever it can be
+        venue.processes[1].wait(10)
+        dead, alive = say(desk + "--account 7 kill", REFUSED)
+        assert (dead["reason"], "UNAVAILABLE" in dead["detail"], one in dead["detail"]) == (
+            "REASON_UNAVAILABLE", True, True,
+        )  # fmt: skip
+        assert alive.keys() == {"position"}
+        with process_of("--engine", "2", "--join", at) as (_, ready):
             at = str(ready["grpc"])
             assert "is it an engine?" in say("--account 7 open", REFUSED)[0]["complaint"]
 

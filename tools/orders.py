@@ -289,14 +289,19 @@ def _book_at(channel: grpc.Channel, symbol: str, depth: int) -> Any:
 
 
 def _operated(channel: grpc.Channel, args: argparse.Namespace) -> Iterator[pb.OperatorReply]:
-    """What the home of the instrument answers, or every engine if it is about none."""
+    """What the home of the instrument answers, or every engine if it is about none; one that is down stops no other."""
     name, request = _asked_of_operator(args)
     targets = [args.at] if args.verb == "add-instrument" else _homes(channel, args.symbol, args.at)
     metadata = [("authorization", BEARER + args.token)] if args.token else None
     for target in targets:
         with grpc.insecure_channel(target) as home:
             operator = pb_grpc.OperatorStub(home)  # type: ignore[no-untyped-call]
-            yield getattr(operator, name)(request, timeout=CALL_S, metadata=metadata)
+            try:
+                yield getattr(operator, name)(request, timeout=CALL_S, metadata=metadata)
+            except grpc.RpcError as e:
+                if len(targets) == 1:
+                    raise
+                yield pb.OperatorReply(reason=pb.REASON_UNAVAILABLE, detail=f"{target}: {complaint(e)}")
 
 
 def _asked_of_operator(args: argparse.Namespace) -> tuple[str, Any]:
