@@ -28,6 +28,7 @@ from engine.types import BUY, SELL, Outcome
 from engine.venue import Venue
 from proto import feed, marketdata_pb2, marketdata_pb2_grpc
 from proto.feed import END, OP_MASK, REFRAMED, TOLD
+from tests import stranger
 from tests.flows import DELIST, ENGINE, INSTRUMENTS, Player
 from tests.test_engine_process import Venue as Processes
 from tests.test_venue_replay import Recorder
@@ -288,6 +289,8 @@ def test_a_frame_of_a_history_is_no_frame_of_the_stream_and_the_other_way_round(
     data = next(iter(tell(view, ENGINE, INSTRUMENTS, span(from_ns=1)))).frames[0]
     with pytest.raises(feed.FeedError, match="reserved bits"):
         feed.decode(data)
+    with pytest.raises(stranger.Refused):
+        stranger.read(data)
     plain = feed.decode_reframed(data)
     spoiled = {
         "flag": feed.encode_frame(1, 1, 0, 1, 1, 1, 1, [(0, 1)], [(1, 1)], [7 | END, 1, 0, 0, 0, 0]),
