@@ -142,6 +142,7 @@ class Sequencer:
         "_epoch",
         "_extras",
         "_flags",
+        "_follows",
         "_framed_seq",
         "_incarnation",
         "_instrument_seqs",
@@ -170,6 +171,7 @@ class Sequencer:
         self._framed_seq = 1  # the next to be framed
         self._instrument_seqs: dict[int, int] = {}  # framed so far
         self._sent_ns = 0
+        self._follows = 0  # the crc of the last frame of deltas; 0 before the first
         self._pending_since_ns = 0
         self.next_seq = 1
         self.ended = False
@@ -251,6 +253,7 @@ class Sequencer:
                 self.next_seq,
                 self._sent_ns,
                 digests,
+                self._follows,
             )
         )
         return frames
@@ -280,6 +283,7 @@ class Sequencer:
             instruments,
             rows,
             extras,
+            self._follows,
         )
         if len(frame) > BYTES_MAX and count > 1:
             self._frame(at, count // 2, now_ns, taken)
@@ -297,6 +301,7 @@ class Sequencer:
             del self._extras[: len(extras)]
         self._framed_seq = first_seq + count
         self._sent_ns = sent_ns
+        self._follows = feed.crc_of(frame)
         self.ring.append(self._epoch, first_seq, count, frame)
         taken.append(frame)
 

@@ -78,6 +78,7 @@ CODEC_MSGPACK: Final = 1
 HEADER_SIZE: Final = 48
 TOPIC_SIZE: Final = 8
 TOPIC_SIZE_Q: Final = 18
+_CRC_AT: Final = TOPIC_SIZE + 12  # in a frame of kind D
 FRAME_MAX: Final = 65_536  # bytes, topic included
 DIGESTS_MAX: Final = 1_024  # in one heartbeat
 LIMIT: Final = 1 << 40  # of a quantity, and of a price's magnitude, exclusive
@@ -124,6 +125,7 @@ class Header:
     epoch: int
     first_seq: int
     sent_ns: int
+    follows: int = 0  # kind D: crc_of() the frame of deltas before it in the epoch; 0: it is the first
 
 
 class Digest(NamedTuple):
@@ -267,12 +269,13 @@ def encode_frame(
     instruments: Sequence[tuple[int, int]],
     rows: Sequence[int],
     extras: Sequence[Sequence[object]] = (),
+    follows: int = 0,
 ) -> bytes:
     """A frame of kind D.
 
     flags is FRESH, REFRAMED or 0 (the end of event is read off the last row). rows is flat, DELTA_WIDTH values
     a delta. times and instruments are as in Frame; times change only at the first row of an event.
-    extras is what the rows of the ops in TOLD point into.
+    extras is what the rows of the ops in TOLD point into. follows is as in Header.
     """
     # Ids of new orders are close to the largest one: a base 127 below it makes most of them one byte.
     base = max(0, max(rows[2::DELTA_WIDTH]) - 127)
@@ -291,7 +294,7 @@ def encode_frame(
         flags |= END_OF_EVENT
     head = topic(KIND_D, engine, channel)
     packed = _encoder.encode(body.parts(times[0][1]))
-    return _framed(head, KIND_D, flags, engine, channel, count, incarnation, epoch, first_seq, sent_ns, packed)
+    return _framed(head, KIND_D, flags, engine, channel, count, incarnation, follows, epoch, first_seq, sent_ns, packed)
 
 
 class _Body:
@@ -370,15 +373,19 @@ def encode_heartbeat(
     next_seq: int,
     sent_ns: int,
     digests: Sequence[Digest] = (),
+    follows: int = 0,
 ) -> bytes:
-    """A heartbeat of kind D; flags is any of FRESH and END_OF_STREAM. Digests are taken at next_seq."""
+    """A heartbeat of kind D; flags is any of FRESH and END_OF_STREAM. Digests are taken at next_seq.
+
+    follows is as in Header.
+    """
     flags |= HEARTBEAT
     body = b""
     if digests:
         flags |= DIGEST
         body = _encoder.encode(digests)
     head = topic(KIND_D, engine, channel)
-    return _framed(head, KIND_D, flags, engine, channel, 0, incarnation, epoch, next_seq, sent_ns, body)
+    return _framed(head, KIND_D, flags, engine, channel, 0, incarnation, follows, epoch, next_seq, sent_ns, body)
 
 
 def encode_quote(
@@ -387,7 +394,7 @@ def encode_quote(
     """A frame of kind Q: the best bid and offer after delta `as_of_seq` of stream D."""
     head = quote_topic(engine, channel, quote.instrument)
     body = _encoder.encode(quote)
-    return _framed(head, KIND_Q, END_OF_EVENT, engine, channel, 1, incarnation, epoch, as_of_seq, sent_ns, body)
+    return _framed(head, KIND_Q, END_OF_EVENT, engine, channel, 1, incarnation, 0, epoch, as_of_seq, sent_ns, body)
 
 
 def encode_quote_heartbeat(
@@ -395,7 +402,7 @@ def encode_quote_heartbeat(
 ) -> bytes:
     """A heartbeat of kind Q; flags is END_OF_STREAM or 0."""
     head = quote_topic(engine, channel, 0)
-    return _framed(head, KIND_Q, flags | HEARTBEAT, engine, channel, 0, incarnation, epoch, next_seq, sent_ns, b"")
+    return _framed(head, KIND_Q, flags | HEARTBEAT, engine, channel, 0, incarnation, 0, epoch, next_seq, sent_ns, b"")
 
 
 def _framed(
@@ -406,13 +413,14 @@ def _framed(
     channel: int,
     count: int,
     incarnation: int,
+    follows: int,
     epoch: int,
     first_seq: int,
     sent_ns: int,
     body: bytes,
 ) -> bytes:
     front = head + _HEADER_FRONT.pack(MAGIC, VERSION, kind, flags, engine, channel, count, CODEC_MSGPACK, 0)
-    back = _HEADER_BACK.pack(incarnation, 0, epoch, first_seq, sent_ns) + body
+    back = _HEADER_BACK.pack(incarnation, follows, epoch, first_seq, sent_ns) + body
     return b"%b%b%b" % (front, zlib.crc32(back, zlib.crc32(front)).to_bytes(4, "little"), back)
 
 
@@ -431,12 +439,12 @@ def decode_header(frame: bytes) -> Header:
     size = TOPIC_SIZE_Q if frame[:1] == b"Q" else TOPIC_SIZE
     if not size + HEADER_SIZE <= len(frame) <= FRAME_MAX:
         raise FeedError(f"a frame of {len(frame)} bytes")
-    (magic, version, kind, flags, engine, channel, count, codec, reserved, _, incarnation, reserved2, epoch, first_seq,
+    (magic, version, kind, flags, engine, channel, count, codec, reserved, _, incarnation, follows, epoch, first_seq,
      sent_ns) = _HEADER.unpack_from(frame, size)  # fmt: skip
     if magic != MAGIC or version != VERSION or codec != CODEC_MSGPACK:
         raise FeedError(f"magic {magic:#x}, version {version}, codec {codec}")
-    if reserved or reserved2 or flags & ~_ALL_FLAGS:
-        raise FeedError(f"reserved bits are set: flags {flags:#x}, reserved {reserved:#x} and {reserved2:#x}")
+    if reserved or flags & ~_ALL_FLAGS:
+        raise FeedError(f"reserved bits are set: flags {flags:#x}, reserved {reserved:#x}")
     known = kind in (KIND_D, KIND_Q) and 1 <= engine <= 999 and channel <= 99
     if not known or frame[:TOPIC_SIZE] != topic(kind, engine, channel):
         raise FeedError(f"topic {frame[:TOPIC_SIZE]!r} for kind {kind}, engine {engine}, channel {channel}")
@@ -448,7 +456,14 @@ def decode_header(frame: bytes) -> Header:
         wrong = count == 0 or flags & (END_OF_STREAM | DIGEST) != 0 or (kind == KIND_Q and flags != END_OF_EVENT)
     if wrong or (kind == KIND_Q and count > 1):
         raise FeedError(f"flags {flags:#x} do not go with count {count}")
-    return Header(kind, flags, engine, channel, count, codec, incarnation, epoch, first_seq, sent_ns)
+    if follows and kind == KIND_Q:
+        raise FeedError("a quote follows no frame")
+    return Header(kind, flags, engine, channel, count, codec, incarnation, epoch, first_seq, sent_ns, follows)
+
+
+def crc_of(frame: bytes) -> int:
+    """What a whole frame of kind D has as its crc32: the name by which the next one follows it. O(1)."""
+    return int.from_bytes(frame[_CRC_AT : _CRC_AT + 4], "little")
 
 
 def decode(frame: bytes) -> Frame:
@@ -482,6 +497,8 @@ def decode_reframed(frame: bytes) -> Frame:
         raise FeedError("crc32 differs")
     front = front[:at] + bytes([front[at] & ~REFRAMED]) + front[at + 1 :]
     found = decode(front + zlib.crc32(back, zlib.crc32(front)).to_bytes(4, "little") + back)
+    if found.header.follows:
+        raise FeedError("a frame of a history follows no other")
     found.header.flags |= REFRAMED
     return found
 

@@ -61,10 +61,11 @@ def read(message: bytes) -> Told:
         must(about < 2**32, "instrument of the topic")
     must(len(message) >= cut + 48, "cut short")
     head = message[cut : cut + 48]
-    (magic, version, kind, bits, engine, channel, count, codec, void0, check, incarnation, void1, epoch, seq, sent) = (
+    (magic, version, kind, bits, engine, channel, count, codec, void, check, incarnation, behind, epoch, seq, sent) = (
         struct.unpack("<BBBBHHHBBIIIQQQ", head)
     )
-    must((magic, version, codec, void0, void1) == (0xB7, 1, 1, 0, 0), "header")
+    must((magic, version, codec, void) == (0xB7, 1, 1, 0), "header")
+    must(letter == "D" or behind == 0, "a quote is behind nothing")
     must((chr(kind), engine, channel) == (letter, int(topic[2]), int(topic[3])), "topic and header differ")
     must(1 <= engine <= 999 and channel <= 99, "engine or channel")
     must(epoch >= 1 and seq >= 1 and seq + count <= VAST and sent <= BIG, "epoch, sequence or time")
@@ -78,7 +79,7 @@ def read(message: bytes) -> Told:
     must(not {"beat", "end"} <= says, "a heartbeat ends no event")
     told: Told = {
         "kind": letter, "engine": engine, "channel": channel, "incarnation": incarnation, "epoch": epoch, "seq": seq,
-        "sent": sent, "count": count, "says": says, "about": about,
+        "sent": sent, "count": count, "says": says, "about": about, "check": check, "behind": behind,
     }  # fmt: skip
     if "digest" in says:
         told["digests"] = list(digests(unpacked(body)))
@@ -322,6 +323,7 @@ class Follower:
         self.books: dict[int, Told] = {}
         self.due = 1
         self.sent = 0
+        self.link: int | None = 0  # the check of the frame that ended before `due`; None behind a snapshot
         self.over = False
         self.compared = 0
 
@@ -329,14 +331,18 @@ class Follower:
         if told["sent"] <= self.sent:
             raise Refused("sent before the last one")
         self.sent = told["sent"]
+        if told["seq"] == self.due and self.link is not None:
+            must(told["behind"] == self.link, "another frame was there before")
         if "beat" in told["says"]:
             must(told["seq"] == self.due, "the tail is lost")
+            self.link = told["behind"]
             self.over |= "over" in told["says"]
         for seq, one in enumerate(told.get("deltas", ()), told["seq"]):
             must(seq <= self.due, "a hole")
             if seq == self.due:
                 happen(self.books, one)
                 self.due += 1
+                self.link = told["check"]
         for digest in told.get("digests", ()):
             book = self.books.get(digest["instrument"], blank())
             must(book["seq"] == digest["seq"], "instrument sequence")
@@ -345,7 +351,7 @@ class Follower:
             self.compared += 1
 
     def begin(self, snapshot: Told) -> None:
-        self.books, self.due = snapshot["books"], snapshot["last_seq"] + 1
+        self.books, self.due, self.link = snapshot["books"], snapshot["last_seq"] + 1, None
 
 
 # ---- snapshots

@@ -61,8 +61,9 @@ def frames(draw: st.DrawFn) -> Frame:
     used = dict.fromkeys(row[1] for row in rows)
     flags = draw(st.sampled_from([0, feed.FRESH])) | (feed.END_OF_EVENT if rows[-1][0] & feed.END else 0)
     header = feed.Header(
-        feed.KIND_D, flags, 12, 3, len(rows), feed.CODEC_MSGPACK, 99, 5, draw(st.integers(1, 1 << 62)), TIME_NS
-    )
+        feed.KIND_D, flags, 12, 3, len(rows), feed.CODEC_MSGPACK, 99, 5, draw(st.integers(1, 1 << 62)), TIME_NS,
+        draw(st.integers(0, feed.U32_MAX)),
+    )  # fmt: skip
     instruments = [(name, draw(st.integers(1, 1 << 62))) for name in used]
     return Frame(header, rows, times, instruments, extras, [])
 
@@ -77,6 +78,7 @@ def encoded(frame: Frame) -> bytes:
         instruments=frame.instruments,
         rows=[value for row in frame.rows for value in row],
         extras=frame.extras,
+        follows=frame.header.follows,
     )
 
 
@@ -84,7 +86,7 @@ def with_body(body: Any, count: int = 1, flags: int = feed.END_OF_EVENT, kind: i
     """A frame around any body: a thing to be packed, or bytes."""
     packed = body if isinstance(body, bytes) else msgpack.packb(body)
     head = feed.topic(kind, 12, 3) + (b"%010d" % body[1] if kind == feed.KIND_Q else b"")
-    return feed._framed(head, kind, flags, 12, 3, count, 99, 5, 1, TIME_NS, packed)
+    return feed._framed(head, kind, flags, 12, 3, count, 99, 0, 5, 1, TIME_NS, packed)
 
 
 def with_crc(frame: bytes) -> bytes:
@@ -129,14 +131,18 @@ digests = st.builds(
 )
 
 
-@given(st.lists(digests, max_size=5), st.sampled_from([0, feed.FRESH, feed.END_OF_STREAM]), u64)
+@given(st.lists(digests, max_size=5), st.sampled_from([0, feed.FRESH, feed.END_OF_STREAM]), u64, u32)
 @settings(deadline=None, max_examples=50)
-def test_a_heartbeat_comes_out_as_it_went_in(listed: list[feed.Digest], flags: int, next_seq: int) -> None:
+def test_a_heartbeat_comes_out_as_it_went_in(
+    listed: list[feed.Digest], flags: int, next_seq: int, follows: int
+) -> None:
     frame = feed.decode(
-        feed.encode_heartbeat(**STREAM, flags=flags, next_seq=next_seq, sent_ns=TIME_NS, digests=listed)
+        feed.encode_heartbeat(
+            **STREAM, flags=flags, next_seq=next_seq, sent_ns=TIME_NS, digests=listed, follows=follows
+        )
     )
     flags |= feed.HEARTBEAT | (feed.DIGEST if listed else 0)
-    assert frame.header == feed.Header(feed.KIND_D, flags, 12, 3, 0, 1, 99, 5, next_seq, TIME_NS)
+    assert frame.header == feed.Header(feed.KIND_D, flags, 12, 3, 0, 1, 99, 5, next_seq, TIME_NS, follows)
     assert frame.digests == listed
 
 
@@ -278,7 +284,6 @@ HEADER_FAULTS = {
     "no count": (16, b"\x00\x00"),
     "codec": (18, b"\x02"),
     "reserved byte": (19, b"\x01"),
-    "reserved word": (28, b"\x00\x00\x00\x01"),
     "epoch 0": (32, b"\x00" * 8),
     "sequence 0": (40, b"\x00" * 8),
     "sequences that end beyond 64 bits": (40, b"\xff" * 8),
@@ -303,6 +308,17 @@ def test_a_header_with_one_fault_is_refused(fault: str) -> None:
     damaged = frame[:at] + wrong + frame[at + len(wrong) :]
     assert damaged != frame
     refused(with_crc(damaged))
+
+
+def test_a_quote_and_its_heartbeat_follow_no_frame() -> None:
+    at = feed.TOPIC_SIZE_Q + 20
+    quote = feed.Quote(TIME_NS, 7, 1, feed.OPEN, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+    for frame in (
+        feed.encode_quote(**STREAM, as_of_seq=1, sent_ns=TIME_NS, quote=quote),
+        feed.encode_quote_heartbeat(**STREAM, flags=0, next_seq=1, sent_ns=TIME_NS),
+    ):
+        assert feed.decode(frame).header.follows == 0
+        assert refused(with_crc(frame[:at] + b"\x01" + frame[at + 1 :])) == "a quote follows no frame"
 
 
 def test_any_flipped_bit_is_refused() -> None:

@@ -15,6 +15,7 @@ FEED_MD = (Path(__file__).resolve().parents[1] / "proto" / "FEED.md").read_text(
 ID = 1 << 48  # order ids of engine 1 begin here
 TIME_NS = 1_700_000_000_000_000_000
 SENT_NS = TIME_NS + 250_000
+FOLLOWS = 0x1F2E3D4C  # the crc32 of the frame before, which is not shown
 STREAM: dict[str, Any] = {"engine": 1, "channel": 0, "incarnation": 0x01020304, "epoch": 5}
 ALFA = Definition("ALFA", "0.01", "1", 1, 1_000_000)
 HALT = Status(feed.HALTED, 2)
@@ -27,7 +28,8 @@ QUOTE = Quote(TIME_NS, 7, 4, feed.OPEN, 100, 5, 1, 0, 0, 0, 100, 3, 41)
 
 
 def header(flags: int, count: int, first_seq: int, kind: int = feed.KIND_D) -> Header:
-    return Header(kind, flags, 1, 0, count, feed.CODEC_MSGPACK, 0x01020304, 5, first_seq, SENT_NS)
+    follows = FOLLOWS if kind == feed.KIND_D else 0
+    return Header(kind, flags, 1, 0, count, feed.CODEC_MSGPACK, 0x01020304, 5, first_seq, SENT_NS, follows)
 
 
 def one(row: Row, extras: list[Any]) -> Frame:
@@ -105,7 +107,12 @@ def encoded(frame: Frame) -> bytes:
         return feed.encode_quote_heartbeat(**STREAM, flags=flags, next_seq=head.first_seq, sent_ns=SENT_NS)
     if head.count == 0:
         return feed.encode_heartbeat(
-            **STREAM, flags=flags, next_seq=head.first_seq, sent_ns=SENT_NS, digests=frame.digests
+            **STREAM,
+            flags=flags,
+            next_seq=head.first_seq,
+            sent_ns=SENT_NS,
+            digests=frame.digests,
+            follows=head.follows,
         )
     rows = [value for row in frame.rows for value in row]
     return feed.encode_frame(
@@ -117,6 +124,7 @@ def encoded(frame: Frame) -> bytes:
         instruments=frame.instruments,
         rows=rows,
         extras=frame.extras,
+        follows=head.follows,
     )
 
 
@@ -153,8 +161,8 @@ def test_the_header_is_laid_out_as_in_the_table() -> None:
         "443030313030312e"  # topic D001001.
         "b7" "01" "44" "02"  # magic, version, kind, flags: heartbeat
         "0100" "0000" "0000" "01" "00"  # engine, channel, count, codec, reserved
-        "7e7143c3"  # crc32
-        "04030201" "00000000"  # incarnation, reserved
+        "1e79f8d5"  # crc32
+        "04030201" "4c3d2e1f"  # incarnation, follows
         "0500000000000000" "1000000000000000" "90d02d36fe9c9717"  # epoch, next sequence, sent
     )  # fmt: skip
     assert feed.decode(frame) == FRAMES["heartbeat"]

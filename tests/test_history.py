@@ -282,7 +282,7 @@ def test_a_long_history_is_cut_and_goes_on_where_it_was_cut(
     assert told == published.deltas[1]
 
 
-@pytest.mark.parametrize("change", ["flag", "bit", "cut", "heartbeat"])
+@pytest.mark.parametrize("change", ["flag", "bit", "cut", "heartbeat", "follows"])
 def test_a_frame_of_a_history_is_no_frame_of_the_stream_and_the_other_way_round(
     change: str, view: SqliteLogView
 ) -> None:
@@ -293,6 +293,7 @@ def test_a_frame_of_a_history_is_no_frame_of_the_stream_and_the_other_way_round(
         stranger.read(data)
     plain = feed.decode_reframed(data)
     spoiled = {
+        "follows": feed.encode_frame(1, 1, REFRAMED, 1, 1, 1, 1, [(0, 1)], [(1, 1)], [7 | END, 1, 0, 0, 0, 0], (), 9),
         "flag": feed.encode_frame(1, 1, 0, 1, 1, 1, 1, [(0, 1)], [(1, 1)], [7 | END, 1, 0, 0, 0, 0]),
         "bit": data[:-1] + bytes([data[-1] ^ 1]),
         "cut": data[:20],

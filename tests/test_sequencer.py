@@ -109,6 +109,25 @@ def test_frames_carry_the_stream_and_say_fresh_if_it_is() -> None:
             assert (header.flags & feed.FRESH != 0) == fresh
 
 
+def test_every_frame_and_heartbeat_follows_the_frame_of_deltas_before_it() -> None:
+    s = sequencer()
+    frames = s.heartbeat(500)
+    s.append(1, adds(150))
+    frames += s.take(1_000, False) + s.heartbeat(1_100) + s.heartbeat(1_200)
+    wide = [v for i in range(64) for v in (ADD | END, 1 << 31 | i, 1 << 62 - i % 2, (-1) ** i * (1 << 39), 1 << 39, 0)]
+    s.append(2, wide)  # too long for one frame: the second half follows the first
+    frames += s.take(1_300, False) + s.end(1_400)
+    assert [count for _, count in counts(frames)] == [0, 64, 64, 22, 0, 0, 32, 32, 0]
+    crcs = [0]
+    for frame in frames:
+        header = feed.decode_header(frame)
+        assert header.follows == crcs[-1]
+        if header.count:
+            crcs.append(feed.crc_of(frame))
+    assert len(set(crcs)) == 6
+    assert crcs[1:] == [feed.crc_of(frame) for frame in s.ring.find(5, 1, 214).frames]
+
+
 def test_instruments_are_numbered_each_for_itself() -> None:
     s = sequencer()
     s.append(1, adds(2, 7) + adds(1, 8))

@@ -33,15 +33,17 @@ SIDES = ("bid", "ask")
 # Ours, in the stranger's words
 
 
-def in_their_words(frame: feed.Frame) -> Told:
+def in_their_words(frame: feed.Frame, data: bytes) -> Told:
     head = frame.header
+    check_at = (18 if data[:1] == b"Q" else 8) + 12
     flags = {feed.END_OF_EVENT: "end", feed.HEARTBEAT: "beat", feed.END_OF_STREAM: "over", feed.FRESH: "fresh",
              feed.DIGEST: "digest"}  # fmt: skip
     told: Told = {
         "kind": chr(head.kind), "engine": head.engine, "channel": head.channel, "incarnation": head.incarnation,
         "epoch": head.epoch, "seq": head.first_seq, "sent": head.sent_ns, "count": head.count,
         "says": {word for flag, word in flags.items() if head.flags & flag},
-        "about": frame.quote.instrument if frame.quote else 0,
+        "about": frame.quote.instrument if frame.quote else 0, "behind": head.follows,
+        "check": int.from_bytes(data[check_at : check_at + 4], "little"),
     }  # fmt: skip
     if frame.quote:
         names = ("time", "instrument", "seq", "state", "bid", "bid_quantity", "bid_orders", "ask", "ask_quantity",
@@ -109,7 +111,7 @@ def snapshot_in_words(snapshot: feed.Snapshot) -> Told:
 
 def ours(frame: bytes) -> Told | str:
     try:
-        return in_their_words(feed.decode(frame))
+        return in_their_words(feed.decode(frame), frame)
     except feed.FeedError:
         return "refused"
 
@@ -138,7 +140,8 @@ def test_the_stranger_reads_the_golden_snapshot() -> None:
 @given(test_feed.frames())
 @settings(deadline=None, max_examples=150)
 def test_the_stranger_reads_any_frame_of_deltas(frame: feed.Frame) -> None:
-    assert theirs(test_feed.encoded(frame)) == in_their_words(frame)
+    data = test_feed.encoded(frame)
+    assert theirs(data) == in_their_words(frame, data)
 
 
 u32 = st.integers(0, feed.U32_MAX)
@@ -160,10 +163,12 @@ streams = st.fixed_dictionaries(
 )
 
 
-@given(streams, st.integers(1, feed.U64_MAX), st.sampled_from([0, 4, 8, 12]), st.lists(digests, max_size=5))
+@given(streams, st.integers(1, feed.U64_MAX), st.sampled_from([0, 4, 8, 12]), st.lists(digests, max_size=5), u32)
 @settings(deadline=None, max_examples=100)
-def test_the_stranger_reads_any_heartbeat(stream: Told, next_seq: int, flags: int, found: list[feed.Digest]) -> None:
-    frame = feed.encode_heartbeat(**stream, next_seq=next_seq, flags=flags, digests=found)
+def test_the_stranger_reads_any_heartbeat(
+    stream: Told, next_seq: int, flags: int, found: list[feed.Digest], follows: int
+) -> None:
+    frame = feed.encode_heartbeat(**stream, next_seq=next_seq, flags=flags, digests=found, follows=follows)
     assert theirs(frame) == ours(frame) != "refused"
     frame = feed.encode_quote_heartbeat(**stream, next_seq=next_seq, flags=flags & 4)
     assert theirs(frame) == ours(frame) != "refused"
@@ -276,10 +281,15 @@ def test_both_read_numbers_and_inner_arrays_of_any_width_and_refuse_a_wide_body_
     wide = reframed(frame, widened(thing))
     narrow = reframed(frame, bytes([0x90 + len(thing)]) + b"".join(map(widened, thing)))
     expected = ours(frame)
-    assert theirs(narrow) == ours(narrow) == expected
-    if isinstance(expected, dict) and "deltas" in expected:
-        expected = "refused"
-    assert theirs(wide) == ours(wide) == expected
+    assert isinstance(expected, dict)
+    for data, refused in ((narrow, False), (wide, "deltas" in expected)):
+        found = theirs(data)
+        assert found == ours(data)
+        if refused:
+            assert found == "refused"
+        else:
+            assert isinstance(found, dict)
+            assert {**found, "check": 0} == {**expected, "check": 0}
 
 
 def test_both_refuse_the_same_snapshots() -> None:
@@ -400,3 +410,25 @@ def test_the_stranger_keeps_the_venues_books(seed: int) -> None:
             assert [[o.price, o.order_id, o.open] for o in book.orders(side)] == follower.books[name][word]
         assert follower.books[name] == book_in_words(mirror.books[name])
         assert follower.books[name]["last"] == (book.last_price, book.last_quantity, book.next_trade_id - 1)
+
+
+def trade(seq: int, follows: int) -> bytes:
+    rows = [feed.TRADE | feed.END, 1, 0, 100, 1, seq]
+    return feed.encode_frame(1, 1, 0, 9, 5, seq, seq * 1_000, [(0, 7)], [(1, seq)], rows, (), follows)
+
+
+def test_the_stranger_refuses_what_follows_another_frame() -> None:
+    first = trade(1, 0)
+    second = trade(2, feed.crc_of(first))
+    wrong = {
+        "the first follows none": [trade(1, 7)],
+        "a frame": [first, trade(2, 7)],
+        "a heartbeat": [first, second, feed.encode_heartbeat(1, 1, 0, 9, 5, 3, 2_500, (), feed.crc_of(first))],
+    }
+    for what, frames in wrong.items():
+        follower = Follower()
+        for data in frames[:-1]:
+            follower.hear(stranger.read(data))
+        with pytest.raises(stranger.Refused, match="another frame was there before"):
+            follower.hear(stranger.read(frames[-1]))
+        assert follower.due == frames.index(frames[-1]) + 1, what

@@ -250,6 +250,7 @@ def frame_line(frame: bytes, time_ns: int) -> Line:
         "epoch": header.epoch,
         "first_seq": header.first_seq,
         "sent_ns": header.sent_ns,
+        "follows": header.follows,
     }
     if decoded.rows:
         line |= {
