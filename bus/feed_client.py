@@ -15,6 +15,10 @@ next state, then what comes out. The tests read this table and walk it.
     data wholly old         D         S s       S         L         R         T         E         G
     data old and new        D         S s       S         L a       R         L a       E         G
     data old, sent anew     D         S s       S !wxc    S !c      S !wxc    S !c      S !c      G
+    data follows another    D         S !wc     S !wxc    S !c      S !wxc    S !c      S !c      G
+    beat follows another    D         S !wc     S !wxc    S !c      S !wxc    S !c      S !c      G
+    filler follows another  D         S s       S r       S !c      S r!wc    S !c      E         G
+    another fills the hole  D         S s       S r       L         S ra!wc   L         E         G
     heartbeat at the top    D         S s       S         L         R         L         L         G
     heartbeat beyond        D         S s       S g       R gq      R g       R gq      R gq      G
     fresh heartbeat at 1    D         L         S         L         R         T         E         G
@@ -37,6 +41,7 @@ next state, then what comes out. The tests read this table and walk it.
     tick, ask overdue       D         J         S s       L         R q       T         E         G
     third time overdue      D         J         S s       L         S s       T         E         G
     range fills the hole    D         J         S         L         L aar     T         E         G
+    range follows another   D         J         S         L         S !rc     T         E         G
     range fills a part      D         J         S         L         R aq      T         E         G
     range brings nothing    D         J         S         L         R q       T         E         G
     range out of range      D         J         S         L         S s       T         E         G
@@ -72,12 +77,17 @@ rejoin(). From there a snapshot leads to the present; what was passed over is a 
 the caller reads the conflated quotes instead, until it is told to come back.
 Two lines. The first to bring a frame wins. While two are up, a hole is asked for only after `reorder_ns`, in which the
 other may bring it.
-A run. After an old sequence in a newer frame (the publisher broke its word) all accounts of the epoch begin anew, and
-frames sent before are refused. For the rest of the epoch only the publisher itself is asked for snapshots, at growing
-intervals. What it answers is believed when a frame that was sent `bear_ns` later or more goes on from there; all that
-was held is dropped then, and asked for. If that frame does not reach the snapshot, it is an old sequence, too. So is
-what a snapshot has overtaken and was sent, going by the least delay, `silence_ns` after that came; and what is in a
-range and was sent later, or earlier, than its sequence allows.
+The chain. Every frame says which frame it follows. It is compared twice: what is newest, with the newest heard before,
+if it goes on from there; and what was held or fetched, with what was applied last, unless that was a snapshot. In the
+table "follows another" means behind the top or before the hole; if "another fills the hole", what is held behind it
+follows another.
+A run. After an old sequence in a newer frame, or a frame that follows another (the publisher broke its word), all
+accounts of the epoch begin anew, and frames sent before the newest are refused. For the rest of the epoch only the
+publisher itself is asked for snapshots, at growing intervals. What it answers is believed when a frame that was sent
+`bear_ns` later or more, and follows the newest heard before, goes on from there; all that was held is dropped then,
+and asked for. If that frame does not reach the snapshot, it is an old sequence, too. So is what a snapshot has
+overtaken and was sent, going by the least delay, `silence_ns` after that came; and what is in a range and was sent
+later, or earlier, than its sequence allows.
 Asking. One ask at a time; a new one replaces the last, and an answer to any other is dropped. Delays are jittered by
 the `random.Random` passed in.
 """
@@ -107,6 +117,7 @@ from proto.feed import (
     Extra,
     FeedError,
     Frame,
+    Header,
     Row,
     Snapshot,
 )
@@ -115,6 +126,7 @@ MS: Final = 1_000_000
 RECORDED_MAX: Final = 65_536  # deltas of doubted books kept while their snapshots are waited for
 WINDOW_NS: Final = 300_000 * MS  # half of the time over which the least delay is taken: clocks drift
 NEVER_NS: Final = 1 << 62
+NO_CRC: Final = -1  # a snapshot is no frame
 _NONE: Final[Mapping[bytes, Frame]] = {}
 
 
@@ -333,12 +345,14 @@ class FeedClient:
         self._end_seq = 0  # next sequence at the end of stream, once it was announced
         self._top_sent_ns = 0  # of the newest frame
         self._top_next = 0  # next sequence after it
+        self._top_crc = 0  # of the last frame of deltas up to it
         self._run_sent_ns = 0  # frames sent before belong to an earlier run
         self._seam = (0, 0)  # when the hole was seen: what is below this sequence was sent by this time, all else later
         self._claim: Snapshot | None = None  # by a publisher that broke its word: not borne out yet
         self._relapses = 0  # old sequences, sent anew, in this epoch
         self._loaded_ns = 0  # when the last snapshot was taken up
         self._foreign = 0  # an incarnation heard of, unconfirmed
+        self._last_crc = NO_CRC  # of the frame that ends where the books stand
         self._held = Held(1)
         self._first_held: dict[int, int] = {}  # by instrument: its first sequence held
         self._proved: dict[int, int] = {}  # by instrument: its sequence when a digest agreed, behind the hole
@@ -450,6 +464,7 @@ class FeedClient:
         if (
             self.state is State.LIVE
             and header.first_seq == self.next_seq
+            and header.follows == self._last_crc
             and header.count
             and header.sent_ns > self._top_sent_ns
             and header.epoch == self.epoch
@@ -469,6 +484,7 @@ class FeedClient:
             actions: list[Action] = []
             if not self._apply(frame, data, header.first_seq, end, False, actions):
                 self._misfit(end, now_ns, actions)
+            self._top_crc = self._last_crc
             if self._doubted or self.state is not State.LIVE:
                 self._send(now_ns, actions)
             return actions
@@ -548,13 +564,17 @@ class FeedClient:
         else:
             if header.epoch > self.epoch:
                 self._begin(header.epoch, header.incarnation, f"epoch {header.epoch}", now_ns, actions)
-            elif header.sent_ns > self._top_sent_ns and self._is_old(frame):
-                self._regress(frame, now_ns, actions)
+            if header.sent_ns > self._top_sent_ns and self._is_old(frame):
+                self._regress(header.first_seq, header.sent_ns, self._sent_after(header.first_seq), now_ns, actions)
+            elif header.sent_ns > self._top_sent_ns and self._breaks(header) and not self._is_broken:
+                self._part(header.first_seq, header.sent_ns, now_ns, actions)
             elif header.sent_ns < self._top_sent_ns and frame.next_seq > self._top_next:
                 self.counters.regressions += 1  # sent before the newest, and beyond it
                 return []
+            elif self.state in _SETTLED and self._strays(frame):
+                self._part(header.first_seq, header.sent_ns, now_ns, actions)
             newest = header.sent_ns > self._top_sent_ns
-            if self._claim is not None and newest and header.sent_ns > self._claim.time_ns + self.limits.bear_ns:
+            if self._claim is not None and newest and self._bears_out(self._claim, header):
                 self._believe(self._claim, now_ns, actions)
             if newest:
                 delay_ns = now_ns - header.sent_ns
@@ -562,7 +582,7 @@ class FeedClient:
                     self._lag(delay_ns - self._delay_least_ns, actions)
                     return actions
                 self._delay_ns = delay_ns
-                self._hear(frame, now_ns, actions)
+                self._hear(frame, data, now_ns, actions)
             self._place(frame, data, newest, now_ns, actions)
         self._send(now_ns, actions)
         return actions
@@ -578,6 +598,31 @@ class FeedClient:
         if self.state not in _SETTLED or frame.next_seq >= self.next_seq or self._delay_least_ns == NEVER_NS:
             return False
         return header.sent_ns + self._delay_least_ns > self._loaded_ns + limits.silence_ns
+
+    def _strays(self, frame: Frame) -> bool:
+        """Whether a frame that is due follows another than the one applied last, or begins within it."""
+        header = frame.header
+        if self._last_crc == NO_CRC:
+            return False
+        if header.first_seq == self.next_seq:
+            return header.follows != self._last_crc
+        return header.first_seq < self.next_seq < frame.next_seq
+
+    def _breaks(self, header: Header) -> bool:
+        """Whether the newest goes on from the one heard before it, and follows another. The first follows none."""
+        if header.first_seq == 1:
+            return header.follows != 0
+        return header.first_seq == self._top_next and header.follows != self._top_crc
+
+    @property
+    def _is_broken(self) -> bool:
+        """Whether all is in doubt already, by a sequence sent anew."""
+        return self.state is State.SNAPSHOT and self._run_sent_ns != 0
+
+    def _bears_out(self, claim: Snapshot, header: Header) -> bool:
+        """Whether the newest frame was sent so long after it, and follows the one heard before."""
+        goes_on = header.first_seq == self._top_next and header.follows == self._top_crc
+        return goes_on and header.sent_ns > claim.time_ns + self.limits.bear_ns
 
     def _had(self, data: bytes) -> bool:
         """Whether another line has brought this frame, told by its header: a damaged one is not worth a look."""
@@ -619,13 +664,14 @@ class FeedClient:
         self._go(State.LAGGED, f"{lag_ns // MS} ms behind", actions)
         actions.append(Lagged(lag_ns, self.limits.conflate))
 
-    def _hear(self, frame: Frame, now_ns: int, actions: list[Action]) -> None:
+    def _hear(self, frame: Frame, data: bytes, now_ns: int, actions: list[Action]) -> None:
         """This is the newest frame: the publisher lives, and has come so far."""
         header = frame.header
         if header.first_seq > self._top_next and self.state in _SETTLED:
             self._seam = (self._top_next, self._top_sent_ns)
         self._top_sent_ns = header.sent_ns
         self._top_next = frame.next_seq
+        self._top_crc = feed.crc_of(data) if header.count else header.follows
         self.heard_ns = now_ns
         self._silent = False
         self._end_seq = frame.next_seq if header.flags & END_OF_STREAM else 0
@@ -738,17 +784,25 @@ class FeedClient:
         else:
             self.counters.duplicates += 1
 
-    def _regress(self, frame: Frame, now_ns: int, actions: list[Action]) -> None:
-        header = frame.header
-        self.counters.regressions += 1
+    def _sent_after(self, sequence: int) -> str:
         newer = max(self._top_next, self.next_seq, 0 if self._claim is None else self._claim.last_seq + 1) - 1
-        actions.append(Alarm(f"sequence {header.first_seq} was sent after {newer}, in the same epoch {self.epoch}"))
+        return f"sequence {sequence} was sent after {newer}, in the same epoch {self.epoch}"
+
+    def _part(self, sequence: int, sent_ns: int, now_ns: int, actions: list[Action]) -> None:
+        text = f"sequence {sequence} follows another frame than the one that came before it, in epoch {self.epoch}"
+        self._regress(sequence, sent_ns, text, now_ns, actions)
+
+    def _regress(self, sequence: int, sent_ns: int, text: str, now_ns: int, actions: list[Action]) -> None:
+        """A sequence stands for two frames: of all that was heard in this epoch, nothing is certain."""
+        self.counters.regressions += 1
+        actions.append(Alarm(text))
         relapses = self._relapses + 1
-        self._begin(self.epoch, self.incarnation, "an old sequence, sent anew", now_ns, actions)
+        run_sent_ns = max(sent_ns, self._top_sent_ns)
+        self._begin(self.epoch, self.incarnation, "a sequence sent anew", now_ns, actions)
         self._relapses = relapses
-        self._run_sent_ns = header.sent_ns
-        self._held = Held(header.first_seq)
-        self._go(State.SNAPSHOT, "an old sequence, sent anew", actions)
+        self._run_sent_ns = run_sent_ns
+        self._held = Held(sequence)
+        self._go(State.SNAPSHOT, "a sequence sent anew", actions)
         self._ask_soon(_Want.SNAPSHOT, now_ns, actions)
         if relapses > 1:
             limits = self.limits
@@ -768,6 +822,7 @@ class FeedClient:
         False, and nothing taken, if an instrument sequence does not go on: then no book can be trusted.
         """
         header = frame.header
+        self._last_crc = feed.crc_of(data)
         rows, times, extras, instruments = frame.rows, frame.times, frame.extras, frame.instruments
         if end - first != header.count:
             rows, times, instruments = _cut(frame, first, end)
@@ -929,9 +984,15 @@ class FeedClient:
         pieces = held.take(self.next_seq)
         for piece in pieces:
             frame = decoded.get(piece.frame) or feed.decode(piece.frame)
+            if self._strays(frame):
+                self._part(frame.header.first_seq, frame.header.sent_ns, now_ns, actions)
+                return
             if not self._apply(frame, piece.frame, piece.first, piece.end, piece.repaired, actions):
                 self._misfit(pieces[-1].end, now_ns, actions)
                 return
+        if self.next_seq == self._top_next and self._last_crc not in (NO_CRC, self._top_crc):
+            self._part(self.next_seq, self._top_sent_ns, now_ns, actions)
+            return
         self._settle(now_ns, actions)
         if not held.holes:
             assert not held.pieces
@@ -962,7 +1023,8 @@ class FeedClient:
         frames = [(one, frame) for one in data if (frame := self._fitting(one)) is not None]
         for _, frame in frames:
             if self._is_anew(frame):
-                self._regress(frame, now_ns, actions)
+                header = frame.header
+                self._regress(header.first_seq, header.sent_ns, self._sent_after(header.first_seq), now_ns, actions)
                 return
         if brought := self._fill(frames):
             self._tries = 0
@@ -1071,6 +1133,7 @@ class FeedClient:
     def _replace(self, mirror: Mirror, next_seq: int) -> None:
         self.mirror = mirror
         self.next_seq = next_seq
+        self._last_crc = NO_CRC if next_seq > 1 else 0  # nothing comes before the first
         self._joined = True
         self._rows, self._times, self._extras = [], [], []
         self._doubted = []
@@ -1085,6 +1148,7 @@ class FeedClient:
         counters = self.counters
         counters.received = counters.repaired = counters.covered = 0
         self.next_seq = 1
+        self._last_crc = NO_CRC
         self._held = Held(1)
         self._first_held, self._proved = {}, {}
         self._rows, self._times, self._extras = [], [], []
@@ -1093,7 +1157,7 @@ class FeedClient:
         self._claim = None
         self._relapses = 0
         self._delay_least_ns = self._delay_most_ns = self._delay_window_ns = NEVER_NS
-        self._end_seq = self._top_sent_ns = self._top_next = self._run_sent_ns = self._foreign = 0
+        self._end_seq = self._top_sent_ns = self._top_next = self._top_crc = self._run_sent_ns = self._foreign = 0
         self._seam = (0, 0)
         if self.ring is not None:
             self.ring.clear(epoch)

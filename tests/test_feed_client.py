@@ -62,15 +62,50 @@ def data(
     incarnation: int = INCARNATION,
     flags: int = 0,
     rows: list[int] | None = None,
+    after: bytes | None = None,
 ) -> bytes:
-    """The frame of deltas `first` to `first + count - 1`, sent when its first is due."""
+    """The frame of deltas `first` to `first + count - 1`, sent when its first is due.
+
+    It follows the frame `after`, or that of the one delta before it.
+    """
+    follows = single(first - 1, epoch, incarnation) if after is None else feed.crc_of(after)
     rows = rows_of(first, count) if rows is None else rows
     instruments = [(name, (first - 1 + (name == 2)) // 2 + 1) for name in dict.fromkeys(rows[1::6])]
-    return feed.encode_frame(1, 1, flags, incarnation, epoch, first, sent or first * 1000, [(0, 7)], instruments, rows)
+    return framed_rows(first, rows, instruments, follows, sent, epoch, incarnation, flags)
 
 
-def beat(next_seq: int, *, sent: int = 0, flags: int = 0, digests: tuple[Digest, ...] = ()) -> bytes:
-    return feed.encode_heartbeat(1, 1, flags, INCARNATION, EPOCH, next_seq, sent or next_seq * 1000, digests)
+def framed_rows(
+    first: int,
+    rows: list[int],
+    instruments: list[tuple[int, int]],
+    follows: int,
+    sent: int = 0,
+    epoch: int = EPOCH,
+    incarnation: int = INCARNATION,
+    flags: int = 0,
+) -> bytes:
+    return feed.encode_frame(
+        1, 1, flags, incarnation, epoch, first, sent or first * 1000, [(0, 7)], instruments, rows, (), follows
+    )
+
+
+SINGLES: dict[tuple[int, int], list[int]] = {}  # by epoch and incarnation: 0, and the crc of each delta's own frame
+
+
+def single(seq: int, epoch: int = EPOCH, incarnation: int = INCARNATION) -> int:
+    crcs = SINGLES.setdefault((epoch, incarnation), [0])
+    for n in range(len(crcs), seq + 1):
+        instruments = [(instrument_of(n), (n - 1 + (instrument_of(n) == 2)) // 2 + 1)]
+        frame = framed_rows(n, rows_of(n, 1), instruments, crcs[-1], 0, epoch, incarnation)
+        crcs.append(feed.crc_of(frame))
+    return crcs[seq]
+
+
+def beat(
+    next_seq: int, *, sent: int = 0, flags: int = 0, digests: tuple[Digest, ...] = (), after: bytes | None = None
+) -> bytes:
+    follows = single(next_seq - 1) if after is None else feed.crc_of(after)
+    return feed.encode_heartbeat(1, 1, flags, INCARNATION, EPOCH, next_seq, sent or next_seq * 1000, digests, follows)
 
 
 def books_at(last: int) -> Mirror:
@@ -95,6 +130,11 @@ def down() -> FeedClient:
     return reader()
 
 
+PAIR = data(12, 2)  # what is missing
+TOP = data(14, after=PAIR)
+STRAY = data(3)  # nothing follows it
+
+
 def joining() -> FeedClient:
     client = down()
     client.start(0)
@@ -104,7 +144,7 @@ def joining() -> FeedClient:
 def in_snapshot() -> FeedClient:
     client = joining()
     client.frame(data(11), 0)
-    client.frame(data(14), 0)
+    client.frame(TOP, 0)
     return client
 
 
@@ -119,7 +159,7 @@ def in_repair() -> FeedClient:
     client = joining()
     client.frame(data(11), 0)
     client.snapshot_reply(client._ask, snapshot(10), 0)
-    client.frame(data(14), 0)
+    client.frame(TOP, 0)
     return client
 
 
@@ -131,7 +171,7 @@ def stale() -> FeedClient:
 
 def ended() -> FeedClient:
     client = live()
-    client.frame(beat(15, sent=14_500, flags=END_OF_STREAM), 0)
+    client.frame(beat(15, sent=14_500, flags=END_OF_STREAM, after=TOP), 0)
     return client
 
 
@@ -177,40 +217,65 @@ def third_time_overdue(client: FeedClient) -> list[Action]:
     return overdue(client)
 
 
+def planted(client: FeedClient) -> list[Action]:
+    """An order is in the book that the filler of the hole adds."""
+    if client.next_seq == 12:
+        client.mirror.apply([(ADD | END, instrument_of(12), 12, 90, 1, 0)])
+        client.mirror.books[instrument_of(12)].sequence -= 1
+        client.mirror.last_seq -= 1
+    return client.frame(PAIR, 0)
+
+
+def behind_next(frame: bytes) -> Callable[[FeedClient], list[Action]]:
+    """With the frame at the top before it."""
+
+    def enter(client: FeedClient) -> list[Action]:
+        client.frame(NEXT, 0)
+        return client.frame(frame, 0)
+
+    return enter
+
+
+NEXT = data(15, after=TOP)
 MISFIT = [DELETE | END, 1, 999, 0, 0, 0]
 INPUTS: dict[str, Callable[[FeedClient], list[Action]]] = {
     "start": lambda client: client.start(0),
     "stop": lambda client: client.stop(0),
-    "data at the top": framed(data(15)),
+    "data at the top": framed(NEXT),
     "fresh data from 1": framed(data(1, flags=FRESH)),
     "data beyond the top": framed(data(18)),
     "data far beyond": framed(data(100)),
-    "data fills the hole": framed(data(12, 2)),
+    "data fills the hole": framed(PAIR),
     "data wholly old": framed(data(11)),
     "data old and new": framed(data(14, 2)),
     "data old, sent anew": framed(data(5, sent=20_000)),
-    "heartbeat at the top": framed(beat(15)),
+    "data follows another": behind_next(data(16, after=STRAY)),
+    "beat follows another": behind_next(beat(16, after=STRAY)),
+    "filler follows another": framed(data(12, 2, after=STRAY)),
+    "another fills the hole": framed(data(12, 2, sent=12_001)),
+    "heartbeat at the top": framed(beat(15, after=TOP)),
     "heartbeat beyond": framed(beat(18)),
     "fresh heartbeat at 1": framed(beat(1, flags=FRESH)),
-    "end at the top": framed(beat(15, flags=END_OF_STREAM)),
+    "end at the top": framed(beat(15, flags=END_OF_STREAM, after=TOP)),
     "end beyond": framed(beat(18, flags=END_OF_STREAM)),
-    "digest equal": framed(beat(15, digests=books_at(14).digests(1))),
-    "digest differs": framed(beat(15, digests=(books_at(14).digests(1)[0]._replace(order_hash=1),))),
-    "delta that misfits": framed(data(15, rows=[*MISFIT[:1], 2, *MISFIT[2:]])),
-    "filler that misfits": framed(data(12, 2, rows=MISFIT + rows_of(13, 1))),
+    "digest equal": framed(beat(15, digests=books_at(14).digests(1), after=TOP)),
+    "digest differs": framed(beat(15, digests=(books_at(14).digests(1)[0]._replace(order_hash=1),), after=TOP)),
+    "delta that misfits": framed(data(15, rows=[*MISFIT[:1], 2, *MISFIT[2:]], after=TOP)),
+    "filler that misfits": planted,
     "higher epoch": framed(data(3, epoch=9)),
     "higher epoch, fresh": framed(data(1, epoch=9, flags=FRESH)),
     "lower epoch": framed(data(15, epoch=3)),
     "another incarnation": framed(data(15, incarnation=78)),
-    "damaged frame": framed(data(15)[:-1] + b"\x00"),
-    "held too much": framed(data(15, 600)),
-    "lag above the limit": lambda client: client.frame(data(15), 10 * SECOND),
+    "damaged frame": framed(NEXT[:-1] + b"\x00"),
+    "held too much": framed(data(15, 600, after=TOP)),
+    "lag above the limit": lambda client: client.frame(NEXT, 10 * SECOND),
     "rejoin": lambda client: client.rejoin(0),
     "silence": lambda client: client.tick(SECOND),
     "tick, nothing due": lambda client: client.tick(1),
     "tick, ask overdue": overdue,
     "third time overdue": third_time_overdue,
-    "range fills the hole": ranged(data(12, 2)),
+    "range fills the hole": ranged(PAIR),
+    "range follows another": ranged(data(12, 2, after=STRAY)),
     "range fills a part": ranged(data(12)),
     "range brings nothing": ranged(),
     "range out of range": ranged(status=RangeStatus.OUT_OF_RANGE),
@@ -338,7 +403,7 @@ def test_an_instrument_whose_first_held_delta_continues_its_sequence_stays_valid
     client.frame(data(13), 0)  # 12 is missing, and instrument 2 goes on at its own next sequence
     assert client.state is State.REPAIR
     assert standings(client) == ["DOUBTFUL", "VALID"]
-    client.frame(data(17), 0)
+    client.frame(data(17, after=data(14, 3)), 0)
     assert standings(client) == ["DOUBTFUL", "VALID"]
     client.frame(data(12), 0)  # the first hole is filled, and the next begins with instrument 1
     assert client.next_seq == 14
@@ -370,11 +435,11 @@ def test_a_snapshot_must_reach_beyond_a_hole_that_is_too_far() -> None:
 
 def test_of_a_range_nothing_is_taken_that_the_line_has_not_announced() -> None:
     client = live_at(10)
-    client.frame(data(12), 0)
+    client.frame(data(12, after=data(9, 3)), 0)
     of_others = [data(11, epoch=9), data(11, incarnation=78), data(200), beat(11), b"", feed.topic(feed.KIND_D, 1, 1)]
     client.range_reply(client._ask, RangeStatus.OK, EPOCH, of_others, 0)
     assert client.state is State.REPAIR
-    client.range_reply(client._ask, RangeStatus.OK, EPOCH, [data(9, 9)], 0)
+    client.range_reply(client._ask, RangeStatus.OK, EPOCH, [data(9, 3)], 0)
     assert (client.state, client.next_seq) == (State.LIVE, 13)
     assert (client.counters.received, client.counters.repaired) == (1, 1)
 
@@ -405,10 +470,11 @@ def test_the_mirror_changes_by_whole_events_and_they_are_delivered_whole() -> No
     rows = rows_of(11, 3)
     rows[0] ^= END
     rows[6] ^= END
-    assert client.frame(data(11, 2, rows=rows[:12]), 0) == []
+    begun = data(11, 2, rows=rows[:12])
+    assert client.frame(begun, 0) == []
     assert (client.next_seq, client.position, client.mirror.last_seq) == (13, (EPOCH, 10), 10)
     assert client.mirror.books[2].sequence == 5
-    [applied] = client.frame(data(13, rows=rows[12:]), 0)
+    [applied] = client.frame(data(13, rows=rows[12:], after=begun), 0)
     assert isinstance(applied, Applied)
     assert (applied.first, applied.last, [row[2] for row in applied.rows]) == (11, 13, [11, 12, 13])
     assert applied.times == [(0, 7)]
@@ -419,13 +485,14 @@ def test_what_rows_carry_stays_with_them_when_an_event_spans_frames() -> None:
     client = live_at(10)
     first, second = feed.Definition("ALFA", "0.01", "1", 1, 9), feed.Definition("BETA", "0.5", "10", -9, 9)
 
-    def frame(seq: int, rows: list[int], extras: list[feed.Definition]) -> bytes:
+    def frame(seq: int, rows: list[int], extras: list[feed.Definition], follows: int = 0) -> bytes:
         names = [(rows[1], client._received(rows[1]) + 1)]
-        return feed.encode_frame(1, 1, 0, INCARNATION, EPOCH, seq, seq * 1000, [(0, 7)], names, rows, extras)
+        return feed.encode_frame(1, 1, 0, INCARNATION, EPOCH, seq, seq * 1000, [(0, 7)], names, rows, extras, follows)
 
-    client.frame(frame(11, [feed.DEFINITION, 1, 0, 0, 0, 0], [first]), 0)
+    begun = frame(11, [feed.DEFINITION, 1, 0, 0, 0, 0], [first], single(10))
+    client.frame(begun, 0)
     assert client.mirror.books[1].definition is None
-    [applied] = client.frame(frame(12, [feed.DEFINITION | END, 2, 0, 0, 0, 0], [second]), 0)
+    [applied] = client.frame(frame(12, [feed.DEFINITION | END, 2, 0, 0, 0, 0], [second], feed.crc_of(begun)), 0)
     assert isinstance(applied, Applied)
     assert [(row[1], applied.extras[row[2]]) for row in applied.rows] == [(1, first), (2, second)]
     assert [client.mirror.books[name].definition for name in (1, 2)] == [first, second]
@@ -501,7 +568,7 @@ def test_a_failing_snapshot_is_asked_for_at_another_source_ever_more_slowly() ->
 def test_a_hole_is_accounted_for_by_how_each_part_of_it_came() -> None:
     client = live_at(10)
     client.frame(data(21), 0)
-    client.frame(data(13, 2), 0)  # late: the hole falls in two
+    client.frame(data(13, 2, after=data(10, 3)), 0)  # late: the hole falls in two
     client.range_reply(client._ask, RangeStatus.OK, EPOCH, [data(10, 3)], 0)  # overhangs at the left
     assert client.next_seq == 15
     client.range_reply(client._ask, RangeStatus.OUT_OF_RANGE, EPOCH, [], 0)
@@ -519,16 +586,16 @@ def test_a_hole_is_accounted_for_by_how_each_part_of_it_came() -> None:
 def test_what_was_repaired_can_be_asked_of_us_in_turn() -> None:
     client = live_at(10)
     client.frame(data(11), 0)
-    client.frame(data(14), 0)
-    client.range_reply(client._ask, RangeStatus.OK, EPOCH, [data(12, 2)], 0)
+    client.frame(TOP, 0)
+    client.range_reply(client._ask, RangeStatus.OK, EPOCH, [PAIR], 0)
     assert client.ring is not None
     found = client.ring.find(EPOCH, 11, 14)
-    assert (found.status, found.frames) == (RangeStatus.OK, [data(11), data(12, 2), data(14)])
+    assert (found.status, found.frames) == (RangeStatus.OK, [data(11), PAIR, TOP])
 
 
 def test_the_end_of_stream_waits_until_the_holes_are_closed() -> None:
     client = live_at(10)
-    client.frame(beat(13, flags=END_OF_STREAM), 0)
+    client.frame(beat(13, flags=END_OF_STREAM, after=data(11, 2)), 0)
     assert client.state is State.REPAIR
     client.range_reply(client._ask, RangeStatus.OK, EPOCH, [data(11, 2)], 0)
     assert (client.state, client.next_seq) == (State.ENDED, 13)
@@ -538,8 +605,10 @@ def test_the_end_of_stream_waits_until_the_holes_are_closed() -> None:
 
 def test_held_data_is_bounded() -> None:
     client = live_at(10)
-    for first in range(12, 5_000, 40):
-        client.frame(data(first, 40), 0)
+    frame = data(12, 40)
+    for first in range(52, 5_040, 40):
+        client.frame(frame, 0)
+        frame = data(first, 40, after=frame)
     assert client._held.size <= AT_ONCE.held_max
     assert client.state is State.SNAPSHOT
     assert client.counters.overflows > 0
@@ -566,15 +635,17 @@ def test_a_book_whose_digest_differs_is_mended_alone_while_the_stream_goes_on() 
     assert isinstance(asked, AskSnapshot)
     assert asked.instrument == 1
     assert standings(client) == ["DOUBTFUL", "VALID"]
-    client.frame(data(12 - 1, 4, sent=12_000), 0)
+    frame = data(11, 4, sent=12_000)
+    client.frame(frame, 0)
     assert (client.next_seq, standings(client)) == (15, ["DOUBTFUL", "VALID"])
     # A snapshot of before the doubt will not do; one ahead of the stream waits for it.
     client.snapshot_reply(client._ask, snapshot(8, only=(1,)), 0)
     assert standings(client) == ["DOUBTFUL", "VALID"]
     assert client.snapshot_reply(client._ask, snapshot(18, only=(1,)), 0) == []
-    client.frame(data(15, 2), 0)
+    frame = data(15, 2, after=frame)
+    client.frame(frame, 0)
     assert standings(client) == ["DOUBTFUL", "VALID"]
-    actions = client.frame(data(17, 2), 0)
+    actions = client.frame(data(17, 2, after=frame), 0)
     assert only(Trusted, actions) == [Trusted(1)]
     assert standings(client) == ["VALID", "VALID"]
     client.mirror.check()
@@ -646,12 +717,20 @@ def test_after_an_old_sequence_in_a_newer_frame_only_the_publisher_is_believed()
     client.snapshot_reply(client._ask, snapshot(7), 0)
     client.frame(data(7, sent=50_001), 0)  # sent too soon after it to say anything
     assert client.state is State.SNAPSHOT
-    client.frame(data(9, sent=BORNE), 0)  # goes on from there
+    eighth = data(8, sent=BORNE - 2)
+    ninth = data(9, sent=BORNE - 1, after=eighth)
+    client.frame(ninth, 0)  # it is not known whether it follows what came before
+    client.frame(data(10, sent=BORNE, after=STRAY), 0)  # it does not
+    assert (client.state, client.counters.regressions) == (State.SNAPSHOT, 1)
+    tenth = data(10, sent=BORNE + 1, after=ninth)
+    client.frame(beat(11, sent=BORNE + 2, after=tenth), 0)
+    assert client.state is State.SNAPSHOT
+    client.frame(data(11, sent=BORNE + 3, after=tenth), 0)  # goes on from there
     assert (client.state, client.position, client.counters.regressions) == (State.REPAIR, (EPOCH, 7), 1)
     client.range_reply(client._ask, RangeStatus.OK, EPOCH, [data(8)], 0)  # a frame of the earlier run
     assert client.next_seq == 8
-    client.range_reply(client._ask, RangeStatus.OK, EPOCH, [data(8, sent=BORNE - 1)], 0)
-    assert (client.state, client.next_seq, standings(client)) == (State.LIVE, 10, ["VALID", "VALID"])
+    client.range_reply(client._ask, RangeStatus.OK, EPOCH, [eighth, ninth, tenth], 0)
+    assert (client.state, client.next_seq, standings(client)) == (State.LIVE, 12, ["VALID", "VALID"])
     adds_up(client)
 
 
@@ -698,8 +777,9 @@ def test_each_further_old_sequence_is_asked_about_later() -> None:
 
 def test_what_was_held_of_a_broken_stream_is_dropped_when_a_later_frame_goes_on_from_the_snapshot() -> None:
     client = broken()
-    client.frame(data(36, 2, sent=50_002), 0)
-    [asked] = only(AskRange, client.frame(data(38, sent=BORNE), 0))
+    held = data(36, 2, sent=50_002)
+    client.frame(held, 0)
+    [asked] = only(AskRange, client.frame(data(38, sent=BORNE, after=held), 0))
     assert isinstance(asked, AskRange)
     assert (asked.first, asked.last, client.state, client.position) == (35, 37, State.REPAIR, (EPOCH, 34))
     adds_up(client)
@@ -720,10 +800,12 @@ def test_a_stream_that_for_long_brings_only_what_a_snapshot_has_overtaken_is_not
     client.snapshot_reply(client._ask, snapshot(30), 0)
     assert standings(client) == ["VALID", "VALID"]
     late = AT_ONCE.silence_ns
-    client.frame(data(11, sent=12_000), late)  # it was long on its way
-    client.frame(data(12, sent=late), late)
+    first = data(11, sent=12_000)
+    second = data(12, sent=late, after=first)
+    client.frame(first, late)  # it was long on its way
+    client.frame(second, late)
     assert (client.state, client.counters.superseded) == (State.LIVE, 2)
-    assert only(Alarm, client.frame(data(13, sent=late + 11_001), late + 1))
+    assert only(Alarm, client.frame(data(13, sent=late + 11_001, after=second), late + 1))
     assert (client.state, standings(client)) == (State.SNAPSHOT, ["DOUBTFUL", "DOUBTFUL"])
 
 
@@ -739,11 +821,98 @@ def test_a_stream_that_for_long_brings_only_what_a_snapshot_has_overtaken_is_not
 )
 def test_a_frame_in_a_range_must_have_been_sent_when_its_sequence_says(frame: bytes, anew: bool) -> None:
     client = live_at(10)
-    client.frame(data(14, sent=14_000), 0)
+    client.frame(data(14, sent=14_000, after=frame), 0)
     actions = client.range_reply(client._ask, RangeStatus.OK, EPOCH, [frame], 0)
     assert (client.counters.regressions, len(only(Alarm, actions))) == (anew, anew)
     assert (client.state, client.next_seq) == ((State.SNAPSHOT, 1) if anew else (State.LIVE, 15))
     adds_up(client)
+
+
+def parted(actions: list[Action]) -> bool:
+    return any("follows another frame" in action.text for action in actions if isinstance(action, Alarm))
+
+
+def test_a_frame_with_the_sequence_due_that_follows_another_puts_all_books_in_doubt() -> None:
+    client = live_at(10)
+    client.frame(data(11), 0)
+    assert parted(client.frame(data(12, after=STRAY), 0))  # all that was sent between may have been lost
+    assert (client.state, client.counters.regressions) == (State.SNAPSHOT, 1)
+    assert standings(client) == ["DOUBTFUL", "DOUBTFUL"]
+    assert isinstance(client._asked, AskSnapshot)
+    assert client._asked.home
+    client.snapshot_reply(client._ask, snapshot(13), 0)
+    thirteenth = data(13, sent=BORNE)
+    client.frame(thirteenth, 0)
+    assert client.state is State.SNAPSHOT
+    client.frame(data(14, sent=BORNE + 1, after=thirteenth), 0)
+    assert (client.state, client.position, standings(client)) == (State.LIVE, (EPOCH, 14), ["VALID", "VALID"])
+    adds_up(client)
+
+
+def test_a_heartbeat_that_follows_another_frame_puts_all_books_in_doubt() -> None:
+    client = live_at(10)
+    client.frame(data(11), 0)
+    assert client.frame(beat(12), 0) == []
+    assert parted(client.frame(beat(12, sent=12_001, after=STRAY), 0))
+    assert standings(client) == ["DOUBTFUL", "DOUBTFUL"]
+
+
+def test_a_frame_follows_what_the_heartbeat_before_it_follows() -> None:
+    client = live_at(10)
+    client.frame(beat(11, sent=11_001), 0)
+    assert parted(client.frame(data(11, sent=11_002, after=STRAY), 0))
+
+
+def test_what_was_held_behind_a_hole_must_follow_what_fills_it() -> None:
+    for frame, fine in ((PAIR, True), (data(12, 2, sent=12_001), False)):
+        client = in_repair()
+        assert parted(client.range_reply(client._ask, RangeStatus.OK, EPOCH, [frame], 0)) is not fine
+        assert (client.state, client.next_seq) == ((State.LIVE, 15) if fine else (State.SNAPSHOT, 1))
+        adds_up(client)
+
+
+def test_what_fills_a_hole_must_be_what_the_heartbeat_follows_that_showed_it() -> None:
+    for frame, fine in ((data(11, 2), True), (data(11, 2, sent=11_001), False)):
+        client = live_at(10)
+        client.frame(beat(13, after=data(11, 2)), 0)
+        assert parted(client.range_reply(client._ask, RangeStatus.OK, EPOCH, [frame], 0)) is not fine
+        assert (client.state, client.next_seq) == ((State.LIVE, 13) if fine else (State.SNAPSHOT, 1))
+        adds_up(client)
+
+
+def test_what_fills_a_hole_must_not_begin_within_the_frame_before_it() -> None:
+    client = live_at(10)
+    client.frame(data(11), 0)
+    client.frame(data(13), 0)
+    assert parted(client.range_reply(client._ask, RangeStatus.OK, EPOCH, [data(11, 2)], 0))
+
+
+def test_the_first_frame_behind_a_snapshot_may_follow_any_and_the_next_one_must_follow_it() -> None:
+    client = live_at(10)
+    client._top_next = 0  # as if nothing had been heard before the snapshot
+    first = data(9, 4, sent=11_001, after=STRAY)
+    assert only(Alarm, client.frame(first, 0)) == []
+    assert (client.state, client.next_seq) == (State.LIVE, 13)
+    assert only(Alarm, client.frame(data(13, after=first), 0)) == []
+    assert parted(client.frame(data(14, after=first), 0))
+
+
+@pytest.mark.parametrize("first", [data(1, flags=FRESH, after=STRAY), beat(1, flags=FRESH, after=STRAY)])
+def test_the_first_frame_of_an_epoch_follows_none(first: bytes) -> None:
+    client = joining()
+    assert parted(client.frame(first, 0))
+    assert client.state is State.SNAPSHOT
+    client = joining()
+    client.frame(beat(1, flags=FRESH), 0)
+    assert client.state is State.LIVE
+    assert parted(client.frame(data(1, sent=1_001, flags=FRESH, after=STRAY), 0))
+
+
+def test_the_first_frame_of_an_epoch_follows_none_in_a_range_either() -> None:
+    client = joining()
+    client.frame(beat(1, flags=FRESH), 0)
+    client.frame(data(2, flags=FRESH), 0)
+    assert parted(client.range_reply(client._ask, RangeStatus.OK, EPOCH, [data(1, sent=1_001, after=STRAY)], 0))
 
 
 def test_another_incarnation_is_believed_when_the_publisher_says_so() -> None:
@@ -785,8 +954,9 @@ LAG = AT_ONCE.lag_ns
 
 def test_a_reader_too_far_behind_says_so_and_begins_again_in_the_present() -> None:
     client = live_at(10)
-    assert only(Applied, client.frame(data(11, sent=11_001), LAG))
-    actions = client.frame(data(12), LAG + SECOND)
+    before = data(11, sent=11_001)
+    assert only(Applied, client.frame(before, LAG))
+    actions = client.frame(data(12, after=before), LAG + SECOND)
     assert client.state is State.LAGGED
     assert only(Lagged, actions) == [Lagged(LAG + SECOND - 1_000, False)]  # the best was heartbeat 11, sent at 11,000
     assert client.frame(data(13), LAG + SECOND) == []
@@ -824,12 +994,15 @@ def test_a_hole_that_is_open_when_the_reader_lags_is_covered_by_the_snapshot_beh
 
 def test_lag_is_measured_from_the_least_delay_and_may_be_of_no_interest() -> None:
     client = live_at(10)
-    client.frame(data(11, sent=12_000), LAG)
+    frames = [data(11, sent=12_000)]
+    for seq, sent in ((12, 0), (13, 1), (14, 2)):
+        frames.append(data(seq, sent=LAG + SECOND + sent, after=frames[-1]))
+    client.frame(frames[0], LAG)
     assert client.age_ns(LAG + 5) == LAG - 1_000 + 5  # heard just now, and that late
-    client.frame(data(12, sent=LAG + SECOND), SECOND)  # its clock is ahead: this is the least from here on
-    client.frame(data(13, sent=LAG + SECOND + 1), SECOND + LAG)
+    client.frame(frames[1], SECOND)  # its clock is ahead: this is the least from here on
+    client.frame(frames[2], SECOND + LAG)
     assert client.counters.lags == 0
-    client.frame(data(14, sent=LAG + SECOND + 2), SECOND + LAG + 3)
+    client.frame(frames[3], SECOND + LAG + 3)
     assert client.counters.lags == 1
     patient = live_at(10, Limits(lag_ns=0, jitter_ns=0))
     patient.frame(data(11, sent=11_001), 3_600 * SECOND)
@@ -838,11 +1011,12 @@ def test_lag_is_measured_from_the_least_delay_and_may_be_of_no_interest() -> Non
 
 def test_a_drift_of_clocks_is_no_lag() -> None:
     client = live_at(10)
-    seq = 11
+    seq, before = 11, data(10)
     for minute in range(600):  # a second an hour, and more: without a window, three hours would be lag
         now_ns = minute * 60 * SECOND + 1
         client.tick(now_ns)
-        client.frame(data(seq, sent=max(now_ns - minute * SECOND // 50, seq * 1_000)), now_ns)
+        before = data(seq, sent=max(now_ns - minute * SECOND // 50, seq * 1_000), after=before)
+        client.frame(before, now_ns)
         assert client.state is State.LIVE
         seq += 1
 
@@ -898,8 +1072,9 @@ def test_with_one_of_two_lines_up_a_hole_is_asked_for_at_once() -> None:
 
 def test_a_lagged_book_is_stale_and_as_old_as_what_was_applied_last() -> None:
     client = live_at(10)
-    client.frame(data(11, sent=11_001), SECOND)
-    client.frame(data(12), 20 * SECOND)
+    before = data(11, sent=11_001)
+    client.frame(before, SECOND)
+    client.frame(data(12, after=before), 20 * SECOND)
     assert client.standing(2) is Standing.STALE
     assert client.age_ns(20 * SECOND) == 20 * SECOND - 1
 

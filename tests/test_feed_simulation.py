@@ -14,6 +14,7 @@ import pytest
 
 from bus.feed_client import (
     Action,
+    Alarm,
     Applied,
     AskRange,
     AskSnapshot,
@@ -55,6 +56,7 @@ class Faults:
     stale: float = 0.0  # a snapshot of earlier
     restart: float = 0.0  # of the publisher, a millisecond: a higher epoch
     relapse: float = 0.0  # the same, under the same epoch: a protocol error
+    restore: float = 0.0  # of the publisher and its books as they were a while ago, under the same epoch
     renumber: float = 0.0  # the line gives frames the sequences from 1 on again, for up to 300 milliseconds
     burst: float = 0.0  # silence of the line for a while
     slow: int = 0  # milliseconds that the reader takes for a frame, while more of them wait
@@ -81,6 +83,8 @@ class World:
         self.muted_until = 0
         self.beat_at = 0
         self.turn = 0
+        self.kept: tuple[Snapshot, dict[int, int], int] | None = None  # books, instrument sequences, last frame's crc
+        self.alarms: list[str] = []
         self.renumbered_until = 0
         self.renumbered_from = 0  # the first sequence that is 1
         self.begin(fresh=True)
@@ -109,6 +113,26 @@ class World:
         self.truth.last_seq = 0
         for book in self.truth.books.values():
             book.sequence = 0
+        self.kept = None
+        self.note(self.truth.books)
+
+    def keep(self) -> None:
+        if not self.sequencer.pending:
+            self.kept = (self.snapshot(), dict(self.sequencer._instrument_seqs), self.sequencer._follows)
+
+    def restore(self) -> None:
+        """All as it was kept: the next frame follows the last one of then, and is another than followed it."""
+        if self.kept is None:
+            return
+        books, sequences, follows = self.kept
+        self.run += 1
+        self.epochs[self.run] = self.epoch
+        self.truth = Mirror()
+        self.truth.load(books)
+        self.sequencer = Sequencer(1, 1, 99, self.epoch, fresh=False)
+        self.sequencer.next_seq = self.sequencer._framed_seq = books.last_seq + 1
+        self.sequencer._instrument_seqs = dict(sequences)
+        self.sequencer._follows = follows
         self.note(self.truth.books)
 
     def note(self, instruments: Iterable[int]) -> None:
@@ -129,6 +153,8 @@ class World:
             touched = list(dict.fromkeys(row[1] for row in rows))
             self.note(touched)
         self.send(self.sequencer.take(self.now, flush=rng.random() < 0.7))
+        if self.faults.restore and rng.random() < 0.1:
+            self.keep()
         if rng.random() < 0.2:
             self.earlier = [*self.earlier[-5:], self.snapshot()]
 
@@ -260,6 +286,8 @@ class World:
         for action in actions:
             if isinstance(action, AskRange | AskSnapshot):
                 self.answer(action)
+            elif isinstance(action, Alarm):
+                self.alarms.append(action.text)
             elif isinstance(action, Lagged):
                 self.connect_anew()
             elif isinstance(action, StateChanged) and action.after is State.JOINING:
@@ -332,6 +360,8 @@ class World:
                 self.begin()
             if mishaps and rng.random() < faults.relapse:
                 self.begin(relapse=True)
+            if mishaps and faults.restore and rng.random() < faults.restore:
+                self.restore()
             if mishaps and rng.random() < faults.renumber:
                 self.renumbered_until, self.renumbered_from = self.now + rng.randrange(300 * MS), 0
             if mishaps and rng.random() < faults.burst:
@@ -374,8 +404,13 @@ KINDS = {
     "restart": Faults(restart=0.02),
     "relapse": Faults(relapse=0.01),
     "relapse and loss": Faults(relapse=0.01, drop=0.1, reorder=0.1),
+    "relapse and bursts": Faults(relapse=0.03, burst=0.05),
+    "restored": Faults(restore=0.02),
+    "restored and loss": Faults(restore=0.02, drop=0.1, reorder=0.1),
+    "restored and bursts": Faults(restore=0.03, burst=0.05),
     "numbered anew": Faults(renumber=0.01),
     "numbered anew and loss": Faults(renumber=0.01, drop=0.1, reorder=0.1),
+    "numbered anew and bursts": Faults(renumber=0.03, burst=0.05),
     "slow reader": Faults(slow=10),
     "two lines": Faults(drop=0.1, reorder=0.1, lines=2),
     "all": Faults(drop=0.1, duplicate=0.1, reorder=0.1, damage=0.02, truncate=0.02, replay=0.05, burst=0.01,
@@ -393,6 +428,8 @@ def test_books_are_right_or_marked_and_all_is_in_step_when_the_faults_end(kind: 
     assert world.contents(world.client.mirror) == world.contents(world.truth)
     assert all(world.client.standing(name) is Standing.VALID for name in world.truth.books)
     the_ledger_adds_up(world)
+    if not (KINDS[kind].relapse or KINDS[kind].restore or KINDS[kind].renumber):
+        assert world.alarms == []
 
 
 def the_ledger_adds_up(world: World) -> None:
