@@ -871,6 +871,13 @@ def test_what_was_held_behind_a_hole_must_follow_what_fills_it() -> None:
         adds_up(client)
 
 
+def test_what_was_sent_before_the_newest_frame_is_refused_when_a_hole_was_filled_with_another() -> None:
+    client = in_repair()
+    assert parted(client.range_reply(client._ask, RangeStatus.OK, EPOCH, [data(12, 2, after=STRAY)], 0))
+    client.frame(data(13), 0)
+    assert (client.state, client.counters.lower_epoch, client._held.pieces) == (State.SNAPSHOT, 1, [])
+
+
 def test_what_fills_a_hole_must_be_what_the_heartbeat_follows_that_showed_it() -> None:
     for frame, fine in ((data(11, 2), True), (data(11, 2, sent=11_001), False)):
         client = live_at(10)
@@ -883,7 +890,7 @@ def test_what_fills_a_hole_must_be_what_the_heartbeat_follows_that_showed_it() -
 def test_what_fills_a_hole_must_not_begin_within_the_frame_before_it() -> None:
     client = live_at(10)
     client.frame(data(11), 0)
-    client.frame(data(13), 0)
+    client.frame(data(13, after=data(11, 2)), 0)
     assert parted(client.range_reply(client._ask, RangeStatus.OK, EPOCH, [data(11, 2)], 0))
 
 
@@ -911,8 +918,9 @@ def test_the_first_frame_of_an_epoch_follows_none(first: bytes) -> None:
 def test_the_first_frame_of_an_epoch_follows_none_in_a_range_either() -> None:
     client = joining()
     client.frame(beat(1, flags=FRESH), 0)
-    client.frame(data(2, flags=FRESH), 0)
-    assert parted(client.range_reply(client._ask, RangeStatus.OK, EPOCH, [data(1, sent=1_001, after=STRAY)], 0))
+    first = data(1, sent=1_001, flags=FRESH, after=STRAY)
+    client.frame(data(2, flags=FRESH, after=first), 0)
+    assert parted(client.range_reply(client._ask, RangeStatus.OK, EPOCH, [first], 0))
 
 
 def test_another_incarnation_is_believed_when_the_publisher_says_so() -> None:

@@ -365,7 +365,8 @@ def test_a_frame_is_told_field_by_field() -> None:
     assert line == {
         "event": "frame", "received_ns": 5, "bytes": len(frame), "topic": "D001011.", "kind": "D",
         "flags": ["end of event", "fresh"], "engine": 1, "channel": 1, "count": 3, "codec": 1, "incarnation": 77,
-        "epoch": 1, "first_seq": 1, "sent_ns": line["sent_ns"], "instruments": [[1, 1]], "times": line["times"],
+        "epoch": 1, "first_seq": 1, "sent_ns": line["sent_ns"], "follows": 0, "instruments": [[1, 1]],
+        "times": line["times"],
         "deltas": [
             {"op": "definition", "sell": False, "end": False, "instrument": 1, "order_id": 0, "price": 0,
              "quantity": 0, "trade_id": 0},
@@ -544,20 +545,32 @@ class Between:
                 self._out.send(self.more.pop(0))
 
 
-def falsified(frame: bytes) -> list[bytes]:
-    """One lot more of what the last delta adds, with a right checksum; heartbeats without what would tell."""
-    header = feed.decode_header(frame)
-    if header.kind != feed.KIND_D:
-        return []
-    if header.flags & feed.HEARTBEAT:
-        flags = header.flags & feed.FRESH
-        return [feed.encode_heartbeat(1, 1, flags, header.incarnation, header.epoch, header.first_seq, header.sent_ns)]
-    if feed.decode(frame).rows[-1][0] & feed.OP_MASK == ADD:
+class Falsifier:
+    """One lot more of what the last delta adds, with right checksums; heartbeats without what would tell."""
+
+    def __init__(self) -> None:
+        self._last: bytes | None = None  # which the next one follows
+
+    def __call__(self, frame: bytes) -> list[bytes]:
+        header = feed.decode_header(frame)
+        if header.kind != feed.KIND_D:
+            return []
+        follows = header.follows if self._last is None else feed.crc_of(self._last)
+        if header.flags & feed.HEARTBEAT:
+            flags, name = header.flags & feed.FRESH, (header.incarnation, header.epoch)
+            return [feed.encode_heartbeat(1, 1, flags, *name, header.first_seq, header.sent_ns, (), follows)]
         at = feed.TOPIC_SIZE + feed.HEADER_SIZE
-        body = msgspec.msgpack.decode(frame[at:])
-        body[4][-1] += 1
-        return [sealed(frame[:at] + msgspec.msgpack.encode(body))]
-    return [frame]
+        head, packed = bytearray(frame[:at]), frame[at:]
+        head[FOLLOWS_AT : FOLLOWS_AT + 4] = follows.to_bytes(4, "little")
+        if feed.decode(frame).rows[-1][0] & feed.OP_MASK == ADD:
+            body = msgspec.msgpack.decode(packed)
+            body[4][-1] += 1
+            packed = msgspec.msgpack.encode(body)
+        self._last = sealed(head + packed)
+        return [self._last]
+
+
+FOLLOWS_AT = feed.TOPIC_SIZE + 20
 
 
 async def _engine(children: Children, tmp_path: Path) -> Child:
@@ -573,7 +586,7 @@ def test_a_book_that_was_falsified_on_the_way_is_found_by_another_opinion_and_en
         with Children() as children:
             engine = await _engine(children, tmp_path)
             with (
-                Between(engine.ready["feed"], falsified) as between,
+                Between(engine.ready["feed"], Falsifier()) as between,
                 tail(engine.ready["grpc"], "--feed", between.endpoint, "--verify") as program,
             ):
                 async with Client([engine.ready["grpc"]], account=7).session() as session:
