@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 import grpc
@@ -157,15 +157,14 @@ class OperatorServicer:
                 claims = f"engine {self._venue.engine} claims {shown(request.symbol)} as {request.id}"
                 has = f"engine {other.engine} has {other.symbol} as instrument {other.id}"
                 raise RefusedError(DUPLICATE_ID, f"{has}, and {claims}")
-        try:
-            instrument = Instrument(
-                request.id, request.symbol, self._venue.engine, request.channel or 1, Decimal(request.tick_size),
-                Decimal(request.lot_size), request.price_min, request.price_max, request.quantity_max,
-                request.notional_max, request.collar, request.band, request.allocation or cluster.FIFO,
-                request.auction_reference, request.state or "open",
-            )  # fmt: skip
-        except InvalidOperation:
-            raise RefusedError(MALFORMED, "tick and lot size are decimal texts") from None
+        if not (cluster.SIZE.fullmatch(request.tick_size) and cluster.SIZE.fullmatch(request.lot_size)):
+            raise RefusedError(MALFORMED, "tick and lot size are decimal texts of 12 digits either side of the point")
+        instrument = Instrument(
+            request.id, request.symbol, self._venue.engine, request.channel or 1, Decimal(request.tick_size),
+            Decimal(request.lot_size), request.price_min, request.price_max, request.quantity_max,
+            request.notional_max, request.collar, request.band, request.allocation or cluster.FIFO,
+            request.auction_reference, request.state or "open",
+        )  # fmt: skip
         entry = EngineEntry(self._venue.engine, channels=self._channels)
         try:
             read = cluster.loads(cluster.dumps(Cluster("venue", (entry,), (instrument,))), "the definition")
