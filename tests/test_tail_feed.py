@@ -26,7 +26,7 @@ import pytest
 import zmq
 
 from bus.conflation import Quoted, QuoteReader
-from bus.feed_client import Action, FeedClient, State
+from bus.feed_client import Action, Applied, FeedClient, State
 from bus.sequencer import RangeStatus, Sequencer
 from engine.client import Client, Session
 from engine.types import BUY, SELL
@@ -272,6 +272,68 @@ async def _from_a_snapshot() -> None:
         await listener.stop()
 
 
+@pytest.mark.parametrize(
+    ("bound", "told", "why"),
+    [
+        (["--until-seq", "4"], [3, 4], "reached"),
+        (["--until-seq", "6"], [3, 4, 5, 6], "reached"),
+        (["--count", "3"], [3, 4, 5], "counted"),
+    ],
+)
+def test_deltas_that_come_while_older_ones_are_fetched_wait_and_the_bound_is_counted_from_the_oldest(
+    bound: list[str], told: list[int], why: str
+) -> None:
+    asyncio.run(_older_first(bound, told, why))
+
+
+async def _older_first(bound: list[str], told: list[int], why: str) -> None:
+    (instrument,) = made_up(1, 1).instruments
+    listener = tail_feed.Listener(
+        tail_feed.parser().parse_args(["127.0.0.1:1", "--from-seq", "3", *bound]), [], [instrument]
+    )
+    stream = Stream()
+    applied = [action for action in stream.hear(stream.publish(ALFA, extras=EXTRAS)) if isinstance(action, Applied)]
+    applied += [action for action in stream.hear(stream.publish(BOUGHT, OFFERED)) if isinstance(action, Applied)]
+    listener._subscriber.clients[1, 1] = stream.client
+
+    async def older(client: FeedClient, first: int, last: int) -> list[Applied]:
+        assert (first, last) == (3, 4)
+        for action in stream.hear(stream.publish(TRADED) + stream.publish(CHANGED)):
+            listener.on_action(client, action)
+        return applied
+
+    listener._older = older  # type: ignore[method-assign]
+    try:
+        await listener.tell_history()
+        assert [line["seq"] for line in listener.said.lines if "seq" in line] == told
+        assert (listener.said.why, listener.wants_history) == (why, False)
+    finally:
+        listener._subscriber.clients.clear()
+        await listener.stop()
+
+
+def test_a_bound_that_was_passed_ends_it_without_a_delta_beyond(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recording(tmp_path / "a.rec")
+    assert (
+        tail_feed.main(["--play", str(tmp_path / "a.rec"), "--speed", "0", "--from-seq", "5", "--until-seq", "2"]) == 0
+    )
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert ([line for line in lines if "seq" in line], lines[-1]["why"]) == ([], "reached")
+
+
+def test_of_a_recording_too_the_book_comes_first_and_later_deltas_follow(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recording(tmp_path / "a.rec")
+    assert tail_feed.main(["--play", str(tmp_path / "a.rec"), "--speed", "0", "--from-snapshot"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    (book,) = [line for line in lines if line["event"] == "book"]
+    assert [line["seq"] for line in lines if "seq" in line] == list(range(book["sequence"] + 1, 9))
+    assert book["sequence"] == 4
+
+
 @pytest.mark.parametrize("quoted", [True, False])
 def test_a_book_whose_stream_is_too_fast_is_lagged_or_its_best_prices_alone(quoted: bool) -> None:
     asyncio.run(_too_fast(quoted))
@@ -344,6 +406,14 @@ def test_help_begins_with_examples(capsys: pytest.CaptureFixture[str]) -> None:
         ["127.0.0.1:1", "--depth", "0"],
         ["127.0.0.1:1", "--count", "x"],
         ["127.0.0.1:1", "--feed", "a b"],
+        ["127.0.0.1:1", "--speed", "2"],
+        ["127.0.0.1:1", "--step"],
+        ["127.0.0.1:1", "--from-seq", "1", "--from-snapshot"],
+        ["--play", __file__, "--conflate"],
+        ["--play", __file__, "--from-time", "2026-01-01"],
+        ["--play", __file__, "--step", "--speed", "1"],
+        ["--play", __file__, "--speed", "-1"],
+        ["--play", __file__, "--speed", "nan"],
     ],
 )
 def test_wrong_usage_ends_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -351,7 +421,7 @@ def test_wrong_usage_ends_with_2(arguments: list[str], capsys: pytest.CaptureFix
         tail_feed.main(arguments)
     assert ended.value.code == 2
     out, err = capsys.readouterr()
-    assert (out, err[:7]) == ("", "usage: ")
+    assert (out, err[:11], err.count("\n")) == ("", "tail_feed: ", 1)
 
 
 def test_nobody_there_ends_with_3(capsys: pytest.CaptureFixture[str]) -> None:
