@@ -148,13 +148,17 @@ class Session:
 
 
 class _Answer(NamedTuple):
-    """A report to one call: its home, its number there, the log record that caused it and that record's time."""
+    """A report to one call: its home, its number there, the log record that caused it and that record's time.
+
+    `then` is what followed for the same order, each with its number.
+    """
 
     home: int
     seq: int
     position: int
     time_ns: int
     row: ReportRow
+    then: tuple[tuple[int, ReportRow], ...] = ()
 
 
 class _Call(Follower):
@@ -173,9 +177,15 @@ class _Call(Follower):
         reports = read_reports(data)
         for i, command in enumerate(reports.command):
             if command == self._command:
-                row = ReportRow._make(column[i] for column in report_columns(reports))
+                columns = report_columns(reports)
+                row = ReportRow._make(column[i] for column in columns)
+                then = tuple(
+                    (first_seq + j, ReportRow._make(column[j] for column in columns))
+                    for j in range(i + 1, len(reports.command))
+                    if first_seq and row.order_id and reports.order_id[j] == row.order_id
+                )
                 seq = first_seq and first_seq + i
-                self._found.append(_Answer(home, seq, reports.position, reports.time_ns, row))
+                self._found.append(_Answer(home, seq, reports.position, reports.time_ns, row, then))
                 del self._missing[home]
                 break
         if not self._missing and not self._done.done():
@@ -564,6 +574,7 @@ class OrdersServicer:
             repeat=bool(row.flags & REPEAT),
             liquidity=_liquidity(row),
             trade_id=row.trade_id,
+            then=[self._report(account, answer._replace(seq=seq, row=later, then=())) for seq, later in answer.then],
         )
         instrument = self._instruments.get(row.instrument)
         if instrument is None:  # a mass cancel of all, or a refusal of an instrument that is not
