@@ -572,7 +572,7 @@ class OrdersServicer:
             time_ns=answer.time_ns,
             priority_kept=bool(row.flags & PRIORITY_KEPT),
             repeat=bool(row.flags & REPEAT),
-            liquidity=_liquidity(row),
+            liquidity=liquidity(row),
             trade_id=row.trade_id,
             then=[self._report(account, answer._replace(seq=seq, row=later, then=())) for seq, later in answer.then],
         )
@@ -623,7 +623,8 @@ async def _begin(follower: Follower, home: int, link: HomeLink) -> None:
         follower.stands(home, 1, last)
 
 
-def _liquidity(row: ReportRow) -> Any:
+def liquidity(row: ReportRow) -> Any:
+    """Which side of a trade it was, if it tells of one."""
     if row.kind not in (TRADED, BUSTED, CORRECTED):
         return pb.LIQUIDITY_NONE
     if row.flags & AUCTION_TRADE:

@@ -19,7 +19,8 @@ from google.protobuf.json_format import MessageToDict
 
 from engine.gateway import report_columns
 from engine.guard import BEARER, token_in
-from engine.types import ReportRow
+from engine.service import liquidity
+from engine.types import FLAG_SELL, PRIORITY_KEPT, REPEAT, ReportRow
 from proto import cluster_pb2, cluster_pb2_grpc
 from proto import marketdata_pb2 as md
 from proto import marketdata_pb2_grpc as md_grpc
@@ -356,13 +357,32 @@ def _executions(orders: Any, args: argparse.Namespace) -> Iterator[Any]:
 def lines_of(message: Any) -> Iterator[dict[str, Any]]:
     """A message as JSON will have it; of a batch of reports, each report (prices in ticks, quantities in lots)."""
     if not isinstance(message, pb.ReportBatch):
-        yield MessageToDict(message, preserving_proto_field_name=True)
+        yield _sided(MessageToDict(message, preserving_proto_field_name=True))
         return
-    for row in zip(*report_columns(message), strict=True):
+    for i, row in enumerate(zip(*report_columns(message), strict=True)):
         report = ReportRow(*row)
-        named = {"kind": pb.ReportKind.Name(report.kind), "reason": pb.Reason.Name(report.reason)}
-        when = {"home": message.home, "position": message.position, "time_ns": message.time_ns}
-        yield when | report._asdict() | named
+        told = {"home": message.home, "seq": message.first_seq and message.first_seq + i}
+        told |= {"position": message.position, "time_ns": message.time_ns} | report._asdict()
+        flags = told.pop("flags")
+        yield told | {
+            "kind": pb.ReportKind.Name(report.kind),
+            "reason": pb.Reason.Name(report.reason),
+            "side": pb.Side.Name(flags & FLAG_SELL),
+            "liquidity": pb.Liquidity.Name(liquidity(report)),
+            "priority_kept": bool(flags & PRIORITY_KEPT),
+            "repeat": bool(flags & REPEAT),
+        }
+
+
+def _sided(told: dict[str, Any]) -> dict[str, Any]:
+    """With the side of what is bought, too, which JSON leaves out as the first name of its enum."""
+    for parts in told.values():
+        for part in parts if isinstance(parts, list) else ():
+            if isinstance(part, dict):
+                _sided(part)
+    if "order_id" in told:
+        told.setdefault("side", pb.Side.Name(pb.SIDE_BUY))
+    return told
 
 
 def refused(message: Any) -> bool:
