@@ -532,10 +532,32 @@ def test_a_recording_that_ends_with_an_open_gap_ends_with_4(tmp_path: Path, caps
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["open_gaps"] == 1
 
 
-def on_terminal(recorded: Path, columns: int, **environment: str) -> str:
-    """What a terminal of that width is sent while the recording is played."""
+def test_a_recording_goes_on_by_a_frame_for_each_line_and_ends_when_told_to_though_none_comes(tmp_path: Path) -> None:
+    recording(tmp_path / "a.rec")
+    command = [sys.executable, "-m", "tools.tail_feed", "--play", str(tmp_path / "a.rec"), "--step"]
+    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=ROOT, text=True, **pipes) as program:
+        assert program.stdin
+        assert program.stdout
+        assert program.stderr
+        program.stdin.write("\n")
+        program.stdin.flush()
+        told = [json.loads(program.stdout.readline()) for _ in range(6)]
+        assert [line["seq"] for line in told if "seq" in line] == [1, 2, 3, 4]
+        program.terminate()
+        assert program.wait(10) == 0
+        (last,) = program.stdout.read().splitlines()
+        assert json.loads(last)["why"] == "interrupted"
+        assert program.stderr.read() == ""
+    stepped = subprocess.run(command, cwd=ROOT, text=True, input="\n\n", capture_output=True, timeout=20, check=False)
+    assert [line["seq"] for line in map(json.loads, stepped.stdout.splitlines()) if "seq" in line] == [*range(1, 8)]
+    assert stepped.returncode == 0
+
+
+def on_terminal(recorded: Path, columns: int, rows: int = 40, **environment: str) -> str:
+    """What a terminal of that size is sent while the recording is played."""
     ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
     command = [sys.executable, "-m", "tools.tail_feed", "--play", str(recorded), "--speed", "0"]
     env = {name: text for name, text in os.environ.items() if name not in ("NO_COLOR", "COLUMNS", "LINES")}
     with subprocess.Popen(command, stdout=theirs, cwd=ROOT, env=env | {"TERM": "xterm"} | environment) as program:
@@ -558,6 +580,46 @@ def test_on_a_terminal_it_is_a_ladder_as_wide_as_the_terminal(tmp_path: Path) ->
         assert {len(rule) for rule in rules} == {columns - 1}
         assert "trades  bought 3 @ 1.01" in shown
         assert "lag 0 ms  gaps 1" in shown
+
+
+def test_on_a_low_terminal_there_are_fewer_levels_and_both_sides_are_seen(tmp_path: Path) -> None:
+    recording(tmp_path / "a.rec")
+    for rows in (24, 16):
+        shown = re.sub(r"\x1b\[[?0-9;]*[a-zA-Z]", "", on_terminal(tmp_path / "a.rec", 80, rows))
+        *_, last = shown.split("ALFA  ")
+        lines = last.rstrip().splitlines()
+        (spread,) = [at for at, line in enumerate(lines) if "spread" in line]
+        (trades,) = [at for at, line in enumerate(lines) if line.startswith("trades")]
+        assert len(lines) < rows
+        assert spread - 3 == trades - spread - 1 == (rows - 5 - (len(lines) - trades)) // 2
+
+
+def test_a_terminal_of_another_size_is_cleared_and_drawn_upon_anew(tmp_path: Path) -> None:
+    recording(tmp_path / "a.rec")
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+    command = [sys.executable, "-m", "tools.tail_feed", "--play", str(tmp_path / "a.rec"), "--step"]
+    env = {name: text for name, text in os.environ.items() if name not in ("COLUMNS", "LINES")} | {"TERM": "xterm"}
+
+    def read_until(wanted: bytes) -> bytes:
+        out = b""
+        while wanted not in out:
+            out += os.read(ours, 65_536)
+        return out
+
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=theirs, cwd=ROOT, env=env) as program:
+        os.close(theirs)
+        assert b"\x1b[2J" not in read_until("─".encode() * 99)
+        fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 60, 0, 0))
+        read_until(b"\x1b[2J")
+        rule = re.sub(rb"\x1b\[[?0-9;]*[a-zA-Z]", b"", read_until(b"trades")).decode()
+        assert "─" * 59 in rule
+        assert "─" * 60 not in rule
+        program.terminate()
+        while program.poll() is None:
+            with contextlib.suppress(OSError):
+                os.read(ours, 65_536)
+    os.close(ours)
 
 
 def test_without_colour_it_says_as_much(tmp_path: Path) -> None:

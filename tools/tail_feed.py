@@ -14,6 +14,7 @@ import random
 import re
 import signal
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -74,6 +75,7 @@ AGAIN_S: Final = 0.1  # between two requests for it
 RECORDED_S: Final = 2.0  # at the end, for the recording to have all that was shown
 STATS_S: Final = 1.0
 TAPE_MAX: Final = 20  # trades
+AROUND_LEVELS: Final = 5  # lines of a ladder that are no levels, and one for the cursor
 UNSHOWN: Final = ("verified", "quote", "book", "frame", "stats")  # lines that are no events below a ladder
 SEEN_MAX: Final = 5  # events shown below a ladder
 PLAYED_AHEAD: Final = 10_000  # lines, before they are printed
@@ -550,10 +552,13 @@ class Replayed(Listener):
         loop = asyncio.get_running_loop()
         began = loop.time()
         speed = 1.0 if self._args.speed is None else self._args.speed
+        steps: asyncio.Queue[bool] = asyncio.Queue()
+        if self._args.step:
+            threading.Thread(target=_count_lines, args=(sys.stdin.fileno(), loop, steps), daemon=True).start()
         try:
             for record in self._records:
                 if self._args.step and record.kind == FRAME:
-                    if not await loop.run_in_executor(None, sys.stdin.readline):
+                    if not await steps.get():
                         break
                 elif speed and not self._args.step:
                     due = began + (record.time_ns - self._began_ns) / 1e9 / speed
@@ -579,6 +584,15 @@ class Replayed(Listener):
 
     def _books_soon(self, client: FeedClient) -> None:
         self._books_due.append(client)
+
+
+def _count_lines(descriptor: int, loop: asyncio.AbstractEventLoop, lines: asyncio.Queue[bool]) -> None:
+    """Put True for each line that comes, then False. Whoever ends before that need not wait for it."""
+    with contextlib.suppress(RuntimeError):  # the loop is closed: it has ended
+        while read := os.read(descriptor, 65_536):
+            for _ in range(read.count(b"\n")):
+                loop.call_soon_threadsafe(lines.put_nowait, True)
+        loop.call_soon_threadsafe(lines.put_nowait, False)
 
 
 def in_words(line: Line) -> str:
@@ -771,11 +785,15 @@ async def _draw(listener: Listener, depth: int, out: TextIO) -> None:
     said = listener.said
     console = Console(file=out)
     ascii_only = not (out.encoding or "").lower().startswith("utf")
+    size = console.size
     with Live(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False) as live:
         while True:
             ended = said.ended.is_set()
             said.lines.clear()
-            live.update(_picture(listener, depth, console.width, ascii_only), refresh=True)
+            if size != console.size:  # what was drawn is folded anew, who knows how
+                console.clear()
+                size = console.size
+            live.update(_picture(listener, depth, *size, ascii_only), refresh=True)
             if ended:
                 return
             with contextlib.suppress(TimeoutError):
@@ -783,20 +801,22 @@ async def _draw(listener: Listener, depth: int, out: TextIO) -> None:
                     await said.ended.wait()
 
 
-def _picture(listener: Listener, depth: int, width: int, ascii_only: bool) -> Group:
+def _picture(listener: Listener, depth: int, width: int, height: int, ascii_only: bool) -> Group:
+    """The chosen book and what happens to it: as many levels as there is room for above the rest, `depth` at most."""
     chosen, *others = listener.instruments
     note = f"{listener.said.verified} times verified" if listener.said.verified else ""
-    view = view_of(listener, chosen, depth, listener.now_ns(), note)
-    lines = [_text((text, STYLES[style]) for text, style in line) for line in draw(view, depth, width - 1, ascii_only)]
     trades = listener.said.trades.get(chosen.id, ())
-    lines.append(_text([(tape(tuple(trades), chosen.tick_size, chosen.lot_size, width - 1), "dim")]))
-    lines += [_text([(f"  {seen}", "dim")]) for seen in listener.said.seen]
+    below = [_text([(tape(tuple(trades), chosen.tick_size, chosen.lot_size, width - 1), "dim")])]
+    below += [_text([(f"  {seen}", "dim")]) for seen in listener.said.seen]
     if listener.wants_stats:
-        lines += [_text([(f"  {_counted(client)}", "dim")]) for client in listener.clients]
+        below += [_text([(f"  {_counted(client)}", "dim")]) for client in listener.clients]
     if others:
         symbols = " ".join(instrument.symbol for instrument in others)
-        lines.append(_text([(f"  more with --symbol: {symbols}", "dim")]))
-    return Group(*lines)
+        below.append(_text([(f"  more with --symbol: {symbols}", "dim")]))
+    levels = max(1, min(depth, (height - AROUND_LEVELS - len(below)) // 2))
+    view = view_of(listener, chosen, levels, listener.now_ns(), note)
+    lines = draw(view, levels, width - 1, ascii_only)
+    return Group(*(_text((text, STYLES[style]) for text, style in line) for line in lines), *below)
 
 
 def _counted(client: FeedClient) -> str:
