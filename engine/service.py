@@ -230,8 +230,11 @@ class OrdersServicer:
         self._stopped = False
 
     def learn(self, instruments: Iterable[Instrument]) -> None:
-        """Instruments of this and other engines, as they are known now."""
+        """Instruments of this and other engines, as they are known now; an id has the symbol that came last."""
         for instrument in instruments:
+            before = self._instruments.get(instrument.id)
+            if before is not None and before.symbol != instrument.symbol and self.symbols.get(before.symbol) is before:
+                del self.symbols[before.symbol]
             self._instruments[instrument.id] = instrument
             self.symbols[instrument.symbol] = instrument
 

@@ -56,7 +56,7 @@ examples, with any engine at HOST:PORT:
     python -m tools.orders --at HOST:PORT correct ALFA 12 5 100.25               it was 5 at 100.25
     python -m tools.orders --at HOST:PORT roll ALFA                              a new day, when it is closed
     python -m tools.orders --at HOST:PORT add-instrument GOLD 99 --tick 0.05 --lot 10 --price-min 1 --price-max 500
-    python -m tools.orders --at HOST:PORT delist GOLD
+    python -m tools.orders --at HOST:PORT delist GOLD                            --here: by this engine, not by its home
 
 """
 
@@ -197,9 +197,11 @@ def _looking(verbs: Any) -> None:
 
 
 def _operating(verbs: Any) -> None:
-    for name, what in (("halt", "halt trading"), ("resume", "open it again"), ("roll", "begin a new day"),
-                       ("delist", "cancel everything and trade it no more")):  # fmt: skip
+    for name, what in (("halt", "halt trading"), ("resume", "open it again"), ("roll", "begin a new day")):
         verbs.add_parser(name, help=what).add_argument("symbol", type=symbol)
+    delist = verbs.add_parser("delist", help="cancel everything and trade it no more")
+    delist.add_argument("symbol", type=symbol)
+    delist.add_argument("--here", action="store_true", help="by the engine at --at, where another has the symbol, too")
     for name, what in (("kill", "cancel and refuse the orders of --account, or of all"), ("unkill", "lift it again")):
         kill = verbs.add_parser(name, help=what)
         kill.add_argument("symbol", type=symbol, nargs="?", default="")
@@ -292,7 +294,8 @@ def _book_at(channel: grpc.Channel, symbol: str, depth: int) -> Any:
 def _operated(channel: grpc.Channel, args: argparse.Namespace) -> Iterator[pb.OperatorReply]:
     """What the home of the instrument answers, or every engine if it is about none; one that is down stops no other."""
     name, request = _asked_of_operator(args)
-    targets = [args.at] if args.verb == "add-instrument" else _homes(channel, args.symbol, args.at)
+    here = args.verb == "add-instrument" or getattr(args, "here", False)
+    targets = [args.at] if here else _homes(channel, args.symbol, args.at)
     metadata = [("authorization", BEARER + args.token)] if args.token else None
     for target in targets:
         with grpc.insecure_channel(target) as home:
