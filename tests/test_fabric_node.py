@@ -59,7 +59,9 @@ class TinyEngine:
         self.truth.last_seq = 0
         for book in self.truth.books.values():
             book.sequence = 0
-        self.publisher = LossyPublisher(1, {1: list(SYMBOLS)}, 77, epoch, fresh=truth is None, digest=self.digest)
+        self.publisher = LossyPublisher(
+            1, {1: list(SYMBOLS)}, 77, epoch, fresh=truth is None, digest=self.digest, quote=self.quote
+        )
         self.next_order = epoch * 1_000_000
         self.next_trade = epoch * 1_000_000
         self.serves_snapshots = True
@@ -94,6 +96,11 @@ class TinyEngine:
     def digest(self, instrument: int) -> Digest:
         self.turn += 1
         return self.truth.digests(instrument)[self.turn % 2]
+
+    def quote(self, instrument: int) -> feed.Quote:
+        book = self.truth.books[instrument]
+        bid, ask = [next(iter(book.levels(side, 1)), (0, 0, 0)) for side in (0, 1)]
+        return feed.Quote(time.time_ns(), instrument, book.sequence, 2, *bid, *ask, 0, 0, 0)
 
     def publish(self, rows: list[Row], extras: list[feed.Extra] | None = None) -> None:
         self.truth.apply(rows, extras or [])

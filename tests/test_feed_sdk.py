@@ -330,6 +330,28 @@ def test_a_book_that_was_read_conflated_comes_back_by_itself_after_a_while() -> 
     run(body)
 
 
+def test_best_prices_that_come_too_late_are_not_shown_as_present_either() -> None:
+    async def body() -> None:
+        engine = TinyEngine()
+        engine.trade(50)
+        async with engine.serving(), Feed([engine.grpc], lag_s=0.5, conflate=True) as feed:
+            await until(lambda: feed.book("ALFA").valid)
+            assert feed._running is not None
+            late_ns = 2_000_000_000
+            feed._running.subscriber._clock_ns = lambda: time.monotonic_ns() + late_ns
+            engine.trade(1)
+            await until(lambda: feed.book("ALFA").state == "conflated")
+            late_ns += 400_000_000
+            await until(lambda: feed.book("ALFA").age_s > 0.3)
+            assert feed.book("ALFA").state == "conflated"
+            late_ns += 400_000_000
+            await until(lambda: feed.book("ALFA").state == "lagged")
+            late_ns -= 800_000_000
+            await until(lambda: feed.book("ALFA").state == "conflated")
+
+    run(body)
+
+
 def test_the_sooner_a_stream_is_too_fast_again_the_longer_it_is_left_alone() -> None:
     back = _Back(1.0)
     now, waits = 100.0, []

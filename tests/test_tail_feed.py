@@ -358,6 +358,7 @@ async def _too_fast(quoted: bool) -> None:
             assert (view.state, lines) == ("lagged", [])
             return
         assert (view.state, view.epoch, view.sequence, view.last) == ("conflated", 4, 90, (12_345, 3))
+        assert view.lag_ms == 0  # of the quotes
         assert (list(view.bids), list(view.asks)) == ([Level(12_340, 5, 2)], [])
         assert "! CONFLATED" in plain(draw(view, 5, 100))[0]
         assert lines == [{

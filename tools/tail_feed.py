@@ -436,10 +436,12 @@ class Listener:
         if client.state is State.LAGGED and quoted.quote.instrument in self._wanted and not self._args.quiet:
             self._say(quote_line(client, quoted))
 
-    def quote_of(self, instrument: Instrument) -> Quoted | None:
-        """The last quote of a book whose stream was too fast; None: none came, or it is too old."""
+    def quotes_of(self, instrument: Instrument) -> QuoteReader | None:
+        """Who reads the quotes of a book whose stream was too fast, and has one; None: none came, or it is too old."""
         reader = self._subscriber.quotes.get((instrument.engine, instrument.channel))
-        return reader.quotes.get(instrument.id) if reader is not None and reader.state is State.LIVE else None
+        if reader is None or reader.state is not State.LIVE or instrument.id not in reader.quotes:
+            return None
+        return reader
 
     def _sources(self, engine: int, asked: AskRange | AskSnapshot) -> Sequence[str]:
         if isinstance(asked, AskSnapshot) and asked.home:
@@ -635,9 +637,10 @@ def view_of(listener: Listener, instrument: Instrument, depth: int, now_ns: int,
     bids, asks = _levels(book, BUY_SIDE, depth), _levels(book, SELL_SIDE, depth)
     last = (book.last_price, book.last_quantity) if book and book.last_trade_id else None
     if client and client.state is State.LAGGED:
-        quoted = listener.quote_of(instrument)
+        reader = listener.quotes_of(instrument)
         state = "lagged"
-        if quoted is not None:
+        if reader is not None:
+            quoted, lag_ms = reader.quotes[instrument.id], reader.late_ns / 1e6
             quote, state, epoch, sequence = quoted.quote, "conflated", quoted.epoch, quoted.sequence
             bids = [Level(quote.bid_price, quote.bid_quantity, quote.bid_count)] if quote.bid_count else []
             asks = [Level(quote.ask_price, quote.ask_quantity, quote.ask_count)] if quote.ask_count else []
