@@ -125,7 +125,7 @@ class OperatorServicer:
         try:
             said = command()
         except RefusedError as e:
-            return pb.OperatorReply(reason=e.reason, detail=str(e)).SerializeToString()  # type: ignore[arg-type]
+            return self._reply(e.reason, detail=str(e))
         done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
         def tell(released: bool) -> None:
@@ -140,9 +140,14 @@ class OperatorServicer:
         submission = Submission.operate(said, tell)
         self._committer.submit(submission)
         if not await done:
-            return pb.OperatorReply(reason=LOG_FAILED, detail="not logged").SerializeToString()  # type: ignore[arg-type]
+            return self._reply(LOG_FAILED, detail="not logged")
         position, reason = submission.answer
-        return pb.OperatorReply(reason=reason, position=position).SerializeToString()  # type: ignore[arg-type]
+        return self._reply(reason, position=position)
+
+    def _reply(self, reason: int, *, detail: str = "", position: int = 0) -> bytes:
+        reply = pb.OperatorReply(detail=detail, position=position, engine=self._venue.engine)
+        reply.reason = reason  # type: ignore[assignment]
+        return reply.SerializeToString()
 
     def _instrument(self, symbol: str) -> Instrument:
         for market in self._venue.markets.values():

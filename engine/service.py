@@ -605,6 +605,7 @@ class OrdersServicer:
             open=decimal_text(order.open, instrument.lot_size),
             filled=decimal_text(order.filled, instrument.lot_size),
             live=order.open > 0,
+            post_only=bool(order.flags & POST_ONLY),
         )
         more = order.more
         shown_order.visible = shown_order.live and more is None

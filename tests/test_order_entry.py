@@ -71,6 +71,9 @@ def test_an_order_is_accepted_and_can_be_looked_at() -> None:
         assert await stub.OpenOrders(pb.OpenOrdersRequest(account=7)) == pb.OpenOrdersReply(orders=[expected])
         assert await stub.OpenOrders(pb.OpenOrdersRequest(account=7, symbol="E1B")) == pb.OpenOrdersReply()
         assert await stub.OpenOrders(pb.OpenOrdersRequest(account=8)) == pb.OpenOrdersReply()
+        await stub.NewOrder(order(2, post_only=True))
+        orders = (await stub.OpenOrders(pb.OpenOrdersRequest(account=7))).orders
+        assert [found.post_only for found in orders] == [False, True]
 
     run(test)
 

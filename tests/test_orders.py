@@ -151,7 +151,7 @@ def test_a_day_at_two_engines_by_hand(tmp_path: Path, capsys: pytest.CaptureFixt
         say(desk + "correct E1A 1 1 1.40")
         say(desk + "bust E1A 1")
         assert say(desk + "bust E1A 1", REFUSED)[0]["reason"] == "REASON_TOO_LATE"
-        assert len(say(desk + "--account 7 kill")) == 2  # each engine answers
+        assert sorted(reply["engine"] for reply in say(desk + "--account 7 kill")) == [1, 2]  # each answers
         assert say("--account 7 open")[0] == {}
         assert len(say(desk + "--account 7 unkill")) == 2
         say(desk + "add-instrument NOVA 99 --tick 0.5 --lot 1 --price-min 1 --price-max 9 --state pre-open")
@@ -169,7 +169,7 @@ def test_a_day_at_two_engines_by_hand(tmp_path: Path, capsys: pytest.CaptureFixt
         assert (dead["reason"], "UNAVAILABLE" in dead["detail"], one in dead["detail"]) == (
             "REASON_UNAVAILABLE", True, True,
         )  # fmt: skip
-        assert alive.keys() == {"position"}
+        assert alive.keys() == {"engine", "position"}
         with process_of("--engine", "2", "--join", at) as (_, ready):
             at = str(ready["grpc"])
             assert "is it an engine?" in say("--account 7 open", REFUSED)[0]["complaint"]

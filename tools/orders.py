@@ -186,7 +186,7 @@ def _trading(verbs: Any) -> None:
 def _looking(verbs: Any) -> None:
     live = verbs.add_parser("open", help="the live orders")
     live.add_argument("symbol", type=symbol, nargs="?", default="")
-    executions = verbs.add_parser("executions", help="the reports so far")
+    executions = verbs.add_parser("executions", help="the reports so far, in ticks and lots")
     executions.add_argument("--follow", action="store_true", help="and those to come")
     book = verbs.add_parser("book", help="what is to be seen of a book")
     book.add_argument("symbol", type=symbol)
