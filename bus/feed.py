@@ -209,7 +209,7 @@ class Feed:
         return [
             LedgerLine(
                 client.engine, client.channel, gap.epoch, gap.first, gap.last, gap.cause, gap.how, gap.took_ns / 1e6,
-                gap.late, gap.ranged, gap.snapshotted, gap.abandoned, gap.missing,
+                gap.late, gap.ranged, gap.snapshotted, gap.abandoned, gap.missing, gap.source,
             )
             for _, client in sorted(self._clients().items())
             for gap in (*client.ledger.closed, *client.ledger.open)
@@ -293,7 +293,8 @@ class Feed:
             self._tell_of(client, GapOpened(*stream, gap.epoch, gap.first, gap.last, gap.cause))
         elif isinstance(action, feed_client.GapRepaired):
             gap = action.gap
-            self._tell_of(client, GapRepaired(*stream, gap.epoch, gap.first, gap.last, gap.how, gap.took_ns / 1e6))
+            took_ms = gap.took_ns / 1e6
+            self._tell_of(client, GapRepaired(*stream, gap.epoch, gap.first, gap.last, gap.how, took_ms, gap.source))
         elif isinstance(action, feed_client.MissingSpan):
             self._tell_of(client, MissingSpan(*stream, action.epoch, action.first, action.last, "snapshot"))
         elif isinstance(action, feed_client.Lagged):

@@ -229,6 +229,7 @@ def test_lost_frames_are_fetched_by_range_and_counted() -> None:
             assert engine.publisher.lost > 0
             assert counters.gaps_ranged > 0
             assert counters.gaps == counters.gaps_ranged
+            assert {gap.source for gap in client.ledger.closed} == {engine.grpc}
             assert counters.received + counters.repaired + counters.covered == client.next_seq - 1 == 303
 
     run(body)
@@ -244,8 +245,10 @@ def test_what_the_engine_no_longer_holds_is_repaired_by_snapshot() -> None:
             engine.trade(50)
             engine.publisher.loss = 0.0
             await until(lambda: in_step(node, engine))
-            counters = node.subscriber.clients[1, 1].counters
+            client = node.subscriber.clients[1, 1]
+            counters = client.counters
             assert (counters.gaps, counters.gaps_snapshotted, counters.resnapshots) == (1, 1, 1)
+            assert [gap.source for gap in client.ledger.closed] == [engine.grpc]
 
     run(body)
 

@@ -142,6 +142,9 @@ def test_under_loss_every_sequence_is_told_or_said_to_be_missing_and_the_ledger_
             for line in lines:
                 parts = line.late + line.ranged + line.snapshotted + line.abandoned + line.missing
                 assert (parts, line.missing) == (line.last - line.first + 1, 0)
+                assert line.source == (engine.grpc if line.ranged + line.snapshotted else "")
+            assert [line.source for line in lines] == [event.source for event in repaired]
+            assert engine.grpc in {line.source for line in lines}
             counters = feed.counters()[1, 1]
             assert counters["missed"] == sum(line.last - line.first + 1 for line in lines)
             assert {event.state for event in heard if isinstance(event, BookState)} >= {"valid", "doubtful"}
