@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from bus.feed_client import State, StateChanged
+from bus.feed_client import NEVER_NS, WINDOW_NS, State, StateChanged
 from proto import feed
 from proto.feed import END_OF_STREAM, KIND_Q, FeedError, Quote
 
@@ -20,6 +20,7 @@ BEAT_NS: Final = 250 * MS
 AGAIN: Final = 8  # quotes sent again with a heartbeat, in turn
 TAKEN_MAX: Final = 256  # at a time: some 3 ms of work
 SILENCE_NS: Final = 750 * MS
+LAG_NS: Final = 3_000 * MS  # behind the line at its best: quotes that come so late are not of the present
 
 
 class Quotes:
@@ -162,19 +163,22 @@ class QuoteReader:
     DOWN      start                              JOINING
     JOINING   quote or heartbeat                 LIVE
     LIVE      silence for three heartbeats       STALE, and the quotes with it
-    STALE     quote or heartbeat                 LIVE
+    LIVE      one that comes `lag_ns` late       STALE; noted, but not told
+    STALE     quote or heartbeat in time         LIVE
     any       end of stream                      ENDED
     ENDED     newer quote or heartbeat           LIVE
     any       higher epoch                       LIVE, all quotes forgotten
     any       lower epoch, older frame           same, dropped and counted
     LIVE      another incarnation                same, dropped and counted: one is believed in all other states
 
+    How late one comes is its time from sender to reader less the least such time of the last minutes, as for deltas.
+
     quotes       by instrument
     deadline_ns  when tick() is wanted next
     Raises: nothing a peer can cause.
     """
 
-    def __init__(self, engine: int, channel: int, silence_ns: int = SILENCE_NS) -> None:
+    def __init__(self, engine: int, channel: int, silence_ns: int = SILENCE_NS, lag_ns: int = LAG_NS) -> None:
         self.engine = engine
         self.channel = channel
         self.state = State.DOWN
@@ -186,11 +190,24 @@ class QuoteReader:
         self.old_frames = 0  # of an earlier epoch, or come too late
         self.foreign = 0
         self._silence_ns = silence_ns
+        self._lag_ns = lag_ns  # 0: any lag will do
+        self._delay_ns = 0  # of the newest frame: now less sent_ns
+        self._delay_least_ns = self._delay_window_ns = NEVER_NS  # the least of late; that since the window began
+        self._window_ns = 0  # when it ends
         self._sent_ns: dict[int, int] = {}  # by instrument; 0: heartbeats
 
     @property
     def deadline_ns(self) -> int | None:
         return self.heard_ns + self._silence_ns if self.state is State.LIVE else None
+
+    def age_ns(self, now_ns: int) -> int:
+        """Since the publisher was heard to stand where the quotes say, as far as one can know."""
+        return max(0, now_ns - self.heard_ns) + self.late_ns
+
+    @property
+    def late_ns(self) -> int:
+        """How much later than at its best the newest came."""
+        return max(0, self._delay_ns - self._delay_least_ns)
 
     def start(self, now_ns: int) -> list[StateChanged]:
         self.heard_ns = now_ns
@@ -227,6 +244,7 @@ class QuoteReader:
             self.incarnation, self.epoch = header.incarnation, header.epoch
             self.quotes.clear()
             self._sent_ns.clear()
+            self._window_ns, self._delay_window_ns = now_ns, NEVER_NS
         quote = frame.quote
         name = 0 if quote is None else quote.instrument
         if header.epoch < self.epoch or header.sent_ns <= self._sent_ns.get(name, -1):
@@ -234,15 +252,29 @@ class QuoteReader:
             return []
         self._sent_ns[name] = header.sent_ns
         self.heard_ns = now_ns
+        late = self._too_late(now_ns - header.sent_ns, now_ns)
         told: list[Quoted | StateChanged] = []
         if header.flags & END_OF_STREAM:
             told += self._go(State.ENDED, "end of stream")
+        elif late:
+            told += self._go(State.STALE, f"{self.late_ns // MS} ms behind")
         else:
             told += self._go(State.LIVE, "heard")
         if quote is not None:
             self.quotes[name] = Quoted(header.epoch, header.first_seq, quote)
-            told.append(self.quotes[name])
+            if not late:
+                told.append(self.quotes[name])
         return told
+
+    def _too_late(self, delay_ns: int, now_ns: int) -> bool:
+        """Take note of how long the newest frame took; whether that is too long."""
+        if now_ns >= self._window_ns:
+            self._delay_least_ns, self._delay_window_ns = self._delay_window_ns, NEVER_NS
+            self._window_ns = now_ns + WINDOW_NS
+        self._delay_ns = delay_ns
+        self._delay_window_ns = min(self._delay_window_ns, delay_ns)
+        self._delay_least_ns = min(self._delay_least_ns, delay_ns)
+        return bool(self._lag_ns) and self.late_ns > self._lag_ns
 
     def _go(self, state: State, reason: str) -> list[StateChanged]:
         if state is self.state:

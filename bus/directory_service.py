@@ -160,7 +160,8 @@ class DirectoryLoop:
     async def joined(self, timeout_s: float) -> bool:
         """Wait until a seed has answered: True; at once if there is no seed. False when none has in time.
 
-        Raises: DirectoryRefused when the answer is that our entry claims what another holds.
+        Raises: DirectoryRefused when the answer is that our entry claims what another holds: announce one that does
+        not, and wait again.
         """
         if not self._seeds:
             return True
@@ -170,7 +171,9 @@ class DirectoryLoop:
         except TimeoutError:
             return False
         if self._refused_why:
-            raise DirectoryRefused(self._refused_why)
+            why, self._refused_why = self._refused_why, ""
+            self._answered.clear()
+            raise DirectoryRefused(why)
         return True
 
     async def stop(self) -> None:
@@ -239,13 +242,14 @@ class DirectoryLoop:
             self._wake.set()
 
     async def _exchange(self, target: str, deadline_s: float) -> bool:
-        """One call; True if it was answered."""
+        """One call; True if it was answered. A refusal of what we said of ourselves before is no news."""
+        own = self.directory.own
         if target not in self._channels:
             self._channels[target] = grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
         try:
             reply = await _stub(self._channels[target]).Exchange(self._current(), timeout=deadline_s)
         except grpc.aio.AioRpcError as e:
-            if e.code() is grpc.StatusCode.ALREADY_EXISTS:
+            if e.code() is grpc.StatusCode.ALREADY_EXISTS and self.directory.own is own:
                 self._refused(target, e.details() or "")
             return False
         self._take_answer(reply)

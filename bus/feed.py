@@ -209,7 +209,7 @@ class Feed:
         return [
             LedgerLine(
                 client.engine, client.channel, gap.epoch, gap.first, gap.last, gap.cause, gap.how, gap.took_ns / 1e6,
-                gap.late, gap.ranged, gap.snapshotted, gap.abandoned, gap.missing,
+                gap.late, gap.ranged, gap.snapshotted, gap.abandoned, gap.missing, gap.source,
             )
             for _, client in sorted(self._clients().items())
             for gap in (*client.ledger.closed, *client.ledger.open)
@@ -217,15 +217,14 @@ class Feed:
 
     def _book(self, symbol: str, depth: int) -> Book:
         for stream, client in self._clients().items():
-            quotes = self._quotes(stream)
             for name, book in client.mirror.books.items():
                 if self._symbol(book) != symbol:
                     continue
                 sizes = self._sizes_of(book)
                 state = self._state(client, name)
-                quoted = quotes.get(name)
-                if state == "conflated" and quoted is not None:
-                    return _conflated(symbol, quoted, sizes)
+                if state == "conflated":
+                    reader = self._readers()[stream]
+                    return _conflated(symbol, reader.quotes[name], sizes, reader.age_ns(monotonic_ns()))
                 epoch, sequence = client.position
                 return Book(
                     symbol,
@@ -242,8 +241,11 @@ class Feed:
                 )
         return Book(symbol, "unknown", 0.0, 0, 0, 0, feed.STATE_NAMES[0], None, None, (), ())
 
+    def _readers(self) -> dict[tuple[int, int], QuoteReader]:
+        return {} if self._running is None else self._running.subscriber.quotes
+
     def _quotes(self, stream: tuple[int, int]) -> dict[int, Quoted]:
-        reader = None if self._running is None else self._running.subscriber.quotes.get(stream)
+        reader = self._readers().get(stream)
         return {} if reader is None or reader.state is not State.LIVE else reader.quotes
 
     def _state(self, client: FeedClient, name: int) -> str:
@@ -291,7 +293,8 @@ class Feed:
             self._tell_of(client, GapOpened(*stream, gap.epoch, gap.first, gap.last, gap.cause))
         elif isinstance(action, feed_client.GapRepaired):
             gap = action.gap
-            self._tell_of(client, GapRepaired(*stream, gap.epoch, gap.first, gap.last, gap.how, gap.took_ns / 1e6))
+            took_ms = gap.took_ns / 1e6
+            self._tell_of(client, GapRepaired(*stream, gap.epoch, gap.first, gap.last, gap.how, took_ms, gap.source))
         elif isinstance(action, feed_client.MissingSpan):
             self._tell_of(client, MissingSpan(*stream, action.epoch, action.first, action.last, "snapshot"))
         elif isinstance(action, feed_client.Lagged):
@@ -388,7 +391,7 @@ def _side(price: int, quantity: int, count: int, sizes: Sizes) -> tuple[Decimal,
     return (price * sizes[0], quantity * sizes[1], count) if count else None
 
 
-def _conflated(symbol: str, quoted: Quoted, sizes: Sizes) -> Book:
+def _conflated(symbol: str, quoted: Quoted, sizes: Sizes, age_ns: int) -> Book:
     quote = quoted.quote
     bid = _side(quote.bid_price, quote.bid_quantity, quote.bid_count, sizes)
     ask = _side(quote.ask_price, quote.ask_quantity, quote.ask_count, sizes)
@@ -397,7 +400,7 @@ def _conflated(symbol: str, quoted: Quoted, sizes: Sizes) -> Book:
     return Book(
         symbol,
         "conflated",
-        0.0,
+        age_ns / 1e9,
         quoted.epoch,
         quoted.sequence,
         quote.instrument_seq,

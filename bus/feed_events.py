@@ -160,7 +160,10 @@ class GapOpened:
 
 @dataclass(frozen=True, slots=True)
 class GapRepaired:
-    """They were had after all: `how` is "late", "range", "snapshot" or "abandoned" (the epoch ended first)."""
+    """They were had after all: `how` is "late", "range", "snapshot" or "abandoned" (the epoch ended first).
+
+    `source` is the machine whose answer had some of them, the last one if several had; empty: they came by themselves.
+    """
 
     engine: int
     channel: int
@@ -169,6 +172,7 @@ class GapRepaired:
     last: int
     how: str
     took_ms: float
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,3 +268,4 @@ class LedgerLine:
     snapshotted: int
     abandoned: int
     missing: int
+    source: str = ""  # as in GapRepaired

@@ -18,8 +18,9 @@ KEPT: Final = 1024  # closed gaps remembered; the counters remember all
 class Gap:
     """Sequences `first` to `last` (inclusive) that did not come when they were due, and how each was had in the end.
 
-    `cause` says what showed it: "frame", "heartbeat" or "end"; or "lag", where the reader passed them over. Times are
-    the caller's nanoseconds; `closed_ns` is 0 while some of it is missing.
+    `cause` says what showed it: "frame", "heartbeat" or "end"; or "lag", where the reader passed them over. `source` is
+    the machine whose answer had some of it, the last one if there were several; empty where all of it came by itself.
+    Times are the caller's nanoseconds; `closed_ns` is 0 while some of it is missing.
     """
 
     __slots__ = (
@@ -33,6 +34,7 @@ class Gap:
         "opened_ns",
         "ranged",
         "snapshotted",
+        "source",
     )
 
     def __init__(self, epoch: int, first: int, last: int, cause: str, opened_ns: int) -> None:
@@ -46,6 +48,7 @@ class Gap:
         self.ranged = 0  # fetched by range
         self.snapshotted = 0  # covered by a snapshot: the books have it, its trades were not seen
         self.abandoned = 0  # the epoch ended, or the stream began anew, before it was had
+        self.source = ""
 
     @property
     def missing(self) -> int:

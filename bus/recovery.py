@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import grpc
@@ -23,6 +24,16 @@ ON_LOOP_MAX: Final = 1 << 16  # bytes of a snapshot decoded on the event loop; a
 
 Sources = Callable[[int, AskRange | AskSnapshot], Sequence[str]]
 Done = Callable[[FeedClient, list[Action]], None]
+
+
+@contextmanager
+def _credited(client: FeedClient, target: str) -> Iterator[None]:
+    """Note for each gap of which an answer brings something whose answer it was."""
+    before = [(gap, gap.ranged + gap.snapshotted) for gap in client.ledger.open]
+    yield
+    for gap, had in before:
+        if gap.ranged + gap.snapshotted > had:
+            gap.source = target
 
 
 class Recovery:
@@ -78,7 +89,9 @@ class Recovery:
             try:
                 if isinstance(asked, AskSnapshot):
                     snapshot = await self._snapshot(target, client, asked, left_s)
-                    self._answered(client, client.snapshot_reply(asked.ask, snapshot, self._clock_ns()))
+                    with _credited(client, target):
+                        actions = client.snapshot_reply(asked.ask, snapshot, self._clock_ns())
+                    self._answered(client, actions)
                     return
                 reply = await self._range(target, client, asked, left_s)
             except grpc.aio.AioRpcError as e:
@@ -90,13 +103,13 @@ class Recovery:
                 why = f"{target}: {e}"
                 continue
             if reply.status == marketdata_pb2.RANGE_OK:
-                self._ranged(client, asked, reply)
+                self._ranged(client, asked, reply, target)
                 return
             if reply.status in (marketdata_pb2.RANGE_OUT_OF_RANGE, marketdata_pb2.RANGE_WRONG_EPOCH):
                 refusal = reply
             why = f"{target}: range status {reply.status}"
         if refusal is not None and isinstance(asked, AskRange):
-            self._ranged(client, asked, refusal)
+            self._ranged(client, asked, refusal, "")
         else:
             self._answered(client, client.failed(asked.ask, why, self._clock_ns()))
 
@@ -131,10 +144,12 @@ class Recovery:
             return await asyncio.to_thread(feed.decode_snapshot, body)
         return feed.decode_snapshot(body)
 
-    def _ranged(self, client: FeedClient, asked: AskRange, reply: marketdata_pb2.RangeReply) -> None:
+    def _ranged(self, client: FeedClient, asked: AskRange, reply: marketdata_pb2.RangeReply, target: str) -> None:
         status = RangeStatus(reply.status)
         frames = list(reply.frames)
-        self._answered(client, client.range_reply(asked.ask, status, reply.epoch, frames, self._clock_ns()))
+        with _credited(client, target):
+            actions = client.range_reply(asked.ask, status, reply.epoch, frames, self._clock_ns())
+        self._answered(client, actions)
 
     def _answered(self, client: FeedClient, actions: list[Action]) -> None:
         # The answer may lead to the next ask, which must not cancel the task that brings it.

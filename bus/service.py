@@ -355,6 +355,7 @@ def gap_message(gap: Gap) -> marketdata_pb2.Gap:
         snapshotted=gap.snapshotted,
         abandoned=gap.abandoned,
         missing=gap.missing,
+        source=gap.source,
     )
 
 

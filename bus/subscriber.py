@@ -135,7 +135,8 @@ class Subscriber:
         line = self._line(engine)
         topic = feed.topic(feed.KIND_Q, engine, channel)
         if topic not in line.quotes:
-            reader = line.quotes[topic] = self.quotes[engine, channel] = QuoteReader(engine, channel)
+            reader = QuoteReader(engine, channel, lag_ns=self._limits.lag_ns)
+            line.quotes[topic] = self.quotes[engine, channel] = reader
             self._tell(reader, reader.start(self._clock_ns()))
         line.conflated[topic] = tuple(instruments)
         for socket in line.sockets:

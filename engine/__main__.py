@@ -17,11 +17,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+import grpc
 import zmq
 
 from bus.directory import Changed, Directory, Event, Superseded
 from bus.directory import Entry as Listed
-from bus.directory_service import DirectoryLoop, DirectoryRefused
+from bus.directory_service import DirectoryError, DirectoryLoop, DirectoryRefused, ask
 from bus.service import MarketData
 from engine.condense import Condenser
 from engine.guard import token_in
@@ -121,6 +122,7 @@ class Process:
         self._args = args
         self._log = log
         self._directory = DirectoryLoop(Directory(), args.join)
+        self._withheld: list[Instrument] = []  # added here, and another engine has them: not listed
         self._engine = Engine(
             cluster,
             entry.id,
@@ -216,13 +218,49 @@ class Process:
         return [*command, "--cluster", str(args.cluster.resolve()), "--data", str(args.data.resolve())]
 
     async def _announce(self, grpc: str, feed: str) -> None:
-        """Tell the venue where this engine is. Raises: DirectoryRefused if it claims what another has."""
+        """Tell the venue where this engine is. Raises: DirectoryRefused if its file claims what another has."""
         self._directory.listen(self._heard)
         self._grpc, self._endpoint = grpc, feed
         self._list()
         self._directory.start()
-        if not await self._directory.joined(JOIN_S):
+        while True:
+            try:
+                joined = await self._directory.joined(JOIN_S)
+                break
+            except DirectoryRefused:
+                if not await self._withhold():
+                    raise
+        if not joined:
             logger.warning("none of %s answers yet", ", ".join(self._args.join))
+
+    async def _withhold(self) -> bool:
+        """List without what was added here while another engine added it, too; False if there is no such instrument.
+
+        The rest of this engine's instruments must not wait until an operator has settled that.
+        """
+        venue = Directory()
+        for seed in self._args.join:
+            with contextlib.suppress(grpc.aio.AioRpcError, DirectoryError):  # the others say as much
+                venue.merge(await ask(seed))
+        file = [instrument.id for instrument in self._cluster.instruments_of(self._entry.id)]
+        found = False
+        for instrument in self._instruments():
+            holders = (venue.engine_of(instrument.id), venue.engine_of(instrument.symbol))
+            others = [
+                holder.name for holder in holders if holder and not holder.left and holder.name != self._args.name
+            ]
+            if others and instrument.id not in file:
+                logger.error(
+                    "%s (instrument %d) was added here and belongs to %s: it is not listed, and no order comes here "
+                    "for it. To be rid of it: python -m tools.orders --at %s delist %s --here",
+                    instrument.symbol, instrument.id, others[0], self._grpc, instrument.symbol,
+                )  # fmt: skip
+                self._withheld.append(instrument)
+                self._feed.forget(instrument)
+                found = True
+        if found:
+            self._list()
+        return found
 
     def _listed(self, instrument: Instrument) -> None:
         """An instrument was added or delisted while the engine runs: market data and the other engines are told."""
@@ -234,7 +272,8 @@ class Process:
 
     def _instruments(self) -> tuple[Instrument, ...]:
         """What is traded here: the file's, and those added since."""
-        return tuple(market.instrument for market in self._engine.venue.markets.values() if not market.delisted)
+        markets = [market for market in self._engine.venue.markets.values() if not market.delisted]
+        return tuple(market.instrument for market in markets if market.instrument not in self._withheld)
 
     def _list(self) -> None:
         """Put this engine into the directory, as it is now. Raises: DirectoryRefused."""

@@ -257,7 +257,8 @@ class Engine:
             self._broken(error)
 
     def _listed(self, instrument: Instrument) -> None:
-        self.learn([instrument], [])
+        if not self.venue.markets[instrument.id].delisted:  # else another engine may have it by now
+            self.learn([instrument], [])
         self.listed(instrument)
 
     def _endpoint_of(self, engine: int) -> Callable[[], str | None]:

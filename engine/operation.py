@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 import grpc
@@ -125,7 +125,7 @@ class OperatorServicer:
         try:
             said = command()
         except RefusedError as e:
-            return pb.OperatorReply(reason=e.reason, detail=str(e)).SerializeToString()  # type: ignore[arg-type]
+            return self._reply(e.reason, detail=str(e))
         done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
         def tell(released: bool) -> None:
@@ -140,9 +140,14 @@ class OperatorServicer:
         submission = Submission.operate(said, tell)
         self._committer.submit(submission)
         if not await done:
-            return pb.OperatorReply(reason=LOG_FAILED, detail="not logged").SerializeToString()  # type: ignore[arg-type]
+            return self._reply(LOG_FAILED, detail="not logged")
         position, reason = submission.answer
-        return pb.OperatorReply(reason=reason, position=position).SerializeToString()  # type: ignore[arg-type]
+        return self._reply(reason, position=position)
+
+    def _reply(self, reason: int, *, detail: str = "", position: int = 0) -> bytes:
+        reply = pb.OperatorReply(detail=detail, position=position, engine=self._venue.engine)
+        reply.reason = reason  # type: ignore[assignment]
+        return reply.SerializeToString()
 
     def _instrument(self, symbol: str) -> Instrument:
         for market in self._venue.markets.values():
@@ -157,15 +162,14 @@ class OperatorServicer:
                 claims = f"engine {self._venue.engine} claims {shown(request.symbol)} as {request.id}"
                 has = f"engine {other.engine} has {other.symbol} as instrument {other.id}"
                 raise RefusedError(DUPLICATE_ID, f"{has}, and {claims}")
-        try:
-            instrument = Instrument(
-                request.id, request.symbol, self._venue.engine, request.channel or 1, Decimal(request.tick_size),
-                Decimal(request.lot_size), request.price_min, request.price_max, request.quantity_max,
-                request.notional_max, request.collar, request.band, request.allocation or cluster.FIFO,
-                request.auction_reference, request.state or "open",
-            )  # fmt: skip
-        except InvalidOperation:
-            raise RefusedError(MALFORMED, "tick and lot size are decimal texts") from None
+        if not (cluster.SIZE.fullmatch(request.tick_size) and cluster.SIZE.fullmatch(request.lot_size)):
+            raise RefusedError(MALFORMED, "tick and lot size are decimal texts of 12 digits either side of the point")
+        instrument = Instrument(
+            request.id, request.symbol, self._venue.engine, request.channel or 1, Decimal(request.tick_size),
+            Decimal(request.lot_size), request.price_min, request.price_max, request.quantity_max,
+            request.notional_max, request.collar, request.band, request.allocation or cluster.FIFO,
+            request.auction_reference, request.state or "open",
+        )  # fmt: skip
         entry = EngineEntry(self._venue.engine, channels=self._channels)
         try:
             read = cluster.loads(cluster.dumps(Cluster("venue", (entry,), (instrument,))), "the definition")

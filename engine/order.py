@@ -210,15 +210,26 @@ class Account:
     numbered, and `next_seq` is the number of the first of them.
     """
 
-    __slots__ = ("commands", "id", "next_seq", "recent", "repeats", "reports")
+    __slots__ = ("_count", "_noted", "_passed", "commands", "id", "next_seq", "repeats", "reports")
 
     def __init__(self, id: int) -> None:
         self.id = id
         self.commands: dict[int, Order | Answer] = {}
-        self.recent: deque[int] = deque()
+        self._noted: deque[list[Boxed]] = deque()  # ids by batch, the oldest first
+        self._passed = 0  # of the oldest batch, forgotten already
+        self._count = 0  # ids in them, but for those
         self.next_seq = 1
         self.reports: list[int] = []
         self.repeats: list[int] = []
+
+    def note(self, ids: list[Boxed]) -> None:
+        """Note commands that have just been answered, in their order; the list must not change any more."""
+        self._noted.append(ids)
+        self._count += len(ids)
+
+    def noted(self) -> list[int]:
+        """The commands noted and not forgotten, the oldest first. Cost: O(n)."""
+        return [id for ids in self._noted for id in ids][self._passed :]
 
     def forget(self, retained: int, limit: int) -> None:
         """Drop the oldest commands beyond `retained`; a live order is kept and stands as new again.
@@ -226,14 +237,27 @@ class Account:
         Cost: O(1) each, at most `limit`: with twice as many as came in, live orders
         beyond `retained` are passed over without being looked at again and again.
         """
-        recent = self.recent
+        excess = min(self._count - retained, limit)
+        if excess <= 0:
+            return
         commands = self.commands
-        for _ in range(min(len(recent) - retained, limit)):
-            client_order_id = recent.popleft()
-            known = commands.pop(client_order_id, None)
-            if isinstance(known, Order) and known.open:
-                commands[client_order_id] = known
-                recent.append(client_order_id)
+        self._count -= excess
+        live: list[Boxed] = []
+        while excess > 0:
+            first = self._passed
+            oldest = self._noted[0][first : first + excess]
+            excess -= len(oldest)
+            self._passed += len(oldest)
+            if self._passed == len(self._noted[0]):
+                self._noted.popleft()
+                self._passed = 0
+            for client_order_id in oldest:
+                known = commands.pop(client_order_id, None)
+                if isinstance(known, Order) and known.open:
+                    commands[client_order_id] = known
+                    live.append(client_order_id)
+        if live:
+            self.note(live)
 
     def live(self) -> list[Order]:
         """Its live orders, in the order of their entry. Cost: O(n log n) in the commands remembered."""

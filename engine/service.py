@@ -148,13 +148,17 @@ class Session:
 
 
 class _Answer(NamedTuple):
-    """A report to one call: its home, its number there, the log record that caused it and that record's time."""
+    """A report to one call: its home, its number there, the log record that caused it and that record's time.
+
+    `then` is what followed for the same order, each with its number.
+    """
 
     home: int
     seq: int
     position: int
     time_ns: int
     row: ReportRow
+    then: tuple[tuple[int, ReportRow], ...] = ()
 
 
 class _Call(Follower):
@@ -173,9 +177,15 @@ class _Call(Follower):
         reports = read_reports(data)
         for i, command in enumerate(reports.command):
             if command == self._command:
-                row = ReportRow._make(column[i] for column in report_columns(reports))
+                columns = report_columns(reports)
+                row = ReportRow._make(column[i] for column in columns)
+                then = tuple(
+                    (first_seq + j, ReportRow._make(column[j] for column in columns))
+                    for j in range(i + 1, len(reports.command))
+                    if first_seq and row.order_id and reports.order_id[j] == row.order_id
+                )
                 seq = first_seq and first_seq + i
-                self._found.append(_Answer(home, seq, reports.position, reports.time_ns, row))
+                self._found.append(_Answer(home, seq, reports.position, reports.time_ns, row, then))
                 del self._missing[home]
                 break
         if not self._missing and not self._done.done():
@@ -220,8 +230,11 @@ class OrdersServicer:
         self._stopped = False
 
     def learn(self, instruments: Iterable[Instrument]) -> None:
-        """Instruments of this and other engines, as they are known now."""
+        """Instruments of this and other engines, as they are known now; an id has the symbol that came last."""
         for instrument in instruments:
+            before = self._instruments.get(instrument.id)
+            if before is not None and before.symbol != instrument.symbol and self.symbols.get(before.symbol) is before:
+                del self.symbols[before.symbol]
             self._instruments[instrument.id] = instrument
             self.symbols[instrument.symbol] = instrument
 
@@ -562,8 +575,9 @@ class OrdersServicer:
             time_ns=answer.time_ns,
             priority_kept=bool(row.flags & PRIORITY_KEPT),
             repeat=bool(row.flags & REPEAT),
-            liquidity=_liquidity(row),
+            liquidity=liquidity(row),
             trade_id=row.trade_id,
+            then=[self._report(account, answer._replace(seq=seq, row=later, then=())) for seq, later in answer.then],
         )
         instrument = self._instruments.get(row.instrument)
         if instrument is None:  # a mass cancel of all, or a refusal of an instrument that is not
@@ -591,6 +605,7 @@ class OrdersServicer:
             open=decimal_text(order.open, instrument.lot_size),
             filled=decimal_text(order.filled, instrument.lot_size),
             live=order.open > 0,
+            post_only=bool(order.flags & POST_ONLY),
         )
         more = order.more
         shown_order.visible = shown_order.live and more is None
@@ -612,7 +627,8 @@ async def _begin(follower: Follower, home: int, link: HomeLink) -> None:
         follower.stands(home, 1, last)
 
 
-def _liquidity(row: ReportRow) -> Any:
+def liquidity(row: ReportRow) -> Any:
+    """Which side of a trade it was, if it tells of one."""
     if row.kind not in (TRADED, BUSTED, CORRECTED):
         return pb.LIQUIDITY_NONE
     if row.flags & AUCTION_TRADE:

@@ -298,7 +298,7 @@ def _dump_account(account: Account, orders: _Orders) -> _Account:
         else:
             answers.append(known)
             places.append(-len(answers))
-    return _Account(account.id, account.next_seq, list(account.recent), list(account.commands), places, answers)
+    return _Account(account.id, account.next_seq, account.noted(), list(account.commands), places, answers)
 
 
 def load(body: bytes, engine: int, instruments: Sequence[Instrument]) -> State:
@@ -331,7 +331,7 @@ def _load(found: _State, instruments: Sequence[Instrument]) -> Venue:
     for holder in found.accounts:
         account = venue.accounts[holder.account] = Account(holder.account)
         account.next_seq = holder.next_seq
-        account.recent.extend(holder.recent)
+        account.note(holder.recent)
     orders = _load_orders(found, list(venue.accounts.values()))
     for holder, account in zip(found.accounts, venue.accounts.values(), strict=True):
         answers = holder.answers

@@ -145,7 +145,7 @@ class Venue(Desk):
                     reason = self._mass_cancel(account, (op, command, instrument, flags, price, quantity, target))
                 if reason:
                     self._refuse(account, (op, command, instrument, flags, price, quantity, target), None, reason)
-            account.recent.extend(batch.client_order_id)
+            account.note(batch.client_order_id)
             account.forget(self.retained, 2 * len(batch.op))
         return self._close()
 
@@ -471,7 +471,7 @@ class Venue(Desk):
                 reason = self._mass_cancel(account, row)
             if reason:
                 self._refuse(account, row, terms, reason)
-        account.recent.extend(batch.client_order_id)
+        account.note(batch.client_order_id)
         account.forget(self.retained, 2 * len(batch.op))
 
     def _enter(
@@ -713,7 +713,7 @@ class Venue(Desk):
         for market in self.markets.values():
             yield from market.contents()
         for account in self.accounts.values():
-            yield (account.id, account.next_seq, list(account.recent))
+            yield (account.id, account.next_seq, account.noted())
             for command, known in account.commands.items():
                 if isinstance(known, Order):
                     yield (

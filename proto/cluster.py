@@ -14,16 +14,16 @@
     symbol = "ALFA"               # 1-16 of A-Z 0-9 . - _
     engine = 1                    # its home
     channel = 1                   # 1 .. the engine's channels
-    tick_size = "0.01"            # decimal text: a float would round it
+    tick_size = "0.01"            # decimal text, at most 12 digits either side of the point: a float would round it
     lot_size = "1"
     price_min = 1                 # ticks, may be negative
     price_max = 1000000
     quantity_max = 0              # lots an order may have; 0: as many as there can be
     notional_max = 0              # ticks times lots an order may have; 0: no limit
     collar = 0                    # ticks a market order may go from the last price; 0: any
-    band = 0                      # ticks a trade may be from the reference before trading halts; 0: any
+    band = 0                      # ticks a trade may be from the reference before trading halts; 0: any; needs the next
     allocation = "fifo"           # or "pro-rata"
-    auction_reference = 0         # ticks; the first auction's, before anything has traded
+    auction_reference = 0         # ticks; the first auction's and band's, before anything has traded
     state = "open"                # it begins in: pre-open, open, halted, auction, closed
 
     [[account]]                   # without any, every account may trade
@@ -61,7 +61,7 @@ DEFAULT_GRPC: Final = "127.0.0.1:0"
 DEFAULT_FEED: Final = "tcp://127.0.0.1:0"
 
 _SYMBOL: Final = re.compile(r"[A-Z0-9._-]{1,16}")
-_DECIMAL: Final = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?")
+SIZE: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?")  # of a tick or a lot: what the feed can say
 _ALLOCATION: Final = re.compile(f"{FIFO}|{PRO_RATA}")
 _STATE: Final = re.compile("|".join(STATES))
 _ENDPOINT: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
@@ -224,7 +224,7 @@ class _Table:
         return value
 
     def size(self, key: str) -> Decimal:
-        text = self.text(key, _DECIMAL, 'a decimal number as text, such as "0.01"')
+        text = self.text(key, SIZE, 'a decimal number as text, such as "0.01"')
         size = Decimal(text or "1")
         if size <= 0:
             self.fault(f"{key} = {_shown(text)} is not above zero")
@@ -306,6 +306,11 @@ def _instrument(table: _Table) -> Instrument:
     )
     if instrument.price_min > instrument.price_max:
         table.fault(f"price_min = {instrument.price_min} is above price_max = {instrument.price_max}")
+    elif not instrument.price_min <= instrument.auction_reference <= instrument.price_max:
+        if instrument.auction_reference:
+            table.fault(f"auction_reference = {instrument.auction_reference} is not within the price limits")
+        elif instrument.band:
+            table.fault(f"band = {instrument.band} needs an auction_reference: the first trade would halt trading")
     table.end()
     return instrument
 

@@ -8,11 +8,10 @@ import re
 from decimal import Decimal
 from typing import Final
 
-from proto.cluster import FIFO, NOTIONAL_MAX, PRICE_MAX, PRO_RATA, QUANTITY_MAX, STATES, Instrument
+from proto.cluster import FIFO, NOTIONAL_MAX, PRICE_MAX, PRO_RATA, QUANTITY_MAX, SIZE, STATES, Instrument
 from proto.marketdata_pb2 import Instrument as Message
 
 _SYMBOL: Final = re.compile(r"[A-Z0-9._-]{1,16}")
-_SIZE: Final = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?")
 
 
 class ListingError(ValueError):
@@ -80,4 +79,4 @@ def instrument_of(message: Message) -> Instrument:
 
 
 def _size(text: str) -> bool:
-    return _SIZE.fullmatch(text) is not None and Decimal(text) > 0
+    return SIZE.fullmatch(text) is not None and Decimal(text) > 0

@@ -301,7 +301,7 @@ class StreamsRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class Gap(_message.Message):
-    __slots__ = ("epoch", "first", "last", "cause", "how", "took_ns", "late", "ranged", "snapshotted", "abandoned", "missing")
+    __slots__ = ("epoch", "first", "last", "cause", "how", "took_ns", "late", "ranged", "snapshotted", "abandoned", "missing", "source")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     FIRST_FIELD_NUMBER: _ClassVar[int]
     LAST_FIELD_NUMBER: _ClassVar[int]
@@ -313,6 +313,7 @@ class Gap(_message.Message):
     SNAPSHOTTED_FIELD_NUMBER: _ClassVar[int]
     ABANDONED_FIELD_NUMBER: _ClassVar[int]
     MISSING_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     first: int
     last: int
@@ -324,7 +325,8 @@ class Gap(_message.Message):
     snapshotted: int
     abandoned: int
     missing: int
-    def __init__(self, epoch: _Optional[int] = ..., first: _Optional[int] = ..., last: _Optional[int] = ..., cause: _Optional[str] = ..., how: _Optional[str] = ..., took_ns: _Optional[int] = ..., late: _Optional[int] = ..., ranged: _Optional[int] = ..., snapshotted: _Optional[int] = ..., abandoned: _Optional[int] = ..., missing: _Optional[int] = ...) -> None: ...
+    source: str
+    def __init__(self, epoch: _Optional[int] = ..., first: _Optional[int] = ..., last: _Optional[int] = ..., cause: _Optional[str] = ..., how: _Optional[str] = ..., took_ns: _Optional[int] = ..., late: _Optional[int] = ..., ranged: _Optional[int] = ..., snapshotted: _Optional[int] = ..., abandoned: _Optional[int] = ..., missing: _Optional[int] = ..., source: _Optional[str] = ...) -> None: ...
 
 class Stream(_message.Message):
     __slots__ = ("engine", "channel", "epoch", "state", "next_seq", "counters", "gaps")

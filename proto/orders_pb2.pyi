@@ -464,7 +464,7 @@ class ExecutionsRequest(_message.Message):
     def __init__(self, account: _Optional[int] = ..., cursors: _Optional[_Iterable[_Union[Cursor, _Mapping]]] = ...) -> None: ...
 
 class Report(_message.Message):
-    __slots__ = ("kind", "reason", "home", "seq", "account", "client_order_id", "order_id", "symbol", "side", "price", "quantity", "open", "filled", "time_ns", "priority_kept", "repeat", "liquidity", "trade_id", "position")
+    __slots__ = ("kind", "reason", "home", "seq", "account", "client_order_id", "order_id", "symbol", "side", "price", "quantity", "open", "filled", "time_ns", "priority_kept", "repeat", "liquidity", "trade_id", "position", "then")
     KIND_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     HOME_FIELD_NUMBER: _ClassVar[int]
@@ -484,6 +484,7 @@ class Report(_message.Message):
     LIQUIDITY_FIELD_NUMBER: _ClassVar[int]
     TRADE_ID_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
+    THEN_FIELD_NUMBER: _ClassVar[int]
     kind: ReportKind
     reason: Reason
     home: int
@@ -503,10 +504,11 @@ class Report(_message.Message):
     liquidity: Liquidity
     trade_id: int
     position: int
-    def __init__(self, kind: _Optional[_Union[ReportKind, str]] = ..., reason: _Optional[_Union[Reason, str]] = ..., home: _Optional[int] = ..., seq: _Optional[int] = ..., account: _Optional[int] = ..., client_order_id: _Optional[int] = ..., order_id: _Optional[int] = ..., symbol: _Optional[str] = ..., side: _Optional[_Union[Side, str]] = ..., price: _Optional[str] = ..., quantity: _Optional[str] = ..., open: _Optional[str] = ..., filled: _Optional[str] = ..., time_ns: _Optional[int] = ..., priority_kept: _Optional[bool] = ..., repeat: _Optional[bool] = ..., liquidity: _Optional[_Union[Liquidity, str]] = ..., trade_id: _Optional[int] = ..., position: _Optional[int] = ...) -> None: ...
+    then: _containers.RepeatedCompositeFieldContainer[Report]
+    def __init__(self, kind: _Optional[_Union[ReportKind, str]] = ..., reason: _Optional[_Union[Reason, str]] = ..., home: _Optional[int] = ..., seq: _Optional[int] = ..., account: _Optional[int] = ..., client_order_id: _Optional[int] = ..., order_id: _Optional[int] = ..., symbol: _Optional[str] = ..., side: _Optional[_Union[Side, str]] = ..., price: _Optional[str] = ..., quantity: _Optional[str] = ..., open: _Optional[str] = ..., filled: _Optional[str] = ..., time_ns: _Optional[int] = ..., priority_kept: _Optional[bool] = ..., repeat: _Optional[bool] = ..., liquidity: _Optional[_Union[Liquidity, str]] = ..., trade_id: _Optional[int] = ..., position: _Optional[int] = ..., then: _Optional[_Iterable[_Union[Report, _Mapping]]] = ...) -> None: ...
 
 class Order(_message.Message):
-    __slots__ = ("account", "client_order_id", "order_id", "symbol", "side", "type", "time_in_force", "price", "quantity", "open", "filled", "live", "stop_price", "triggered", "display", "minimum", "all_or_none", "expires_ns", "offset", "oco", "visible")
+    __slots__ = ("account", "client_order_id", "order_id", "symbol", "side", "type", "time_in_force", "price", "quantity", "open", "filled", "live", "stop_price", "triggered", "display", "minimum", "all_or_none", "expires_ns", "offset", "oco", "visible", "post_only")
     ACCOUNT_FIELD_NUMBER: _ClassVar[int]
     CLIENT_ORDER_ID_FIELD_NUMBER: _ClassVar[int]
     ORDER_ID_FIELD_NUMBER: _ClassVar[int]
@@ -528,6 +530,7 @@ class Order(_message.Message):
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     OCO_FIELD_NUMBER: _ClassVar[int]
     VISIBLE_FIELD_NUMBER: _ClassVar[int]
+    POST_ONLY_FIELD_NUMBER: _ClassVar[int]
     account: int
     client_order_id: int
     order_id: int
@@ -549,7 +552,8 @@ class Order(_message.Message):
     offset: str
     oco: int
     visible: bool
-    def __init__(self, account: _Optional[int] = ..., client_order_id: _Optional[int] = ..., order_id: _Optional[int] = ..., symbol: _Optional[str] = ..., side: _Optional[_Union[Side, str]] = ..., type: _Optional[_Union[OrderType, str]] = ..., time_in_force: _Optional[_Union[TimeInForce, str]] = ..., price: _Optional[str] = ..., quantity: _Optional[str] = ..., open: _Optional[str] = ..., filled: _Optional[str] = ..., live: _Optional[bool] = ..., stop_price: _Optional[str] = ..., triggered: _Optional[bool] = ..., display: _Optional[str] = ..., minimum: _Optional[str] = ..., all_or_none: _Optional[bool] = ..., expires_ns: _Optional[int] = ..., offset: _Optional[str] = ..., oco: _Optional[int] = ..., visible: _Optional[bool] = ...) -> None: ...
+    post_only: bool
+    def __init__(self, account: _Optional[int] = ..., client_order_id: _Optional[int] = ..., order_id: _Optional[int] = ..., symbol: _Optional[str] = ..., side: _Optional[_Union[Side, str]] = ..., type: _Optional[_Union[OrderType, str]] = ..., time_in_force: _Optional[_Union[TimeInForce, str]] = ..., price: _Optional[str] = ..., quantity: _Optional[str] = ..., open: _Optional[str] = ..., filled: _Optional[str] = ..., live: _Optional[bool] = ..., stop_price: _Optional[str] = ..., triggered: _Optional[bool] = ..., display: _Optional[str] = ..., minimum: _Optional[str] = ..., all_or_none: _Optional[bool] = ..., expires_ns: _Optional[int] = ..., offset: _Optional[str] = ..., oco: _Optional[int] = ..., visible: _Optional[bool] = ..., post_only: _Optional[bool] = ...) -> None: ...
 
 class SetStateRequest(_message.Message):
     __slots__ = ("symbol", "state")
@@ -634,14 +638,16 @@ class RollRequest(_message.Message):
     def __init__(self, symbol: _Optional[str] = ...) -> None: ...
 
 class OperatorReply(_message.Message):
-    __slots__ = ("reason", "detail", "position")
+    __slots__ = ("reason", "detail", "position", "engine")
     REASON_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_FIELD_NUMBER: _ClassVar[int]
     reason: Reason
     detail: str
     position: int
-    def __init__(self, reason: _Optional[_Union[Reason, str]] = ..., detail: _Optional[str] = ..., position: _Optional[int] = ...) -> None: ...
+    engine: int
+    def __init__(self, reason: _Optional[_Union[Reason, str]] = ..., detail: _Optional[str] = ..., position: _Optional[int] = ..., engine: _Optional[int] = ...) -> None: ...
 
 class LinkHello(_message.Message):
     __slots__ = ("engine",)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from proto import feed
 from proto.cluster import Account, Cluster, ClusterError, EngineEntry, Instrument, dumps, load, loads
 
 WHOLE = """
@@ -133,6 +134,21 @@ def test_a_cluster_is_asked_for_its_parts() -> None:
             'lot_size = "NaN"',
             'lot_size = "NaN" is not a decimal number as text, such as "0.01"',
         ),
+        (
+            'tick_size = "0.01"',
+            'tick_size = "0.0000000000001"',
+            'tick_size = "0.0000000000001" is not a decimal number as text, such as "0.01"',
+        ),
+        (
+            "price_max = 100",
+            "price_max = 100\nauction_reference = 101",
+            "auction_reference = 101 is not within the price limits",
+        ),
+        (
+            "price_max = 100",
+            "price_max = 100\nband = 5",
+            "band = 5 needs an auction_reference: the first trade would halt trading",
+        ),
         ("price_min = 1\n", "price_min = 101\n", "price_min = 101 is above price_max = 100"),
         (
             "price_max = 100",
@@ -185,6 +201,16 @@ def test_a_fault_of_an_instrument_is_named(line: str, instead: str, fault: str) 
 )
 def test_a_fault_of_a_file_is_named(text: str, fault: str) -> None:
     assert fault in faults(text)
+
+
+@pytest.mark.parametrize("size", ["0.000000000001", "999999999999.999999999999", "1"])
+def test_the_feed_can_say_every_tick_and_lot_that_a_file_may_have(size: str) -> None:
+    sized = INSTRUMENT.replace('tick_size = "0.01"', f'tick_size = "{size}"')
+    read = loads(ENGINE + sized.replace('lot_size = "1"', f'lot_size = "{size}"')).instruments[0]
+    definition = [read.symbol, f"{read.tick_size:f}", f"{read.lot_size:f}", read.price_min, read.price_max]
+    row = [feed.DEFINITION | feed.END, 1, 0, 0, 0, 0]
+    frame = feed.encode_frame(1, 1, 0, 7, 1, 1, 1, [(0, 1)], [(1, 1)], row, [definition])
+    assert feed.decode(frame).extras == [feed.Definition("ALFA", size, size, 1, 100)]
 
 
 def test_all_faults_of_a_file_are_named_at_once() -> None:

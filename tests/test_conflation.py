@@ -12,7 +12,18 @@ from pathlib import Path
 import zmq
 
 from bus.conflation import AGAIN, BEAT_NS, PERIOD_NS, SILENCE_NS, TAKEN_MAX, Quoted, QuoteReader, Quotes
-from bus.feed_client import Action, Applied, AskRange, AskSnapshot, FeedClient, Limits, Standing, State, StateChanged
+from bus.feed_client import (
+    WINDOW_NS,
+    Action,
+    Applied,
+    AskRange,
+    AskSnapshot,
+    FeedClient,
+    Limits,
+    Standing,
+    State,
+    StateChanged,
+)
 from bus.publisher import HIGH_WATER, Publisher
 from bus.sequencer import FrameRing
 from bus.subscriber import Subscriber
@@ -190,6 +201,34 @@ def test_silence_makes_quotes_stale_and_a_heartbeat_proves_life() -> None:
     assert (found.state, found.deadline_ns) == (State.LIVE, 2 * SILENCE_NS)
     found.frame(beat(3, flags=END_OF_STREAM), SILENCE_NS)
     assert found.state is State.ENDED
+
+
+def test_quotes_that_come_too_late_are_stale_until_they_come_in_time_again() -> None:
+    found = QuoteReader(1, 1, lag_ns=100)
+    found.start(0)
+    found.frame(beat(10), 1_010)  # clocks differ by 1,000
+    found.frame(quote_frame(1, 100, 20), 1_120)
+    assert (found.state, found.age_ns(1_125)) == (State.LIVE, 105)
+    (changed,) = found.frame(quote_frame(1, 99, 30), 1_131)
+    assert changed == StateChanged(State.LIVE, State.STALE, "0 ms behind")
+    assert (found.frame(quote_frame(2, 50, 31), 1_150), found.late_ns) == ([], 119)
+    changed, quoted = found.frame(quote_frame(1, 98, 200), 1_202)
+    assert changed == StateChanged(State.STALE, State.LIVE, "heard")
+    assert isinstance(quoted, Quoted)
+    assert (bids(found), found.late_ns) == ({1: 98, 2: 50}, 2)
+
+
+def test_the_least_delay_of_quotes_is_that_of_the_last_minutes_and_anew_with_each_epoch() -> None:
+    found = QuoteReader(1, 1, lag_ns=100)
+    found.start(0)
+    found.frame(beat(10), 10)
+    drifted = 90  # some clock is slow; never so much at once that it would be late
+    for window in (1, 2, 3):
+        found.frame(beat(window * WINDOW_NS), window * (WINDOW_NS + drifted))
+        found.frame(beat(window * WINDOW_NS + 1), window * (WINDOW_NS + drifted) + 1)
+        assert (found.state, found.late_ns) == (State.LIVE, drifted)
+    found.frame(beat(1, epoch=6), 4 * WINDOW_NS)
+    assert (found.state, found.late_ns) == (State.LIVE, 0)
 
 
 def test_a_higher_epoch_begins_anew_and_a_lower_one_is_dropped() -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import grpc
 import pytest
@@ -20,6 +21,7 @@ from proto import marketdata_pb2, marketdata_pb2_grpc
 from proto.cluster import dumps
 from proto.orders_pb2 import OpenOrdersReply
 from tests.engines import cluster_of
+from tools import orders
 
 ROOT = Path(__file__).resolve().parents[1]
 E1A, E2A = 10, 20
@@ -112,6 +114,63 @@ def test_what_keeps_it_from_starting_is_said_and_is_in_the_exit_code(venue: Venu
     (venue.directory / "cluster.toml").write_text("[[engine]]\nid = 0\n")
     code, why = venue.run(2)
     assert (code, "cluster.toml" in why) == (2, True)
+
+
+def test_an_engine_starts_without_what_another_added_too_and_an_operator_settles_it(
+    venue: Venue, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def say(at: str, line: str) -> dict[str, Any]:
+        """What tools.orders says, and the code it ends with."""
+        capfd.readouterr()
+        code = orders.main(["--at", at, *line.split()])
+        out, err = capfd.readouterr()
+        return (json.loads(out) if out else {"complaint": err}) | {"code": code}
+
+    one = venue.start(1)
+    ready = venue.ready.pop(1)
+    two = venue.start(2)  # neither has heard of the other
+    for at, named in ((one, "NOVA 99"), (one, "STAR 98"), (two, "NOVA 97"), (two, "GOLD 98"), (two, "IRON 96")):
+        assert say(at, f"add-instrument {named} --tick 1 --lot 1 --price-min 1 --price-max 900")["code"] == 0
+    assert say(two, "--account 7 new NOVA buy 5 100 --id 1")["home"] == 2
+    venue.signal(2, signal.SIGTERM)
+    assert venue.processes[2].wait(10) == 0
+    venue.ready[1] = ready
+
+    capfd.readouterr()
+    two = venue.start(2)
+    said = capfd.readouterr().err
+    for known in ("NOVA (instrument 97)", "GOLD (instrument 98)"):
+        assert f"{known} was added here and belongs to engine-1: it is not listed" in said
+        assert f"--at {two} delist {known.split()[0]} --here" in said
+    assert "IRON" not in said
+    deadline = time.monotonic() + 10
+    while say(two, "--account 7 new NOVA buy 1 1 --id 2").get("reason") == "REASON_UNAVAILABLE":
+        assert time.monotonic() < deadline  # the way to engine 1 is not open yet
+    assert say(two, "--account 7 new NOVA buy 1 3 --id 3")["home"] == 1
+    assert say(two, "--account 7 new GOLD buy 1 3 --id 4")["reason"] == "REASON_UNKNOWN_INSTRUMENT"  # 98 is STAR
+    assert say(two, "--account 7 new E2A buy 1 3 --id 5")["home"] == 2
+    assert say(one, "--account 7 new IRON buy 1 3 --id 6")["home"] == 2
+    assert say(two, "book NOVA")["engine"] == 1
+
+    for symbol in ("NOVA", "GOLD"):
+        assert say(two, f"delist {symbol} --here")["code"] == 0
+    reports = [json.loads(line) for line in executions_of(two, capfd)]
+    assert [(r["home"], r["reason"]) for r in reports if r["client_order_id"] == 1] == [
+        (2, "REASON_NONE"), (2, "REASON_DELISTED"),
+    ]  # fmt: skip
+    assert say(two, "--account 7 new NOVA buy 1 4 --id 7")["home"] == 1
+    venue.signal(2, signal.SIGTERM)
+    assert venue.processes[2].wait(10) == 0
+    capfd.readouterr()
+    two = venue.start(2)
+    assert "belongs to" not in capfd.readouterr().err
+
+
+def executions_of(at: str, capfd: pytest.CaptureFixture[str]) -> list[str]:
+    """The lines of account 7's reports."""
+    capfd.readouterr()
+    assert orders.main(["--at", at, "--account", "7", "executions"]) == 0
+    return capfd.readouterr().out.splitlines()
 
 
 def test_a_damaged_log_is_not_served(venue: Venue) -> None:

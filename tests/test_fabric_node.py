@@ -59,7 +59,9 @@ class TinyEngine:
         self.truth.last_seq = 0
         for book in self.truth.books.values():
             book.sequence = 0
-        self.publisher = LossyPublisher(1, {1: list(SYMBOLS)}, 77, epoch, fresh=truth is None, digest=self.digest)
+        self.publisher = LossyPublisher(
+            1, {1: list(SYMBOLS)}, 77, epoch, fresh=truth is None, digest=self.digest, quote=self.quote
+        )
         self.next_order = epoch * 1_000_000
         self.next_trade = epoch * 1_000_000
         self.serves_snapshots = True
@@ -94,6 +96,11 @@ class TinyEngine:
     def digest(self, instrument: int) -> Digest:
         self.turn += 1
         return self.truth.digests(instrument)[self.turn % 2]
+
+    def quote(self, instrument: int) -> feed.Quote:
+        book = self.truth.books[instrument]
+        bid, ask = [next(iter(book.levels(side, 1)), (0, 0, 0)) for side in (0, 1)]
+        return feed.Quote(time.time_ns(), instrument, book.sequence, 2, *bid, *ask, 0, 0, 0)
 
     def publish(self, rows: list[Row], extras: list[feed.Extra] | None = None) -> None:
         self.truth.apply(rows, extras or [])
@@ -222,6 +229,7 @@ def test_lost_frames_are_fetched_by_range_and_counted() -> None:
             assert engine.publisher.lost > 0
             assert counters.gaps_ranged > 0
             assert counters.gaps == counters.gaps_ranged
+            assert {gap.source for gap in client.ledger.closed} == {engine.grpc}
             assert counters.received + counters.repaired + counters.covered == client.next_seq - 1 == 303
 
     run(body)
@@ -237,8 +245,10 @@ def test_what_the_engine_no_longer_holds_is_repaired_by_snapshot() -> None:
             engine.trade(50)
             engine.publisher.loss = 0.0
             await until(lambda: in_step(node, engine))
-            counters = node.subscriber.clients[1, 1].counters
+            client = node.subscriber.clients[1, 1]
+            counters = client.counters
             assert (counters.gaps, counters.gaps_snapshotted, counters.resnapshots) == (1, 1, 1)
+            assert [gap.source for gap in client.ledger.closed] == [engine.grpc]
 
     run(body)
 

@@ -298,9 +298,11 @@ def test_streams_say_what_became_of_each_gap() -> None:
         assert (gap.epoch, gap.first, gap.last, gap.cause, gap.how, gap.missing) == (5, 12, 13, "frame", "open", 2)
         client.failed(client._ask, "unavailable", 0)
         client.range_reply(client._ask, RangeStatus.OK, 5, [data(12, 2)], 7_000)
+        client.ledger.closed[0].source = "127.0.0.1:4001"
         reply = await service.GetStreams(marketdata_pb2.StreamsRequest(), Peer())
         [gap] = reply.streams[0].gaps
         assert (gap.how, gap.took_ns, gap.ranged, gap.missing) == ("range", 7_000, 2, 0)
+        assert gap.source == "127.0.0.1:4001"
         assert reply.streams[0].counters["missed"] == reply.streams[0].counters["missed_ranged"] == 2
 
     run(body)

@@ -142,6 +142,9 @@ def test_under_loss_every_sequence_is_told_or_said_to_be_missing_and_the_ledger_
             for line in lines:
                 parts = line.late + line.ranged + line.snapshotted + line.abandoned + line.missing
                 assert (parts, line.missing) == (line.last - line.first + 1, 0)
+                assert line.source == (engine.grpc if line.ranged + line.snapshotted else "")
+            assert [line.source for line in lines] == [event.source for event in repaired]
+            assert engine.grpc in {line.source for line in lines}
             counters = feed.counters()[1, 1]
             assert counters["missed"] == sum(line.last - line.first + 1 for line in lines)
             assert {event.state for event in heard if isinstance(event, BookState)} >= {"valid", "doubtful"}
@@ -326,6 +329,28 @@ def test_a_book_that_was_read_conflated_comes_back_by_itself_after_a_while() -> 
             engine.trade(50)
             await until(lambda: all(matches(feed.book(symbol), engine.truth, i) for i, symbol in SYMBOLS.items()))
             await until(lambda: all(feed.book(symbol).valid for symbol in SYMBOLS.values()))
+
+    run(body)
+
+
+def test_best_prices_that_come_too_late_are_not_shown_as_present_either() -> None:
+    async def body() -> None:
+        engine = TinyEngine()
+        engine.trade(50)
+        async with engine.serving(), Feed([engine.grpc], lag_s=0.5, conflate=True) as feed:
+            await until(lambda: feed.book("ALFA").valid)
+            assert feed._running is not None
+            late_ns = 2_000_000_000
+            feed._running.subscriber._clock_ns = lambda: time.monotonic_ns() + late_ns
+            engine.trade(1)
+            await until(lambda: feed.book("ALFA").state == "conflated")
+            late_ns += 400_000_000
+            await until(lambda: feed.book("ALFA").age_s > 0.3)
+            assert feed.book("ALFA").state == "conflated"
+            late_ns += 400_000_000
+            await until(lambda: feed.book("ALFA").state == "lagged")
+            late_ns -= 800_000_000
+            await until(lambda: feed.book("ALFA").state == "conflated")
 
     run(body)
 

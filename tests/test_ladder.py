@@ -47,6 +47,25 @@ last 30 @ 100.04                                            stream LIVE  gaps 12
     assert picture(VIEW) == expected
 
 
+def test_where_there_is_little_room_the_bars_go_first_then_the_numbers_of_orders_and_no_quantity_ever() -> None:
+    expected = """\
+ALFA  ✓ valid        epoch 3  seq 34,512
+last 30 @ 100.04    stream LIVE  gaps 12
+────────────────────────────────────────
+                    100.09           5
+                    100.07           1
+                    100.05         664
+       spread         0.02
+          100       100.03
+        1,328       100.01
+                         ·
+"""
+    assert picture(VIEW, width=40) == expected
+    assert picture(VIEW, width=50).splitlines()[3:6:2] == [
+        "                         100.09           5    5", "                         100.05         664    1",
+    ]  # fmt: skip
+
+
 def test_a_stale_book_says_so_in_words_and_its_age_and_is_dim_throughout() -> None:
     lines = draw(replace(VIEW, state="stale", stream="STALE", age_s=3.21), 3)
     assert plain(lines)[0].startswith("ALFA  ! STALE 3.2 s  ")

@@ -48,7 +48,8 @@ def test_what_a_machine_of_an_earlier_version_leaves_out_is_as_in_a_file_that_le
     "change",
     [
         {"id": 0}, {"symbol": "gold"}, {"symbol": ""}, {"engine": 0}, {"channel": 0}, {"tick_size": "1e3"},
-        {"lot_size": "0"}, {"price_min": 501}, {"price_max": 2**40}, {"quantity_max": 2**40}, {"notional_max": 2**62},
+        {"tick_size": "0.0000000000001"}, {"lot_size": "0"}, {"price_min": 501}, {"price_max": 2**40},
+        {"quantity_max": 2**40}, {"notional_max": 2**62},
         {"collar": 2**40}, {"band": 2**40}, {"allocation": "lottery"}, {"auction_reference": -(2**40)},
         {"first_state": "asleep"},
     ],

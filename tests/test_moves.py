@@ -182,7 +182,7 @@ def test_a_fabric_node_killed_while_it_serves_a_snapshot_costs_its_reader_a_mome
 
 
 def test_under_every_kind_of_message_fault_the_verdict_holds() -> None:
-    timed = {"partition": "1@1:0.7", "tail": "1@2:1", "regress": "1@4:0.5", "slow": "200@5:1"}
+    timed = {"partition": "1@1:0.7", "tail": "1@2:1", "regress": "1@4:0.5", "slow": "30@5:1"}
     faults = ",".join(f"{kind}={timed.get(kind, '0.01')}" for kind in MESSAGE_FAULTS)
     found = run_of("--duration", "6.5", "--faults", f"{faults},join@3")
     told = str(found["faults"]["text"])

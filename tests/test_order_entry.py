@@ -71,8 +71,44 @@ def test_an_order_is_accepted_and_can_be_looked_at() -> None:
         assert await stub.OpenOrders(pb.OpenOrdersRequest(account=7)) == pb.OpenOrdersReply(orders=[expected])
         assert await stub.OpenOrders(pb.OpenOrdersRequest(account=7, symbol="E1B")) == pb.OpenOrdersReply()
         assert await stub.OpenOrders(pb.OpenOrdersRequest(account=8)) == pb.OpenOrdersReply()
+        await stub.NewOrder(order(2, post_only=True))
+        orders = (await stub.OpenOrders(pb.OpenOrdersRequest(account=7))).orders
+        assert [found.post_only for found in orders] == [False, True]
 
     run(test)
+
+
+def test_the_answer_to_a_call_tells_what_the_order_came_to_at_once() -> None:
+    def told(report: pb.Report) -> list[tuple[int, int, str, str, str, int, int]]:
+        return [(r.seq, r.kind, r.price, r.quantity, r.open, r.reason, r.liquidity) for r in report.then]
+
+    async def test(engines: Engines) -> None:
+        home, entry = engines.stub(1), engines.stub(2)
+        await home.NewOrder(order(1, account=8, quantity="2", price="1.49"))
+        await home.NewOrder(order(2, account=8, quantity="2", price="1.48"))
+        taken = order(1, side=pb.SIDE_SELL, price="1.48", quantity="5", time_in_force=pb.TIME_IN_FORCE_IOC)
+        report = await entry.NewOrder(taken)
+        assert (report.kind, report.open, report.seq) == (ACCEPTED, "5", 1)
+        assert told(report) == [
+            (2, pb.REPORT_TRADED, "1.49", "2", "3", 0, pb.LIQUIDITY_TAKER),
+            (3, pb.REPORT_TRADED, "1.48", "2", "1", 0, pb.LIQUIDITY_TAKER),
+            (4, CANCELED, "1.48", "5", "0", pb.REASON_IOC_REMAINDER, pb.LIQUIDITY_NONE),
+        ]
+        assert {(r.client_order_id, r.symbol, r.side, r.home, r.position) for r in report.then} == {
+            (1, "E1A", pb.SIDE_SELL, 1, report.position)
+        }
+        repeat = await entry.NewOrder(taken)
+        assert (repeat.repeat, list(repeat.then)) == (True, [])
+        assert not (await home.NewOrder(order(2, price="1.60"))).then  # it rests
+        await home.NewOrder(order(3, account=8, side=pb.SIDE_SELL, price="1.70"))
+        change = pb.ReplaceOrderRequest(
+            account=7, client_order_id=4, symbol="E1A", target=2, price="1.70", quantity="5"
+        )
+        replaced = await entry.ReplaceOrder(change)
+        assert (replaced.kind, replaced.open) == (REPLACED, "5")
+        assert told(replaced) == [(7, pb.REPORT_TRADED, "1.70", "5", "0", 0, pb.LIQUIDITY_TAKER)]
+
+    run(test, 2)
 
 
 def test_replace_and_cancel_and_mass_cancel_by_call() -> None:

@@ -131,8 +131,15 @@ def test_a_day_at_two_engines_by_hand(tmp_path: Path, capsys: pytest.CaptureFixt
         assert say("--account 7 replace E1A 1 4 1.60")[0]["open"] == "2"
         assert [level["quantity"] for level in say("book E1A --depth 1")[0]["asks"]] == ["2"]
         assert [order["client_order_id"] for order in say("--account 7 open")[0]["orders"]] == ["1"]
-        kinds = [report["kind"] for report in say("--account 8 executions")]
-        assert kinds == ["REPORT_ACCEPTED", "REPORT_TRADED"]
+        assert [(then["kind"], then["open"]) for then in bought["then"]] == [("REPORT_TRADED", "0")]
+        assert {bought["side"], bought["then"][0]["side"], sold["side"]} == {"SIDE_BUY", "SIDE_SELL"}
+        accepted, traded = say("--account 8 executions")
+        assert (accepted["kind"], accepted["liquidity"], accepted["seq"]) == ("REPORT_ACCEPTED", "LIQUIDITY_NONE", 1)
+        assert (traded["kind"], traded["liquidity"], traded["seq"]) == ("REPORT_TRADED", "LIQUIDITY_TAKER", 2)
+        assert (traded["side"], traded["priority_kept"], traded["repeat"]) == ("SIDE_BUY", False, False)
+        _, made, replaced = say("--account 7 executions")
+        assert (made["side"], made["liquidity"]) == ("SIDE_SELL", "LIQUIDITY_MAKER")
+        assert (replaced["kind"], replaced["priority_kept"]) == ("REPORT_REPLACED", False)
 
         refused = say("halt E1A", REFUSED)
         assert "UNAUTHENTICATED" in refused[0]["complaint"]
@@ -144,7 +151,7 @@ def test_a_day_at_two_engines_by_hand(tmp_path: Path, capsys: pytest.CaptureFixt
         say(desk + "correct E1A 1 1 1.40")
         say(desk + "bust E1A 1")
         assert say(desk + "bust E1A 1", REFUSED)[0]["reason"] == "REASON_TOO_LATE"
-        assert len(say(desk + "--account 7 kill")) == 2  # each engine answers
+        assert sorted(reply["engine"] for reply in say(desk + "--account 7 kill")) == [1, 2]  # each answers
         assert say("--account 7 open")[0] == {}
         assert len(say(desk + "--account 7 unkill")) == 2
         say(desk + "add-instrument NOVA 99 --tick 0.5 --lot 1 --price-min 1 --price-max 9 --state pre-open")
@@ -162,7 +169,7 @@ def test_a_day_at_two_engines_by_hand(tmp_path: Path, capsys: pytest.CaptureFixt
         assert (dead["reason"], "UNAVAILABLE" in dead["detail"], one in dead["detail"]) == (
             "REASON_UNAVAILABLE", True, True,
         )  # fmt: skip
-        assert alive.keys() == {"position"}
+        assert alive.keys() == {"engine", "position"}
         with process_of("--engine", "2", "--join", at) as (_, ready):
             at = str(ready["grpc"])
             assert "is it an engine?" in say("--account 7 open", REFUSED)[0]["complaint"]

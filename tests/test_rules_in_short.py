@@ -189,6 +189,10 @@ def test_a_post_only_order_that_would_trade_is_refused_whenever_it_is_said(floor
     floor.say("bob buy 2 1@99 post")
     assert floor.say("bob replace 3 of 2 to 1@100") == ["bob: refused 3, would trade"]
     assert floor.say("book") == ["ALFA bids: 1@99#2", "ALFA asks: 5@100#1"]
+    floor.say("bob buy 4 9@98 show 2 post", "bob buy 5 1@97 post until 99")  # whatever else it is
+    assert floor.say("bob replace 6 of 4 to 9@100") == ["bob: refused 6, would trade"]
+    assert floor.say("bob replace 7 of 5 to 1@100") == ["bob: refused 7, would trade"]
+    assert floor.say("book") == ["ALFA bids: 1@99#2 2@98#3 1@97#4", "ALFA asks: 5@100#1"]
 
 
 def test_a_replace_states_a_new_total_is_refused_at_or_below_what_is_filled_and_validated_whole_before(
@@ -346,3 +350,11 @@ def test_mass_cancel_and_kill_switch_are_by_account_by_instrument_or_both_and_th
     floor.say("desk kill on BETA")
     assert floor.say("book") == ["ALFA bids: 1@10#5"]
     assert floor.say("ann buy 5 1@10 on BETA") == ["ann: refused 5, killed"]
+    floor.say("desk lift on BETA", "desk kill bob")
+    assert floor.say("bob buy 6 1@10 on BETA") == ["bob: refused 6, killed"]
+    assert floor.say("ann buy 6 1@10 on BETA")[0].startswith("ann: accepted")
+    floor.say("desk lift bob", "desk kill")
+    assert floor.say("book") == []
+    assert floor.say("bob buy 7 1@10") == ["bob: refused 7, killed"]
+    floor.say("desk lift")
+    assert floor.say("bob buy 8 1@10")[0].startswith("bob: accepted")

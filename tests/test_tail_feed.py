@@ -26,7 +26,7 @@ import pytest
 import zmq
 
 from bus.conflation import Quoted, QuoteReader
-from bus.feed_client import Action, FeedClient, State
+from bus.feed_client import Action, Applied, FeedClient, State
 from bus.sequencer import RangeStatus, Sequencer
 from engine.client import Client, Session
 from engine.types import BUY, SELL
@@ -272,6 +272,68 @@ async def _from_a_snapshot() -> None:
         await listener.stop()
 
 
+@pytest.mark.parametrize(
+    ("bound", "told", "why"),
+    [
+        (["--until-seq", "4"], [3, 4], "reached"),
+        (["--until-seq", "6"], [3, 4, 5, 6], "reached"),
+        (["--count", "3"], [3, 4, 5], "counted"),
+    ],
+)
+def test_deltas_that_come_while_older_ones_are_fetched_wait_and_the_bound_is_counted_from_the_oldest(
+    bound: list[str], told: list[int], why: str
+) -> None:
+    asyncio.run(_older_first(bound, told, why))
+
+
+async def _older_first(bound: list[str], told: list[int], why: str) -> None:
+    (instrument,) = made_up(1, 1).instruments
+    listener = tail_feed.Listener(
+        tail_feed.parser().parse_args(["127.0.0.1:1", "--from-seq", "3", *bound]), [], [instrument]
+    )
+    stream = Stream()
+    applied = [action for action in stream.hear(stream.publish(ALFA, extras=EXTRAS)) if isinstance(action, Applied)]
+    applied += [action for action in stream.hear(stream.publish(BOUGHT, OFFERED)) if isinstance(action, Applied)]
+    listener._subscriber.clients[1, 1] = stream.client
+
+    async def older(client: FeedClient, first: int, last: int) -> list[Applied]:
+        assert (first, last) == (3, 4)
+        for action in stream.hear(stream.publish(TRADED) + stream.publish(CHANGED)):
+            listener.on_action(client, action)
+        return applied
+
+    listener._older = older  # type: ignore[method-assign]
+    try:
+        await listener.tell_history()
+        assert [line["seq"] for line in listener.said.lines if "seq" in line] == told
+        assert (listener.said.why, listener.wants_history) == (why, False)
+    finally:
+        listener._subscriber.clients.clear()
+        await listener.stop()
+
+
+def test_a_bound_that_was_passed_ends_it_without_a_delta_beyond(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recording(tmp_path / "a.rec")
+    assert (
+        tail_feed.main(["--play", str(tmp_path / "a.rec"), "--speed", "0", "--from-seq", "5", "--until-seq", "2"]) == 0
+    )
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert ([line for line in lines if "seq" in line], lines[-1]["why"]) == ([], "reached")
+
+
+def test_of_a_recording_too_the_book_comes_first_and_later_deltas_follow(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recording(tmp_path / "a.rec")
+    assert tail_feed.main(["--play", str(tmp_path / "a.rec"), "--speed", "0", "--from-snapshot"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    (book,) = [line for line in lines if line["event"] == "book"]
+    assert [line["seq"] for line in lines if "seq" in line] == list(range(book["sequence"] + 1, 9))
+    assert book["sequence"] == 4
+
+
 @pytest.mark.parametrize("quoted", [True, False])
 def test_a_book_whose_stream_is_too_fast_is_lagged_or_its_best_prices_alone(quoted: bool) -> None:
     asyncio.run(_too_fast(quoted))
@@ -296,6 +358,7 @@ async def _too_fast(quoted: bool) -> None:
             assert (view.state, lines) == ("lagged", [])
             return
         assert (view.state, view.epoch, view.sequence, view.last) == ("conflated", 4, 90, (12_345, 3))
+        assert view.lag_ms == 0  # of the quotes
         assert (list(view.bids), list(view.asks)) == ([Level(12_340, 5, 2)], [])
         assert "! CONFLATED" in plain(draw(view, 5, 100))[0]
         assert lines == [{
@@ -344,6 +407,14 @@ def test_help_begins_with_examples(capsys: pytest.CaptureFixture[str]) -> None:
         ["127.0.0.1:1", "--depth", "0"],
         ["127.0.0.1:1", "--count", "x"],
         ["127.0.0.1:1", "--feed", "a b"],
+        ["127.0.0.1:1", "--speed", "2"],
+        ["127.0.0.1:1", "--step"],
+        ["127.0.0.1:1", "--from-seq", "1", "--from-snapshot"],
+        ["--play", __file__, "--conflate"],
+        ["--play", __file__, "--from-time", "2026-01-01"],
+        ["--play", __file__, "--step", "--speed", "1"],
+        ["--play", __file__, "--speed", "-1"],
+        ["--play", __file__, "--speed", "nan"],
     ],
 )
 def test_wrong_usage_ends_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -351,7 +422,7 @@ def test_wrong_usage_ends_with_2(arguments: list[str], capsys: pytest.CaptureFix
         tail_feed.main(arguments)
     assert ended.value.code == 2
     out, err = capsys.readouterr()
-    assert (out, err[:7]) == ("", "usage: ")
+    assert (out, err[:11], err.count("\n")) == ("", "tail_feed: ", 1)
 
 
 def test_nobody_there_ends_with_3(capsys: pytest.CaptureFixture[str]) -> None:
@@ -463,10 +534,32 @@ def test_a_recording_that_ends_with_an_open_gap_ends_with_4(tmp_path: Path, caps
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["open_gaps"] == 1
 
 
-def on_terminal(recorded: Path, columns: int, **environment: str) -> str:
-    """What a terminal of that width is sent while the recording is played."""
+def test_a_recording_goes_on_by_a_frame_for_each_line_and_ends_when_told_to_though_none_comes(tmp_path: Path) -> None:
+    recording(tmp_path / "a.rec")
+    command = [sys.executable, "-m", "tools.tail_feed", "--play", str(tmp_path / "a.rec"), "--step"]
+    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=ROOT, text=True, **pipes) as program:
+        assert program.stdin
+        assert program.stdout
+        assert program.stderr
+        program.stdin.write("\n")
+        program.stdin.flush()
+        told = [json.loads(program.stdout.readline()) for _ in range(6)]
+        assert [line["seq"] for line in told if "seq" in line] == [1, 2, 3, 4]
+        program.terminate()
+        assert program.wait(10) == 0
+        (last,) = program.stdout.read().splitlines()
+        assert json.loads(last)["why"] == "interrupted"
+        assert program.stderr.read() == ""
+    stepped = subprocess.run(command, cwd=ROOT, text=True, input="\n\n", capture_output=True, timeout=20, check=False)
+    assert [line["seq"] for line in map(json.loads, stepped.stdout.splitlines()) if "seq" in line] == [*range(1, 8)]
+    assert stepped.returncode == 0
+
+
+def on_terminal(recorded: Path, columns: int, rows: int = 40, **environment: str) -> str:
+    """What a terminal of that size is sent while the recording is played."""
     ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
     command = [sys.executable, "-m", "tools.tail_feed", "--play", str(recorded), "--speed", "0"]
     env = {name: text for name, text in os.environ.items() if name not in ("NO_COLOR", "COLUMNS", "LINES")}
     with subprocess.Popen(command, stdout=theirs, cwd=ROOT, env=env | {"TERM": "xterm"} | environment) as program:
@@ -489,6 +582,46 @@ def test_on_a_terminal_it_is_a_ladder_as_wide_as_the_terminal(tmp_path: Path) ->
         assert {len(rule) for rule in rules} == {columns - 1}
         assert "trades  bought 3 @ 1.01" in shown
         assert "lag 0 ms  gaps 1" in shown
+
+
+def test_on_a_low_terminal_there_are_fewer_levels_and_both_sides_are_seen(tmp_path: Path) -> None:
+    recording(tmp_path / "a.rec")
+    for rows in (24, 16):
+        shown = re.sub(r"\x1b\[[?0-9;]*[a-zA-Z]", "", on_terminal(tmp_path / "a.rec", 80, rows))
+        *_, last = shown.split("ALFA  ")
+        lines = last.rstrip().splitlines()
+        (spread,) = [at for at, line in enumerate(lines) if "spread" in line]
+        (trades,) = [at for at, line in enumerate(lines) if line.startswith("trades")]
+        assert len(lines) < rows
+        assert spread - 3 == trades - spread - 1 == (rows - 5 - (len(lines) - trades)) // 2
+
+
+def test_a_terminal_of_another_size_is_cleared_and_drawn_upon_anew(tmp_path: Path) -> None:
+    recording(tmp_path / "a.rec")
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+    command = [sys.executable, "-m", "tools.tail_feed", "--play", str(tmp_path / "a.rec"), "--step"]
+    env = {name: text for name, text in os.environ.items() if name not in ("COLUMNS", "LINES")} | {"TERM": "xterm"}
+
+    def read_until(wanted: bytes) -> bytes:
+        out = b""
+        while wanted not in out:
+            out += os.read(ours, 65_536)
+        return out
+
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=theirs, cwd=ROOT, env=env) as program:
+        os.close(theirs)
+        assert b"\x1b[2J" not in read_until("─".encode() * 99)
+        fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 60, 0, 0))
+        read_until(b"\x1b[2J")
+        rule = re.sub(rb"\x1b\[[?0-9;]*[a-zA-Z]", b"", read_until(b"trades")).decode()
+        assert "─" * 59 in rule
+        assert "─" * 60 not in rule
+        program.terminate()
+        while program.poll() is None:
+            with contextlib.suppress(OSError):
+                os.read(ours, 65_536)
+    os.close(ours)
 
 
 def test_without_colour_it_says_as_much(tmp_path: Path) -> None:

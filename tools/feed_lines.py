@@ -102,7 +102,7 @@ def lines_of(client: FeedClient, action: Action, wanted: Callable[[int], bool]) 
         yield {
             "event": "repaired", **stream, "epoch": gap.epoch, "first": gap.first, "last": gap.last, "how": gap.how,
             "took_ms": round(gap.took_ns / 1e6, 3),
-        }  # fmt: skip
+        } | ({"source": gap.source} if gap.source else {})  # fmt: skip
     elif isinstance(action, MissingSpan):
         yield {"event": "covered", **stream, "epoch": action.epoch, "first": action.first, "last": action.last}
     elif isinstance(action, Doubted | Trusted):

@@ -105,9 +105,11 @@ def _header(view: LadderView, width: int, ascii_only: bool) -> list[Line]:
 
 
 def _spread_out(left: str, right: str, width: int) -> str:
-    """`left` and `right` at the two edges; what does not fit is cut from the right one's beginning."""
+    """`left` and `right` at the two edges; of the right one, parts are left out from its beginning until it fits."""
     left = left[:width]
     room = width - len(left) - 1
+    while len(right) > room and "  " in right:
+        right = right.partition("  ")[2]
     return left + " " * max(width - len(left) - len(right), 1 if room > 0 else 0) + right[max(len(right) - room, 0) :]
 
 
@@ -123,27 +125,31 @@ def tape(trades: Sequence[tuple[bool, int, int]], tick_size: Decimal, lot_size: 
 
 
 class _Layout:
-    """The columns of one picture: bids' bar, orders, quantity; price; asks' quantity, orders, bar."""
+    """The columns of one picture: bids' bar, orders, quantity; price; asks' quantity, orders, bar.
+
+    Where there is no room for all of it the bars are left out, then the numbers of orders; never a quantity.
+    """
 
     def __init__(self, view: LadderView, levels: Sequence[Level], width: int, ascii_only: bool) -> None:
         self._view = view
         self._most = max((level.quantity for level in levels), default=1)
         self._ascii = ascii_only
         self._price_width = max([_PRICE_WIDTH, *(len(price_text(level.price, view.tick_size)) for level in levels)])
-        narrowest = 2 * (_QUANTITY_WIDTH + _COUNT_WIDTH + _BAR_MIN + 2) + self._price_width + 2
-        self.width = max(width, narrowest)
+        self.width = max(width, 2 * (_QUANTITY_WIDTH + 1) + self._price_width + 2)
         self._left = (self.width - self._price_width - 2) // 2
         self._right = self.width - self._price_width - 2 - self._left
+        self._counts = self._left >= _QUANTITY_WIDTH + _COUNT_WIDTH + 2
+        self._bars = self._left >= _QUANTITY_WIDTH + _COUNT_WIDTH + 2 + _BAR_MIN
         self.rule = "-" if ascii_only else "─"
 
     def ask(self, level: Level) -> Line:
-        bar = self._bar(level.quantity, self._right - _QUANTITY_WIDTH - _COUNT_WIDTH - 2, outward_left=False)
-        figures = f"{self._quantity(level)} {_short(level.count, _COUNT_WIDTH)} "
+        figures = self._quantity(level) + (f" {_short(level.count, _COUNT_WIDTH)} " if self._counts else "")
+        bar = self._bar(level.quantity, self._right - len(figures), outward_left=False)
         return [(" " * self._left, ""), self._price(level), (figures + bar, "ask")]
 
     def bid(self, level: Level) -> Line:
-        bar = self._bar(level.quantity, self._left - _QUANTITY_WIDTH - _COUNT_WIDTH - 2, outward_left=True)
-        figures = f" {_short(level.count, _COUNT_WIDTH)} {self._quantity(level)}"
+        figures = (f" {_short(level.count, _COUNT_WIDTH)} " if self._counts else "") + self._quantity(level)
+        bar = self._bar(level.quantity, self._left - len(figures), outward_left=True)
         return [(bar + figures, "bid"), self._price(level), (" " * self._right, "")]
 
     def spread(self) -> Line:
@@ -167,6 +173,8 @@ class _Layout:
 
     def _bar(self, quantity: int, room: int, outward_left: bool) -> str:
         """A bar in halves of a column, at least one half for anything that rests; in ASCII in whole columns."""
+        if not self._bars:
+            return " " * room
         halves = max(1, 2 * room * quantity // self._most)
         if self._ascii:
             bar, half = "#" * max(1, halves // 2), ""

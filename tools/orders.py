@@ -19,7 +19,8 @@ from google.protobuf.json_format import MessageToDict
 
 from engine.gateway import report_columns
 from engine.guard import BEARER, token_in
-from engine.types import ReportRow
+from engine.service import liquidity
+from engine.types import FLAG_SELL, PRIORITY_KEPT, REPEAT, ReportRow
 from proto import cluster_pb2, cluster_pb2_grpc
 from proto import marketdata_pb2 as md
 from proto import marketdata_pb2_grpc as md_grpc
@@ -55,7 +56,7 @@ examples, with any engine at HOST:PORT:
     python -m tools.orders --at HOST:PORT correct ALFA 12 5 100.25               it was 5 at 100.25
     python -m tools.orders --at HOST:PORT roll ALFA                              a new day, when it is closed
     python -m tools.orders --at HOST:PORT add-instrument GOLD 99 --tick 0.05 --lot 10 --price-min 1 --price-max 500
-    python -m tools.orders --at HOST:PORT delist GOLD
+    python -m tools.orders --at HOST:PORT delist GOLD                            --here: by this engine, not by its home
 
 """
 
@@ -185,7 +186,7 @@ def _trading(verbs: Any) -> None:
 def _looking(verbs: Any) -> None:
     live = verbs.add_parser("open", help="the live orders")
     live.add_argument("symbol", type=symbol, nargs="?", default="")
-    executions = verbs.add_parser("executions", help="the reports so far")
+    executions = verbs.add_parser("executions", help="the reports so far, in ticks and lots")
     executions.add_argument("--follow", action="store_true", help="and those to come")
     book = verbs.add_parser("book", help="what is to be seen of a book")
     book.add_argument("symbol", type=symbol)
@@ -196,9 +197,11 @@ def _looking(verbs: Any) -> None:
 
 
 def _operating(verbs: Any) -> None:
-    for name, what in (("halt", "halt trading"), ("resume", "open it again"), ("roll", "begin a new day"),
-                       ("delist", "cancel everything and trade it no more")):  # fmt: skip
+    for name, what in (("halt", "halt trading"), ("resume", "open it again"), ("roll", "begin a new day")):
         verbs.add_parser(name, help=what).add_argument("symbol", type=symbol)
+    delist = verbs.add_parser("delist", help="cancel everything and trade it no more")
+    delist.add_argument("symbol", type=symbol)
+    delist.add_argument("--here", action="store_true", help="by the engine at --at, where another has the symbol, too")
     for name, what in (("kill", "cancel and refuse the orders of --account, or of all"), ("unkill", "lift it again")):
         kill = verbs.add_parser(name, help=what)
         kill.add_argument("symbol", type=symbol, nargs="?", default="")
@@ -291,7 +294,8 @@ def _book_at(channel: grpc.Channel, symbol: str, depth: int) -> Any:
 def _operated(channel: grpc.Channel, args: argparse.Namespace) -> Iterator[pb.OperatorReply]:
     """What the home of the instrument answers, or every engine if it is about none; one that is down stops no other."""
     name, request = _asked_of_operator(args)
-    targets = [args.at] if args.verb == "add-instrument" else _homes(channel, args.symbol, args.at)
+    here = args.verb == "add-instrument" or getattr(args, "here", False)
+    targets = [args.at] if here else _homes(channel, args.symbol, args.at)
     metadata = [("authorization", BEARER + args.token)] if args.token else None
     for target in targets:
         with grpc.insecure_channel(target) as home:
@@ -356,13 +360,32 @@ def _executions(orders: Any, args: argparse.Namespace) -> Iterator[Any]:
 def lines_of(message: Any) -> Iterator[dict[str, Any]]:
     """A message as JSON will have it; of a batch of reports, each report (prices in ticks, quantities in lots)."""
     if not isinstance(message, pb.ReportBatch):
-        yield MessageToDict(message, preserving_proto_field_name=True)
+        yield _sided(MessageToDict(message, preserving_proto_field_name=True))
         return
-    for row in zip(*report_columns(message), strict=True):
+    for i, row in enumerate(zip(*report_columns(message), strict=True)):
         report = ReportRow(*row)
-        named = {"kind": pb.ReportKind.Name(report.kind), "reason": pb.Reason.Name(report.reason)}
-        when = {"home": message.home, "position": message.position, "time_ns": message.time_ns}
-        yield when | report._asdict() | named
+        told = {"home": message.home, "seq": message.first_seq and message.first_seq + i}
+        told |= {"position": message.position, "time_ns": message.time_ns} | report._asdict()
+        flags = told.pop("flags")
+        yield told | {
+            "kind": pb.ReportKind.Name(report.kind),
+            "reason": pb.Reason.Name(report.reason),
+            "side": pb.Side.Name(flags & FLAG_SELL),
+            "liquidity": pb.Liquidity.Name(liquidity(report)),
+            "priority_kept": bool(flags & PRIORITY_KEPT),
+            "repeat": bool(flags & REPEAT),
+        }
+
+
+def _sided(told: dict[str, Any]) -> dict[str, Any]:
+    """With the side of what is bought, too, which JSON leaves out as the first name of its enum."""
+    for parts in told.values():
+        for part in parts if isinstance(parts, list) else ():
+            if isinstance(part, dict):
+                _sided(part)
+    if "order_id" in told:
+        told.setdefault("side", pb.Side.Name(pb.SIDE_BUY))
+    return told
 
 
 def refused(message: Any) -> bool:

@@ -70,7 +70,7 @@ class _Kept:
 
     def __init__(self, client: FeedClient, writer: Writer) -> None:
         self.client = client
-        self.engine, self.channel = client.engine, client.channel
+        self.engine, self.channel, self.ledger = client.engine, client.channel, client.ledger
         self._writer = writer
 
     def frame(self, frame: bytes, now_ns: int) -> list[Action]:

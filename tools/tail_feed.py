@@ -14,13 +14,14 @@ import random
 import re
 import signal
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Final, NoReturn, TextIO
 
 import grpc
 from rich.console import Console, Group
@@ -74,6 +75,7 @@ AGAIN_S: Final = 0.1  # between two requests for it
 RECORDED_S: Final = 2.0  # at the end, for the recording to have all that was shown
 STATS_S: Final = 1.0
 TAPE_MAX: Final = 20  # trades
+AROUND_LEVELS: Final = 5  # lines of a ladder that are no levels, and one for the cursor
 UNSHOWN: Final = ("verified", "quote", "book", "frame", "stats")  # lines that are no events below a ladder
 SEEN_MAX: Final = 5  # events shown below a ladder
 PLAYED_AHEAD: Final = 10_000  # lines, before they are printed
@@ -146,13 +148,15 @@ class Listener:
         self._loop: DirectoryLoop | None = None
         self._recorder: Recorder | None = None
         self._tap: Tap | None = None
-        # Older deltas are fetched, and told first.
-        self._history: bool = (args.from_seq > 0 or args.from_time > 0) and not args.play
+        # Older deltas are fetched and told first: those that come meanwhile wait here.
+        self._later: list[tuple[FeedClient, Applied]] | None = None
+        if (args.from_seq or args.from_time) and not args.play:
+            self._later = []
 
     @property
-    def holds_back(self) -> bool:
-        """Whether what is told must wait, for something older."""
-        return self._history
+    def wants_history(self) -> bool:
+        """Whether deltas older than those that come are to be told, and are not yet."""
+        return self._later is not None
 
     @property
     def wants_stats(self) -> bool:
@@ -202,23 +206,29 @@ class Listener:
             self._say(stats_line(client, time.time_ns()))
 
     async def tell_history(self) -> None:
-        """The deltas from --from-seq or --from-time to where each stream was joined, before any later ones."""
+        """The deltas from --from-seq or --from-time on, before any that came meanwhile. Raises: CannotConnect."""
+        try:
+            await self._tell_history()
+        except BaseException:
+            self.said.end("what was cannot be told")
+            raise
+
+    async def _tell_history(self) -> None:
+        assert self._later is not None
         while not all(client.epoch and client.state is State.LIVE for client in self.clients) or not self.clients:
             await asyncio.sleep(FLUSH_S)
-        waiting, self.said.lines = self.said.lines, deque()
-        deltas, self.said.deltas = self.said.deltas, 0
         for client in self.clients:
-            told = [line["seq"] for line in waiting if line.get("epoch") == client.epoch and "seq" in line]
-            last = min(told, default=client.next_seq) - 1
+            later = [applied.first for each, applied in self._later if each is client and applied.epoch == client.epoch]
+            last = min(later, default=client.next_seq) - 1
             if self._args.from_time:
                 older = await self._logged(client, last, from_ns=self._args.from_time)
             else:
                 older = await self._older(client, self._args.from_seq, last)
             for applied in older:
                 self._tell(client, applied)
-        self.said.lines += [line for line in waiting if line.get("seq", self._args.from_seq) >= self._args.from_seq]
-        self.said.deltas += deltas
-        self._history = False
+        later_still, self._later = self._later, None
+        for client, applied in later_still:
+            self._tell(client, applied)
 
     async def _older(self, client: FeedClient, first: int, last: int) -> list[Applied]:
         """What was published from `first` to `last`. Raises: CannotConnect when nobody has it any more."""
@@ -426,10 +436,12 @@ class Listener:
         if client.state is State.LAGGED and quoted.quote.instrument in self._wanted and not self._args.quiet:
             self._say(quote_line(client, quoted))
 
-    def quote_of(self, instrument: Instrument) -> Quoted | None:
-        """The last quote of a book whose stream was too fast; None: none came, or it is too old."""
+    def quotes_of(self, instrument: Instrument) -> QuoteReader | None:
+        """Who reads the quotes of a book whose stream was too fast, and has one; None: none came, or it is too old."""
         reader = self._subscriber.quotes.get((instrument.engine, instrument.channel))
-        return reader.quotes.get(instrument.id) if reader is not None and reader.state is State.LIVE else None
+        if reader is None or reader.state is not State.LIVE or instrument.id not in reader.quotes:
+            return None
+        return reader
 
     def _sources(self, engine: int, asked: AskRange | AskSnapshot) -> Sequence[str]:
         if isinstance(asked, AskSnapshot) and asked.home:
@@ -445,9 +457,12 @@ class Listener:
             self._told.pop(client, None)
         if self.said.ended.is_set():
             return
+        if self._later is not None and isinstance(action, Applied):
+            self._later.append((client, action))
+            return
         if self._args.from_snapshot and client not in self._told:
             if isinstance(action, StateChanged) and action.after is State.LIVE:
-                asyncio.get_running_loop().call_soon(self._tell_books, client)
+                self._books_soon(client)
             if isinstance(action, Applied):
                 return  # it is in the books that will be told
         self._tell(client, action)
@@ -455,29 +470,38 @@ class Listener:
             self.said.end("end of stream")
 
     def _tell(self, client: FeedClient, action: Action) -> None:
-        """What the action has to say, unless it is not wanted."""
+        """What the action has to say, unless it is not wanted, or beyond the end."""
         args = self._args
         for line in lines_of(client, action, self._wanted.__contains__):
             if not isinstance(action, Applied):
                 self._say(line)
                 continue
+            if self.said.ended.is_set():
+                return
             if line["event"] in ("execute", "trade"):
                 self._trade(action, line)
             if line["seq"] < args.from_seq:
                 continue
+            if args.until_seq and line["seq"] > args.until_seq:  # that delta is another book's, or was passed
+                self.said.end("reached")
+                return
             if not (args.quiet or args.raw or args.stats):
                 self._say(line)
             if not args.raw:
                 self.said.deltas += 1
-            until = bool(args.until_seq) and line["seq"] >= args.until_seq
-            if until or (self.said.deltas == self._count and not args.raw):
-                self.said.end("reached" if until else "counted")
-                return
+            if line["seq"] == args.until_seq:
+                self.said.end("reached")
+            elif self.said.deltas == self._count and not args.raw:
+                self.said.end("counted")
 
     def _trade(self, applied: Applied, line: Line) -> None:
         op, instrument, _, price, quantity, _ = applied.rows[line["seq"] - applied.first]
         sold = bool(op & SELL_BIT) == (op & OP_MASK == TRADE)  # of an execution the bit is the resting order's side
         self.said.trades.setdefault(instrument, deque(maxlen=TAPE_MAX)).appendleft((sold, price, quantity))
+
+    def _books_soon(self, client: FeedClient) -> None:
+        """Tell them when all that came with this action is in them."""
+        asyncio.get_running_loop().call_soon(self._tell_books, client)
 
     def _tell_books(self, client: FeedClient) -> None:
         """The stream's books as they now stand; deltas are told from here on."""
@@ -509,6 +533,7 @@ class Replayed(Listener):
         super().__init__(args, (), chosen([entry], args.symbol))
         self._player = Player(venue)
         self._began_ns = first.time_ns
+        self._books_due: list[FeedClient] = []
 
     @property
     def clients(self) -> list[FeedClient]:
@@ -528,13 +553,17 @@ class Replayed(Listener):
         """The whole recording. Raises: RecordingError."""
         loop = asyncio.get_running_loop()
         began = loop.time()
+        speed = 1.0 if self._args.speed is None else self._args.speed
+        steps: asyncio.Queue[bool] = asyncio.Queue()
+        if self._args.step:
+            threading.Thread(target=_count_lines, args=(sys.stdin.fileno(), loop, steps), daemon=True).start()
         try:
             for record in self._records:
                 if self._args.step and record.kind == FRAME:
-                    if not await loop.run_in_executor(None, sys.stdin.readline):
+                    if not await steps.get():
                         break
-                elif self._args.speed and not self._args.step:
-                    due = began + (record.time_ns - self._began_ns) / 1e9 / self._args.speed
+                elif speed and not self._args.step:
+                    due = began + (record.time_ns - self._began_ns) / 1e9 / speed
                     if due > loop.time():
                         await asyncio.sleep(due - loop.time())
                 elif len(self.said.lines) > PLAYED_AHEAD:
@@ -552,6 +581,20 @@ class Replayed(Listener):
             self._on_frame(record.engine, record.body, record.time_ns)
         for client, action in self._player.play(record):
             self.on_action(client, action)
+        while self._books_due:
+            self._tell_books(self._books_due.pop())
+
+    def _books_soon(self, client: FeedClient) -> None:
+        self._books_due.append(client)
+
+
+def _count_lines(descriptor: int, loop: asyncio.AbstractEventLoop, lines: asyncio.Queue[bool]) -> None:
+    """Put True for each line that comes, then False. Whoever ends before that need not wait for it."""
+    with contextlib.suppress(RuntimeError):  # the loop is closed: it has ended
+        while read := os.read(descriptor, 65_536):
+            for _ in range(read.count(b"\n")):
+                loop.call_soon_threadsafe(lines.put_nowait, True)
+        loop.call_soon_threadsafe(lines.put_nowait, False)
 
 
 def in_words(line: Line) -> str:
@@ -594,9 +637,10 @@ def view_of(listener: Listener, instrument: Instrument, depth: int, now_ns: int,
     bids, asks = _levels(book, BUY_SIDE, depth), _levels(book, SELL_SIDE, depth)
     last = (book.last_price, book.last_quantity) if book and book.last_trade_id else None
     if client and client.state is State.LAGGED:
-        quoted = listener.quote_of(instrument)
+        reader = listener.quotes_of(instrument)
         state = "lagged"
-        if quoted is not None:
+        if reader is not None:
+            quoted, lag_ms = reader.quotes[instrument.id], reader.late_ns / 1e6
             quote, state, epoch, sequence = quoted.quote, "conflated", quoted.epoch, quoted.sequence
             bids = [Level(quote.bid_price, quote.bid_quantity, quote.bid_count)] if quote.bid_count else []
             asks = [Level(quote.ask_price, quote.ask_quantity, quote.ask_count)] if quote.ask_count else []
@@ -653,7 +697,7 @@ async def listen(args: argparse.Namespace, out: TextIO) -> int:
     tasks = [loop.create_task(listener.hear())]
     if args.verify:
         tasks.append(loop.create_task(listener.verify()))
-    if listener.holds_back:
+    if listener.wants_history:
         tasks.append(loop.create_task(listener.tell_history()))
     if args.stats:
         tasks.append(loop.create_task(_stats(listener)))
@@ -723,7 +767,7 @@ async def _print(listener: Listener, out: TextIO) -> None:
     said = listener.said
     while True:
         ended = said.ended.is_set()
-        while said.lines and not listener.holds_back:
+        while said.lines:
             print(json.dumps(said.lines.popleft()), file=out)
         if ended:
             break
@@ -744,11 +788,15 @@ async def _draw(listener: Listener, depth: int, out: TextIO) -> None:
     said = listener.said
     console = Console(file=out)
     ascii_only = not (out.encoding or "").lower().startswith("utf")
+    size = console.size
     with Live(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False) as live:
         while True:
             ended = said.ended.is_set()
             said.lines.clear()
-            live.update(_picture(listener, depth, console.width, ascii_only), refresh=True)
+            if size != console.size:  # what was drawn is folded anew, who knows how
+                console.clear()
+                size = console.size
+            live.update(_picture(listener, depth, *size, ascii_only), refresh=True)
             if ended:
                 return
             with contextlib.suppress(TimeoutError):
@@ -756,20 +804,22 @@ async def _draw(listener: Listener, depth: int, out: TextIO) -> None:
                     await said.ended.wait()
 
 
-def _picture(listener: Listener, depth: int, width: int, ascii_only: bool) -> Group:
+def _picture(listener: Listener, depth: int, width: int, height: int, ascii_only: bool) -> Group:
+    """The chosen book and what happens to it: as many levels as there is room for above the rest, `depth` at most."""
     chosen, *others = listener.instruments
     note = f"{listener.said.verified} times verified" if listener.said.verified else ""
-    view = view_of(listener, chosen, depth, listener.now_ns(), note)
-    lines = [_text((text, STYLES[style]) for text, style in line) for line in draw(view, depth, width - 1, ascii_only)]
     trades = listener.said.trades.get(chosen.id, ())
-    lines.append(_text([(tape(tuple(trades), chosen.tick_size, chosen.lot_size, width - 1), "dim")]))
-    lines += [_text([(f"  {seen}", "dim")]) for seen in listener.said.seen]
+    below = [_text([(tape(tuple(trades), chosen.tick_size, chosen.lot_size, width - 1), "dim")])]
+    below += [_text([(f"  {seen}", "dim")]) for seen in listener.said.seen]
     if listener.wants_stats:
-        lines += [_text([(f"  {_counted(client)}", "dim")]) for client in listener.clients]
+        below += [_text([(f"  {_counted(client)}", "dim")]) for client in listener.clients]
     if others:
         symbols = " ".join(instrument.symbol for instrument in others)
-        lines.append(_text([(f"  more with --symbol: {symbols}", "dim")]))
-    return Group(*lines)
+        below.append(_text([(f"  more with --symbol: {symbols}", "dim")]))
+    levels = max(1, min(depth, (height - AROUND_LEVELS - len(below)) // 2))
+    view = view_of(listener, chosen, levels, listener.now_ns(), note)
+    lines = draw(view, levels, width - 1, ascii_only)
+    return Group(*(_text((text, STYLES[style]) for text, style in line) for line in lines), *below)
 
 
 def _counted(client: FeedClient) -> str:
@@ -793,10 +843,13 @@ def _exit_code(listener: Listener) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Help that begins with examples."""
+    """Begins its help with examples, and complains in one line."""
 
     def format_help(self) -> str:
         return f"{EXAMPLES}\n{super().format_help()}"
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE_EXIT, f"tail_feed: {message}\n")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -825,9 +878,7 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--stats", action="store_true", help="what the readers counted, each second, instead of deltas")
     out.add_argument("--record", type=Path, metavar="FILE", help="keep all that comes (tools/recording.py)")
     out.add_argument("--play", type=Path, metavar="FILE", help="a recording instead of a venue")
-    out.add_argument(
-        "--speed", type=float, default=1.0, metavar="X", help="of the recording; 0: as fast as may be; default 1"
-    )
+    out.add_argument("--speed", type=_speed, metavar="X", help="of the recording; 0: as fast as may be; default 1")
     out.add_argument("--step", action="store_true", help="of the recording a frame for each line of stdin")
     out.add_argument("--from-snapshot", action="store_true", help="begin with the whole book, by order")
     out.add_argument("--json", action="store_true", help="JSON lines also on a terminal")
@@ -872,6 +923,12 @@ def _time(text: str) -> int:
     return int(seconds * 1_000_000) * 1_000
 
 
+def _speed(text: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a speed such as 4, 0.5, or 0")
+    return float(text)
+
+
 def _count(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above zero")
@@ -884,10 +941,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = given.parse_args(argv)
     if (args.machine is None) == (args.play is None):
         given.error("HOST:PORT is needed, or --play FILE, not both")
-    if args.play and (args.verify or args.record or args.wait):
-        given.error("--play goes with neither --verify nor --record nor --wait: there is no venue")
-    if args.from_time and (args.from_seq or args.play):
-        given.error("--from-time goes with neither --from-seq nor --play")
+    there = ("verify", "record", "wait", "source", "feed", "conflate", "from_time")
+    if args.play and (wrong := [name for name in there if getattr(args, name)]):
+        given.error(f"--{wrong[0].replace('_', '-')} does not go with --play: there is no venue")
+    if not args.play and (args.step or args.speed is not None):
+        given.error(f"--{'step' if args.step else 'speed'} goes with --play FILE only")
+    if args.step and args.speed is not None:
+        given.error("--speed does not go with --step")
+    if args.from_time and args.from_seq:
+        given.error("--from-time does not go with --from-seq")
+    if args.from_snapshot and (args.from_seq or args.from_time):
+        given.error("--from-snapshot does not go with --from-seq or --from-time: the book has what was before it")
     with contextlib.ExitStack() as files:
         try:
             if args.play:
