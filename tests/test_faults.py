@@ -274,7 +274,8 @@ def test_a_publisher_that_goes_back_numbers_anew_with_a_right_checksum_in_the_sa
     plan = FaultPlan((MessageFault("regress", 1.0, 0.0, 0.5),), SEED, begun_ns=0)
     came = [each for at in range(0, 700, 100) for each in plan.frame(data(5_001 + at), at * MS)]
     assert [feed.decode(frame).header.first_seq for frame in came] == [1, 101, 201, 301, 401, 5_501, 5_601]
-    assert plan.frame(b"no frame", 0) == [b"no frame"]
+    damaged = data(5_001)[:-1] + b"\xff"
+    assert [plan.frame(frame, 0) for frame in (b"no frame", damaged)] == [[b"no frame"], [damaged]]
     assert [feed.decode(frame).header.first_seq for frame in plan.frame(heartbeat(5_503), 0)] == [503]
     assert {feed.decode(frame).header.epoch for frame in came} == {1}
 
