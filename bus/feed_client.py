@@ -566,12 +566,12 @@ class FeedClient:
                 self._begin(header.epoch, header.incarnation, f"epoch {header.epoch}", now_ns, actions)
             if header.sent_ns > self._top_sent_ns and self._is_old(frame):
                 self._regress(header.first_seq, header.sent_ns, self._sent_after(header.first_seq), now_ns, actions)
-            elif header.sent_ns > self._top_sent_ns and self._breaks(header) and not self._is_broken:
+            elif header.follows != self._top_crc and header.sent_ns > self._top_sent_ns and self._breaks(header):
                 self._part(header.first_seq, header.sent_ns, now_ns, actions)
             elif header.sent_ns < self._top_sent_ns and frame.next_seq > self._top_next:
                 self.counters.regressions += 1  # sent before the newest, and beyond it
                 return []
-            elif self.state in _SETTLED and self._strays(frame):
+            elif header.follows != self._last_crc and self.state in _SETTLED and self._strays(frame):
                 self._part(header.first_seq, header.sent_ns, now_ns, actions)
             newest = header.sent_ns > self._top_sent_ns
             if self._claim is not None and newest and self._bears_out(self._claim, header):
@@ -610,14 +610,11 @@ class FeedClient:
 
     def _breaks(self, header: Header) -> bool:
         """Whether the newest goes on from the one heard before it, and follows another. The first follows none."""
+        if self.state is State.SNAPSHOT and self._run_sent_ns:
+            return False  # all is in doubt already
         if header.first_seq == 1:
             return header.follows != 0
         return header.first_seq == self._top_next and header.follows != self._top_crc
-
-    @property
-    def _is_broken(self) -> bool:
-        """Whether all is in doubt already, by a sequence sent anew."""
-        return self.state is State.SNAPSHOT and self._run_sent_ns != 0
 
     def _bears_out(self, claim: Snapshot, header: Header) -> bool:
         """Whether the newest frame was sent so long after it, and follows the one heard before."""

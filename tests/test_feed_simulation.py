@@ -57,6 +57,7 @@ class Faults:
     restart: float = 0.0  # of the publisher, a millisecond: a higher epoch
     relapse: float = 0.0  # the same, under the same epoch: a protocol error
     restore: float = 0.0  # of the publisher and its books as they were a while ago, under the same epoch
+    unheard: bool = False  # what a publisher sends that went back is lost until it is beyond what was heard
     renumber: float = 0.0  # the line gives frames the sequences from 1 on again, for up to 300 milliseconds
     burst: float = 0.0  # silence of the line for a while
     slow: int = 0  # milliseconds that the reader takes for a frame, while more of them wait
@@ -85,6 +86,7 @@ class World:
         self.turn = 0
         self.kept: tuple[Snapshot, dict[int, int], int] | None = None  # books, instrument sequences, last frame's crc
         self.alarms: list[str] = []
+        self.unheard_below = 0
         self.renumbered_until = 0
         self.renumbered_from = 0  # the first sequence that is 1
         self.begin(fresh=True)
@@ -210,6 +212,9 @@ class World:
         rng, faults = self.rng, self.faults
         for frame, line in [(frame, line) for frame in frames for line in range(faults.lines)]:
             self.beat_at = self.now + 250 * MS
+            if feed.decode_header(frame).first_seq < self.unheard_below:
+                continue
+            self.unheard_below = 0
             if self.now < self.muted_until or rng.random() < faults.drop:
                 continue
             if self.now < self.renumbered_until:
@@ -360,8 +365,10 @@ class World:
                 self.begin()
             if mishaps and rng.random() < faults.relapse:
                 self.begin(relapse=True)
+                self.unheard_below = self.client.next_seq if faults.unheard else 0
             if mishaps and faults.restore and rng.random() < faults.restore:
                 self.restore()
+                self.unheard_below = self.client.next_seq if faults.unheard else 0
             if mishaps and rng.random() < faults.renumber:
                 self.renumbered_until, self.renumbered_from = self.now + rng.randrange(300 * MS), 0
             if mishaps and rng.random() < faults.burst:
@@ -372,7 +379,7 @@ class World:
     def settle(self) -> None:
         """The faults end; heartbeats go on until nothing moves any more."""
         self.faults = Faults(relapse=self.faults.relapse)
-        self.muted_until = self.renumbered_until = 0
+        self.muted_until = self.renumbered_until = self.unheard_below = 0
         self.earlier = []
         for _ in range(QUIET_MS // 250):
             self.heartbeat()
@@ -405,9 +412,11 @@ KINDS = {
     "relapse": Faults(relapse=0.01),
     "relapse and loss": Faults(relapse=0.01, drop=0.1, reorder=0.1),
     "relapse and bursts": Faults(relapse=0.03, burst=0.05),
+    "relapse unheard": Faults(relapse=0.03, unheard=True),
     "restored": Faults(restore=0.02),
     "restored and loss": Faults(restore=0.02, drop=0.1, reorder=0.1),
     "restored and bursts": Faults(restore=0.03, burst=0.05),
+    "restored unheard": Faults(restore=0.05, unheard=True),
     "numbered anew": Faults(renumber=0.01),
     "numbered anew and loss": Faults(renumber=0.01, drop=0.1, reorder=0.1),
     "numbered anew and bursts": Faults(renumber=0.03, burst=0.05),
@@ -537,3 +546,12 @@ def test_a_book_changed_in_memory_is_found_when_its_digest_comes_round_and_mende
     assert (client.counters.instrument_repairs, client.counters.resnapshots) == (1, 0)
     assert world.contents(client.mirror) == world.contents(world.truth)
     assert client.standing(instrument) is Standing.VALID
+
+
+def test_a_publisher_restored_to_an_earlier_state_is_found_out_by_its_chain_where_all_between_was_lost() -> None:
+    found = 0
+    for seed in range(100):
+        world = World(seed, KINDS["restored unheard"])
+        world.publish(120)
+        found += sum("follows another frame" in text for text in world.alarms)
+    assert found > 3
