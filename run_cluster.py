@@ -96,7 +96,9 @@ def parser() -> argparse.ArgumentParser:
     shown = out.add_argument_group("what is shown and kept")
     shown.add_argument("--report", type=Path, metavar="FILE", help="write the verdict there, as JSON")
     shown.add_argument("--json", action="store_true", help="print the verdict as one JSON object")
-    shown.add_argument("--no-progress", action="store_true", help="no live table")
+    shown.add_argument(
+        "--no-progress", action="store_true", help="no live table, but a line for each thing that happens"
+    )
     shown.add_argument("--keep-logs", action="store_true", help="keep what the processes wrote, and say where")
     return out
 
@@ -198,6 +200,8 @@ async def _watched(run: ClusterRun, args: argparse.Namespace) -> Verdict:
         loop.add_signal_handler(number, interrupted)
     console = Console(stderr=args.json)
     if args.no_progress or not console.is_terminal:
+        if not args.json:
+            await _told(run, task)
         return await task
     with Live(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False) as live:
         while not task.done():
@@ -205,6 +209,26 @@ async def _watched(run: ClusterRun, args: argparse.Namespace) -> Verdict:
             await asyncio.wait([task], timeout=FRAME_S)
         live.update(render(run.board), refresh=True)
     return await task
+
+
+class _Page(Console):
+    """One that leaves it to us what happens when nobody reads it."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+async def _told(run: ClusterRun, task: asyncio.Task[Verdict]) -> None:
+    """Without a picture: what happens, line by line."""
+    told = 0
+    while not task.done():
+        await asyncio.wait([task], timeout=FRAME_S)
+        try:
+            for line in run.board.happened[told:]:
+                print(line, flush=True)
+        except BrokenPipeError:
+            _say_no_more()
+        told = len(run.board.happened)
 
 
 def _tell(verdict: Verdict, args: argparse.Namespace) -> None:
@@ -216,14 +240,19 @@ def _tell(verdict: Verdict, args: argparse.Namespace) -> None:
         if args.json:
             print(said, flush=True)
             return
-        console = Console(highlight=False)
+        console = _Page(highlight=False)
         ascii_only = not (console.encoding or "").lower().startswith("utf")
         width = min(console.width, WIDTH_MAX) if console.is_terminal else WIDTH
         for style, text in page(verdict, width, ascii_only):
             console.print(Text(text, style=STYLES[style]), no_wrap=True, crop=False, overflow="ignore", soft_wrap=True)
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that nothing complains at exit
+        _say_no_more()
+
+
+def _say_no_more() -> None:
+    """Nobody reads stdout: have nothing complain about it at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

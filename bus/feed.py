@@ -447,6 +447,7 @@ class _Running:
             limits=owner._limits,
         )
         self._backs: dict[tuple[int, int], _Back] = {}
+        self._stopped = False
         self._loop = DirectoryLoop(self._directory, owner._machines)
         self._loop.listen(self._on_event)
         self._loop.start()
@@ -467,13 +468,20 @@ class _Running:
         back.timer = loop.call_later(wait_s, come)
 
     async def stop(self) -> None:
+        """The sockets first: who breaks off an iteration and ends its loop leaves time for the first await, no more.
+
+        Left open, they would hang whatever collects them.
+        """
+        self._stopped = True
         for back in self._backs.values():
             if back.timer is not None:
                 back.timer.cancel()
         self._waiting.cancel()
-        await asyncio.gather(self._waiting, return_exceptions=True)
-        await self._loop.stop()
-        await self.subscriber.stop()
+        try:
+            await self.subscriber.stop()
+        finally:
+            await asyncio.gather(self._waiting, return_exceptions=True)
+            await self._loop.stop()
 
     async def _wait(self) -> None:
         if not await self._loop.joined(ANSWER_S):
@@ -497,6 +505,8 @@ class _Running:
                     yield event
 
     def _on_event(self, event: DirectoryEvent) -> None:
+        if self._stopped:
+            return
         if isinstance(event, Changed):
             self._follow(event.entry)
         elif isinstance(event, Conflict):

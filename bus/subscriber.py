@@ -176,10 +176,11 @@ class Subscriber:
             del self.quotes[reader.engine, reader.channel]
 
     async def stop(self) -> None:
+        """Close the sockets at once, before anything is awaited; then the calls."""
         for engine in list(self._lines):
             self.leave(engine)
-        await self.recovery.stop()
         self._context.term()
+        await self.recovery.stop()
 
     # Sockets
 

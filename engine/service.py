@@ -54,6 +54,7 @@ from engine.types import (
     MAKER,
     MALFORMED,
     MASS_CANCEL,
+    MASS_CANCELED,
     MEANING_SHIFT,
     NEW,
     OUTCOME_UNKNOWN,
@@ -580,10 +581,11 @@ class OrdersServicer:
             then=[self._report(account, answer._replace(seq=seq, row=later, then=())) for seq, later in answer.then],
         )
         instrument = self._instruments.get(row.instrument)
-        if instrument is None:  # a mass cancel of all, or a refusal of an instrument that is not
+        if instrument is not None:
+            report.symbol = instrument.symbol
+        if instrument is None or row.kind == MASS_CANCELED:  # orders are counted, not lots; or the instrument is none
             report.quantity = str(row.quantity)
             return report
-        report.symbol = instrument.symbol
         report.price = decimal_text(row.price, instrument.tick_size)
         report.quantity = decimal_text(row.quantity, instrument.lot_size)
         report.open = decimal_text(row.open, instrument.lot_size)

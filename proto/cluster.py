@@ -21,9 +21,9 @@
     quantity_max = 0              # lots an order may have; 0: as many as there can be
     notional_max = 0              # ticks times lots an order may have; 0: no limit
     collar = 0                    # ticks a market order may go from the last price; 0: any
-    band = 0                      # ticks a trade may be from the reference before trading halts; 0: any; needs the next
+    band = 0                      # ticks a trade may be from the reference before trading halts; 0: any
     allocation = "fifo"           # or "pro-rata"
-    auction_reference = 0         # ticks; the first auction's and band's, before anything has traded
+    auction_reference = 0         # ticks; the first reference of auctions, and of a band, which needs it
     state = "open"                # it begins in: pre-open, open, halted, auction, closed
 
     [[account]]                   # without any, every account may trade

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -220,6 +221,21 @@ def test_a_data_directory_of_another_venue_is_refused(tmp_path: Path, capsys: py
     assert run_cluster.main(["--data-dir", str(tmp_path)]) == 2
     says = f"run_cluster: {tmp_path} holds the venue of another run: --engines 2 --instruments 4\n"
     assert capsys.readouterr() == ("", says)
+
+
+def test_without_a_picture_it_says_line_by_line_where_to_listen_and_minds_no_reader_that_left() -> None:
+    arguments = [word for word in SMALL if word != "--json"]
+    with started(*arguments, "--duration", "1") as program:
+        assert program.stdout
+        said = program.stdout.readline()
+        while "watch it: " not in said:
+            assert re.match(" +[0-9.]+ s  ", said)
+            said = program.stdout.readline()
+        assert re.search(r"watch it: python -m tools.tail_feed 127.0.0.1:[0-9]+ --symbol ALFA$", said)
+        program.stdout.close()
+        assert program.wait(PATIENCE_S) == 0
+        assert program.stderr
+        assert program.stderr.read() == ""
 
 
 def test_an_engine_that_cannot_start_ends_it_with_3_and_its_own_words(tmp_path: Path) -> None:

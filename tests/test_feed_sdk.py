@@ -27,6 +27,7 @@ from bus.feed_events import (
     Trouble,
 )
 from bus.mirror import Mirror
+from bus.subscriber import Subscriber
 from proto.feed import ADD, END, EXECUTE, SELL
 from tests.test_fabric_node import SYMBOLS, TinyEngine, run, until
 
@@ -148,6 +149,23 @@ def test_under_loss_every_sequence_is_told_or_said_to_be_missing_and_the_ledger_
             counters = feed.counters()[1, 1]
             assert counters["missed"] == sum(line.last - line.first + 1 for line in lines)
             assert {event.state for event in heard if isinstance(event, BookState)} >= {"valid", "doubtful"}
+
+    run(body)
+
+
+def test_an_iteration_that_is_broken_off_leaves_no_socket_open_though_its_loop_ends_at_once() -> None:
+    async def first(target: str) -> Subscriber:
+        feed = Feed([target])
+        async for event in feed.events():
+            if isinstance(event, BookState) and feed._running is not None:
+                return feed._running.subscriber
+        raise AssertionError("no event came")
+
+    async def body() -> None:
+        engine = TinyEngine()
+        async with engine.serving():
+            subscriber = await asyncio.to_thread(lambda: asyncio.run(first(engine.grpc)))
+            assert subscriber._context.closed
 
     run(body)
 

@@ -156,6 +156,20 @@ def test_the_day_is_closed_and_rolled() -> None:
     run(test)
 
 
+def test_a_mass_cancel_counts_orders_whatever_a_lot_is() -> None:
+    async def test(engines: Engines) -> None:
+        await engines.operator().AddInstrument(pb.AddInstrumentRequest(**NEW_ONE))
+        stub = engines.stub()
+        for id in (1, 2, 3):
+            await stub.NewOrder(
+                pb.NewOrderRequest(account=7, client_order_id=id, symbol="GOLD", price="0.10", quantity="20")
+            )
+        reply = await stub.MassCancel(pb.MassCancelRequest(account=7, client_order_id=4, symbol="GOLD"))
+        assert [(report.symbol, report.quantity) for report in reply.reports] == [("GOLD", "3")]  # a lot is 10
+
+    run(test)
+
+
 def test_an_instrument_is_added_with_all_its_rules_and_delisted_again() -> None:
     async def test(engines: Engines) -> None:
         operator = engines.operator()

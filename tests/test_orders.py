@@ -162,6 +162,10 @@ def test_a_day_at_two_engines_by_hand(tmp_path: Path, capsys: pytest.CaptureFixt
         say(desk + "roll NOVA")
         say(desk + "delist NOVA")
         assert "NOT_FOUND" in say("state NOVA", REFUSED)[0]["complaint"]
+        say("--account 7 new E2A buy 5 --type stop --stop-price 2.00 --id 20")
+        assert say("--account 7 replace E2A 20 4 --stop-price 1.90")[0]["kind"] == "REPORT_REPLACED"
+        assert say("--account 7 open")[0]["orders"][0]["stop_price"] == "1.90"
+        assert say("--account 7 replace E2A 20 4", REFUSED)[0]["reason"] == "REASON_BAD_PRICE"
         say("--account 7 mass-cancel")
         venue.signal(1, signal.SIGKILL)  # a kill switch is thrown wherever it can be
         venue.processes[1].wait(10)

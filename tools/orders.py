@@ -169,7 +169,7 @@ def _trading(verbs: Any) -> None:
     replace.add_argument("symbol", type=symbol)
     replace.add_argument("target", type=number)
     replace.add_argument("quantity", type=decimal)
-    replace.add_argument("price", type=decimal)
+    replace.add_argument("price", type=decimal, nargs="?", default="", help="not of a stop, which has --stop-price")
     replace.add_argument("--meaning", choices=MEANINGS, default="total")
     replace.add_argument("--stop-price", type=decimal, default="")
     cancel = verbs.add_parser("cancel", help="cancel an order")
