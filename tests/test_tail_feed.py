@@ -26,7 +26,7 @@ import pytest
 import zmq
 
 from bus.conflation import Quoted, QuoteReader
-from bus.feed_client import Action, Applied, FeedClient, State
+from bus.feed_client import Action, Applied, FeedClient, State, StateChanged
 from bus.sequencer import RangeStatus, Sequencer
 from engine.client import Client, Session
 from engine.types import BUY, SELL
@@ -367,6 +367,11 @@ async def _too_fast(quoted: bool) -> None:
             "bid": {"price": "123.40", "quantity": "50", "orders": 2}, "ask": None,
             "last": {"price": "123.45", "quantity": "30"},
         }]  # fmt: skip
+        listener.on_quote(reader, StateChanged(State.LIVE, State.STALE, "3005 ms behind"))
+        assert listener.said.lines[-1] == {
+            "event": "quotes", "engine": 1, "channel": 1, "from": "live", "to": "stale", "why": "3005 ms behind"
+        }  # fmt: skip
+        assert listener.said.seen[-1].endswith("engine-1  best prices live to stale: 3005 ms behind")
     finally:
         listener._subscriber.clients.clear()
         await listener.stop()

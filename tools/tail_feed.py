@@ -429,9 +429,14 @@ class Listener:
             self.said.end("counted")
 
     def on_quote(self, reader: QuoteReader, quoted: Quoted | StateChanged) -> None:
-        """Take in a quote, where the stream itself was too fast. Called on the loop."""
+        """Take in a quote, where the stream itself was too fast, or that none comes in time. Called on the loop."""
         client = self._subscriber.clients.get((reader.engine, reader.channel))
-        if client is None or self.said.ended.is_set() or not isinstance(quoted, Quoted):
+        if client is None or self.said.ended.is_set():
+            return
+        if isinstance(quoted, StateChanged):
+            stream = {"engine": reader.engine, "channel": reader.channel}
+            change = {"from": quoted.before.value, "to": quoted.after.value, "why": quoted.reason}
+            self._say({"event": "quotes", **stream, **change})
             return
         if client.state is State.LAGGED and quoted.quote.instrument in self._wanted and not self._args.quiet:
             self._say(quote_line(client, quoted))
@@ -610,6 +615,8 @@ def in_words(line: Line) -> str:
             text = f"recorded from {line['first']:,} on"
         case "covered":
             text = f"a snapshot stands for {span}"
+        case "quotes":
+            text = f"best prices {line['from']} to {line['to']}: {line['why']}"
         case "state":
             text = f"{line['from']} to {line['to']}: {line['why']}"
         case "differs":
