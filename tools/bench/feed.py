@@ -103,9 +103,10 @@ def published(batches: Sequence[bytes]) -> tuple[list[bytes], str, int]:
     for i, commands in enumerate(batches, 1):
         time_ns = deltas.START_NS + i * deltas.RECORD_NS
         for changed in venue.apply(i, time_ns, [read(commands)]).deltas:
-            frames += line.publish(time_ns, changed.rows, venue)
-    for data in frames:
-        line.receive(data)
+            made = line.publish(time_ns, changed.rows, venue)
+            for data in made:
+                line.receive(data, time_ns)
+            frames += made
     venue.check()
     line.check(venue)
     return frames, hash_of(*frames, line.digest(venue)), line.sequencer.next_seq - 1
@@ -138,9 +139,9 @@ class Line:
         sequence = self.sequencer.instrument_seq(INSTRUMENT.id)
         return Digest(INSTRUMENT.id, sequence, 0, low, high, orders_hash(words))
 
-    def receive(self, data: bytes) -> None:
+    def receive(self, data: bytes, now_ns: int) -> None:
         """Take a frame as a fabric node does, which also keeps it for others to ask for."""
-        self.client.frame(data, deltas.START_NS)
+        self.client.frame(data, now_ns)
 
     def check(self, venue: Venue) -> None:
         """All that was published is in the mirror, nothing had to be repaired, and the digests were compared."""
@@ -170,7 +171,7 @@ def mirrored(batches: Sequence[bytes], pair: sockets.Joined | None = None) -> in
                     pair.publisher.send(data)
                 frames = [pair.subscriber.recv() for _ in frames]
             for data in frames:
-                line.receive(data)
+                line.receive(data, time_ns)
             spent += clock() - before
     line.check(venue)
     return spent
@@ -191,7 +192,7 @@ def stages(batches: Sequence[bytes]) -> dict[str, int]:
                 decode(data)
             marks.append(cpu_ns())
             for data in frames:
-                line.receive(data)
+                line.receive(data, time_ns)
             marks.append(cpu_ns())
             made += marks[1] - marks[0]
             decoded += marks[2] - marks[1]
