@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from proto.command_line import Parser
 from tools.cluster import CannotStart, ClusterRun, Options, UsageError
 from tools.fault_plan import FaultError, answers_in_words, in_words
 from tools.faults import with_script
@@ -43,7 +44,7 @@ STYLES: Final = {HOLDS: "green", FAILS: "bold red", UNKNOWN: "yellow", NOTE: "",
 
 
 def parser() -> argparse.ArgumentParser:
-    out = argparse.ArgumentParser(
+    out = Parser(
         prog="run_cluster.py",
         usage="python run_cluster.py [options]",
         description=__doc__,

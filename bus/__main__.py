@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from bus.directory_service import DirectoryRefused
 from bus.node import Node
+from proto.command_line import Parser
 
 EXIT_OK: Final = 0
 EXIT_BROKEN: Final = 1  # our own bug: a book may be wrong and called valid
@@ -44,7 +45,7 @@ def machine_name(text: str) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m bus",
         description="A fabric node: mirrors the books of every engine it hears of, and serves snapshots, ranges and "
         "books for any of them. Prints one line of JSON when it serves.",

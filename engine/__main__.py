@@ -32,6 +32,7 @@ from engine.node import EXIT_CANNOT_START, EXIT_LOG_LOST, EXIT_OK, EXIT_USAGE, E
 from engine.publish import EngineFeed
 from engine.records import RecordError
 from proto.cluster import Cluster, ClusterError, EngineEntry, Instrument, load
+from proto.command_line import Parser
 
 SWITCH_S: Final = 0.0005  # of the interpreter: with its default of 5 ms a busy loop starves the log's thread
 JOIN_S: Final = 5.0
@@ -74,7 +75,7 @@ def operator_token(path: str) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m engine",
         description="An engine: takes orders over gRPC, logs and matches them, and publishes what changes. Prints one "
         "line of JSON when it serves.",

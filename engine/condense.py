@@ -30,6 +30,7 @@ from engine.types import Outcome
 from engine.venue import Venue
 from proto.cluster import ClusterError, Instrument
 from proto.cluster import load as load_cluster
+from proto.command_line import Parser
 
 EXIT_OK: Final = 0
 EXIT_DIFFERS: Final = 1
@@ -149,7 +150,7 @@ class Condenser:
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m engine.condense",
         description="Make a snapshot of an engine's state out of its log, so that its next start is short.",
         epilog="example: python -m engine.condense --cluster cluster.toml --engine 1 --data data/engine-1",

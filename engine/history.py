@@ -34,6 +34,7 @@ from engine.venue import Venue
 from proto import feed, marketdata_pb2
 from proto.cluster import ClusterError, Instrument
 from proto.cluster import load as load_cluster
+from proto.command_line import Parser
 from proto.feed import DELTA_WIDTH, END, OP_MASK, REFRAMED, TOLD
 
 FRAME_DELTAS: Final = 64
@@ -388,7 +389,7 @@ def write(replies: Iterator[marketdata_pb2.HistoryReply], to: BinaryIO) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m engine.history",
         description="Write to standard output what an engine published, out of its log: HistoryReply messages "
         "(proto/marketdata.proto), each behind its length in 4 bytes, little-endian.",

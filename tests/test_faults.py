@@ -397,6 +397,19 @@ def test_a_wrong_spec_is_wrong_usage_and_said_on_stderr(capsys: pytest.CaptureFi
     assert (out, err) == ("", "faults: 'drop=2': a rate is a number from 0 to 1\n")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--market-data", "foo"], "'foo' is not HOST:PORT"),
+        (["--upstream", "tcp://127.0.0.1:1", "--listen", "tcp://127.0.0.1:17001x"],
+         "'tcp://127.0.0.1:17001x' is not tcp://HOST:PORT"),
+    ],
+)  # fmt: skip
+def test_what_is_no_address_is_wrong_usage(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert faults.main(arguments) == 2
+    assert capsys.readouterr().err == f"faults: {says}\n"
+
+
 def test_a_script_that_cannot_be_read_is_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     missing = tmp_path / "none.txt"
     assert faults.main(["--upstream", "tcp://127.0.0.1:1", "--script", str(missing)]) == 2

@@ -21,15 +21,17 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import zmq
 
+from proto.command_line import Parser
 from tools.answer_faults import AnswerPlan, AnswerProxy
 from tools.fault_plan import (
     ANSWER_FAULTS,
@@ -48,6 +50,7 @@ SLOW_HIGH_WATER_MARK: Final = 64  # a slow reader lets messages wait at their pu
 IDLE_NS: Final = 250_000_000
 BURST: Final = 500  # messages taken from one line before the others get their turn
 
+_ADDRESS: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/]+):([0-9]{1,5}|\*)")  # host:port
 EXAMPLES: Final = """examples:
   python -m tools.faults --upstream tcp://127.0.0.1:5555 --faults drop=0.02
   python -m tools.faults --upstream tcp://127.0.0.1:5555 --listen tcp://127.0.0.1:6000 --faults dup=0.1,reorder=0.1
@@ -194,7 +197,7 @@ def print_line(line: dict[str, Any]) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    out = argparse.ArgumentParser(
+    out = Parser(
         prog="python -m tools.faults",
         description="Stand between a publisher and its subscribers, and make trouble.",
         epilog=f"faults, by kind:\n{in_words()}\n{answers_in_words()}\n\n"
@@ -233,6 +236,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise FaultError([f"{str(fault)!r}: this proxy meets messages, not processes" for fault in spec.timed])
         targets = _named(args.market_data, args.machine, "machine")
         upstreams = _upstreams(args.upstream, args.line, args.listen, bool(targets))
+        _check_addresses(targets.values(), [*upstreams.values(), *args.listen])
         answers = (*spec.answers, *parse_answers(args.answers))
         if answers and not targets:
             raise FaultError(["no machine whose snapshots to meet: give --market-data HOST:PORT, or --machine NAME"])
@@ -266,6 +270,15 @@ def _upstreams(upstreams: Sequence[str], names: Sequence[str], listen: Sequence[
     if len(listen) > len(lines):
         raise FaultError([f"{len(listen)} addresses to listen at for {len(lines)} lines"])
     return lines
+
+
+def _check_addresses(machines: Iterable[str], feeds: Iterable[str]) -> None:
+    """Raises: FaultError for what cannot be an address. Where a socket is no TCP one, ZeroMQ is left to say so."""
+    wrong = [f"{text!r} is not HOST:PORT" for text in machines if text and not _ADDRESS.fullmatch(text)]
+    tcp = [text for text in feeds if text.startswith("tcp://")]
+    wrong += [f"{text!r} is not tcp://HOST:PORT" for text in tcp if not _ADDRESS.fullmatch(text.removeprefix("tcp://"))]
+    if wrong:
+        raise FaultError(wrong)
 
 
 def _named(given: Sequence[str], names: Sequence[str], what: str) -> dict[str, str]:

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import grpc
 from google.protobuf.json_format import MessageToDict
@@ -26,6 +26,7 @@ from proto import marketdata_pb2 as md
 from proto import marketdata_pb2_grpc as md_grpc
 from proto import orders_pb2 as pb
 from proto import orders_pb2_grpc as pb_grpc
+from proto.command_line import Parser
 
 CALL_S: Final = 5.0
 SETTLED_S: Final = 1.0  # without --follow, how long to listen
@@ -76,16 +77,6 @@ OF_ACCOUNT: Final = ("new", "replace", "cancel", "mass-cancel", "open", "executi
 OF_OPERATOR: Final = ("halt", "resume", "kill", "unkill", "bust", "correct", "roll", "add-instrument", "delist")
 
 
-class Parser(argparse.ArgumentParser):
-    """Begins its help with what people do, and complains in one line."""
-
-    def format_help(self) -> str:
-        return (EXAMPLES if self.prog == "orders" else "") + super().format_help()
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(USAGE, f"{self.prog}: {message}\n")
-
-
 def number(text: str) -> int:
     """A whole number of 64 bits, without a sign."""
     if not re.fullmatch("[0-9]{1,20}", text) or int(text) >= 1 << 64:
@@ -134,7 +125,7 @@ def token(path: str) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="orders", description="Orders by hand, and the operator's desk.")
+    parser = Parser(prog="orders", description="Orders by hand, and the operator's desk.", examples=EXAMPLES)
     parser.add_argument(
         "--at", type=endpoint, required=True, metavar="HOST:PORT", help="an engine, or, to look, any machine"
     )

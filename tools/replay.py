@@ -26,6 +26,7 @@ from engine.gateway import report_columns
 from engine.types import CANCEL, STP_NONE, Batch, ReportRow, report_rows
 from engine.venue import Venue
 from proto.cluster import PRICE_MAX, Instrument
+from proto.command_line import Parser
 from tools import lobster, lobster_check, workload
 from tools.flow import FlowError, WorkloadRow, is_workload, read_books, read_messages, read_workload
 from tools.lobster import Command, Step
@@ -254,7 +255,7 @@ async def read_through(session: Session, last: int, progress: Progress) -> list[
 
 
 def parser() -> argparse.ArgumentParser:
-    out = argparse.ArgumentParser(
+    out = Parser(
         prog="python -m tools.replay", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     out.add_argument("file", type=Path, metavar="FILE", help="a workload or LOBSTER messages, plain or gzip")

@@ -31,6 +31,7 @@ from engine.client import Client, ClientError, Commands, Session
 from engine.gateway import report_columns
 from engine.types import STP_NONE, ReportRow
 from proto.cluster import Instrument
+from proto.command_line import Parser
 from proto.feed import END
 from tools import lobster, lobster_check, workload
 from tools.flow import FlowError, WorkloadRow, is_workload, read_books, read_messages, read_workload
@@ -281,9 +282,7 @@ def say(line: dict[str, Any]) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    out = argparse.ArgumentParser(
-        prog="python -m tools.replay_flow", description="Recorded flow for a running cluster."
-    )
+    out = Parser(prog="python -m tools.replay_flow", description="Recorded flow for a running cluster.")
     out.add_argument("file", type=Path)
     out.add_argument("--check", type=Path)
     out.add_argument("--join", action="append", required=True, metavar="HOST:PORT", help="any machine (repeatable)")

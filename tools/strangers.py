@@ -22,6 +22,7 @@ from typing import Any, Final
 import grpc
 
 from bus.directory_service import DirectoryError, ask
+from proto.command_line import Parser
 from tools import tail_feed
 from tools.tail_feed import Listener
 
@@ -80,7 +81,7 @@ def say(line: dict[str, Any]) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    out = argparse.ArgumentParser(prog="python -m tools.strangers", description=__doc__.split("\n\n")[0])
+    out = Parser(prog="python -m tools.strangers", description=__doc__.split("\n\n")[0])
     out.add_argument("machine", nargs="+", metavar="HOST:PORT", help="machines to ask in turn")
     out.add_argument("--every", type=float, default=1.0, metavar="S", help="seconds between one and the next")
     return out

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, NoReturn, TextIO
+from typing import Final, TextIO
 
 import grpc
 from rich.console import Console, Group
@@ -47,6 +47,7 @@ from bus.history import HistoryError
 from bus.mirror import BUY_SIDE, SELL_SIDE, MirrorBook
 from bus.subscriber import Subscriber
 from proto.cluster import Instrument
+from proto.command_line import Parser
 from proto.feed import OP_MASK, TRADE, FeedError, Snapshot, decode
 from proto.feed import SELL as SELL_BIT
 from proto.marketdata_pb2 import HistoryRequest
@@ -849,19 +850,10 @@ def _exit_code(listener: Listener) -> int:
     return GAP_EXIT if _open_gaps(listener) else FINE_EXIT
 
 
-class _Parser(argparse.ArgumentParser):
-    """Begins its help with examples, and complains in one line."""
-
-    def format_help(self) -> str:
-        return f"{EXAMPLES}\n{super().format_help()}"
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(USAGE_EXIT, f"tail_feed: {message}\n")
-
-
 def parser() -> argparse.ArgumentParser:
-    out = _Parser(
+    out = Parser(
         prog="python -m tools.tail_feed",
+        examples=f"{EXAMPLES}\n",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="Exit 0 when it was told to end, 1 if --verify found a difference, 2 for wrong usage, 3 if it cannot "

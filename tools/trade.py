@@ -27,6 +27,7 @@ from engine.gateway import report_columns
 from engine.types import CANCEL, OUTCOME_UNKNOWN, UNAVAILABLE, ReportRow
 from proto import cluster
 from proto.cluster import Cluster, ClusterError
+from proto.command_line import Parser
 from proto.orders_pb2 import ReportBatch
 from tools.tally import Latencies, Tally
 from tools.traders import Agent, Command, MarketMaker, made_traders
@@ -293,7 +294,7 @@ def say(line: dict[str, Any]) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    out = argparse.ArgumentParser(prog="python -m tools.trade", description="Seeded traders for a running cluster.")
+    out = Parser(prog="python -m tools.trade", description="Seeded traders for a running cluster.")
     out.add_argument("--cluster", type=Path, required=True, help="the venue's cluster.toml")
     out.add_argument("--join", action="append", required=True, metavar="HOST:PORT", help="any machine (repeatable)")
     out.add_argument("--traders", type=int, default=12)

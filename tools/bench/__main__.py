@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+from proto.command_line import Parser
 from tools.bench import codec, compare, core, document, entry, feed, flows, log, peers, recovery, scale, show
 from tools.bench.machine import this_machine
 from tools.bench.measure import Options, Report, say
@@ -65,7 +66,7 @@ def chosen(part: str, python: str) -> dict[str, Part]:
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tools.bench", description=__doc__)
+    parser = Parser(prog="python -m tools.bench", description=__doc__)
     parts = parser.add_subparsers(dest="part", required=True, metavar="PART")
     for name in (*PARTS, "all"):
         part = parts.add_parser(name, help="everything, in turn" if name == "all" else _idea(name))
