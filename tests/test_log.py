@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -533,14 +534,23 @@ def test_checkpoints_beside_appends_keep_the_write_ahead_log_small(tmp_path: Pat
     grown = (tmp_path / "log.sqlite-wal").stat().st_size
     stop = threading.Event()
 
+    made = 0
+
     def checkpoints() -> None:
+        nonlocal made
         while not stop.wait(0.01):
             log.checkpoint()
+            made += 1
 
     thread = threading.Thread(target=checkpoints)
     thread.start()
     for position in range(1, 701):
         log.append(position - 1, [body_of(position)])
+        if position % 100 == 0:  # however the threads are scheduled, there is one for each hundred
+            before, deadline = made, time.monotonic() + 10
+            while made == before:
+                assert time.monotonic() < deadline, "no checkpoint"
+                time.sleep(0.001)
     stop.set()
     thread.join()
     assert not log.checkpoint_due
@@ -580,6 +590,7 @@ def body_of(position):
 
 CHILD = f"""{BODY_OF}
 import threading
+import time
 log = SqliteLog(sys.argv[1], wal_bytes=65536)
 print(log.position, flush=True)
 def checkpoints():
