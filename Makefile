@@ -23,7 +23,7 @@ types: $(READY)
 
 # A million random commands against the slow obvious matcher: eight minutes of one core.
 oracle: $(READY)
-	LOBMESH_ORACLE_COMMANDS=1000000 $(BIN)/python -m pytest tests/test_oracle.py --timeout 3600
+	LOBMESH_ORACLE_COMMANDS=1000000 $(BIN)/python -m pytest tests/engine/core/test_oracle.py --timeout 3600
 
 bench: $(READY)
 	$(BIN)/python -m tools.bench all --peers --write BENCHMARKS.md

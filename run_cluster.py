@@ -23,13 +23,13 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from proto.command_line import Parser
-from tools.cluster import CannotStart, ClusterRun, Options, UsageError
-from tools.fault_plan import FaultError, answers_in_words, in_words
+from proto.dial import Parser
+from tools.chaos.plan import FaultError, answers_in_words, in_words
 from tools.faults import with_script
-from tools.live_view import render
-from tools.trading_day import DURATION_MIN_S, DURATION_S, TRADERS_MIN
-from tools.verdict import FAILS, HOLDS, NOTE, UNKNOWN, Verdict, page
+from tools.run.day.plan import DURATION_MIN_S, DURATION_S, TRADERS_MIN
+from tools.run.live_view import render
+from tools.run.venue import CannotStart, ClusterRun, Options, UsageError
+from tools.run.verdict import FAILS, HOLDS, NOTE, UNKNOWN, Verdict, page
 
 HOLDS_EXIT: Final = 0
 FAILS_EXIT: Final = 1

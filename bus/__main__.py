@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from bus.directory_service import DirectoryRefused
 from bus.node import Node
-from proto.command_line import Parser
+from proto.dial import Parser
 
 EXIT_OK: Final = 0
 EXIT_BROKEN: Final = 1  # our own bug: a book may be wrong and called valid

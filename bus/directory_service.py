@@ -14,9 +14,10 @@ from typing import Any, Final
 import grpc
 
 from bus.directory import Changed, Conflict, Directory, Doubted, Entry, Event
-from proto import cluster_pb2, cluster_pb2_grpc, listing, marketdata_pb2
+from proto import cluster_pb2, cluster_pb2_grpc, marketdata_pb2
+from proto import instrument as listing
 from proto.cluster import CHANNEL_MAX, ENGINE_MAX, Instrument
-from proto.listing import ListingError, instrument_of
+from proto.instrument import ListingError, instrument_of
 
 PERIOD_S: Final = 1.0
 DEADLINE_S: Final = 1.0

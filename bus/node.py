@@ -21,10 +21,10 @@ from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 
 from bus.directory import Changed, Directory, Entry, Event
 from bus.directory_service import DirectoryLoop
-from bus.feed_client import AskRange, AskSnapshot, FeedClient, Limits, Standing, State
-from bus.mirror import MirrorBook
-from bus.sequencer import RangeResult
 from bus.service import Level, Look, MarketData, NotServed, StreamLook
+from bus.stream.feed_client import AskRange, AskSnapshot, FeedClient, Limits, Standing, State
+from bus.stream.mirror import MirrorBook
+from bus.stream.sequencer import RangeResult
 from bus.subscriber import Listener, Subscriber
 from proto import feed
 from proto.cluster import Instrument

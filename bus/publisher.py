@@ -15,8 +15,8 @@ from typing import Final
 
 import zmq
 
-from bus.conflation import Quotes
-from bus.sequencer import AGE_NS_MAX, RangeResult, Sequencer
+from bus.stream.conflation import Quotes
+from bus.stream.sequencer import AGE_NS_MAX, RangeResult, Sequencer
 from proto.feed import DELTA_WIDTH, Digest, Quote
 
 MS: Final = 1_000_000

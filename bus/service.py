@@ -17,13 +17,13 @@ from typing import Any, Final, Protocol
 
 import grpc
 
-from bus.feed_client import Standing
-from bus.ledger import Gap
-from bus.sequencer import RangeResult
+from bus.stream.feed_client import Standing
+from bus.stream.ledger import Gap
+from bus.stream.sequencer import RangeResult
 from proto import feed, marketdata_pb2, marketdata_pb2_grpc
 from proto.cluster import Instrument
 from proto.feed import Indication, Statistics, Status
-from proto.listing import message_of
+from proto.instrument import message_of
 
 ENCODINGS: Final = 64  # kept, all streams and selections together
 SNAPSHOTS_PER_PEER: Final = 16  # at once, over one connection

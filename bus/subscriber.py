@@ -14,8 +14,10 @@ from typing import Final
 
 import zmq
 
-from bus.conflation import Quoted, QuoteReader
-from bus.feed_client import (
+from bus.asking import Recovery, Sources
+from bus.publisher import HIGH_WATER, heartbeats
+from bus.stream.conflation import Quoted, QuoteReader
+from bus.stream.feed_client import (
     Action,
     Alarm,
     Applied,
@@ -29,10 +31,8 @@ from bus.feed_client import (
     StateChanged,
     Withdrawn,
 )
-from bus.lines import Lines
-from bus.publisher import HIGH_WATER, heartbeats
-from bus.recovery import Recovery, Sources
-from bus.sequencer import FrameRing
+from bus.stream.lines import Lines
+from bus.stream.sequencer import FrameRing
 from proto import feed
 
 DRAIN_MAX: Final = 256  # frames at a time, then others have their turn

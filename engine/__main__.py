@@ -24,15 +24,15 @@ from bus.directory import Changed, Directory, Event, Superseded
 from bus.directory import Entry as Listed
 from bus.directory_service import DirectoryError, DirectoryLoop, DirectoryRefused, ask
 from bus.service import MarketData
-from engine.condense import Condenser
-from engine.guard import token_in
-from engine.history import Historian
-from engine.log import LogError, OutcomeUnknown, SqliteLog
+from engine.entry.guard import token_in
+from engine.log.condense import Condenser
+from engine.log.log import LogError, OutcomeUnknown, SqliteLog
+from engine.log.records import RecordError
 from engine.node import EXIT_CANNOT_START, EXIT_LOG_LOST, EXIT_OK, EXIT_USAGE, Engine, owner_name
-from engine.publish import EngineFeed
-from engine.records import RecordError
+from engine.publish.history import Historian
+from engine.publish.source import EngineFeed
 from proto.cluster import Cluster, ClusterError, EngineEntry, Instrument, load
-from proto.command_line import Parser
+from proto.dial import Parser
 
 SWITCH_S: Final = 0.0005  # of the interpreter: with its default of 5 ms a busy loop starves the log's thread
 JOIN_S: Final = 5.0
@@ -188,7 +188,7 @@ class Process:
 
     def _condenser(self) -> Condenser:
         engine, args = self._engine, self._args
-        command = self._child("engine.condense")
+        command = self._child("engine.log.condense")
         logged = lambda: engine.replayed + engine.committer.commands  # noqa: E731
         return Condenser(command, args.snapshot_after, logged, self._forget)
 
@@ -209,7 +209,8 @@ class Process:
     def _historian(self) -> Historian:
         engine = self._engine
         return Historian(
-            self._child("engine.history"), lambda: (max(engine.venue.position, engine.begun.epoch), engine.begun.epoch)
+            self._child("engine.publish.history"),
+            lambda: (max(engine.venue.position, engine.begun.epoch), engine.begun.epoch),
         )
 
     def _child(self, module: str) -> list[str]:

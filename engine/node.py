@@ -23,19 +23,19 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 
-from engine import records
-from engine.commit import Committer, Submission, replay
-from engine.entry import Entry
-from engine.guard import Guard
-from engine.log import Log, LogConflict, LogFailed, OutcomeUnknown, SqliteLog
-from engine.operation import OperatorServicer
-from engine.peers import GRACE_S, KEEPALIVE, MESSAGE_MAX, HomeLink, LinkState, PeersServicer, Presence
-from engine.reports import Hub
-from engine.service import OrdersServicer, SessionIds
-from engine.state import StateError, load
-from engine.types import REPORT_WIDTH, ChannelDeltas, Outcome
-from engine.venue import Venue
+from engine.core.venue import Venue
+from engine.entry.guard import Guard
+from engine.entry.links import GRACE_S, KEEPALIVE, MESSAGE_MAX, HomeLink, LinkState, PeersServicer, Presence
+from engine.entry.operation import OperatorServicer
+from engine.entry.reports import Hub
+from engine.entry.router import Entry
+from engine.entry.service import OrdersServicer, SessionIds
+from engine.log import records
+from engine.log.commit import Committer, Submission, replay
+from engine.log.log import Log, LogConflict, LogFailed, OutcomeUnknown, SqliteLog
+from engine.log.state import StateError, load
 from proto.cluster import Cluster, Instrument
+from proto.columns import REPORT_WIDTH, ChannelDeltas, Outcome
 
 EXIT_OK: Final = 0
 EXIT_BROKEN: Final = 1  # our own bug: the core or a release raised
@@ -61,7 +61,7 @@ logger = logging.getLogger(__name__)
 
 
 class Feed(Protocol):
-    """Where deltas go; `engine/publish.py` is the real one."""
+    """Where deltas go; `engine/publish/source.py` is the real one."""
 
     def publish(self, time_ns: int, deltas: list[ChannelDeltas], *, idle: bool) -> None: ...
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import grpc
 
-from engine.log import Disk, MemoryLog
+from engine.entry.links import LinkState
+from engine.log.log import Disk, MemoryLog
 from engine.node import Engine
-from engine.peers import LinkState
 from proto import orders_pb2 as pb
 from proto import orders_pb2_grpc
 from proto.cluster import Account, Cluster, EngineEntry, Instrument

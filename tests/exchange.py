@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-from engine.client import Commands
-from engine.commands import OperatorCommand, SetState
-from engine.types import NO_REASON, Outcome, ReportRow, delta_rows, report_rows
-from engine.venue import Venue
+from engine.client.client import Commands
+from engine.core.commands import OperatorCommand, SetState
+from engine.core.venue import Venue
 from proto.cluster import Instrument
+from proto.columns import NO_REASON, Outcome, ReportRow, delta_rows, report_rows
 from proto.feed import INDICATION, OP_MASK, STATISTICS, STATUS, BookSnapshot, Indication, Statistics, Status
-from tools.day_watch import InstrumentDay
-from tools.traders import Agent, Command
+from tools.flow.traders import Agent, Command
+from tools.run.day.watch import InstrumentDay
 
 KINDS: Final[dict[int, Callable[..., Any]]] = {STATUS: Status, STATISTICS: Statistics, INDICATION: Indication}
 

@@ -12,8 +12,9 @@ from typing import NamedTuple, Protocol
 
 from hypothesis import strategies as st
 
-from engine.commands import AddInstrument, BustTrade, CorrectTrade, Delist, Kill, OperatorCommand, Roll, SetState
-from engine.types import (
+from engine.core.commands import AddInstrument, BustTrade, CorrectTrade, Delist, Kill, OperatorCommand, Roll, SetState
+from proto.cluster import PRO_RATA, Instrument
+from proto.columns import (
     ALL_OR_NONE,
     CANCEL,
     CAPPED,
@@ -50,7 +51,6 @@ from engine.types import (
     Batch,
     Terms,
 )
-from proto.cluster import PRO_RATA, Instrument
 
 FLOW_MAX = 100  # steps in a flow; half of it is what a flow has on average
 

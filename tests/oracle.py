@@ -10,8 +10,10 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from engine.commands import AddInstrument, BustTrade, CorrectTrade, Delist, Kill, OperatorCommand, Roll, SetState
-from engine.types import (
+from engine.core.commands import AddInstrument, BustTrade, CorrectTrade, Delist, Kill, OperatorCommand, Roll, SetState
+from proto import feed
+from proto.cluster import PRO_RATA, STATES, Instrument
+from proto.columns import (
     ACCEPTED,
     ALL_OR_NONE,
     AUCTION_TRADE,
@@ -97,8 +99,6 @@ from engine.types import (
     ReportRow,
     Terms,
 )
-from proto import feed
-from proto.cluster import PRO_RATA, STATES, Instrument
 
 PRE_OPEN, OPEN, HALTED, AUCTION, CLOSED = range(1, len(STATES) + 1)
 CALLS = (PRE_OPEN, AUCTION)  # where orders gather and none trades

@@ -5,17 +5,17 @@ Beside that, a `Witness` listens, and a mirror of each channel must show the sam
 
 from collections.abc import Sequence
 
-from bus.mirror import Mirror
-from bus.sequencer import Sequencer
-from engine.commands import OperatorCommand
-from engine.types import (
+from bus.stream.mirror import Mirror
+from bus.stream.sequencer import Sequencer
+from engine.core.commands import OperatorCommand
+from engine.core.venue import Venue
+from proto import feed
+from proto.columns import (
     Batch,
     Outcome,
     delta_rows,
     report_rows,
 )
-from engine.venue import Venue
-from proto import feed
 from proto.feed import DELETE, MODIFY, OP_MASK
 from tests.flows import ENGINE, INSTRUMENTS
 from tests.oracle import CALLS, Delta, Oracle, Said

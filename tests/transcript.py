@@ -31,10 +31,13 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Final
 
-from bus.mirror import Mirror
-from engine import types
-from engine.commands import AddInstrument, BustTrade, CorrectTrade, Delist, Kill, OperatorCommand, Roll, SetState
-from engine.types import (
+from bus.stream.mirror import Mirror
+from engine.core.commands import AddInstrument, BustTrade, CorrectTrade, Delist, Kill, OperatorCommand, Roll, SetState
+from engine.core.venue import Venue
+from proto import columns as types
+from proto import feed
+from proto.cluster import PRO_RATA, STATES, Instrument
+from proto.columns import (
     AUCTION_TRADE,
     FLAG_SELL,
     MAKER,
@@ -49,9 +52,6 @@ from engine.types import (
     delta_rows,
     report_rows,
 )
-from engine.venue import Venue
-from proto import feed
-from proto.cluster import PRO_RATA, STATES, Instrument
 
 ENGINE: Final = 1
 _CENT, _ONE = Decimal("0.01"), Decimal(1)

@@ -5,7 +5,8 @@ quantity, which the feed tells, too; what is filled is what was traded; what is 
 all-or-none order is filled whole or not at all; no more of an iceberg is shown than it displays.
 """
 
-from engine.types import (
+from proto import feed
+from proto.columns import (
     ACCEPTED,
     AUCTION_TRADE,
     BUSTED,
@@ -17,7 +18,6 @@ from engine.types import (
     TRADED,
     ReportRow,
 )
-from proto import feed
 from proto.feed import OP_MASK
 from tests.oracle import OPEN, Oracle, Said
 

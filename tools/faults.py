@@ -5,9 +5,9 @@
 
 TCP hides the loss of packets, so what a feed must survive is made at the level of messages. Each line is one upstream
 publisher and one address to listen at, which is bound first and stays when the publisher changes. What a fault is, and
-how it is written, says tools/fault_plan.py.
+how it is written, says tools/chaos/plan.py.
 
-With --market-data it stands before a machine's gRPC port as well and spoils snapshots (tools/answer_faults.py); a
+With --market-data it stands before a machine's gRPC port as well and spoils snapshots (tools/chaos/answers.py); a
 partition keeps calls from it, too.
 
 On stdout: one JSON line when it listens, {"ready": true, "listen": {LINE: ENDPOINT, ...}, "market_data": {MACHINE:
@@ -31,9 +31,9 @@ from typing import Any, Final
 
 import zmq
 
-from proto.command_line import Parser
-from tools.answer_faults import AnswerPlan, AnswerProxy
-from tools.fault_plan import (
+from proto.dial import Parser
+from tools.chaos.answers import AnswerPlan, AnswerProxy
+from tools.chaos.plan import (
     ANSWER_FAULTS,
     FaultError,
     FaultPlan,

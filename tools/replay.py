@@ -21,16 +21,16 @@ from pathlib import Path
 from time import perf_counter, perf_counter_ns
 from typing import Final, TextIO
 
-from engine.client import Client, ClientError, Commands, Session
-from engine.gateway import report_columns
-from engine.types import CANCEL, STP_NONE, Batch, ReportRow, report_rows
-from engine.venue import Venue
+from engine.client.client import Client, ClientError, Commands, Session
+from engine.core.venue import Venue
+from engine.entry.door import report_columns
 from proto.cluster import PRICE_MAX, Instrument
-from proto.command_line import Parser
-from tools import lobster, lobster_check, workload
-from tools.flow import FlowError, WorkloadRow, is_workload, read_books, read_messages, read_workload
-from tools.lobster import Command, Step
-from tools.lobster_check import LEVELS_JUDGED, Checker
+from proto.columns import CANCEL, STP_NONE, Batch, ReportRow, report_rows
+from proto.dial import Parser
+from tools.flow import lobster, lobster_check, workload
+from tools.flow.lobster import Command, Step
+from tools.flow.lobster_check import LEVELS_JUDGED, Checker
+from tools.flow.messages import FlowError, WorkloadRow, is_workload, read_books, read_messages, read_workload
 
 HOLDS_EXIT: Final = 0
 FAILS_EXIT: Final = 1

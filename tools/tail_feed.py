@@ -28,10 +28,11 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from bus.conflation import Quoted, QuoteReader
 from bus.directory import Changed, Directory, Entry, Event
 from bus.directory_service import DirectoryError, DirectoryLoop, ask
-from bus.feed_client import (
+from bus.reader.history import HistoryError
+from bus.stream.conflation import Quoted, QuoteReader
+from bus.stream.feed_client import (
     Action,
     Applied,
     AskRange,
@@ -43,20 +44,19 @@ from bus.feed_client import (
     State,
     StateChanged,
 )
-from bus.history import HistoryError
-from bus.mirror import BUY_SIDE, SELL_SIDE, MirrorBook
+from bus.stream.mirror import BUY_SIDE, SELL_SIDE, MirrorBook
 from bus.subscriber import Subscriber
 from proto.cluster import Instrument
-from proto.command_line import Parser
+from proto.dial import Parser
 from proto.feed import OP_MASK, TRADE, FeedError, Snapshot, decode
 from proto.feed import SELL as SELL_BIT
 from proto.marketdata_pb2 import HistoryRequest
-from tools.feed_lines import Line, book_line, frame_line, lines_of, quote_line, sizes_of, stats_line
 from tools.ladder import DEPTH, VALID, LadderView, Level, draw, tape
-from tools.market_data import Machine
-from tools.recorder import Recorder, Tap
-from tools.recording import FRAME, Player, Record, RecordingError, Writer, read, venue_of
-from tools.shadow import Recent, second_opinion
+from tools.tail.lines import Line, book_line, frame_line, lines_of, quote_line, sizes_of, stats_line
+from tools.tail.market_data import Machine
+from tools.tail.recorder import Recorder, Tap
+from tools.tail.recording import FRAME, Player, Record, RecordingError, Writer, read, venue_of
+from tools.tail.shadow import Recent, second_opinion
 
 FINE_EXIT: Final = 0
 DIFFERS_EXIT: Final = 1
@@ -875,7 +875,7 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--wait", action="store_true", help="wait for a venue, and the symbols, to appear")
     out.add_argument("--raw", action="store_true", help="every frame as it comes, field by field, as JSON lines")
     out.add_argument("--stats", action="store_true", help="what the readers counted, each second, instead of deltas")
-    out.add_argument("--record", type=Path, metavar="FILE", help="keep all that comes (tools/recording.py)")
+    out.add_argument("--record", type=Path, metavar="FILE", help="keep all that comes (tools/tail/recording.py)")
     out.add_argument("--play", type=Path, metavar="FILE", help="a recording instead of a venue")
     out.add_argument("--speed", type=_speed, metavar="X", help="of the recording; 0: as fast as may be; default 1")
     out.add_argument("--step", action="store_true", help="of the recording a frame for each line of stdin")

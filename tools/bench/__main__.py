@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from proto.command_line import Parser
+from proto.dial import Parser
 from tools.bench import codec, compare, core, document, entry, feed, flows, log, peers, recovery, scale, show
 from tools.bench.machine import this_machine
 from tools.bench.measure import Options, Report, say

@@ -8,7 +8,7 @@ loop over columns, with the ladder a sorted list and a level a dict in order of 
 from bisect import bisect_left, insort
 from collections.abc import Sequence
 
-from engine.types import FLAG_SELL, NEW, REPLACE, TIF_IOC, TIF_MASK
+from proto.columns import FLAG_SELL, NEW, REPLACE, TIF_IOC, TIF_MASK
 
 Trade = tuple[int, int, int, int]  # taker, maker, price, quantity
 Resting = list[int]  # order id, side, price, open

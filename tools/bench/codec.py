@@ -10,8 +10,8 @@ from typing import Final
 
 import msgpack  # type: ignore[import-untyped]
 
-from engine.types import DELTA_WIDTH
 from proto import feed
+from proto.columns import DELTA_WIDTH
 from tools.bench import deltas, flows
 from tools.bench.deltas import Cut, Event
 from tools.bench.measure import Options, Report, Result, cpu_ns, hash_of, in_turns, quiet, result, say

@@ -16,21 +16,21 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Final
 
-from engine.gateway import read_batch, write_reports
-from engine.types import MAKER, STP_NONE, TRADED, Batch, report_rows
-from engine.venue import Venue
-from tools import workload
+from engine.core.venue import Venue
+from engine.entry.door import read_batch, write_reports
+from proto.columns import MAKER, STP_NONE, TRADED, Batch, report_rows
 from tools.bench import flows
 from tools.bench.bare import BareMatcher, Trade
 from tools.bench.flows import ACCOUNT, BATCH, INSTRUMENT, LARGE, REGIMES, Flow
 from tools.bench.machine import build_of
 from tools.bench.measure import Options, Report, Rounds, cpu_ns, hash_of, in_turns, quiet, result, say
-from tools.workload import Answers
+from tools.flow import workload
+from tools.flow.workload import Answers
 
 GOAL_PLAIN: Final = 800_000
 GOAL_COMPILED: Final = 1_800_000
 ROOT: Final = Path(__file__).resolve().parents[2]
-MODULES: Final = ("engine.order", "engine.book", "engine.matching", "engine.venue")
+MODULES: Final = ("engine.core.order", "engine.core.book", "engine.core.matching", "engine.core.venue")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from engine.types import DELTA_WIDTH, ENGINE_SHIFT
-from engine.venue import Venue
+from engine.core.venue import Venue
+from proto.columns import DELTA_WIDTH, ENGINE_SHIFT
 from proto.feed import ADD, CANCEL, DELETE, END, EXECUTE, OP_MASK, SELL, TRADE
-from tools import flow
 from tools.bench import flows
 from tools.bench.core import read
 from tools.bench.flows import INSTRUMENT, Flow
+from tools.flow import messages as flow
 
 START_NS: Final = 1_790_000_000_000_000_000  # nanoseconds since the epoch: times on the wire should be as long as real
 RECORD_NS: Final = 250_000  # between the log records of a busy engine

@@ -18,19 +18,19 @@ import grpc
 import uvloop
 import zmq
 
-from bus.feed_client import Action, Applied, FeedClient, State
+from bus.stream.feed_client import Action, Applied, FeedClient, State
 from bus.subscriber import Subscriber
-from engine import records
-from engine.gateway import write_batch
-from engine.log import SqliteLog
-from engine.types import FLAG_SELL, MASS_CANCEL, NEW, STP_NONE, Batch
+from engine.entry.door import write_batch
+from engine.log import records
+from engine.log.log import SqliteLog
+from proto.columns import FLAG_SELL, MASS_CANCEL, NEW, STP_NONE, Batch
 from proto.orders_pb2 import NewOrderRequest
-from tools import workload
 from tools.bench import echo, flows, path, show, venue
 from tools.bench.deltas import START_NS
 from tools.bench.flows import INSTRUMENT, LARGE
 from tools.bench.measure import Options, Report, Result, Rounds, hash_of, quiet, result, say
 from tools.bench.venue import EchoStream, RowsStream, SessionStream, Stream, Venue
+from tools.flow import workload
 
 COMMAND: Final = "python -m tools.bench entry"
 SIZES: Final = (64, 256)

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from time import perf_counter_ns
 from typing import Final
 
-from bus.feed_client import FeedClient, Limits, State
-from bus.sequencer import FrameRing, Sequencer
-from engine.types import DELTA_WIDTH
-from engine.venue import Venue
+from bus.stream.feed_client import FeedClient, Limits, State
+from bus.stream.sequencer import FrameRing, Sequencer
+from engine.core.venue import Venue
+from proto.columns import DELTA_WIDTH
 from proto.feed import SLICE_ORDERS, Digest, decode, orders_hash
 from tools.bench import deltas, flows, sockets, whole_book
 from tools.bench.core import read
@@ -24,7 +24,7 @@ from tools.bench.measure import Options, Report, cpu_ns, hash_of, in_turns, quie
 
 COMMAND: Final = "python -m tools.bench feed"
 DIGEST_EVERY: Final = 16_384  # deltas: far more often than a heartbeat of 250 ms would at these rates
-MODULES: Final = ("proto.feed", "bus.sequencer", "bus.feed_client", "bus.mirror")
+MODULES: Final = ("proto.feed", "bus.stream.sequencer", "bus.stream.feed_client", "bus.stream.mirror")
 GOAL_PLAIN: Final = 700_000
 GOAL_COMPILED: Final = 1_200_000
 BURST: Final = 512  # frames that the bare socket is given before it is read

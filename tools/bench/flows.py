@@ -1,7 +1,7 @@
 """The order flow that is measured: a recorded one where it lies at hand, a seeded one like it where it does not.
 
-A flow is a list of messages in the shape of the recorded workloads (tools/flow.py): new, cancel and modify, by the
-client's own order ids. `batches` makes of it the very bytes that a session would send (tools/workload.py).
+A flow is a list of messages in the shape of the recorded workloads (tools/flow/messages.py): new, cancel and modify, by
+the client's own order ids. `batches` makes of it the very bytes that a session would send (tools/flow/workload.py).
 """
 
 import os
@@ -11,10 +11,11 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
-from engine.gateway import write_batch
+from engine.entry.door import write_batch
 from proto.cluster import Instrument
-from tools import flow, workload
-from tools.flow import WorkloadRow
+from tools.flow import messages as flow
+from tools.flow import workload
+from tools.flow.messages import WorkloadRow
 
 REGIMES: Final = ("static", "normal", "swing-25", "swing-40", "flash-crash")
 LARGE: Final = "normal-large"

@@ -10,9 +10,9 @@ from pathlib import Path
 from time import perf_counter_ns
 from typing import Final
 
-from engine import records
-from engine.log import SqliteLog
-from engine.types import STP_NONE
+from engine.log import records
+from engine.log.log import SqliteLog
+from proto.columns import STP_NONE
 from tools.bench import flows, restart, show
 from tools.bench.deltas import START_NS
 from tools.bench.flows import ACCOUNT
@@ -60,7 +60,7 @@ def run(options: Options) -> Report:
         if size == flows.BATCH:
             report.notes.append(show.histogram("a durable append of 256 commands", contenders.latencies))
     report.notes.append(
-        "log.append is engine/log.py on SQLite: write-ahead log, synchronous=FULL, a CRC and a chained hash a record. "
+        "log.append is engine/log on SQLite: write-ahead log, synchronous=FULL, a CRC and a chained hash a record. "
         "log.fdatasync appends the same bytes to a growing file and syncs it."
     )
     restart.run(options, report)

@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-CORES_MODULES: Final = ("engine.venue", "engine.book", "engine.matching", "proto.feed", "bus.sequencer", "bus.mirror")
+CORES_MODULES: Final = (
+    "engine.core.venue",
+    "engine.core.book",
+    "engine.core.matching",
+    "proto.feed",
+    "bus.stream.sequencer",
+    "bus.stream.mirror",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Final
 
 from bus.publisher import Publisher
-from engine import records
-from engine.gateway import check, read_batch, read_reports, report_columns, unwrap, wrap, write_batch, write_reports
-from engine.log import SqliteLog
-from engine.types import STP_NONE, Batch
-from engine.venue import Venue
+from engine.core.venue import Venue
+from engine.entry.door import check, read_batch, read_reports, report_columns, unwrap, wrap, write_batch, write_reports
+from engine.log import records
+from engine.log.log import SqliteLog
+from proto.columns import STP_NONE, Batch
 from tools.bench.deltas import RECORD_NS, START_NS
 from tools.bench.flows import INSTRUMENT
 from tools.bench.measure import cpu_ns

@@ -17,15 +17,15 @@ import grpc
 import uvloop
 import zmq
 
-from bus.feed_client import Action, AskRange, AskSnapshot, FeedClient, Limits, State, Withdrawn
-from bus.recovery import Recovery
-from engine.gateway import write_batch
+from bus.asking import Recovery
+from bus.stream.feed_client import Action, AskRange, AskSnapshot, FeedClient, Limits, State, Withdrawn
+from engine.entry.door import write_batch
 from proto import feed, marketdata_pb2, marketdata_pb2_grpc
-from tools import workload
 from tools.bench import echo, flows, probe, show, venue
 from tools.bench.flows import INSTRUMENT, LARGE
 from tools.bench.measure import Options, Report, hash_of, quiet, result, say
 from tools.bench.venue import SessionStream, Venue
+from tools.flow import workload
 
 COMMAND: Final = "python -m tools.bench recovery"
 HERD: Final = 200

@@ -2,7 +2,7 @@
 
 It is `python -m engine` as anyone starts it, timed from the start of its process to the line that says it serves.
 Three engines take turns: one whose log is empty, which is what a process costs by itself; one that reads its whole log;
-and one whose log has a snapshot at its end, as `engine/condense.py` makes it beside a running engine.
+and one whose log has a snapshot at its end, as `engine/log/condense.py` makes it beside a running engine.
 """
 
 import asyncio
@@ -14,17 +14,17 @@ from pathlib import Path
 from time import perf_counter
 from typing import Final
 
-from engine import records
-from engine.log import SqliteLog
-from engine.types import STP_NONE
+from engine.log import records
+from engine.log.log import SqliteLog
 from proto import cluster as cluster_file
 from proto.cluster import Cluster, EngineEntry
+from proto.columns import STP_NONE
 from tools.bench import flows
 from tools.bench.deltas import START_NS
 from tools.bench.flows import BATCH, INSTRUMENT, LARGE
 from tools.bench.measure import Options, Report, Rounds, hash_of, result, say
-from tools.market_data import Machine
-from tools.processes import Child, Children
+from tools.run.processes import Child, Children
+from tools.tail.market_data import Machine
 
 COMMAND: Final = "python -m tools.bench log"
 COMMANDS: Final = 1_000_000
@@ -50,7 +50,7 @@ def run(options: Options, report: Report) -> None:
         fill(directory / WHOLE, flow, wanted)
         shutil.copytree(directory / WHOLE, directory / SNAPSHOT)
         subprocess.run(
-            [sys.executable, "-m", "engine.condense", "--cluster", config, "--engine", str(INSTRUMENT.engine),
+            [sys.executable, "-m", "engine.log.condense", "--cluster", config, "--engine", str(INSTRUMENT.engine),
              "--data", directory / SNAPSHOT], check=True,
         )  # fmt: skip
         found, digest = asyncio.run(_turns(directory, config, rounds))

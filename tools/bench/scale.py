@@ -15,9 +15,9 @@ from time import time_ns
 from typing import Any, Final
 
 from bus.publisher import Publisher
-from engine.gateway import write_batch
-from engine.types import CANCEL, FLAG_SELL, NEW, STP_NONE, Batch
-from engine.venue import Venue
+from engine.core.venue import Venue
+from engine.entry.door import write_batch
+from proto.columns import CANCEL, FLAG_SELL, NEW, STP_NONE, Batch
 from tools.bench import flows, readers, show, slices
 from tools.bench.core import read
 from tools.bench.flows import ACCOUNT, BATCH, INSTRUMENT

@@ -19,14 +19,14 @@ from typing import Any, ClassVar, Final
 import grpc
 import uvloop
 
-from engine import publish
-from engine.book import Book
-from engine.cut import Cut
-from engine.gateway import write_batch
-from engine.publish import EngineFeed
-from engine.types import BUY, CANCEL, FLAG_SELL, NEW, SELL, STP_NONE, Batch
-from engine.venue import Venue as Core
+from engine.core.book import Book
+from engine.core.venue import Venue as Core
+from engine.entry.door import write_batch
+from engine.publish import source as publish
+from engine.publish.cut import Cut
+from engine.publish.source import EngineFeed
 from proto import feed, marketdata_pb2, marketdata_pb2_grpc
+from proto.columns import BUY, CANCEL, FLAG_SELL, NEW, SELL, STP_NONE, Batch
 from tools.bench import probe, show, venue
 from tools.bench.core import read
 from tools.bench.flows import INSTRUMENT

@@ -14,15 +14,15 @@ from typing import Any, Final
 
 import grpc
 
-from engine.gateway import read_reports, report_columns, unwrap, wrap
-from engine.types import IOC_REMAINDER, STP_NONE, TRADED
+from engine.entry.door import read_reports, report_columns, unwrap, wrap
 from proto import cluster as cluster_file
 from proto.cluster import Cluster, EngineEntry
+from proto.columns import IOC_REMAINDER, STP_NONE, TRADED
 from proto.orders_pb2 import Hello, SelfTradePrevention, SessionRequest
 from tools.bench import echo
 from tools.bench.flows import INSTRUMENT
-from tools.market_data import Machine
-from tools.processes import Child, Children
+from tools.run.processes import Child, Children
+from tools.tail.market_data import Machine
 
 START_S: Final = 30.0
 REST_S: Final = 30.0
@@ -68,7 +68,7 @@ async def running(*, followers: int = 1) -> AsyncIterator[Venue]:
         config = directory / "cluster.toml"
         config.write_text(cluster_file.dumps(Cluster("bench", (EngineEntry(INSTRUMENT.engine),), (INSTRUMENT,))))
         arguments = ["--cluster", str(config), "--engine", str(INSTRUMENT.engine), "--data", str(directory / "engine")]
-        engine = await _start(children, Child("engine", "engine", arguments, directory / "engine.log"))
+        engine = await _start(children, Child("engine", "engine", arguments, directory / "engine.log.log"))
         fabric = ""
         for i in range(1, followers + 1):
             arguments = ["--name", f"fabric-{i}", "--join", engine["grpc"]]

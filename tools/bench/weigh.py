@@ -11,11 +11,11 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from bus.feed_client import FeedClient
-from bus.sequencer import Sequencer
-from engine.gateway import write_batch
-from engine.types import ENGINE_SHIFT, FLAG_SELL, NEW, STP_NONE, Batch
-from engine.venue import Venue
+from bus.stream.feed_client import FeedClient
+from bus.stream.sequencer import Sequencer
+from engine.core.venue import Venue
+from engine.entry.door import write_batch
+from proto.columns import ENGINE_SHIFT, FLAG_SELL, NEW, STP_NONE, Batch
 from proto.feed import ADD, END, SELL
 from tools.bench.core import read
 from tools.bench.deltas import START_NS

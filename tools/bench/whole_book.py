@@ -12,9 +12,9 @@ from typing import Any, Final
 import grpc
 import zmq
 
-from bus.feed_client import FeedClient
-from bus.sequencer import Sequencer
-from engine.types import DELTA_WIDTH, ENGINE_SHIFT
+from bus.stream.feed_client import FeedClient
+from bus.stream.sequencer import Sequencer
+from proto.columns import DELTA_WIDTH, ENGINE_SHIFT
 from proto.feed import ADD, DELETE, END, SELL
 from proto.marketdata_pb2 import Book, BookLevel
 from tools.bench import deltas, echo, sockets

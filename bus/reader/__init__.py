@@ -1,0 +1,1 @@
+"""The SDK of a reader: books and events of the feed."""

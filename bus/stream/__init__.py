@@ -1,0 +1,1 @@
+"""A stream of frames, without sockets: numbering, mirrors, and the reader's state machine. Pure."""

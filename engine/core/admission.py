@@ -1,0 +1,136 @@
+"""Whether an order makes sense to the market it is for, before anyone looks at the other side."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from engine.core.market import Market
+from engine.core.order import Account, Order
+from proto.columns import (
+    ALL_OR_NONE,
+    BAD_EXPIRY,
+    BAD_LINK,
+    BAD_OFFSET,
+    BAD_QUANTITY,
+    CAPPED,
+    FLAG_SELL,
+    MALFORMED,
+    NO_REASON,
+    NOTIONAL_ABOVE_MAX,
+    POST_ONLY,
+    PRICE_OUT_OF_LIMITS,
+    QUANTITY_ABOVE_MAX,
+    TIF_DAY,
+    TIF_FOK,
+    TIF_GTC,
+    TIF_GTD,
+    TIF_IOC,
+    TIF_MASK,
+    TYPE_ICEBERG,
+    TYPE_LIMIT,
+    TYPE_MARKET,
+    TYPE_MASK,
+    TYPE_PEG_BID,
+    TYPE_PEG_OFFER,
+    TYPE_STOP,
+    TYPE_STOP_LIMIT,
+    WRONG_STATE,
+    Terms,
+)
+
+NO_TERMS: Final = Terms()
+
+
+def is_stop(flags: int) -> bool:
+    return flags & TYPE_MASK in (TYPE_STOP, TYPE_STOP_LIMIT)
+
+
+def is_peg(flags: int) -> bool:
+    return flags & TYPE_MASK >= TYPE_PEG_BID
+
+
+def is_priced(flags: int) -> bool:
+    """Whether the order's `price` says how far it may trade."""
+    kind = flags & TYPE_MASK
+    return kind in (TYPE_LIMIT, TYPE_STOP_LIMIT, TYPE_ICEBERG) or (kind >= TYPE_PEG_BID and flags & CAPPED != 0)
+
+
+def malformed(flags: int, terms: Terms) -> bool:
+    """Whether type, time in force and conditions do not go together."""
+    kind = flags & TYPE_MASK
+    force = flags & TIF_MASK
+    at_once = force in (TIF_IOC, TIF_FOK)
+    conditional = terms.minimum != 0 or flags & ALL_OR_NONE != 0
+    return (
+        force not in (TIF_GTC, TIF_DAY, TIF_GTD, TIF_IOC, TIF_FOK)
+        or (kind == TYPE_MARKET and (flags & POST_ONLY != 0 or force == TIF_GTD))
+        or (kind not in (TYPE_LIMIT, TYPE_MARKET) and at_once)
+        or (flags & POST_ONLY != 0 and (at_once or is_stop(flags)))
+        or (terms.stop_price != 0 and not is_stop(flags))
+        or (terms.display != 0 and kind != TYPE_ICEBERG)
+        or (terms.expires_ns != 0 and force != TIF_GTD)
+        or (terms.offset != 0 and not is_peg(flags))
+        or (flags & CAPPED != 0 and not is_peg(flags))
+        or (conditional and (kind != TYPE_LIMIT or force == TIF_FOK or flags & POST_ONLY != 0))
+        or (terms.minimum != 0 and flags & ALL_OR_NONE != 0)
+        or terms.minimum < 0
+        or terms.display < 0
+    )
+
+
+def refusal(market: Market, account: Account, flags: int, price: int, quantity: int, terms: Terms, time_ns: int) -> int:
+    """Why such a new order may not enter, whatever the other side, or NO_REASON."""
+    if malformed(flags, terms):
+        return MALFORMED
+    kind = flags & TYPE_MASK
+    force = flags & TIF_MASK
+    if market.gathering:
+        if kind == TYPE_MARKET or force in (TIF_IOC, TIF_FOK):
+            return WRONG_STATE
+    elif not market.open:
+        return WRONG_STATE
+    if is_priced(flags) and not market.price_min <= price <= market.price_max:
+        return PRICE_OUT_OF_LIMITS
+    if is_stop(flags) and not market.price_min <= terms.stop_price <= market.price_max:
+        return PRICE_OUT_OF_LIMITS
+    if terms.minimum > quantity or (kind == TYPE_ICEBERG and not 0 < terms.display < quantity):
+        return BAD_QUANTITY
+    reason = too_large(market, flags, price, quantity)
+    if reason:
+        return reason
+    if force == TIF_GTD and terms.expires_ns <= time_ns:
+        return BAD_EXPIRY
+    if is_peg(flags) and not sound_offset(flags, terms.offset):
+        return BAD_OFFSET
+    if terms.oco and linkable(account, terms.oco, market.instrument.id) is None:
+        return BAD_LINK
+    return NO_REASON
+
+
+def too_large(market: Market, flags: int, price: int, quantity: int) -> int:
+    """Why so large an order may not be on this instrument, or NO_REASON."""
+    instrument = market.instrument
+    if instrument.quantity_max and quantity > instrument.quantity_max:
+        return QUANTITY_ABOVE_MAX
+    if instrument.notional_max and is_priced(flags) and abs(price) * quantity > instrument.notional_max:
+        return NOTIONAL_ABOVE_MAX
+    return NO_REASON
+
+
+def sound_offset(flags: int, offset: int) -> bool:
+    """Whether a peg stays on its own side of its reference."""
+    kind = flags & TYPE_MASK
+    if flags & FLAG_SELL:
+        return offset > 0 if kind == TYPE_PEG_BID else offset >= 0
+    return offset < 0 if kind == TYPE_PEG_OFFER else offset <= 0
+
+
+def linkable(account: Account, client_order_id: int, instrument: int) -> Order | None:
+    """The live order of that id, if a new one may be linked to it."""
+    known = account.commands.get(client_order_id)
+    if not isinstance(known, Order) or known.client_order_id != client_order_id:
+        return None
+    if not known.open or known.instrument != instrument:
+        return None
+    more = known.more
+    return known if more is None or more.partner is None else None

@@ -1,0 +1,1 @@
+"""Order entry: the door, sessions, calls, and the links to other engines."""

@@ -1,0 +1,614 @@
+"""Links between engines: commands go to their home, reports and answers come back.
+
+Each pair (entry engine, home engine) has one ordered stream, opened by the entry engine, so that an account's commands
+arrive in the order they were sent, and its reports in the order of their numbers.
+
+The entry engine's side, `HomeLink`:
+
+    state    input                          next    what becomes of commands
+    DOWN     send                           DOWN    not sent: UNAVAILABLE
+    DOWN     the home answers the hello     UP      sessions are told, accounts followed from the last report seen
+    UP       send                           UP      queued, in order; more than QUEUE_MAX waiting: UNAVAILABLE
+    UP       answered so many               UP      those are done; their reports came before
+    UP       the oldest overdue             DOWN    as when the stream ends: a home that hangs is as good as gone
+    UP       the stream ends                DOWN    on their way: UNKNOWN (the outcome is); not yet written: UNAVAILABLE
+
+The home side, `PeersServicer`, lets the commands in by its own door, and keeps, in `Presence`, who of those that
+asked for cancel on disconnect is still there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from enum import Enum
+from typing import Any, Final
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from engine.entry.door import GarbledError, answers, read_reports, unwrap, wrap, write_reports
+from engine.entry.reports import Cut, CutOffError, Follower, Hub, Outbox
+from engine.entry.router import Entry, Origin
+from engine.log.commit import Committer, Submission
+from proto.columns import OUTCOME_UNKNOWN, REFUSED, REPORT_WIDTH, UNAVAILABLE, UNKNOWN, Batch
+from proto.orders_pb2 import (
+    Following,
+    LinkCommands,
+    LinkFollow,
+    LinkHello,
+    LinkReply,
+    LinkRequest,
+    LinkSession,
+    LinkWelcome,
+)
+
+MESSAGE_MAX: Final = 1 << 20  # bytes of a message that an engine takes in
+REPLY_MAX: Final = 4 << 20  # bytes of a message that an engine's clients must take
+QUEUE_MAX: Final = 65_536  # commands on the way to one home and not answered
+ANSWER_S: Final = 2.0  # a command on its way for so long has an unknown outcome
+CONNECT_S: Final = 2.0
+RETRY_S: Final = (0.05, 1.0)  # the first and the longest wait before a link is tried again
+GRACE_S: Final = 5.0  # how long a session may be without an engine before it counts as disconnected
+LINGER_S: Final = 10.0  # an account that nobody follows any more is followed for so long
+
+KEEPALIVE: Final = [
+    ("grpc.keepalive_time_ms", 5_000),
+    ("grpc.keepalive_timeout_ms", 3_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+]
+CHANNEL_OPTIONS: Final = [
+    *KEEPALIVE,
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.max_receive_message_length", REPLY_MAX),
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 500),
+]
+
+# What reading from or writing to a stream raises that has ended: the library has three ways to say so.
+BROKEN_STREAM: Final = (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError)
+
+logger = logging.getLogger(__name__)
+
+
+# The entry engine's side
+
+
+class _Sent:
+    """A batch on its way to a home."""
+
+    __slots__ = ("batch", "commands", "due", "origin", "written")
+
+    def __init__(self, batch: Batch, commands: bytes, origin: Origin, due: float) -> None:
+        self.batch = batch
+        self.commands = commands
+        self.origin = origin
+        self.due = due
+        self.written = False
+
+
+class _Followed:
+    """An account whose reports come over a link."""
+
+    __slots__ = ("last_seq", "seen", "waiting")
+
+    def __init__(self) -> None:
+        self.last_seq: int | None = None  # None: the home has not said yet
+        self.seen = 0.0  # when somebody was last seen following
+        self.waiting: list[asyncio.Future[None]] = []
+
+
+class LinkState(Enum):
+    DOWN = "down"
+    UP = "up"
+
+
+class HomeLink:
+    """The way to one home engine. `where` gives its endpoint, or None while nobody knows it."""
+
+    def __init__(
+        self, entry: int, home: int, hub: Hub, where: Callable[[], str | None], *, answer_s: float = ANSWER_S
+    ) -> None:
+        self.entry = entry
+        self.home = home
+        self.state = LinkState.DOWN
+        self.channel: grpc.aio.Channel | None = None
+        self._hub = hub
+        self._where = where
+        self._answer_s = answer_s
+        self._loop = asyncio.get_running_loop()
+        self._out: deque[bytes | _Sent] = deque()
+        self._wake = asyncio.Event()
+        self._sent: deque[_Sent] = deque()
+        self._answered = 0
+        self._waiting = 0  # commands in `_sent`
+        self._accounts: dict[int, _Followed] = {}
+        self._sessions: dict[tuple[int, int], None] = {}
+        self.connects = 0
+
+    # What the rest of the engine asks of it
+
+    def send(self, batch: Batch, commands: bytes, origin: Origin) -> bool:
+        """See engine/entry/router.py, Carrier. Its reports reach all that follow the account here."""
+        if self.state is LinkState.DOWN or self._waiting + len(batch) > QUEUE_MAX:
+            return False
+        self.follow(batch.account, None)
+        sent = _Sent(batch, commands, origin, self._loop.time() + self._answer_s)
+        self._sent.append(sent)
+        self._waiting += len(batch)
+        self._put(sent)
+        origin.begun()
+        return True
+
+    def follow(self, account: int, after: int | None) -> None:
+        """Follow an account from now on; with `after`, have the reports after that number sent again."""
+        followed = self._accounts.get(account)
+        new = followed is None
+        if followed is None:
+            followed = self._accounts[account] = _Followed()
+        followed.seen = self._loop.time()
+        if self.state is LinkState.UP and (new or after is not None):
+            self._put(_request(LinkRequest(follow=_follow(account, after))))
+
+    async def standing(self, account: int) -> int | None:
+        """The number of the account's last report at that home; None while the link is down."""
+        followed = self._accounts[account]
+        while followed.last_seq is None:
+            if self.state is LinkState.DOWN:
+                return None
+            waiting = self._loop.create_future()
+            followed.waiting.append(waiting)
+            await waiting
+        return followed.last_seq
+
+    def session(self, account: int, session: int, *, closed: bool) -> None:
+        """Tell the home of a session that asked for cancel on disconnect."""
+        if closed:
+            self._sessions.pop((account, session), None)
+        else:
+            self._sessions[account, session] = None
+        if self.state is LinkState.UP:
+            self._put(_request(LinkRequest(session=_session(account, session, closed))))
+
+    # Keeping it up
+
+    async def run(self) -> None:
+        """Keep the link up until cancelled."""
+        wait = RETRY_S[0]
+        try:
+            while True:
+                endpoint = self._where()
+                if endpoint is not None and await self._serve(endpoint):
+                    wait = RETRY_S[0]
+                await asyncio.sleep(wait * random.uniform(0.5, 1.0))
+                wait = min(wait * 2, RETRY_S[1])
+        finally:
+            self._down()
+
+    async def _serve(self, endpoint: str) -> bool:
+        """Open the stream and serve it to its end; whether it was ever up."""
+        channel = grpc.aio.insecure_channel(endpoint, options=CHANNEL_OPTIONS)
+        tasks: list[asyncio.Task[None]] = []
+        was_up = False
+        try:
+            call: Any = channel.stream_stream("/lobmesh.v1.Peers/Link")()
+            async with asyncio.timeout(CONNECT_S):
+                welcome = await self._hello(call)
+            if welcome.engine != self.home:
+                logger.warning("%s is engine %d, not %d", endpoint, welcome.engine, self.home)
+                return False
+            self.channel = channel
+            was_up = True
+            self._up()
+            tasks = [asyncio.create_task(step(call)) for step in (self._write, self._read, self._watch)]
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                if not task.cancelled():
+                    task.result()
+        except (*BROKEN_STREAM, TimeoutError, GarbledError, DecodeError) as e:
+            if was_up:
+                logger.warning("link to engine %d lost: %s", self.home, _why(e))
+        finally:
+            await cancelled(*tasks)
+            self._down()
+            await channel.close()
+        return was_up
+
+    async def _hello(self, call: Any) -> LinkWelcome:
+        await call.write(_request(LinkRequest(hello=LinkHello(engine=self.entry))))
+        data = await call.read()
+        if data is grpc.aio.EOF:
+            raise GarbledError("no welcome")
+        return LinkReply.FromString(data).welcome
+
+    async def _write(self, call: Any) -> None:
+        while True:
+            while self._out:
+                message = self._out.popleft()
+                if isinstance(message, _Sent):
+                    message.written = True
+                    message = _commands(message.batch, message.commands)
+                await call.write(message)
+            self._wake.clear()
+            await self._wake.wait()
+
+    async def _read(self, call: Any) -> None:
+        while (data := await call.read()) is not grpc.aio.EOF:
+            reports = unwrap(data)
+            if reports is not None:
+                self._relay(reports)
+                continue
+            reply = LinkReply.FromString(data)
+            match reply.WhichOneof("kind"):
+                case "answered":
+                    self._settle(reply.answered)
+                case "following":
+                    self._stands(reply.following)
+                case "reports":
+                    self._relay(reply.reports)
+
+    async def _watch(self, call: Any) -> None:
+        """Give up on a home that does not answer, and on accounts that nobody follows."""
+        while True:
+            await asyncio.sleep(min(0.1, self._answer_s / 4))
+            now = self._loop.time()
+            if self._sent and now > self._sent[0].due:
+                raise TimeoutError(f"no answer for {self._answer_s:g} s")
+            for account, followed in list(self._accounts.items()):
+                if self._hub.followers(account):
+                    followed.seen = now
+                elif now > followed.seen + LINGER_S:
+                    del self._accounts[account]
+                    self._put(_request(LinkRequest(follow=LinkFollow(account=account, stop=True))))
+
+    def _up(self) -> None:
+        self.state = LinkState.UP
+        self.connects += 1
+        self._out.clear()
+        self._answered = 0
+        for account, session in self._sessions:
+            self._put(_request(LinkRequest(session=_session(account, session, False))))
+        for account, followed in self._accounts.items():
+            after = followed.last_seq
+            for follower in self._hub.followers(account):
+                cursor = follower.cursors.get(self.home)
+                if cursor is not None:
+                    follower.catching_up.add(self.home)
+                    after = cursor if after is None else min(after, cursor)
+            self._put(_request(LinkRequest(follow=_follow(account, after))))
+        logger.info("link to engine %d up", self.home)
+
+    def _down(self) -> None:
+        self.state = LinkState.DOWN
+        self.channel = None
+        self._out.clear()
+        sent, self._sent = self._sent, deque()
+        self._waiting = 0
+        for one in sent:
+            kind, reason = (UNKNOWN, OUTCOME_UNKNOWN) if one.written else (REFUSED, UNAVAILABLE)
+            one.origin.tell(self.home, answers(one.batch, kind, reason))
+            one.origin.ended()
+        for followed in self._accounts.values():
+            _release(followed)
+
+    def _settle(self, answered: int) -> None:
+        if not self._answered <= answered <= self._answered + len(self._sent):
+            raise GarbledError(f"{answered} answered")
+        for _ in range(answered - self._answered):
+            sent = self._sent.popleft()
+            self._waiting -= len(sent.batch)
+            sent.origin.ended()
+        self._answered = answered
+
+    def _stands(self, following: Following) -> None:
+        followed = self._accounts.get(following.account)
+        if followed is None:
+            return
+        followed.last_seq = following.last_seq
+        for follower in self._hub.followers(following.account):
+            follower.stands(self.home, following.first_held, following.last_seq)
+        _release(followed)
+
+    def _relay(self, data: bytes) -> None:
+        reports = read_reports(data)
+        if reports.home != self.home or not reports.kind:
+            raise GarbledError("reports of another home, or none")
+        followed = self._accounts.get(reports.account)
+        if followed is not None and reports.first_seq:
+            followed.last_seq = max(followed.last_seq or 0, reports.first_seq + len(reports.kind) - 1)
+        for follower in self._hub.followers(reports.account):
+            follower.offer(self.home, reports.first_seq, len(reports.kind), data)
+
+    def _put(self, message: bytes | _Sent) -> None:
+        self._out.append(message)
+        self._wake.set()
+
+
+def _release(followed: _Followed) -> None:
+    waiting, followed.waiting = followed.waiting, []
+    for future in waiting:
+        if not future.done():
+            future.set_result(None)
+
+
+def _request(request: LinkRequest) -> bytes:
+    return request.SerializeToString()
+
+
+def _follow(account: int, after: int | None) -> LinkFollow:
+    return LinkFollow(account=account, after_seq=after or 0, live_only=after is None)
+
+
+def _session(account: int, session: int, closed: bool) -> LinkSession:
+    return LinkSession(account=account, session=session, cancel_on_disconnect=True, closed=closed)
+
+
+def _commands(batch: Batch, commands: bytes) -> bytes:
+    message = LinkCommands(
+        account=batch.account,
+        session=batch.session,
+        self_trade_prevention=batch.stp,  # type: ignore[arg-type]
+        commands=commands,
+    )
+    return LinkRequest(commands=message).SerializeToString()
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, grpc.aio.AioRpcError):
+        return f"{error.code().name}: {error.details()}"
+    return str(error) or type(error).__name__
+
+
+# Who is still there
+
+
+class Presence:
+    """Sessions that asked for cancel on disconnect, and who stands for each: the own engine's session, or a link.
+
+    owner says it closed             its orders are canceled, by a logged command
+    owner lost (its engine died),    an orphan: canceled when nobody stands for it within GRACE_S
+    or found in the log at the start
+    another owner opens it           that one stands for it now; what the one before says no longer counts
+    """
+
+    def __init__(self, grace_s: float = GRACE_S) -> None:
+        self.committer: Committer | None = None  # set when the engine is up
+        self._grace_s = grace_s
+        self._owners: dict[tuple[int, int], object] = {}
+        self._orphans: dict[tuple[int, int], float] = {}
+
+    def opened(self, account: int, session: int, owner: object) -> None:
+        self._owners[account, session] = owner
+        self._orphans.pop((account, session), None)
+
+    def closed(self, account: int, session: int, owner: object) -> bool:
+        """Cancel what the session entered, if `owner` still stands for it; whether it did."""
+        if self._owners.get((account, session)) is not owner:
+            return False
+        del self._owners[account, session]
+        self._disconnect(account, session)
+        return True
+
+    def lost(self, owner: object, now: float) -> None:
+        """Whoever stood for these sessions is gone. Cost: O(sessions)."""
+        for key in [key for key, one in self._owners.items() if one is owner]:
+            del self._owners[key]
+            self._orphans[key] = now + self._grace_s
+
+    def found(self, sessions: Iterable[tuple[int, int]], now: float) -> None:
+        """Sessions that have live orders after a restart."""
+        for key in sessions:
+            self._orphans[key] = now + self._grace_s
+
+    def tick(self, now: float) -> None:
+        """Disconnect whoever has not come back in time."""
+        for key in [key for key, due in self._orphans.items() if now >= due]:
+            del self._orphans[key]
+            self._disconnect(*key)
+
+    def _disconnect(self, account: int, session: int) -> None:
+        if self.committer is not None:
+            self.committer.submit(Submission.disconnect(account, session))
+
+
+# The home engine's side
+
+
+class _EntryLink:
+    """What a home engine keeps for one link: whom it follows, and how far it has answered."""
+
+    def __init__(self, hub: Hub, outbox: Outbox) -> None:
+        self.outbox = outbox
+        self._hub = hub
+        self._followers: dict[int, Follower] = {}
+        self._batches: deque[_LinkBatch] = deque()
+        self._answered = 0
+        self._told = 0
+        self._loop = asyncio.get_running_loop()
+
+    def follow(self, wish: LinkFollow) -> None:
+        account = wish.account
+        follower = self._followers.get(account)
+        if wish.stop:
+            if follower is not None:
+                self._hub.unfollow(follower)
+                del self._followers[account]
+            return
+        last, first = self._hub.last_seq(account), self._hub.first_held(account)
+        self.outbox.put(
+            LinkReply(following=Following(account=account, last_seq=last, first_held=first)).SerializeToString()
+        )
+        after = last if wish.live_only else max(min(wish.after_seq, last), first - 1)
+        if follower is None:
+            follower = self._followers[account] = Follower(account, self.outbox, {self._hub.home: after})
+            self._hub.follow(follower, link=True)
+        elif not wish.live_only:
+            self._hub.send_again(follower, after)
+
+    def batch(self, account: int) -> _LinkBatch:
+        batch = _LinkBatch(self, account)
+        self._batches.append(batch)
+        return batch
+
+    def answered(self) -> None:
+        """Some batch is done: say so, once for all that are done in this turn of the loop."""
+        before = self._answered
+        while self._batches and self._batches[0].done:
+            self._batches.popleft()
+            self._answered += 1
+        if before == self._told and self._answered > before:
+            self._loop.call_soon(self._tell)
+
+    def close(self) -> None:
+        for follower in self._followers.values():
+            self._hub.unfollow(follower)
+
+    def _tell(self) -> None:
+        self._told = self._answered
+        self.outbox.put(LinkReply(answered=self._answered).SerializeToString())
+
+
+class _LinkBatch:
+    """A batch that came over a link (engine/entry/router.py, Origin)."""
+
+    __slots__ = ("_account", "_link", "_under_way", "done")
+
+    def __init__(self, link: _EntryLink, account: int) -> None:
+        self._link = link
+        self._account = account
+        self._under_way = 0
+        self.done = False
+
+    def tell(self, home: int, rows: list[int]) -> None:
+        self._link.outbox.put(wrap(write_reports(home, self._account, 0, 0, 0, rows)), len(rows) // REPORT_WIDTH)
+
+    def begun(self) -> None:
+        self._under_way += 1
+
+    def ended(self) -> None:
+        self._under_way -= 1
+        self.settle()
+
+    def settle(self) -> None:
+        if not self._under_way:
+            self.done = True
+            self._link.answered()
+
+
+class PeersServicer:
+    """The Peers service of a home engine, on raw messages."""
+
+    def __init__(self, entry: Entry, hub: Hub, presence: Presence, *, epoch: int, incarnation: int) -> None:
+        self._entry = entry
+        self._hub = hub
+        self._presence = presence
+        self._epoch = epoch
+        self._incarnation = incarnation
+        self._streams: dict[Outbox, None] = {}
+        self._stopped = False
+
+    def stop(self) -> None:
+        """End every link, in good order, and any that is opened yet."""
+        self._stopped = True
+        for outbox in self._streams:
+            outbox.cut(Cut.STOPPED)
+
+    async def link(self, _: AsyncIterator[bytes], context: Any) -> None:
+        """One entry engine's link, to its end."""
+        await begin(context)
+        outbox = Outbox()
+        link = _EntryLink(self._hub, outbox)
+        self._streams[outbox] = None
+        if self._stopped:
+            outbox.cut(Cut.STOPPED)
+        code, why = grpc.StatusCode.OK, ""
+        try:
+            hello = LinkRequest.FromString(await context.read()).hello
+            if not hello.engine or hello.engine == self._entry.engine:
+                raise GarbledError("the hello names no other engine")
+            welcome = LinkWelcome(engine=self._entry.engine, epoch=self._epoch, incarnation=self._incarnation)
+            outbox.put(LinkReply(welcome=welcome).SerializeToString())
+            await first_to_end(self._receive(context, link), write_all(context, outbox), outbox.broken())
+        except (DecodeError, GarbledError, TypeError) as e:
+            code, why = grpc.StatusCode.INVALID_ARGUMENT, f"garbled: {e}"
+        except CutOffError as e:
+            stopped = e.cut is Cut.STOPPED
+            code, why = grpc.StatusCode.UNAVAILABLE if stopped else grpc.StatusCode.RESOURCE_EXHAUSTED, str(e)
+        finally:
+            self._streams.pop(outbox)
+            link.close()
+            self._presence.lost(link, asyncio.get_running_loop().time())
+        if why:
+            await end(context, code, why)
+
+    async def _receive(self, context: Any, link: _EntryLink) -> None:
+        while (data := await context.read()) is not grpc.aio.EOF:
+            request = LinkRequest.FromString(data)
+            match request.WhichOneof("kind"):
+                case "commands":
+                    commands = request.commands
+                    batch = link.batch(commands.account)
+                    self._entry.take_own(
+                        commands.account, commands.session, commands.self_trade_prevention, commands.commands, batch
+                    )
+                    batch.settle()
+                    if self._entry.committer.crowded:
+                        await self._entry.committer.room()
+                case "follow":
+                    link.follow(request.follow)
+                case "session":
+                    session = request.session
+                    if session.closed:
+                        self._presence.closed(session.account, session.session, link)
+                    elif session.cancel_on_disconnect:
+                        self._presence.opened(session.account, session.session, link)
+                case _:
+                    raise GarbledError("a request of no kind")
+
+
+async def begin(context: Any) -> None:
+    """Begin a stream's answer before anything else does.
+
+    A status cannot end a stream while its first write is under way: the library would begin the answer twice.
+    """
+    await context.send_initial_metadata(())
+
+
+async def end(context: Any, code: grpc.StatusCode, details: str) -> None:
+    """End a stream with a status, if anybody is there to hear it."""
+    try:
+        await context.abort(code, details)
+    except grpc.aio.InternalError:
+        logger.debug("gone before it was told: %s", details)
+
+
+async def write_all(context: Any, outbox: Outbox) -> None:
+    """Write what comes into an outbox, until it is finished or the reader is gone. Raises: CutOffError."""
+    while messages := await outbox.take():
+        for message in messages:
+            try:
+                await context.write(message)
+            except grpc.aio.InternalError:
+                return
+
+
+async def first_to_end(*steps: Coroutine[Any, Any, None]) -> None:
+    """Run coroutines side by side until the first ends, then cancel the others; its exception, if any, is raised."""
+    tasks = [asyncio.create_task(step) for step in steps]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        await cancelled(*tasks)
+
+
+async def cancelled(*tasks: asyncio.Task[None]) -> None:
+    """Cancel tasks and wait until they have ended."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,398 @@
+"""Log, sync, apply, release: the one way by which a command reaches the core.
+
+    submit    a batch joins those that gather
+    log       all that has gathered, up to a bound, becomes the next record; a thread of its own makes it durable
+    apply     once it is, and while the next record is being made durable, the core applies it
+    release   what it caused goes out: reports, deltas, and word to whoever submitted it
+
+So the core never holds a command that is not durable. A lonely command is logged at the end of the loop's turn in which
+it came; under load the groups grow by themselves, since whatever comes during one sync shares the next.
+
+    state     event                     next      what is done
+    READY     append done               READY     the next group starts, then this one is applied and released
+    READY     LogFailed                 FAILED    this group and all that gathered is refused; nothing was applied
+    READY     LogConflict, unknown      STOPPED   nothing is answered; `stop` is called: the process has to end
+    READY     the core breaks           STOPPED   likewise
+    FAILED    submit                    FAILED    refused at once; reads go on
+    STOPPED   anything                  STOPPED   no answer
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from enum import Enum
+from queue import SimpleQueue
+from typing import Final, Protocol
+
+from engine.core.commands import OperatorCommand
+from engine.entry.door import read_batch
+from engine.log import records
+from engine.log.log import Log, LogFailed
+from proto.columns import NO_REASON, Batch, Outcome
+
+GROUP_COMMANDS: Final = 4_096  # a group takes no further batch once it has so many
+GROUP_BYTES: Final = 1 << 20
+BACKLOG_MAX: Final = 32_768  # commands not yet durable, beyond which sessions are read no further
+
+logger = logging.getLogger(__name__)
+
+
+class Core(Protocol):
+    """What the loop needs of a venue."""
+
+    def apply(self, position: int, time_ns: int, batches: list[Batch]) -> Outcome: ...
+
+    def disconnect(self, position: int, time_ns: int, account: int, session: int) -> Outcome: ...
+
+    def operate(self, position: int, time_ns: int, command: OperatorCommand) -> Outcome: ...
+
+    def tick(self, position: int, time_ns: int) -> Outcome: ...
+
+
+Release = Callable[[int, int, Outcome], None]  # position, time, outcome
+
+
+def _nobody(released: bool) -> None:
+    """Nobody waits for it."""
+
+
+class Submission:
+    """One batch, or (`batch` None) something that is a record of its own, and whom to tell.
+
+    The latter is what an operator said (`command`), the end of a session (`session`), or only that time passed.
+    `done` is called once: with True when its reports have been released, with False when the log refused it. An
+    operator is told before, in `answer`, the record's position and why it had no effect (or NO_REASON).
+    """
+
+    __slots__ = ("account", "answer", "batch", "command", "commands", "count", "done", "session")
+
+    def __init__(self, batch: Batch, commands: bytes, done: Callable[[bool], None]) -> None:
+        self.account = batch.account
+        self.session = batch.session
+        self.batch: Batch | None = batch
+        self.commands = commands
+        self.count = len(batch)
+        self.done = done
+        self.command: OperatorCommand | None = None
+        self.answer: tuple[int, int] = (0, NO_REASON)
+
+    @staticmethod
+    def alone(account: int = 0, session: int = 0, done: Callable[[bool], None] = _nobody) -> Submission:
+        """A record of its own."""
+        submission = Submission(Batch(account, session, 0, [], [], [], [], [], [], []), b"", done)
+        submission.batch = None
+        submission.count = 1
+        return submission
+
+    @staticmethod
+    def disconnect(account: int, session: int) -> Submission:
+        """The end of a session that wants its orders canceled."""
+        return Submission.alone(account, session)
+
+    @staticmethod
+    def operate(command: OperatorCommand, done: Callable[[bool], None]) -> Submission:
+        """What an operator said."""
+        submission = Submission.alone(done=done)
+        submission.command = command
+        return submission
+
+    @staticmethod
+    def tick() -> Submission:
+        """Time passed, and something is due."""
+        return Submission.alone()
+
+
+class State(Enum):
+    READY = "ready"
+    FAILED = "the log has failed: no new commands"
+    STOPPED = "stopped"
+
+
+class Committer:
+    """The single writer of the core."""
+
+    def __init__(
+        self,
+        log: Log,
+        core: Core,
+        epoch: int,
+        *,
+        time_ns: int,
+        clock_ns: Callable[[], int],
+        release: Release,
+        stop: Callable[[BaseException], None],
+    ) -> None:
+        self.state = State.READY
+        self.failure = ""
+        self.groups = 0  # records appended
+        self.commands = 0  # commands in them
+        self._core = core
+        self._epoch = epoch
+        self._clock_ns = clock_ns
+        self._release = release
+        self._stop = stop
+        self._position = log.position
+        self._time_ns = time_ns  # of the last record; time never falls
+        self._gathering: list[Submission] = []
+        self._gathered = 0
+        self._syncing: list[_Record] = []
+        self._in_flight = 0
+        self._scheduled = False
+        self._room: list[asyncio.Future[None]] = []
+        self._loop = asyncio.get_running_loop()
+        self._thread = _LogThread(log, self._loop, self._synced)
+
+    @property
+    def backlog(self) -> int:
+        """Commands taken and not yet durable."""
+        return self._gathered + self._in_flight
+
+    @property
+    def crowded(self) -> bool:
+        """Whether whoever can wait should await `room` before it brings more."""
+        return self._gathered + self._in_flight > BACKLOG_MAX
+
+    def submit(self, submission: Submission) -> None:
+        """Take a batch. Its columns have been checked (engine/entry/door.py)."""
+        if self.state is not State.READY:
+            if self.state is State.FAILED:
+                submission.done(False)
+            return
+        self._gathering.append(submission)
+        self._gathered += submission.count
+        if not self._scheduled and not self._syncing:
+            # At the end of this turn of the loop: what arrived together is logged together.
+            self._scheduled = True
+            self._loop.call_soon(self._start)
+
+    async def room(self) -> None:
+        """Wait until the backlog is small enough for one more batch."""
+        while self.crowded and self.state is State.READY:
+            waiting = self._loop.create_future()
+            self._room.append(waiting)
+            await waiting
+
+    async def settled(self) -> None:
+        """Wait until all that was submitted is released or refused."""
+        while self.state is State.READY and (self._gathering or self._syncing):
+            waiting = self._loop.create_future()
+            self._room.append(waiting)
+            await waiting
+
+    def close(self) -> None:
+        """Stop taking commands and wait for the append under way. Blocks for one sync at most."""
+        self.state = State.STOPPED
+        self._thread.close()
+
+    def _start(self) -> None:
+        self._scheduled = False
+        if not self._gathering or self._syncing or self.state is not State.READY:
+            return
+        group = self._take_group()
+        self._time_ns = max(self._clock_ns(), self._time_ns)
+        self._syncing = _records(group, self._time_ns)
+        bodies = [record.encode(self._epoch) for record in self._syncing]
+        self._thread.append(self._position, bodies)
+
+    def _take_group(self) -> list[Submission]:
+        count = size = taken = 0
+        for submission in self._gathering:
+            if count >= GROUP_COMMANDS or size >= GROUP_BYTES:
+                break
+            count += submission.count
+            size += len(submission.commands)
+            taken += 1
+        group = self._gathering[:taken]
+        del self._gathering[:taken]
+        self._gathered -= count
+        self._in_flight = count
+        self.commands += count
+        return group
+
+    def _synced(self, position: int, error: BaseException | None) -> None:
+        """The log thread is done with the group."""
+        done = self._syncing
+        if self.state is not State.READY:
+            return
+        if error is not None:
+            self._fail(error)
+            return
+        assert position == self._position + len(done)
+        first = self._position + 1
+        self._position = position
+        self.groups += len(done)
+        self._syncing = []
+        self._in_flight = 0
+        self._start()
+        try:
+            for record_position, record in enumerate(done, first):
+                outcome = record.apply(self._core, record_position)
+                self._release(record_position, record.time_ns, outcome)
+                record.submissions[0].answer = (record_position, outcome.refused)
+                for submission in record.submissions:
+                    submission.done(True)
+        except Exception as e:  # the core or a release is broken: stop rather than trade on
+            self._halt(e)
+        self._let_in()
+
+    def _fail(self, error: BaseException) -> None:
+        if not isinstance(error, LogFailed):
+            self._halt(error)
+            return
+        logger.error("no more commands: %s", error)
+        self.state = State.FAILED
+        self.failure = str(error)
+        refused = [submission for record in self._syncing for submission in record.submissions] + self._gathering
+        self._syncing, self._gathering = [], []
+        self._gathered = self._in_flight = 0
+        for submission in refused:
+            submission.done(False)
+        self._let_in()
+
+    def _halt(self, error: BaseException) -> None:
+        self.state = State.STOPPED
+        self._syncing, self._gathering = [], []
+        self._let_in()
+        self._stop(error)
+
+    def _let_in(self) -> None:
+        waiting, self._room = self._room, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+
+
+class _Record:
+    """A record to be: batches that are applied together, or one thing that stands alone."""
+
+    __slots__ = ("submissions", "time_ns")
+
+    def __init__(self, submissions: list[Submission], time_ns: int) -> None:
+        self.submissions = submissions
+        self.time_ns = time_ns
+
+    def encode(self, epoch: int) -> bytes:
+        parts: list[records.Part] = []
+        for submission in self.submissions:
+            batch = submission.batch
+            if submission.command is not None:
+                parts.append(records.part_of(submission.command))
+            elif batch is None and submission.session:
+                parts.append(records.Disconnected(submission.account, submission.session))
+            elif batch is not None:
+                parts.append(records.Entered(batch.account, batch.session, batch.stp, submission.commands))
+        return records.encode(records.Commands(epoch, self.time_ns, parts))
+
+    def apply(self, core: Core, position: int) -> Outcome:
+        first = self.submissions[0]
+        if first.command is not None:
+            return core.operate(position, self.time_ns, first.command)
+        if first.batch is None:
+            if first.session:
+                return core.disconnect(position, self.time_ns, first.account, first.session)
+            return core.tick(position, self.time_ns)
+        return core.apply(position, self.time_ns, [s.batch for s in self.submissions if s.batch is not None])
+
+
+def _records(group: list[Submission], time_ns: int) -> list[_Record]:
+    """Cut a group where a session ends or an operator speaks: that is a record of its own."""
+    found: list[_Record] = []
+    batches: list[Submission] = []
+    for submission in group:
+        if submission.batch is not None:
+            batches.append(submission)
+            continue
+        if batches:
+            found.append(_Record(batches, time_ns))
+            batches = []
+        found.append(_Record([submission], time_ns))
+    if batches:
+        found.append(_Record(batches, time_ns))
+    return found
+
+
+class _LogThread:
+    """The thread in which appends block. One is under way at a time."""
+
+    def __init__(
+        self, log: Log, loop: asyncio.AbstractEventLoop, done: Callable[[int, BaseException | None], None]
+    ) -> None:
+        self._log = log
+        self._loop = loop
+        self._done = done
+        self._asked: SimpleQueue[tuple[int, list[bytes]] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+        self._thread.start()
+
+    def append(self, expected: int, bodies: list[bytes]) -> None:
+        self._asked.put((expected, bodies))
+
+    def close(self) -> None:
+        self._asked.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (asked := self._asked.get()) is not None:
+            position, error = 0, None
+            try:
+                position = self._log.append(*asked)
+            except Exception as e:  # handed to the loop, which tells the kinds apart
+                error = e
+            try:
+                self._loop.call_soon_threadsafe(self._done, position, error)
+            except RuntimeError:  # the loop is closed: nobody waits for this any more
+                return
+
+
+class Records(Protocol):
+    """What can be read like a log (engine/log/log.py)."""
+
+    def read(self, after: int) -> Iterator[tuple[int, bytes]]: ...
+
+
+def _unheard(epoch: int, time_ns: int) -> None:
+    """Nobody asked to be told."""
+
+
+def replay(
+    log: Records, core: Core, after: int, epoch: int, release: Release, opened: Callable[[int, int], None] = _unheard
+) -> Iterator[tuple[int, int]]:
+    """Apply what the log holds after that position; gives (position, epoch) now and then and at the end.
+
+    An epoch record counts only if it names the current epoch; then `opened` is called with it and its time. Commands of
+    another epoch are void.
+    Raises: LogDamaged, RecordError.
+    """
+    position = after
+    for position, body in log.read(after):
+        record = records.decode(body)
+        if isinstance(record, records.Epoch):
+            if record.previous == epoch:
+                epoch = position
+                opened(epoch, record.time_ns)
+        elif record.epoch == epoch:
+            for outcome in _apply_logged(core, position, record):
+                release(position, record.time_ns, outcome)
+        if position % 256 == 0:
+            yield position, epoch
+    yield position, epoch
+
+
+def _apply_logged(core: Core, position: int, record: records.Commands) -> Iterator[Outcome]:
+    batches = []
+    if not record.parts:
+        yield core.tick(position, record.time_ns)
+    for part in record.parts:
+        if isinstance(part, records.Entered):
+            batches.append(read_batch(part.account, part.session, part.stp, part.commands))
+            continue
+        assert len(record.parts) == 1, "what stands alone shares a record"
+        if isinstance(part, records.Disconnected):
+            yield core.disconnect(position, record.time_ns, part.account, part.session)
+        else:
+            yield core.operate(position, record.time_ns, records.command_of(part))
+    if batches:
+        yield core.apply(position, record.time_ns, batches)

@@ -1,0 +1,201 @@
+"""`python -m engine.log.condense`: make a snapshot of an engine's state out of its log, beside the engine.
+
+The engine starts it now and then, at low priority. It takes up the last snapshot, applies what was logged since, as a
+restart would, and keeps the result: the engine itself spends nothing on it, and does not stop for it. Before it is
+kept, the snapshot is loaded again and compared. It ends when its standard input does, so that it does not outlive the
+engine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Final, Protocol
+
+from engine.core.venue import Venue
+from engine.entry.reports import Hub
+from engine.log.commit import Records, replay
+from engine.log.log import LogError, SqliteLogView
+from engine.log.numbering import Numbering, opening, traded
+from engine.log.records import RecordError
+from engine.log.state import History, State, StateError, dump, load
+from proto.cluster import ClusterError, Instrument
+from proto.cluster import load as load_cluster
+from proto.columns import Outcome
+from proto.dial import Parser
+
+EXIT_OK: Final = 0
+EXIT_DIFFERS: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_CANNOT_READ: Final = 3
+ROOT: Final = Path(__file__).resolve().parents[2]
+NICE: Final = 15
+LOOK_S: Final = 1.0
+WAIT_S: Final = 0.1
+PAUSE_S: Final = 30.0  # between snapshots: under load they take a core that others could use
+
+logger = logging.getLogger(__name__)
+
+
+class SnapshotError(Exception):
+    """What was loaded again is not what was written: our own bug. Nothing is kept."""
+
+
+class Keeper(Records, Protocol):
+    """What is needed of a log."""
+
+    def load_snapshot(self) -> tuple[int, bytes] | None: ...
+
+    def save_snapshot(self, position: int, body: bytes) -> None: ...
+
+
+def condense(log: Keeper, engine: int, instruments: Sequence[Instrument]) -> int:
+    """Keep a snapshot at the log's present end; gives its position.
+
+    Raises: LogError, RecordError, SnapshotError.
+    """
+    state = State(Venue(engine, instruments), 0, [], Numbering())
+    after = 0
+    snapshot = log.load_snapshot()
+    if snapshot is not None:
+        try:
+            state = load(snapshot[1], engine, instruments)
+            after = snapshot[0]
+        except StateError:
+            after = 0  # all of the log is still there, or reading it says that it is not
+    hub = Hub(engine)
+    for history in state.histories:
+        hub.restore(history.account, history.last_seq, history.batches)
+
+    numbering, markets = state.numbering, state.venue.markets
+
+    def opened(epoch: int, time_ns: int) -> None:
+        numbering.begin()
+        numbering.count(opening(traded(markets.values())))
+
+    def remember(position: int, time_ns: int, outcome: Outcome) -> None:
+        numbering.count(outcome.deltas)
+        for reports in outcome.reports:
+            hub.remember(reports.account, reports.first_seq, position, time_ns, reports.rows)
+
+    end, epoch = after, state.epoch
+    for reached in replay(log, state.venue, after, state.epoch, remember, opened):
+        end, epoch = reached
+    state.epoch = epoch
+    if end == after:
+        return end
+    state.histories = [History(account, last_seq, batches) for account, last_seq, batches in hub.histories()]
+    body = dump(state, instruments)
+    again = load(body, engine, instruments)
+    if again.venue.digest() != state.venue.digest() or dump(again, instruments) != body:
+        raise SnapshotError(f"the snapshot at position {end} does not lead back to the state it was made of")
+    log.save_snapshot(end, body)
+    return end
+
+
+class Condenser:
+    """The engine's side: has a snapshot made whenever enough has been logged since the last one.
+
+    command   what makes one, but for its options
+    every     commands
+    logged    how many there have been, those replayed at the start included
+    kept      called when one was made
+    """
+
+    def __init__(
+        self, command: Sequence[str], every: int, logged: Callable[[], int], kept: Callable[[], Awaitable[None]]
+    ) -> None:
+        self._command = [*command, "--with-stdin"]
+        self._every = every
+        self._logged = logged
+        self._kept = kept
+        self.made = 0
+
+    async def run(self) -> None:
+        """Never ends; when it is canceled, what is under way ends too."""
+        done = 0
+        while True:
+            await asyncio.sleep(LOOK_S)
+            logged = self._logged()
+            if logged - done < self._every:
+                continue
+            await self._make()
+            done = logged
+            await asyncio.sleep(PAUSE_S)
+
+    async def _make(self) -> None:
+        # Not asyncio's own way, which under uvloop forks: that copies the page tables of all the books.
+        process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, cwd=ROOT)
+        try:
+            while (code := process.poll()) is None:
+                await asyncio.sleep(WAIT_S)
+        finally:
+            process.kill()
+            process.wait()
+            assert process.stdin
+            process.stdin.close()
+        if code == EXIT_OK:
+            self.made += 1
+            await self._kept()
+        else:
+            logger.warning("no snapshot could be made (exit code %d): the next start will take longer", code)
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="python -m engine.log.condense",
+        description="Make a snapshot of an engine's state out of its log, so that its next start is short.",
+        epilog="example: python -m engine.log.condense --cluster cluster.toml --engine 1 --data data/engine-1",
+    )
+    parser.add_argument("--cluster", type=Path, required=True, metavar="FILE", help="the venue (proto/cluster.py)")
+    parser.add_argument("--engine", type=int, required=True, metavar="N", help="which of its engines")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="where its log is")
+    parser.add_argument("--with-stdin", action="store_true", help="end when standard input does")
+    return parser
+
+
+def leave_with_stdin() -> None:
+    """End the process when its standard input does: it must not outlive who started it."""
+    while os.read(0, 1):
+        pass
+    os._exit(EXIT_OK)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit 0 when there is a snapshot at the log's end, 1 if it came out wrong, 2 for wrong usage, 3 if the log cannot
+    be read or the snapshot not be written."""
+    args = parser().parse_args(argv)
+    if args.with_stdin:
+        os.nice(NICE)
+        threading.Thread(target=leave_with_stdin, daemon=True).start()
+    gc.disable()  # a million orders are no garbage, and looking at them again and again takes long
+    try:
+        instruments = load_cluster(args.cluster).instruments_of(args.engine)
+    except ClusterError as e:
+        print(f"condense: {e}", file=sys.stderr)
+        return EXIT_USAGE
+    try:
+        log = SqliteLogView(args.data)
+        try:
+            condense(log, args.engine, instruments)
+        finally:
+            log.close()
+    except SnapshotError as e:
+        print(f"condense: {e}", file=sys.stderr)
+        return EXIT_DIFFERS
+    except (LogError, RecordError, OSError) as e:
+        print(f"condense: {e}", file=sys.stderr)
+        return EXIT_CANNOT_READ
+    return EXIT_OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

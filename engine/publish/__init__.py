@@ -1,0 +1,1 @@
+"""From what the core did to the feed; alone in `engine` it meets `bus`."""

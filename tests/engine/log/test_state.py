@@ -1,0 +1,313 @@
+"""A state leads back to the venue it was made of: same books, accounts and reports, the same answers from there on."""
+
+import random
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from engine.core.commands import Delist
+from engine.core.venue import Venue
+from engine.entry.door import write_batch
+from engine.entry.reports import Hub
+from engine.log import records
+from engine.log.commit import replay
+from engine.log.condense import condense
+from engine.log.log import Disk as MemoryDisk
+from engine.log.log import LogDamaged, MemoryLog, SqliteLog, SqliteLogView
+from engine.log.numbering import Numbering
+from engine.log.state import History, State, StateError, dump, load
+from engine.node import Engine
+from proto.cluster import Instrument
+from proto.columns import BUY, SELL, Batch, Outcome
+from tests.engine.log.test_replay import Recorder, record
+from tests.engine.log.test_replay import _step as any_step
+from tests.engines import cluster_of
+from tests.flows import DELIST, ENGINE, Player
+from tests.flows import INSTRUMENTS as FLOW_INSTRUMENTS
+
+CLUSTER = cluster_of(1)
+INSTRUMENTS: Sequence[Instrument] = CLUSTER.instruments_of(1)
+
+
+def bodies(seed: int, count: int, previous: int = 0, after: int = 0) -> list[bytes]:
+    """Records of a random flow in an epoch of its own: repeats, refusals, sessions that end, all that is remembered."""
+    rng = random.Random(seed)
+    epoch = after + 1
+    found = [records.encode(records.Epoch(previous, "test"))]
+    for position in range(after + 2, after + 1 + count):
+        time_ns = 1_000 * position
+        if rng.random() < 0.03:
+            part: records.Part = records.Disconnected(rng.choice((7, 8)), rng.choice((1, 2)))
+            found.append(records.encode(records.Commands(epoch, time_ns, [part])))
+            continue
+        parts: list[records.Part] = []
+        for _ in range(rng.randint(1, 3)):
+            size = rng.randint(1, 6)
+            ids = [rng.randint(1, 60 * (after + count) // 20) for _ in range(size)]
+            batch = Batch(
+                rng.choice((7, 8, 9)), rng.choice((0, 1, 2)), 1, [rng.choice((1, 1, 1, 1, 2, 3, 4)) for _ in ids], ids,
+                [rng.choice([i.id for i in INSTRUMENTS]) for _ in ids], [rng.choice((0, 1)) for _ in ids],
+                [rng.randint(95, 105) for _ in ids], [rng.randint(1, 20) for _ in ids],
+                [rng.randint(1, 60 * (after + count) // 20) for _ in ids],
+            )  # fmt: skip
+            parts.append(records.Entered(batch.account, batch.session, batch.stp, write_batch(batch)))
+        found.append(records.encode(records.Commands(epoch, time_ns, parts)))
+    return found
+
+
+class Told:
+    """An engine's memory after a log, and what it said on the way."""
+
+    def __init__(self, state: State | None = None) -> None:
+        self.venue = Venue(1, INSTRUMENTS, retained=50) if state is None else state.venue
+        self.epoch = 0 if state is None else state.epoch
+        self.hub = Hub(1)
+        for history in [] if state is None else state.histories:
+            self.hub.restore(history.account, history.last_seq, history.batches)
+        self.said: list[tuple[int, int, Outcome]] = []
+
+    def hear(self, log: MemoryLog, after: int) -> None:
+        for _, epoch in replay(log, self.venue, after, self.epoch, self._remember):
+            self.epoch = epoch
+
+    def state(self) -> State:
+        return State(self.venue, self.epoch, [History(*history) for history in self.hub.histories()], Numbering())
+
+    def _remember(self, position: int, time_ns: int, outcome: Outcome) -> None:
+        self.said.append((position, time_ns, outcome))
+        for reports in outcome.reports:
+            self.hub.remember(reports.account, reports.first_seq, position, time_ns, reports.rows)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_snapshot_and_the_rest_of_the_log_lead_where_the_whole_log_leads(seed: int) -> None:
+    log = MemoryLog(MemoryDisk())
+    log.append(0, bodies(seed, 150))
+    whole, first = Told(), Told()
+    first.hear(log, 0)
+    body = dump(first.state(), INSTRUMENTS)
+    second = Told(load(body, 1, INSTRUMENTS))
+    second.venue.check()
+    assert second.venue.digest() == first.venue.digest()
+    assert second.venue.sessions() == first.venue.sessions()
+    assert dump(second.state(), INSTRUMENTS) == body
+    log.append(150, bodies(seed + 100, 150, 1, 150))
+    second.hear(log, 150)
+    whole.hear(log, 0)
+    assert (whole.epoch, second.epoch) == (151, 151)
+    assert second.venue.digest() == whole.venue.digest()
+    assert second.said == whole.said[len(first.said) :] != []
+    assert list(second.hub.histories()) == list(whole.hub.histories())
+    assert any(list(book.orders(BUY)) + list(book.orders(SELL)) for book in whole.venue.books.values())
+    second.venue.check()
+
+
+def test_an_empty_venue_has_a_state() -> None:
+    state = load(dump(Told().state(), INSTRUMENTS), 1, INSTRUMENTS)
+    assert state.venue.digest() == Told().venue.digest()
+    assert (state.epoch, state.histories) == (0, [])
+
+
+def test_a_state_of_another_engine_version_or_market_is_refused() -> None:
+    body = dump(Told().state(), INSTRUMENTS)
+    with pytest.raises(StateError, match="another engine"):
+        load(body, 2, INSTRUMENTS)
+    with pytest.raises(StateError, match="other instruments"):
+        load(body, 1, INSTRUMENTS[:1])
+    with pytest.raises(StateError, match="version"):
+        load(body[:1] + b"\x02" + body[2:], 1, INSTRUMENTS)
+    for garbage in (b"", body[:1], body[:2], body[:-1], body + b"\x00"):
+        with pytest.raises(StateError):
+            load(garbage, 1, INSTRUMENTS)
+
+
+# On disk
+
+
+def written(path: Path, *parts: list[bytes]) -> None:
+    log = SqliteLog(path)
+    for part in parts:
+        log.append(log.position, part)
+    log.close()
+
+
+def restarted(path: Path) -> tuple[Engine, list[int]]:
+    """An engine after its replay, and the positions it read; its log is closed."""
+    log = SqliteLog(path)
+    read: list[int] = []
+    reading = log.read
+
+    def noted(after: int) -> Iterator[tuple[int, bytes]]:
+        for position, body in reading(after):
+            read.append(position)
+            yield position, body
+
+    log.read = noted  # type: ignore[method-assign]
+    engine = Engine(CLUSTER, 1, log, where=lambda engine: None)
+    for _ in engine.replay():
+        pass
+    log.close()
+    return engine, read
+
+
+def contents(engine: Engine) -> tuple[str, list[object], int]:
+    return engine.venue.digest(), list(engine.hub.histories()), engine._epoch
+
+
+def condensed(path: Path) -> int:
+    view = SqliteLogView(path)
+    try:
+        return condense(view, 1, INSTRUMENTS)
+    finally:
+        view.close()
+
+
+def test_a_restart_reads_only_what_was_logged_after_the_snapshot(tmp_path: Path) -> None:
+    written(tmp_path, bodies(1, 100))
+    assert condensed(tmp_path) == 100
+    written(tmp_path, bodies(2, 100, 1, 100))
+    engine, read = restarted(tmp_path)
+    assert read == list(range(101, 201))
+    assert condensed(tmp_path) == 200  # from the one before
+    again, read = restarted(tmp_path)
+    assert read == []
+    (tmp_path / "snapshots.sqlite").unlink()
+    whole, read = restarted(tmp_path)
+    assert read == list(range(1, 201))
+    assert contents(engine) == contents(again) == contents(whole)
+
+
+def test_a_damaged_snapshot_gives_way_to_an_older_one_and_then_to_the_whole_log(tmp_path: Path) -> None:
+    written(tmp_path, bodies(1, 50))
+    condensed(tmp_path)
+    written(tmp_path, bodies(2, 50, 1, 50))
+    condensed(tmp_path)
+    expected = contents(restarted(tmp_path)[0])
+    for damaged, first in ((100, 51), (50, 1)):
+        database = sqlite3.connect(tmp_path / "snapshots.sqlite")
+        (body,) = database.execute("SELECT body FROM snapshot WHERE position = ?", (damaged,)).fetchone()
+        body = body[: len(body) // 2] + bytes([body[len(body) // 2] ^ 1]) + body[len(body) // 2 + 1 :]
+        database.execute("UPDATE snapshot SET body = ? WHERE position = ?", (body, damaged))
+        database.commit()
+        database.close()
+        engine, read = restarted(tmp_path)
+        assert (read[0], contents(engine)) == (first, expected)
+
+
+def test_a_snapshot_of_other_instruments_is_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    written(tmp_path, bodies(1, 50))
+    expected = contents(restarted(tmp_path)[0])
+    log = SqliteLog(tmp_path)
+    log.save_snapshot(50, dump(State(Venue(1, INSTRUMENTS[:1]), 1, [], Numbering()), INSTRUMENTS[:1]))
+    log.close()
+    engine, read = restarted(tmp_path)
+    assert (read[0], contents(engine)) == (1, expected)
+    assert "passed over" in caplog.text
+
+
+def test_a_view_of_a_log_reads_on_while_it_is_written(tmp_path: Path) -> None:
+    log = SqliteLog(tmp_path)
+    log.append(0, bodies(1, 10))
+    view = SqliteLogView(tmp_path)
+    assert [position for position, _ in view.read(0)] == list(range(1, 11))
+    log.append(10, bodies(2, 5, 1, 10))
+    log.checkpoint()
+    assert list(view.read(10)) == list(log.read(10))
+    assert condense(view, 1, INSTRUMENTS) == 15
+    assert log.load_snapshot() == view.load_snapshot()
+    with pytest.raises(LogDamaged):
+        view.save_snapshot(16, b"")
+    view.close()
+    log.close()
+    with pytest.raises(FileNotFoundError):
+        SqliteLogView(tmp_path / "nowhere")
+
+
+def test_a_state_carries_all_that_any_rule_leaves_behind() -> None:
+    """A log in which every rule is in use, with a state taken and loaded again every few records."""
+    rng = random.Random(20260105)
+    recorder = Recorder()
+    player = Player(1, recorder)
+    for home in (1, 2, 3, 4) * 4:
+        player.home = home
+        player.play([step for step in (any_step(rng) for _ in range(150)) if step.op != DELIST])
+    recorder.operate(player.time, Delist(3))
+    player.play([any_step(rng) for _ in range(100)])
+    logged = list(recorder.log.read(0))
+    state = State(Venue(ENGINE, FLOW_INSTRUMENTS), 0, [], Numbering())
+    heard: list[tuple[int, int, Outcome]] = []
+    seen: dict[str, int] = {}
+    done = 0
+    while done < len(logged):
+        step = rng.choice((1, 3, 10, 30))
+        some = Stretch(logged[done : done + step])
+        for _, epoch in replay(some, state.venue, done, state.epoch, lambda *told: heard.append(told)):
+            state = State(state.venue, epoch, [], Numbering())
+        done += step
+        body = dump(state, FLOW_INSTRUMENTS)
+        again = load(body, ENGINE, FLOW_INSTRUMENTS)
+        assert again.venue.digest() == state.venue.digest(), done
+        assert dump(again, FLOW_INSTRUMENTS) == body
+        again.venue.check()
+        assert inner(again.venue) == inner(state.venue)
+        note(seen, again.venue)
+        state = again
+    assert heard == recorder.heard
+    assert state.venue.digest() == recorder.venue.digest()
+    expected = {"kills", "amended", "expiries", "stops", "pegs", "conditionals", "tip", "partner", "terms", "entered",
+                "fired", "delisted", "added"}  # fmt: skip
+    assert expected - {name for name, count in seen.items() if count} == set()
+
+
+@pytest.mark.parametrize("tenths", [1, 3, 5, 7, 9])
+def test_from_a_state_in_the_middle_of_a_log_with_every_rule_in_use_the_rest_comes_out_the_same(tenths: int) -> None:
+    recorder = record()
+    logged = list(recorder.log.read(0))
+    cut = len(logged) * tenths // 10
+    first = Venue(ENGINE, FLOW_INSTRUMENTS)
+    heard: list[tuple[int, int, Outcome]] = []
+    *_, (_, epoch) = replay(Stretch(logged[:cut]), first, 0, 0, lambda *told: heard.append(told))
+    state = load(dump(State(first, epoch, [], Numbering()), FLOW_INSTRUMENTS), ENGINE, FLOW_INSTRUMENTS)
+    assert state.venue is not first
+    for _ in replay(Stretch(logged[cut:]), state.venue, cut, state.epoch, lambda *told: heard.append(told)):
+        pass
+    assert heard == recorder.heard
+    assert state.venue.digest() == recorder.venue.digest()
+    state.venue.check()
+
+
+def inner(venue: Venue) -> list[object]:
+    """What a venue keeps beside its contents, so as not to look at them each time."""
+    names = ("killed", "special", "guarded", "plain_min", "plain_max", "specials", "summary_due")
+    markets = [[getattr(market, name) for name in names] for market in venue.markets.values()]
+    return [venue._expiries_due, venue.next_expiry_ns, venue.channels, markets]
+
+
+def note(seen: dict[str, int], venue: Venue) -> None:
+    """Count what there was to carry."""
+    found = {
+        "kills": len(venue.kills), "amended": len(venue.amended), "expiries": len(venue._expiries),
+        "added": len(venue.markets) - len(FLOW_INSTRUMENTS),
+    }  # fmt: skip
+    for market in venue.markets.values():
+        for name in ("stops", "pegs", "conditionals"):
+            found[name] = found.get(name, 0) + len(getattr(market, name))
+        found["delisted"] = found.get("delisted", 0) + market.delisted
+    for account in venue.accounts.values():
+        for order in account.live():
+            for name in ("tip", "partner", "terms", "entered", "fired"):
+                found[name] = found.get(name, 0) + bool(order.more is not None and getattr(order.more, name))
+    for name, count in found.items():
+        seen[name] = seen.get(name, 0) + count
+
+
+class Stretch:
+    """Some records of a log."""
+
+    def __init__(self, some: list[tuple[int, bytes]]) -> None:
+        self._some = some
+
+    def read(self, after: int) -> Iterator[tuple[int, bytes]]:
+        return iter(self._some)

@@ -1,0 +1,392 @@
+"""Engines as processes: what they print, how they end, and that no acknowledged order is lost by kill -9 or a pause."""
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import grpc
+import pytest
+
+from engine.client.client import Client, Commands, OutcomeUnknownError, RefusedError, Report, reports_of
+from engine.log.log import SqliteLogView
+from proto import marketdata_pb2, marketdata_pb2_grpc
+from proto.cluster import dumps
+from proto.columns import ACCEPTED, BUY, NEW, SELL, UNAVAILABLE
+from proto.orders_pb2 import OpenOrdersReply
+from tests.engines import cluster_of
+from tools import orders
+
+ROOT = Path(__file__).resolve().parents[2]
+E1A, E2A = 10, 20
+
+
+class Venue:
+    """Engines in a directory; every process is gone when it is left."""
+
+    def __init__(self, directory: Path, engines: int) -> None:
+        self.directory = directory
+        self.processes: dict[int, subprocess.Popen[str]] = {}
+        self.ready: dict[int, dict[str, object]] = {}
+        (directory / "cluster.toml").write_text(dumps(cluster_of(engines)))
+
+    def __enter__(self) -> "Venue":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for process in self.processes.values():
+            if process.poll() is None:
+                process.kill()
+            process.wait(10)
+            assert process.stdout
+            process.stdout.close()
+
+    def command(self, engine: int, *options: str) -> list[str]:
+        where = ["--cluster", str(self.directory / "cluster.toml"), "--data", str(self.directory / f"engine-{engine}")]
+        return [sys.executable, "-m", "engine", "--engine", str(engine), *where, *options]
+
+    def start(self, engine: int, *options: str) -> str:
+        """Start an engine, and give its endpoint when it serves."""
+        joins = [str(ready["grpc"]) for other, ready in self.ready.items() if other != engine]
+        options += tuple(word for join in joins for word in ("--join", join))
+        old = self.processes.get(engine)
+        if old is not None:
+            assert old.stdout
+            old.stdout.close()
+        process = subprocess.Popen(self.command(engine, *options), stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        self.processes[engine] = process
+        assert process.stdout
+        line = process.stdout.readline()
+        assert line, f"engine {engine} ended with {process.wait(10)}"
+        self.ready[engine] = json.loads(line)
+        return str(self.ready[engine]["grpc"])
+
+    def signal(self, engine: int, number: int) -> None:
+        self.processes[engine].send_signal(number)
+
+    def run(self, engine: int, *options: str) -> tuple[int, str]:
+        """Run an engine that should not get as far as to serve: exit code and complaint."""
+        done = subprocess.run(self.command(engine, *options), capture_output=True, text=True, timeout=30, cwd=ROOT)
+        assert done.stdout == ""
+        return done.returncode, done.stderr
+
+
+@pytest.fixture
+def venue(tmp_path: Path) -> Iterator[Venue]:
+    with Venue(tmp_path, 2) as venue:
+        yield venue
+
+
+def test_it_says_where_it_serves_in_one_line_and_stops_cleanly(venue: Venue) -> None:
+    grpc_endpoint = venue.start(1)
+    ready = venue.ready[1]
+    pid = venue.processes[1].pid
+    assert ready == {"ready": True, "name": "engine-1", "grpc": grpc_endpoint, "feed": ready["feed"], "pid": pid}
+    assert str(ready["feed"]).startswith("tcp://127.0.0.1:")
+    venue.signal(1, signal.SIGTERM)
+    out, _ = venue.processes[1].communicate(timeout=10)
+    assert (venue.processes[1].returncode, out) == (0, "")
+
+
+def test_what_keeps_it_from_starting_is_said_and_is_in_the_exit_code(venue: Venue) -> None:
+    endpoint = venue.start(1)
+    code, why = venue.run(1)
+    assert (code, "is in use by process" in why) == (3, True)
+    code, why = venue.run(2, "--grpc", endpoint)
+    assert (code, "engine-2 cannot start" in why) == (3, True)
+    code, why = venue.run(2, "--feed", str(venue.ready[1]["feed"]))
+    assert (code, "Address already in use" in why) == (3, True)
+    elsewhere = str(venue.directory / "elsewhere")
+    code, why = venue.run(1, "--name", "other", "--data", elsewhere, "--join", endpoint)
+    assert (code, "engine 1 belongs to engine-1, and other claims it" in why) == (3, True)
+    code, why = venue.run(9)
+    assert (code, "has no engine 9" in why) == (2, True)
+    code, why = venue.run(2, "--feed", "nowhere")
+    assert code == 2
+    (venue.directory / "cluster.toml").write_text("[[engine]]\nid = 0\n")
+    code, why = venue.run(2)
+    assert (code, "cluster.toml" in why) == (2, True)
+
+
+def test_an_engine_starts_without_what_another_added_too_and_an_operator_settles_it(
+    venue: Venue, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def say(at: str, line: str) -> dict[str, Any]:
+        """What tools.orders says, and the code it ends with."""
+        capfd.readouterr()
+        code = orders.main(["--at", at, *line.split()])
+        out, err = capfd.readouterr()
+        return (json.loads(out) if out else {"complaint": err}) | {"code": code}
+
+    one = venue.start(1)
+    ready = venue.ready.pop(1)
+    two = venue.start(2)  # neither has heard of the other
+    for at, named in ((one, "NOVA 99"), (one, "STAR 98"), (two, "NOVA 97"), (two, "GOLD 98"), (two, "IRON 96")):
+        assert say(at, f"add-instrument {named} --tick 1 --lot 1 --price-min 1 --price-max 900")["code"] == 0
+    assert say(two, "--account 7 new NOVA buy 5 100 --id 1")["home"] == 2
+    venue.signal(2, signal.SIGTERM)
+    assert venue.processes[2].wait(10) == 0
+    venue.ready[1] = ready
+
+    capfd.readouterr()
+    two = venue.start(2)
+    said = capfd.readouterr().err
+    for known in ("NOVA (instrument 97)", "GOLD (instrument 98)"):
+        assert f"{known} was added here and belongs to engine-1: it is not listed" in said
+        assert f"--at {two} delist {known.split()[0]} --here" in said
+    assert "IRON" not in said
+    deadline = time.monotonic() + 10
+    while say(two, "--account 7 new NOVA buy 1 1 --id 2").get("reason") == "REASON_UNAVAILABLE":
+        assert time.monotonic() < deadline  # the way to engine 1 is not open yet
+    assert say(two, "--account 7 new NOVA buy 1 3 --id 3")["home"] == 1
+    assert say(two, "--account 7 new GOLD buy 1 3 --id 4")["reason"] == "REASON_UNKNOWN_INSTRUMENT"  # 98 is STAR
+    assert say(two, "--account 7 new E2A buy 1 3 --id 5")["home"] == 2
+    assert say(one, "--account 7 new IRON buy 1 3 --id 6")["home"] == 2
+    assert say(two, "book NOVA")["engine"] == 1
+
+    for symbol in ("NOVA", "GOLD"):
+        assert say(two, f"delist {symbol} --here")["code"] == 0
+    reports = [json.loads(line) for line in executions_of(two, capfd)]
+    assert [(r["home"], r["reason"]) for r in reports if r["client_order_id"] == 1] == [
+        (2, "REASON_NONE"), (2, "REASON_DELISTED"),
+    ]  # fmt: skip
+    assert say(two, "--account 7 new NOVA buy 1 4 --id 7")["home"] == 1
+    venue.signal(2, signal.SIGTERM)
+    assert venue.processes[2].wait(10) == 0
+    capfd.readouterr()
+    two = venue.start(2)
+    assert "belongs to" not in capfd.readouterr().err
+
+
+def executions_of(at: str, capfd: pytest.CaptureFixture[str]) -> list[str]:
+    """The lines of account 7's reports."""
+    capfd.readouterr()
+    assert orders.main(["--at", at, "--account", "7", "executions"]) == 0
+    return capfd.readouterr().out.splitlines()
+
+
+def test_a_damaged_log_is_not_served(venue: Venue) -> None:
+    venue.start(1)
+    venue.signal(1, signal.SIGTERM)
+    assert venue.processes[1].wait(10) == 0
+    (venue.directory / "engine-1" / "log.sqlite").write_bytes(b"no database at all" * 1_000)
+    code, why = venue.run(1)
+    assert (code, "engine-1 cannot start: log damaged" in why) == (3, True)
+
+
+def test_an_epoch_is_opened_at_each_start_and_a_book_is_there_again(venue: Venue) -> None:
+    async def book(endpoint: str) -> marketdata_pb2.Book:
+        async with grpc.aio.insecure_channel(endpoint) as channel:
+            stub = marketdata_pb2_grpc.MarketDataStub(channel)  # type: ignore[no-untyped-call]
+            return await stub.GetBook(marketdata_pb2.BookRequest(symbol="E1A", by_order=True))
+
+    async def first(endpoint: str) -> marketdata_pb2.Book:
+        async with Client([endpoint], 7).session() as session:
+            await session.new("E1A", BUY, "1.50", 5)
+            await session.new("E1A", BUY, "1.50", 7)
+        return await book(endpoint)
+
+    before = asyncio.run(first(venue.start(1)))
+    venue.signal(1, signal.SIGKILL)
+    venue.processes[1].wait(10)
+    after = asyncio.run(book(venue.start(1)))
+    assert list(after.bids) == list(before.bids)
+    assert (before.epoch, after.epoch) == (1, 4)
+    assert [(level.price, level.quantity, len(level.orders)) for level in after.bids] == [(150, 12, 2)]
+
+
+async def linked(client: Client) -> OpenOrdersReply:
+    """The account's orders, once every engine answers."""
+    deadline = time.monotonic() + 10
+    while (answer := await client.open_orders()).engines_missing:
+        assert time.monotonic() < deadline, "no link"
+        await asyncio.sleep(0.02)
+    return answer
+
+
+def test_kill_9_under_load_loses_no_acknowledged_order_and_doubles_none(venue: Venue) -> None:
+    async def test() -> None:
+        seed = venue.start(2)
+        venue.start(1)
+        client = Client([seed], 7, engine=1)
+        await linked(client)  # else the session begins at the other home as soon as that answers
+        async with client.session() as session:
+            reports: list[Report] = []
+
+            async def follow() -> None:
+                async for batch in session.batches():
+                    reports.extend(reports_of(batch))
+
+            reader = asyncio.ensure_future(follow())
+            sent = []
+            for batch in range(150):
+                commands = Commands(op=[NEW] * 64, instrument=[E1A, E2A] * 32, price=[5] * 64, quantity=[1] * 64)
+                sent.append(await session.submit(commands, answers=True))
+                if batch == 75:
+                    venue.signal(1, signal.SIGKILL)
+                    venue.processes[1].wait(10)
+                    await asyncio.to_thread(venue.start, 1)
+                await asyncio.sleep(0)
+            for one in sent:
+                assert {answer.kind for answer in await asyncio.wait_for(one, 30)} <= {ACCEPTED, 5}
+            assert session.connects == 2
+            accepted = {answer.client_order_id for one in sent for answer in await one if answer.kind == ACCEPTED}
+            refused = [answer for one in sent for answer in await one if answer.kind != ACCEPTED]
+            assert {answer.reason for answer in refused} <= {UNAVAILABLE}
+            assert all(answer.instrument == E2A for answer in refused)  # its link was not up again at once
+            orders = (await linked(session.client)).orders
+            ids = [order.client_order_id for order in orders]
+            assert len(ids) == len(set(ids))
+            assert set(ids) == accepted
+            deadline = time.monotonic() + 10
+            while len([report for report in reports if report.seq]) < len(accepted) and time.monotonic() < deadline:
+                await asyncio.sleep(0.01)
+            for home in (1, 2):
+                numbers = [report.seq for report in reports if report.home == home and report.seq]
+                assert numbers == list(range(1, len(numbers) + 1))
+            assert len([report for report in reports if report.kind == ACCEPTED]) == len(accepted)
+            reader.cancel()
+
+    asyncio.run(test())
+
+
+def test_a_paused_home_engine_costs_its_own_instruments_only(venue: Venue) -> None:
+    async def test() -> None:
+        seed = venue.start(1)
+        venue.start(2)
+        async with Client([seed], 7, engine=1).session() as session:
+            deadline = time.monotonic() + 10
+            while True:
+                try:
+                    await session.new("E2A", BUY, 5, 1)
+                    break
+                except RefusedError:
+                    assert time.monotonic() < deadline, "no link"
+                    await asyncio.sleep(0.02)
+            venue.signal(2, signal.SIGSTOP)
+            lost = asyncio.ensure_future(session.new("E2A", BUY, 5, 1, client_order_id=77))
+            longest = 0.0
+            while not lost.done():
+                began = time.monotonic()
+                await session.new("E1A", BUY, 5, 1)
+                longest = max(longest, time.monotonic() - began)
+            assert longest < 1.0
+            with pytest.raises(OutcomeUnknownError):
+                await lost
+            with pytest.raises(RefusedError) as refused:
+                await session.new("E2A", BUY, 5, 1)
+            assert refused.value.reason == UNAVAILABLE
+            missing = await session.client.open_orders()
+            assert list(missing.engines_missing) == [2]
+            venue.signal(2, signal.SIGCONT)
+            while True:
+                try:
+                    again = await session.new("E2A", BUY, 5, 1, client_order_id=77)
+                    break
+                except (RefusedError, OutcomeUnknownError):
+                    assert time.monotonic() < deadline + 20
+                    await asyncio.sleep(0.05)
+            assert again.kind == ACCEPTED
+            mine = [order.client_order_id for order in (await session.client.open_orders("E2A")).orders]
+            assert mine.count(77) == 1
+
+    asyncio.run(test())
+
+
+def test_an_engine_that_has_snapshots_made_restarts_from_them_after_kill_9(venue: Venue) -> None:
+    async def book(endpoint: str) -> marketdata_pb2.Book:
+        async with grpc.aio.insecure_channel(endpoint) as channel:
+            stub = marketdata_pb2_grpc.MarketDataStub(channel)  # type: ignore[no-untyped-call]
+            return await stub.GetBook(marketdata_pb2.BookRequest(symbol="E1A", by_order=True))
+
+    async def enter(endpoint: str, count: int) -> marketdata_pb2.Book:
+        async with Client([endpoint], 7).session() as buyer, Client([endpoint], 8).session() as seller:
+            for nth in range(count):
+                await buyer.new("E1A", BUY, f"1.5{nth % 5}", 5)
+                await seller.new("E1A", SELL, f"1.5{nth % 7}", 3)
+        return await book(endpoint)
+
+    def snapshots() -> int:
+        view = SqliteLogView(venue.directory / "engine-1")
+        found = view.load_snapshot()
+        view.close()
+        return found[0] if found is not None else 0
+
+    asyncio.run(enter(venue.start(1, "--snapshot-after", "20"), 30))
+    deadline = time.monotonic() + 20
+    while not snapshots():
+        assert time.monotonic() < deadline, "no snapshot was made"
+        time.sleep(0.05)
+    made = snapshots()
+    assert made > 20
+    before = asyncio.run(enter(str(venue.ready[1]["grpc"]), 10))
+    venue.signal(1, signal.SIGKILL)
+    venue.processes[1].wait(10)
+    endpoint = venue.start(1, "--snapshot-after", "1")
+    after = asyncio.run(book(endpoint))
+    time.sleep(1.1)  # while the next one is being made
+    venue.signal(1, signal.SIGKILL)
+    venue.processes[1].wait(10)
+    again = asyncio.run(book(venue.start(1)))
+    assert list(before.bids) == list(after.bids) == list(again.bids) != []
+    assert list(before.asks) == list(after.asks) == list(again.asks)
+    assert before.last_trade_id == after.last_trade_id == again.last_trade_id > 0
+    assert snapshots() >= made
+
+
+def test_an_engine_told_to_drops_what_two_snapshots_cover_and_comes_back_with_the_same_book(venue: Venue) -> None:
+    async def book(endpoint: str) -> marketdata_pb2.Book:
+        async with grpc.aio.insecure_channel(endpoint) as channel:
+            stub = marketdata_pb2_grpc.MarketDataStub(channel)  # type: ignore[no-untyped-call]
+            return await stub.GetBook(marketdata_pb2.BookRequest(symbol="E1A", by_order=True))
+
+    async def enter(endpoint: str, count: int) -> None:
+        async with Client([endpoint], 7).session() as session:
+            for nth in range(count):
+                await session.new("E1A", BUY, f"1.5{nth % 5}", 5)
+
+    def log() -> tuple[int, int]:
+        view = SqliteLogView(venue.directory / "engine-1")
+        found = view.dropped, next(view.snapshots(), (0, b""))[0]
+        view.close()
+        return found
+
+    asyncio.run(enter(venue.start(1, "--snapshot-after", "0"), 40))
+    venue.signal(1, signal.SIGTERM)
+    assert venue.processes[1].wait(10) == 0
+    cluster, data = str(venue.directory / "cluster.toml"), str(venue.directory / "engine-1")
+    condense = [sys.executable, "-m", "engine.log.condense", "--engine", "1", "--cluster", cluster, "--data", data]
+    subprocess.run(condense, check=True, timeout=30, cwd=ROOT)
+    first = log()[1]
+    endpoint = venue.start(1, "--snapshot-after", "1", "--keep-log", "30")
+    asyncio.run(enter(endpoint, 5))
+    before = asyncio.run(book(endpoint))
+    deadline = time.monotonic() + 20
+    while not log()[0]:
+        assert time.monotonic() < deadline, "nothing was dropped"
+        time.sleep(0.05)
+    dropped, second = log()
+    assert 0 < dropped <= first < second
+    venue.signal(1, signal.SIGKILL)
+    venue.processes[1].wait(10)
+    view = SqliteLogView(venue.directory / "engine-1")
+    assert [position for position, _ in view.read(dropped)] == [*range(dropped + 1, 48)]
+    assert dropped <= 47 - 30
+    view.close()
+    after = asyncio.run(book(venue.start(1)))
+    assert list(before.bids) == list(after.bids) != []
+
+
+def test_to_drop_what_no_snapshot_covers_is_wrong_usage(venue: Venue) -> None:
+    assert venue.run(1, "--keep-log", "5", "--snapshot-after", "0") == (
+        2, "engine: --keep-log needs snapshots: --snapshot-after must not be 0\n"
+    )  # fmt: skip
+    assert venue.run(1, "--keep-log", "-1") == (2, "engine: argument --keep-log: '-1' is not a number of records\n")

@@ -1,0 +1,49 @@
+"""Every program complains in one line about what it was told wrongly; examples come first in its help."""
+
+import argparse
+from collections.abc import Callable
+
+import pytest
+
+import bus.__main__
+import engine.__main__
+import engine.log.condense
+import engine.publish.history
+import run_cluster
+import tools.bench.__main__
+from proto.dial import Parser
+from tools import faults, orders, replay, tail_feed
+from tools.flow import replay_flow, trade
+from tools.run import strangers
+
+PROGRAMS: dict[str, Callable[[], argparse.ArgumentParser]] = {
+    "bus": bus.__main__.parser,
+    "engine": engine.__main__.parser,
+    "engine.log.condense": engine.log.condense.parser,
+    "engine.publish.history": engine.publish.history.parser,
+    "run_cluster": run_cluster.parser,
+    "bench": tools.bench.__main__.parser,
+    "faults": faults.parser,
+    "orders": orders.parser,
+    "replay": replay.parser,
+    "flow.replay_flow": replay_flow.parser,
+    "run.strangers": strangers.parser,
+    "tail_feed": tail_feed.parser,
+    "flow.trade": trade.parser,
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_wrong_usage_is_one_line_that_names_the_program(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        PROGRAMS[name]().parse_args(["--no-such-option"])
+    out, err = capsys.readouterr()
+    assert (left.value.code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"{name}: ")
+
+
+def test_examples_come_first_and_a_part_of_a_program_has_none() -> None:
+    parser = Parser(prog="python -m tools.demo", examples="demo 1\n")
+    part = parser.add_subparsers().add_parser("part")
+    assert parser.format_help().startswith("demo 1\nusage: python -m tools.demo ")
+    assert part.format_help().startswith("usage: python -m tools.demo part")

@@ -1,0 +1,466 @@
+"""The judge, given evidence: what holds, what does not, and what it cannot know."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proto.columns import (
+    ACCEPTED,
+    AUCTION_TRADE,
+    CANCELED,
+    FLAG_SELL,
+    MAKER,
+    REFUSED,
+    TRADED,
+    UNAVAILABLE,
+    UNKNOWN,
+    WOULD_TRADE,
+    ReportRow,
+)
+from proto.feed import BookSnapshot, Definition, Snapshot, Status
+from tools.flow.tally import Counted, Latencies, Tally, TradeKey, TradeSum, added
+from tools.run import verdict as v
+from tools.run.verdict import FAILS, HOLDS, NOTE, Evidence, Finding, Verdict, judge
+from tools.tail.compare import differences
+
+NO_COUNTERS = {"gaps": 0, "joins": 1, "covered": 40, "digests_equal": 9}
+
+
+def row(kind: int, command: int, order: int, **columns: int) -> ReportRow:
+    empty = ReportRow(kind, command, order, 0, 1, 0, 0, 0, 0, 0, 0, 0)
+    return empty._replace(**columns)
+
+
+def tally() -> Tally:
+    """Two accounts trade 5 @ 100 once; a third is refused."""
+    out = Tally()
+    out.send(7, [(1, 1)], 0)
+    out.send(8, [(1, 1)], 0)
+    out.send(9, [(1, 1)], 0)
+    out.report(1, 7, row(ACCEPTED, 1, 1), 1_000_000)
+    out.report(1, 8, row(ACCEPTED, 1, 1), 2_000_000)
+    traded = row(TRADED, 0, 1, price=100, quantity=5, trade_id=1)
+    out.report(1, 8, traded._replace(flags=FLAG_SELL), 2_000_000)
+    out.report(1, 7, traded._replace(flags=MAKER), 2_000_000)
+    out.report(1, 9, row(REFUSED, 1, 1, reason=WOULD_TRADE), 3_000_000)
+    return out
+
+
+def trades(*keys: TradeKey) -> TradeSum:
+    out = TradeSum()
+    for key in keys:
+        out.add(key)
+    return out
+
+
+def evidence(**changes: Any) -> Evidence:
+    counted = Counted.from_json(tally().to_json())
+    whole = Evidence(
+        symbols={1: "ALFA", 2: "BRAVO"},
+        homes={1: 1, 2: 2},
+        engines=(v.Engine(1, (1,), symbols=("ALFA",)), v.Engine(2, (1,), symbols=("BRAVO",))),
+        counted=counted,
+        feed={1: trades(TradeKey(1, 100, 5))},
+        feed_missed={},
+        trade_ids={1: 1, 2: 0},
+        mirrors=tuple(v.Mirror(f"fabric-{n}", e, 1, 1, 60, 1, 20) for e in (1, 2) for n in (1, 2)),
+        seen=tuple(v.Seen(f"fabric-{n}", e, dict(NO_COUNTERS)) for e in (1, 2) for n in (1, 2)),
+        seconds=2.0,
+    )
+    return replace(whole, **changes)
+
+
+def finding(verdict: Verdict, title: str) -> Finding:
+    return next(each for each in verdict.findings if each.title == title)
+
+
+def test_a_good_run_holds_and_the_page_says_all_of_it() -> None:
+    verdict = judge(evidence())
+    assert verdict.holds
+    assert [text for _, text in v.page(verdict, width=110)] == [
+        "The verdict holds.",
+        " ✓ every order answered         3 sent, 3 answered (2 accepted, 1 refused)",
+        "                                refused: would trade 1",
+        " ✓ executed quantity conserved  1 trade, 5 lots: bought = sold = on the feed = in the books' trade ids",
+        " ✓ mirrors equal                4 of 4 copies on 2 machines: 40 orders in 2 books, each in its place",
+        "                                engine-1 at epoch 1, sequence 60: 20 orders resting",
+        "                                engine-2 at epoch 1, sequence 60: 20 orders resting",
+        " ✓ gaps seen and repaired       none seen",
+        "                                4 joins and 0 later snapshots stand for 160 deltas of the present epochs",
+        " ✓ digests agree                36 compared along the way, all equal",
+        " · rates                        2 orders/s and 0 trades/s over 2.0 s; acknowledged in 2.03 ms (p50), 3.01 ms",
+        "                                (p99)",
+    ]
+
+
+def test_the_json_says_the_same_as_the_page() -> None:
+    verdict = judge(evidence())
+    said = verdict.to_json()
+    assert said["holds"] is True
+    assert [each["title"] for each in said["findings"]] == [each.title for each in verdict.findings]
+    assert said["findings"][0]["mark"] == "holds"
+    assert said["figures"] == {
+        "orders_sent": 3,
+        "orders_answered": 3,
+        "orders_per_s": 1.5,
+        "trades": 1,
+        "trades_per_s": 0.5,
+        "acknowledged_p50_ms": 2.032,
+        "acknowledged_p99_ms": 3.015,
+        "mirrors_compared": 4,
+        "mirrors_equal": 4,
+        "orders_resting": 40,
+        "gaps": 0,
+        "gaps_by_range": 0,
+        "gaps_by_snapshot": 0,
+        "gaps_by_late_frames": 0,
+        "gaps_open": 0,
+        "joins": 4,
+        "later_snapshots": 0,
+    }
+
+
+def test_an_order_without_an_answer_fails_unless_its_engine_is_down() -> None:
+    counted = Counted.from_json(tally().to_json())
+    counted.sent += 1
+    counted.waiting[2] = 1
+    up = judge(evidence(counted=counted))
+    assert not up.holds
+    assert "1 about BRAVO unanswered" in finding(up, "every order answered").details
+    engines = (v.Engine(1, (1,)), v.Engine(2, (1,), down=True, killed_at_s=1.5, symbols=("BRAVO",)))
+    down = judge(evidence(counted=counted, engines=engines))
+    assert down.holds
+    assert finding(down, "every order answered").details[-1].startswith("1 went to engines that are down")
+    assert finding(down, "engine-2") == Finding(
+        v.UNKNOWN,
+        "engine-2",
+        "killed at 1.5 s and not restarted: BRAVO stopped, the others went on",
+        (
+            "judged: 0 of 0 machines mark its books as not current",
+            "not judged: its last answers, its executed quantity, and its books, which nobody can now be asked about",
+        ),
+    )
+
+
+def test_a_fabric_node_that_was_killed_for_good_is_said_not_to_be_judged() -> None:
+    judged = finding(judge(evidence(fabrics_down=(("fabric-2", 3.0),))), "fabric-2")
+    assert judged == Finding(
+        v.UNKNOWN,
+        "fabric-2",
+        "killed at 3 s and not restarted: its engine and the other machines went on",
+        ("not judged: its mirrors, which are gone with it",),
+    )
+
+
+def test_while_one_engine_is_away_the_others_must_go_on() -> None:
+    going_on = v.Outage("engine-2", "killed", 3.0, 7.0, 2_000)
+    verdict = judge(evidence(outages=(going_on,)))
+    assert finding(verdict, "the others went on") == Finding(
+        HOLDS,
+        "the others went on",
+        "through 1 outage",
+        ("engine-2 killed from 3.0 to 7.0 s: meanwhile 2,000 orders answered elsewhere (500/s)",),
+    )
+    stopped = replace(going_on, answered_elsewhere=0)
+    assert finding(judge(evidence(outages=(going_on, stopped))), "the others went on").mark == FAILS
+    all_away = (stopped, replace(stopped, name="engine-1"))
+    assert finding(judge(evidence(outages=all_away)), "the others went on").mark == HOLDS
+
+
+def test_strangers_must_find_equal_books() -> None:
+    came = v.Strangers(3, 9, 9)
+    assert finding(judge(evidence(strangers=came)), "strangers agree") == Finding(
+        HOLDS,
+        "strangers agree",
+        "3 readers came in the middle and left: 9 of 9 streams found equal at another machine, order by order at one "
+        "sequence",
+    )
+    for bad in (replace(came, verified=8, differing=("ALFA bids: ...",)), replace(came, verified=0)):
+        assert finding(judge(evidence(strangers=bad)), "strangers agree").mark == FAILS
+    late = finding(judge(evidence(strangers=replace(came, verified=7))), "strangers agree")
+    assert (late.mark, late.details) == (HOLDS, ("2 streams could not be compared in time",))
+
+
+def test_a_machine_that_shows_a_dead_engines_books_as_valid_fails() -> None:
+    engines = (v.Engine(1, (1,)), v.Engine(2, (1,), down=True, killed_at_s=1.5, symbols=("BRAVO",)))
+    marked = (v.Marked("fabric-1", 2, "STALE", ("stale",)), v.Marked("fabric-2", 2, "LIVE", ("valid",)))
+    judged = finding(judge(evidence(engines=engines, marked=marked)), "engine-2")
+    assert judged.mark == FAILS
+    assert judged.details[0] == ("judged: 1 of 2 machines mark its books as not current; fabric-2 shows them as valid")
+
+
+def test_a_run_in_which_nothing_was_sent_proves_nothing() -> None:
+    judged = finding(judge(evidence(counted=Counted())), "every order answered")
+    assert (judged.mark, judged.details) == (FAILS, ("nothing was sent",))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"feed": {}}, "ALFA: 0 in 0 trades on the feed, 5 in 1 reported"),
+        ({"feed": {1: trades(TradeKey(1, 101, 5))}}, "ALFA: 5 in 1 trades on the feed, 5 in 1 reported"),
+        ({"trade_ids": {1: 2, 2: 0}}, "ALFA: 2 trades at its engine, 1 reported"),
+    ],
+)
+def test_trades_that_do_not_agree_everywhere_fail(changes: dict[str, Any], says: str) -> None:
+    judged = finding(judge(evidence(**changes)), "executed quantity conserved")
+    assert (judged.mark, judged.details) == (FAILS, (says,))
+
+
+def test_a_trade_of_an_auction_has_neither_maker_nor_taker_and_is_conserved_all_the_same() -> None:
+    auction = tally()
+    trade = row(TRADED, 0, 1, price=101, quantity=4, trade_id=2, flags=AUCTION_TRADE)
+    auction.report(1, 7, trade, 4_000_000)
+    one_sided = Counted.from_json(auction.to_json())
+    auction.report(1, 8, trade._replace(flags=AUCTION_TRADE | FLAG_SELL), 4_000_000)
+    both = Counted.from_json(auction.to_json())
+    heard = {"feed": {1: trades(TradeKey(1, 100, 5), TradeKey(2, 101, 4))}, "trade_ids": {1: 2, 2: 0}}
+    assert judge(evidence(counted=both, **heard)).holds
+    judged = finding(judge(evidence(counted=one_sided, **heard)), "executed quantity conserved")
+    assert (judged.mark, judged.details) == (
+        FAILS,
+        ("ALFA: bought 9 in 2, sold 5 in 1, makers 9 in 2, takers 9 in 2",),
+    )
+
+
+def test_a_trade_reported_to_one_side_only_fails() -> None:
+    one_sided = tally()
+    one_sided.report(1, 7, row(TRADED, 0, 1, price=100, quantity=2, trade_id=2, flags=MAKER), 4_000_000)
+    judged = finding(judge(evidence(counted=Counted.from_json(one_sided.to_json()))), "executed quantity conserved")
+    assert judged.mark == FAILS
+    assert judged.details[0] == "ALFA: bought 7 in 2, sold 5 in 1, makers 7 in 2, takers 5 in 1"
+
+
+def test_trades_that_were_never_on_the_feed_of_an_engine_that_died_between_are_told_and_not_held_against_it() -> None:
+    judged = finding(judge(evidence(feed={}, feed_missed={1: 30})), "executed quantity conserved")
+    assert judged.mark == HOLDS
+    assert judged.details == (
+        "1 trade reported, and numbered by the book, but not seen on the feed: they fell into the time around a "
+        "restart (30 deltas not heard by the observer)",
+    )
+    restarted = (v.Engine(1, (1, 57)), v.Engine(2, (1,)))
+    assert finding(judge(evidence(feed={}, engines=restarted)), "executed quantity conserved").mark == HOLDS
+
+
+def test_a_mirror_that_differs_or_cannot_be_had_fails_and_says_where() -> None:
+    mirrors = (
+        v.Mirror("fabric-1", 1, 1, 1, 60, 1, 20, differences=("ALFA bids: 19 orders, 20 at its owner",)),
+        v.Mirror("fabric-2", 1, 1, problem="did not answer"),
+        v.Mirror("fabric-2", 2, 1, 1, 60, 1, 20),
+    )
+    judged = finding(judge(evidence(mirrors=mirrors)), "mirrors equal")
+    assert judged == Finding(
+        FAILS,
+        "mirrors equal",
+        "1 of 3 copies on 2 machines: 20 orders in 1 book, each in its place",
+        (
+            "fabric-1, engine-1 channel 1: ALFA bids: 19 orders, 20 at its owner",
+            "fabric-2, engine-1 channel 1: did not answer",
+        ),
+    )
+
+
+def test_gaps_are_told_by_how_they_were_repaired_and_one_left_open_fails() -> None:
+    counters = {"gaps": 12, "gaps_ranged": 8, "gaps_snapshotted": 2, "gaps_late": 1, "joins": 1, "covered": 40}
+    seen = (v.Seen("fabric-1", 1, counters),)
+    judged = finding(judge(evidence(seen=seen)), "gaps seen and repaired")
+    assert judged == Finding(
+        FAILS,
+        "gaps seen and repaired",
+        "12 seen: 8 by range, 2 by snapshot, 1 by late frames",
+        ("1 not closed", "1 join and 0 later snapshots stand for 40 deltas of the present epochs"),
+    )
+    closed = (v.Seen("fabric-1", 1, counters | {"gaps_late": 2}),)
+    assert finding(judge(evidence(seen=closed)), "gaps seen and repaired").mark == HOLDS
+    killed = (v.Seen("fabric-1", 1, counters, gone=True),)
+    judged = finding(judge(evidence(seen=killed)), "gaps seen and repaired")
+    assert (judged.mark, judged.text[-37:]) == (HOLDS, ", 1 open when their reader was killed")
+
+
+def test_losses_that_nobody_noticed_fail() -> None:
+    proxied = {"engine-1": {"messages": 1_000, "drop": 50, "dup": 20}}
+    verdict = judge(evidence(proxied=proxied))
+    assert finding(verdict, "gaps seen and repaired").details[0] == "50 messages lost and nobody noticed"
+    assert finding(verdict, "faults") == Finding(
+        NOTE, "faults", "of 1,000 messages on the feeds 50 dropped, 20 doubled"
+    )
+    assert not verdict.holds
+
+
+def test_what_was_done_to_calls_is_told_for_all_fabric_nodes_together() -> None:
+    answers = {
+        "fabric-1": {"calls": 100, "partition": 7, "snapshots": 10, "fail": 2, "slow": 0, "stale": 1, "cut": 0},
+        "fabric-2": {"calls": 20, "partition": 0, "snapshots": 4, "fail": 1, "slow": 1, "stale": 0, "cut": 2},
+    }
+    verdict = judge(evidence(proxied={"engine-1": {"messages": 3}}, answers=answers))
+    assert finding(verdict, "faults of calls") == Finding(
+        NOTE, "faults of calls",
+        "of 14 snapshots asked of fabric nodes 3 refused, 1 late, 1 old ones, 2 cut in the middle; "
+        "7 of 120 calls kept away by partitions",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("counter", ["digests_differing", "misfits", "regressions", "bad_frames"])
+def test_what_must_never_happen_fails(counter: str) -> None:
+    seen = (v.Seen("fabric-1", 1, NO_COUNTERS | {counter: 1}),)
+    assert finding(judge(evidence(seen=seen)), "digests agree").mark == FAILS
+
+
+def test_a_restarted_engine_must_come_back_under_a_higher_epoch() -> None:
+    risen = (v.Engine(1, (1, 57)), v.Engine(2, (1,)))
+    assert finding(judge(evidence(engines=risen)), "engine-1 came back") == Finding(
+        HOLDS, "engine-1 came back", "epoch 1 then 57; 20 orders in its books now"
+    )
+    same = (v.Engine(1, (1, 1)), v.Engine(2, (1,)))
+    assert finding(judge(evidence(engines=same)), "engine-1 came back").mark == FAILS
+
+
+def test_a_process_that_ended_by_itself_fails() -> None:
+    judged = finding(judge(evidence(ended=(v.Ended("fabric-2", "ended by itself with exit code 1"),))), "processes")
+    assert (judged.mark, judged.details) == (FAILS, ("fabric-2 ended by itself with exit code 1",))
+
+
+BOOK = BookSnapshot(
+    1,
+    Definition("ALFA", "0.01", "1", 1, 1_000),
+    Status(2, 0),
+    9,
+    100,
+    5,
+    1,
+    2,
+    None,
+    None,
+    [(11, 99, 5), (12, 99, 6)],
+    [],
+)
+BOOKS = Snapshot(1, 1, 77, 1, 60, 0, [BOOK])
+
+
+def with_book(**changes: Any) -> Snapshot:
+    return BOOKS._replace(books=[BOOK._replace(**changes)])
+
+
+def test_equal_books_have_no_differences_whenever_they_were_taken() -> None:
+    assert differences(BOOKS, BOOKS._replace(time_ns=5)) == ()
+
+
+@pytest.mark.parametrize(
+    ("mirror", "says"),
+    [
+        (with_book(bids=[(12, 99, 6), (11, 99, 5)]), "ALFA bids: 2 orders, 2 at its owner; they differ from #1"),
+        (with_book(bids=[(11, 99, 5), (12, 99, 7)]), "ALFA bids: 2 orders, 2 at its owner; they differ from #2"),
+        (with_book(bids=[(11, 99, 5)]), "ALFA bids: 1 orders, 2 at its owner; they differ from #2"),
+        (with_book(asks=[(13, 101, 1)]), "ALFA asks: 1 orders, 0 at its owner; they differ from #1"),
+        (with_book(last_price=101), "ALFA last_price: 101 instead of 100"),
+        (BOOKS._replace(last_seq=59), "last_seq 59 instead of 60"),
+        (BOOKS._replace(epoch=2), "epoch 2 instead of 1"),
+        (BOOKS._replace(books=[]), "instrument 1 only at its owner"),
+    ],
+)
+def test_every_kind_of_difference_is_named(mirror: Snapshot, says: str) -> None:
+    assert differences(BOOKS, mirror) == (says,)
+
+
+def test_a_tally_counts_each_command_once_however_often_it_is_answered() -> None:
+    out = tally()
+    out.report(1, 7, row(CANCELED, 1, 1), 9_000_000)
+    out.send(7, [(2, 2)], 0)
+    out.report(1, 7, row(UNKNOWN, 2, 2), 9_000_000)
+    assert (out.sent, out.answered, out.unknown) == (4, 3, 1)
+    assert out.waiting_by_instrument() == {2: 1}
+    assert out.by_home == {1: 3}
+
+
+def test_a_command_sent_again_is_not_answered_by_saying_that_it_cannot_be_sent() -> None:
+    out = tally()
+    out.send(7, [(2, 2), (3, 2)], 0)
+    out.send_again(7, 2)
+    for command in (2, 3):
+        out.report(2, 7, row(REFUSED, command, command, reason=UNAVAILABLE), 9_000_000)
+    assert (out.unknown, out.refusals) == (1, {"would trade": 1, "unavailable": 1})
+    assert out.waiting_by_instrument() == {2: 1}
+    out.report(2, 7, row(ACCEPTED, 2, 2), 9_000_000)
+    assert out.waiting_by_instrument() == {}
+
+
+def test_a_hole_in_the_numbers_of_reports_is_counted() -> None:
+    out = Tally()
+    for first, count in ((5, 2), (7, 1), (10, 1), (9, 1), (0, 3), (11, 1)):
+        out.numbered(1, 7, first, count)
+    assert out.missed == 2
+
+
+def test_tallies_add_up() -> None:
+    one = Counted.from_json(tally().to_json())
+    both = added([one, Counted.from_json(tally().to_json())])
+    assert (both.sent, both.answered, both.answers) == (6, 6, {"accepted": 4, "refused": 2})
+    assert both.executed[1].buys.quantity == 10
+    assert both.latencies.count == 6
+    assert one.sent == 3
+
+
+@given(durations=st.lists(st.integers(0, 10**11), min_size=1, max_size=200), q=st.floats(0.01, 1))
+def test_a_quantile_is_at_most_three_per_cent_too_high(durations: list[int], q: float) -> None:
+    latencies = Latencies()
+    for duration in durations:
+        latencies.add(duration)
+    exact = sorted(durations)[max(1, -int(-len(durations) * q // 1)) - 1]
+    quantile = latencies.quantile(q)
+    assert quantile is not None
+    assert exact <= quantile <= exact + exact / 32 + 1
+    assert Latencies().quantile(q) is None
+
+
+def test_a_machine_that_joined_is_in_step_in_time_and_nobody_else_was_disturbed() -> None:
+    moved = v.Moved("engine-4", "joined", 8.0, 0.3, (), (), 40, 8.0, 8.4, "ALFA: ordered through each engine")
+    (found,) = [each for each in judge(evidence(moved=(moved,))).findings if each.title == "engine-4 joined"]
+    assert found == Finding(
+        HOLDS,
+        "engine-4 joined",
+        "at 8 s; all in step within 0.3 s",
+        (
+            "ALFA: ordered through each engine",
+            "meanwhile 40 orders answered elsewhere in 0.4 s, and no reader of another engine had to begin anew",
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"missing": ("fabric-1 is not in step with engine-4",)}, "fabric-1 is not in step with engine-4"),
+        ({"disturbed": ("fabric-1 began anew with engine-2",)}, "fabric-1 began anew with engine-2"),
+        ({"to_s": 10.0, "answered_elsewhere": 0}, "meanwhile 0 orders answered elsewhere in 2.0 s"),
+    ],
+)
+def test_who_is_not_in_step_or_disturbs_others_fails(changes: dict[str, Any], says: str) -> None:
+    moved = replace(v.Moved("engine-4", "left", 8.0, 0.3, (), None, 40, 8.0, 8.4), **changes)
+    (found,) = [each for each in judge(evidence(moved=(moved,))).findings if each.title == "engine-4 left"]
+    assert (found.mark, found.details[0]) == (FAILS, says)
+
+
+@pytest.mark.parametrize(
+    ("seen", "kind", "mark", "says"),
+    [
+        ({"bad_frames": 30}, "corrupt", HOLDS, "30 frames were damaged, as the faults had it: seen, and nothing"),
+        ({}, "truncate", FAILS, "30 messages hit on purpose, and nobody noticed that frames were damaged"),
+        ({"regressions": 2}, "regress", HOLDS, "2 times a publisher went back in its sequence, as the"),
+        ({"regressions": 2, "misfits": 1}, "regress", FAILS, "1 deltas did not fit the book"),
+        ({"regressions": 2, "digests_differing": 1}, "regress", FAILS, "1 digests differed from a book"),
+        ({"regressions": 2}, "drop", FAILS, "2 times a publisher went back in its sequence"),
+        ({"misfits": 2}, "drop", FAILS, "2 deltas did not fit the book"),
+    ],
+)
+def test_damage_done_on_purpose_must_be_noticed_and_no_other_may_be(
+    seen: dict[str, int], kind: str, mark: str, says: str
+) -> None:
+    given = evidence(
+        seen=(v.Seen("fabric-1", 1, {**NO_COUNTERS, "gaps": 1, "gaps_ranged": 1, **seen}),),
+        proxied={"engine-1": {"messages": 100, kind: 30}},
+    )
+    (found,) = [each for each in judge(given).findings if each.title == "digests agree"]
+    assert (found.mark, found.details[0].startswith(says)) == (mark, True), found

@@ -1,0 +1,1 @@
+"""Faults as plans: what becomes of a message or an answer. Pure."""

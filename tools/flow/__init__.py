@@ -1,0 +1,1 @@
+"""Order flow: recorded, replayed and made up."""

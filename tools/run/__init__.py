@@ -1,0 +1,1 @@
+"""A run of a whole venue, and who judges it."""

@@ -1,0 +1,1 @@
+"""A trading day: its plan, its operator, its judge."""

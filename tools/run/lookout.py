@@ -1,0 +1,205 @@
+"""Looks at every machine again and again, for the picture of a run and for what its judge has to know."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Sequence
+from dataclasses import replace
+from typing import Final, TypeVar
+
+import grpc
+
+from proto.cluster import Instrument
+from proto.feed import STATE_NAMES, FeedError, Snapshot
+from tools.flow.tally import Counted
+from tools.run import verdict as judge
+from tools.run.live_view import Board, InstrumentRow, MachineRow
+from tools.run.machines import Machines, Place
+from tools.run.verdict import Marked, Mirror, Seen
+from tools.tail.compare import differences
+from tools.tail.market_data import StreamState, book_state, resting
+
+LOOK_S: Final = 0.4  # between two looks, and the longest wait for an answer to one
+REST_S: Final = 15.0  # for every mirror to reach its owner's sequence
+POLL_S: Final = 0.05
+RATES_OVER: Final = 8  # looks
+LIVE: Final = "live"
+
+STATES: Final = {name: state for state, name in STATE_NAMES.items()}
+VALID: Final = "valid"
+
+Answer = TypeVar("Answer")
+
+
+class Lookout:
+    """Fills the board, and keeps what every reader of a stream said of itself last."""
+
+    def __init__(self, machines: Machines, board: Board) -> None:
+        self._machines = machines
+        self._board = board
+        self._seen: dict[tuple[str, int, int, int], Seen] = {}  # by place, life, engine, channel
+        self.states: dict[tuple[str, int], list[int]] = {}  # by fabric node and instrument: trading states, in turn
+        self._followed: tuple[Instrument, ...] = ()
+        self._history: list[tuple[float, dict[int, int]]] = []  # time, answers by home
+        for engine in machines.venue.engines:
+            self.expect(engine.id)
+
+    def expect(self, engine: int) -> None:
+        """Show this engine's machine and its instruments from now on."""
+        self._board.machines.append(MachineRow(engine))
+        shown = len(self._board.instruments)
+        self._board.instruments += [
+            InstrumentRow(i.symbol, i.engine, i.tick_size, i.lot_size) for i in self._machines.venue.instruments[shown:]
+        ]
+
+    def follow_states(self, instruments: Sequence[Instrument]) -> None:
+        """From now on, note at each look in which trading states every mirror has these."""
+        self._followed = tuple(instruments)
+
+    async def look(self, counted: Counted) -> None:
+        """Ask every machine how it stands, all at once; who does not answer is shown as before."""
+        fabrics = self._machines.serving_fabrics()
+        await asyncio.gather(
+            *(self._look_at(place) for place in self._machines.places()),
+            self._look_at_books(),
+            *(self._look_at_state(place, instrument) for place in fabrics for instrument in self._followed),
+        )
+        self._board.refusals = dict(counted.refusals)
+        rates = self._rates(counted)
+        for row in self._board.machines:
+            engine, fabric = self._machines.engines.get(row.number), self._machines.fabrics.get(row.number)
+            row.engine = engine.state if engine else "starts"
+            row.fabric = fabric.state if fabric else "starts"
+            row.orders_per_s = rates.get(row.number, 0.0)
+            row.epoch = engine.epochs[-1] if engine and engine.epochs else None
+            seen = [seen for (name, *_), seen in self._seen.items() if name == f"fabric-{row.number}"]
+            row.gaps = judge.counter(seen, "gaps")
+            row.by_range = judge.counter(seen, "gaps_ranged")
+            row.by_snapshot = judge.counter(seen, "gaps_snapshotted")
+            row.by_late = judge.counter(seen, "gaps_late")
+        for shown, instrument in zip(self._board.instruments, self._machines.venue.instruments, strict=True):
+            executed = counted.executed.get(instrument.id)
+            shown.volume = executed.buys.quantity if executed else 0
+
+    def seen(self) -> list[Seen]:
+        """Of every life that a fabric node led; those it did not survive end where they were last seen."""
+        lives = {place.name: (place.life, place.down) for place in self._machines.fabrics.values()}
+        return [
+            replace(seen, gone=life < lives[name][0] or lives[name][1])
+            for (name, life, _, _), seen in self._seen.items()
+        ]
+
+    async def rest(self) -> None:
+        """Until every stream of every fabric node is live at its engine's sequence, or time is up."""
+        deadline = time.monotonic() + REST_S
+        while time.monotonic() < deadline:
+            owners: dict[tuple[int, int], tuple[int, int]] = {}
+            for place in self._machines.serving_engines():
+                for stream in await answer(place.asked.streams()) or []:
+                    owners[stream.engine, stream.channel] = (stream.epoch, stream.next_seq)
+            level = [await self._is_level(place, owners) for place in self._machines.serving_fabrics()]
+            if all(level):
+                return
+            await asyncio.sleep(POLL_S)
+
+    async def owners(self) -> list[Snapshot]:
+        """The books of every engine that serves, channel by channel, as it has them itself."""
+        out: list[Snapshot] = []
+        for place in self._machines.serving_engines():
+            for channel in range(1, self._machines.venue.engine(place.id).channels + 1):
+                snapshot = await answer(place.asked.snapshot(place.id, channel))
+                if snapshot is not None:
+                    out.append(snapshot)
+        return out
+
+    async def mirrors(self, owners: Sequence[Snapshot]) -> tuple[Mirror, ...]:
+        """Every machine's copy of every stream beside its owner's."""
+        fabrics = [place for place in self._machines.fabrics.values() if not place.down]
+        mirrors = [await _mirror(place, owner) for owner in owners for place in fabrics]
+        heard = {owner.engine for owner in owners}
+        silent = [place for place in self._machines.engines.values() if not place.down and place.id not in heard]
+        mirrors += [Mirror(place.name, place.id, 1, problem="gave no snapshot of its own books") for place in silent]
+        return tuple(mirrors)
+
+    async def marks(self) -> tuple[Marked, ...]:
+        """How each machine shows the books of engines that are down."""
+        out: list[Marked] = []
+        for engine in [place for place in self._machines.engines.values() if place.down]:
+            symbols = [i.symbol for i in self._machines.venue.instruments_of(engine.id)]
+            for place in self._machines.serving_fabrics():
+                streams = await answer(place.asked.streams()) or []
+                stream = next((s.state for s in streams if s.engine == engine.id), "unknown")
+                books = [await answer(place.asked.book(symbol)) for symbol in symbols]
+                states = tuple("unknown" if book is None else book_state(book) for book in books)
+                out.append(Marked(place.name, engine.id, stream, states))
+        return tuple(out)
+
+    async def _is_level(self, place: Place, owners: dict[tuple[int, int], tuple[int, int]]) -> bool:
+        streams = await answer(place.asked.streams()) or []
+        self._note(place, streams)
+        mine = {(s.engine, s.channel): (s.epoch, s.next_seq) for s in streams if s.state == LIVE}
+        return all(mine.get(stream) == stands for stream, stands in owners.items())
+
+    async def _look_at(self, place: Place) -> None:
+        if place.serving:
+            streams = await answer(place.asked.streams(LOOK_S))
+            if streams is not None:
+                self._note(place, streams)
+
+    def _note(self, place: Place, streams: Sequence[StreamState]) -> None:
+        row = next(row for row in self._board.machines if row.number == place.id)
+        if place.name.startswith("engine"):
+            row.next_seq = max((stream.next_seq for stream in streams), default=None)
+            return
+        row.streams = len(streams)
+        row.in_step = sum(stream.state == LIVE for stream in streams)
+        for stream in streams:
+            key = (place.name, place.life, stream.engine, stream.channel)
+            self._seen[key] = Seen(place.name, stream.engine, stream.counters)
+
+    async def _look_at_books(self) -> None:
+        """As the first fabric node that serves shows them: any may be asked for any."""
+        for place in self._machines.serving_fabrics()[:1]:
+            for shown in self._board.instruments:
+                book = await answer(place.asked.book(shown.symbol, 1, LOOK_S))
+                if book is not None:
+                    shown.state = book_state(book)
+                    shown.bid = (book.bids[0].price, book.bids[0].quantity) if book.bids else None
+                    shown.ask = (book.asks[0].price, book.asks[0].quantity) if book.asks else None
+                    shown.last = book.last_price if book.last_trade_id else None
+
+    async def _look_at_state(self, place: Place, instrument: Instrument) -> None:
+        book = await answer(place.asked.book(instrument.symbol, 1, LOOK_S))
+        if book is None or book_state(book) != VALID:
+            return
+        states = self.states.setdefault((place.name, instrument.id), [])
+        if states[-1:] != [STATES[book.trading_state]]:
+            states.append(STATES[book.trading_state])
+
+    def _rates(self, counted: Counted) -> dict[int, float]:
+        """Answers a second of each home engine, over the last few looks."""
+        history = self._history
+        history.append((time.monotonic(), dict(counted.by_home)))
+        del history[:-RATES_OVER]
+        (since, before), (now, after) = history[0], history[-1]
+        return {home: (count - before.get(home, 0)) / max(now - since, 1e-9) for home, count in after.items()}
+
+
+async def _mirror(place: Place, owner: Snapshot) -> Mirror:
+    where = (place.name, owner.engine, owner.channel, owner.epoch, owner.last_seq)
+    if not place.serving:
+        return Mirror(*where, problem=f"is {place.state}")
+    try:
+        mirror = await place.asked.snapshot(owner.engine, owner.channel)
+    except grpc.aio.AioRpcError as e:
+        return Mirror(*where, problem=f"gave no snapshot: {e.code().name} {e.details() or ''}".rstrip())
+    except FeedError as e:
+        return Mirror(*where, problem=f"gave no snapshot: {e}")
+    return Mirror(*where, len(owner.books), resting(owner), differences(owner, mirror))
+
+
+async def answer(call: Awaitable[Answer]) -> Answer | None:
+    """The answer of a machine; None if it gave none."""
+    try:
+        return await call
+    except (grpc.aio.AioRpcError, FeedError):
+        return None

@@ -1,0 +1,1 @@
+"""What the feed's listener is made of."""
