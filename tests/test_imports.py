@@ -145,12 +145,12 @@ def test_a_pure_module_touches_nothing_outside(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "source", "wrong"),
     [
-        ("bus.stream.mirror", "from engine import book", ["engine", "engine.core.book"]),
-        ("engine.core.venue", "def f():\n    import bus.mirror", ["bus.stream.mirror"]),
-        ("engine.publish.source", "from bus.sequencer import Sequencer", []),
+        ("bus.stream.mirror", "from engine.core import book", ["engine.core", "engine.core.book"]),
+        ("engine.core.venue", "def f():\n    import bus.stream.mirror", ["bus.stream.mirror"]),
+        ("engine.publish.source", "from bus.stream.sequencer import Sequencer", []),
         ("engine.publish.source", "import tools.replay", ["tools.replay"]),
         ("proto.feed", "import bus", ["bus"]),
-        ("tools.replay", "import engine.venue, bus.mirror, proto.feed", []),
+        ("tools.replay", "import engine.core.venue, bus.stream.mirror, proto.feed", []),
         ("tools.replay", "import tests", ["tests"]),
     ],
 )
