@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "engine.log": ("proto", "engine.core"),
     "engine.client": ("proto",),
     "engine.entry": ("proto", "engine.core", "engine.log"),
-    "engine.publish": ("proto", "bus", "engine.core", "engine.log"),
+    "engine.publish": ("proto", "bus", "bus.stream", "engine.core", "engine.log"),
     "engine": ("proto", "bus", "engine"),
     "tools": ("proto", "bus", "engine", "tools"),
     "run_cluster": ("proto", "bus", "engine", "tools"),

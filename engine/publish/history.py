@@ -2,8 +2,8 @@
 
 `python -m engine.publish.history` is a child of the engine, at low priority: it takes up the last snapshot before what
 is asked for, applies the log from there on as a restart would, and writes HistoryReply messages to its standard output,
-each behind its length. The engine only passes them on, and spends nothing else on it. Frames are made anew: neither where
-they begin nor when they were sent is logged, and each says so by its flag.
+each behind its length. The engine only passes them on, and spends nothing else on it. Frames are made anew: neither
+where they begin nor when they were sent is logged, and each says so by its flag.
 
 It ends when its standard input does, so that it does not outlive the engine.
 """
