@@ -11,7 +11,7 @@ from time import perf_counter_ns
 from typing import Final
 
 from engine.log import records
-from engine.log.log import SqliteLog
+from engine.log.sqlite import SqliteLog
 from proto.columns import STP_NONE
 from tools.bench import flows, restart, show
 from tools.bench.deltas import START_NS
