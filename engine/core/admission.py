@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from engine.core.market import Market
-from engine.core.order import Account, Order
+from engine.core.order import Account, Order, is_peg, is_stop
 from proto.columns import (
     ALL_OR_NONE,
     BAD_EXPIRY,
@@ -32,21 +32,12 @@ from proto.columns import (
     TYPE_MASK,
     TYPE_PEG_BID,
     TYPE_PEG_OFFER,
-    TYPE_STOP,
     TYPE_STOP_LIMIT,
     WRONG_STATE,
     Terms,
 )
 
 NO_TERMS: Final = Terms()
-
-
-def is_stop(flags: int) -> bool:
-    return flags & TYPE_MASK in (TYPE_STOP, TYPE_STOP_LIMIT)
-
-
-def is_peg(flags: int) -> bool:
-    return flags & TYPE_MASK >= TYPE_PEG_BID
 
 
 def is_priced(flags: int) -> bool:

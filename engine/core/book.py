@@ -139,6 +139,11 @@ class Book:
         assert 0 < by < order.open
         order.open -= by
 
+    def meets(self, side: int, price: int) -> bool:
+        """Whether an order of `side` at `price` meets a resting one."""
+        best = self.bids.best if side else self.asks.best
+        return best is not None and (best.price >= price if side else best.price <= price)
+
     def orders(self, side: int) -> Iterator[Order]:
         """The resting orders of a side: best price first, then first come first."""
         for level in self.asks if side else self.bids:

@@ -2,7 +2,7 @@
 
     State     [version, engine, instruments, epoch, venue, desk, markets, orders, accounts, histories, streams]
     venue     [position, time_ns, orders entered, retained]
-    desk      [kill switches, amended trades, orders that expire as a heap, when that is swept]
+    desk      [kill switches, amended trades]
     market    its definition, its book as orders by index in priority order, its session, what waits beside the book
     orders    the account of each by index, a column for each of ORDER_COLUMNS; then, for those that have it, how they
               were entered, or what makes them more than plain
@@ -30,13 +30,13 @@ import msgspec
 from engine.core.auction import Indication
 from engine.core.book import Ladder
 from engine.core.market import Market
-from engine.core.order import Account, Answer, More, Node, Order
+from engine.core.order import Account, Answer, More, Node, Order, is_peg
 from engine.core.venue import Venue
 from engine.log.numbering import Numbering
 from proto.cluster import Instrument
-from proto.columns import BUY, SELL, Terms
+from proto.columns import BUY, SELL, TIF_GTD, TIF_MASK, Terms
 
-VERSION: Final = 5
+VERSION: Final = 6
 
 # In the order in which Order() takes them, then those it does not take.
 ORDER_COLUMNS: Final = (
@@ -77,7 +77,6 @@ class _Market(msgspec.Struct, array_like=True, gc=False):
     pegs: list[int]
     conditionals: list[int]
     lapsed: list[int]
-    specials: int
 
 
 class _More(msgspec.Struct, array_like=True, gc=False):
@@ -85,7 +84,6 @@ class _More(msgspec.Struct, array_like=True, gc=False):
 
     entered: tuple[int, int, int] | None
     terms: Terms | None
-    special: bool
     where: int
     stp: int
     display: int
@@ -102,7 +100,7 @@ class _More(msgspec.Struct, array_like=True, gc=False):
 
 
 PLAIN_FIELDS: Final = (
-    "entered", "terms", "special", "where", "stp", "display", "tips", "minimum", "all_or_none", "stop_price", "fired",
+    "entered", "terms", "where", "stp", "display", "tips", "minimum", "all_or_none", "stop_price", "fired",
     "offset", "cap",
 )  # fmt: skip
 
@@ -113,8 +111,6 @@ OTHER_ORDERS: Final = ("tip", "whole", "partner")
 class _Desk(msgspec.Struct, array_like=True, gc=False):
     kills: list[tuple[int, int]]
     amended: list[tuple[tuple[int, int], tuple[int, int]]]
-    expiries: list[tuple[int, int, int]]
-    expiries_due: int
 
 
 class _Account(msgspec.Struct, array_like=True, gc=False):
@@ -201,12 +197,7 @@ def dump(state: State, instruments: Sequence[Instrument]) -> bytes:
     orders = _Orders(venue)
     accounts = [_dump_account(account, orders) for account in venue.accounts.values()]
     markets = [_dump_market(market, orders) for market in venue.markets.values()]
-    desk = _Desk(
-        list(venue.kills),
-        list(venue.amended.items()),
-        [(expires_ns, order_id, orders.place(order)) for expires_ns, order_id, order in venue._expiries],
-        venue._expiries_due,
-    )
+    desk = _Desk(list(venue.kills.pairs), list(venue.operations.amended.items()))
     mores = orders.mores()
     return _encoder.encode(
         _State(
@@ -214,7 +205,7 @@ def dump(state: State, instruments: Sequence[Instrument]) -> bytes:
             venue.engine,
             fingerprint(instruments),
             state.epoch,
-            (venue.position, venue.time_ns, venue.orders_entered, venue.retained),
+            (venue.position, venue.time_ns, venue.trading.orders_entered, venue.retained),
             desk,
             markets,
             orders.owners,
@@ -252,11 +243,10 @@ def _dump_market(market: Market, orders: _Orders) -> _Market:
         ),
         str(session.turnover),
         [(orders.place(one), orders.place(other), *rest) for one, other, *rest in session.tape],
-        orders.places(market.stops.values()),
-        orders.places(market.pegs.values()),
-        orders.places(market.conditionals.values()),
+        orders.places(market.stops),
+        orders.places(market.pegs),
+        orders.places(market.conditionals),
         orders.places(market.lapsed),
-        market.specials,
     )  # fmt: skip
 
 
@@ -265,12 +255,8 @@ def _load_market(market: Market, found: _Market, orders: list[Order]) -> None:
     book.next_trade_id = found.next_trade_id
     book.last_price, book.last_quantity = found.last_price, found.last_quantity
     market.state, market.reason, market.band_reference = found.state, found.reason, found.band_reference
-    market.delisted, market.specials = found.delisted, found.specials
+    market.delisted = found.delisted
     market.summary, market.indication = found.summary, Indication(*found.indication)
-    market.stops, market.pegs, market.conditionals = (
-        {orders[place].order_id: orders[place] for place in places}
-        for places in (found.stops, found.pegs, found.conditionals)
-    )
     market.lapsed = [orders[place] for place in found.lapsed]
     session = book.session
     session.tape = [
@@ -286,7 +272,12 @@ def _load_market(market: Market, found: _Market, orders: list[Order]) -> None:
     session.added()
     _rest(book.bids, [orders[place] for place in found.bids])
     _rest(book.asks, [orders[place] for place in found.asks])
-    market.mind()
+    for place in found.stops:
+        market.stops.add(orders[place])
+    for place in found.conditionals:
+        market.conditionals.add(orders[place], book)
+    for place in found.pegs:
+        market.pegs.add(orders[place])
 
 
 def _dump_account(account: Account, orders: _Orders) -> _Account:
@@ -330,7 +321,8 @@ def _load_numbering(found: _State) -> Numbering:
 def _load(found: _State, instruments: Sequence[Instrument]) -> Venue:
     position, time_ns, entered, retained = found.venue
     venue = Venue(found.engine, instruments, retained=retained)
-    venue.position, venue.time_ns, venue.orders_entered = position, time_ns, entered
+    venue.record.position, venue.record.time_ns = position, time_ns
+    venue.trading.orders_entered = entered
     for holder in found.accounts:
         account = venue.accounts[holder.account] = Account(holder.account)
         account.next_seq = holder.next_seq
@@ -346,13 +338,14 @@ def _load(found: _State, instruments: Sequence[Instrument]) -> Venue:
         account.commands = dict(zip(holder.commands, known, strict=True))
     for content in found.markets:
         instrument = content.definition
-        market = venue.markets.get(instrument.id) or venue._list(instrument)  # it was added by an operator
+        market = venue.markets.get(instrument.id) or venue.listing.add(instrument)  # it was added by an operator
         _load_market(market, content, orders)
-    venue.kills = dict.fromkeys(found.desk.kills, True)
-    venue.amended = dict(found.desk.amended)
-    venue._expiries = [(expires_ns, order_id, orders[place]) for expires_ns, order_id, place in found.desk.expiries]
-    venue._expiries_due = found.desk.expiries_due
-    venue._heed_kills()
+    for order in orders:
+        if order.open and order.flags & TIF_MASK == TIF_GTD and order.more is not None and order.more.whole is None:
+            venue.trading.deadlines.add(order, order.more.terms.expires_ns if order.more.terms else 0)
+    venue.operations.amended = dict(found.desk.amended)
+    venue.kills.pairs = dict.fromkeys(found.desk.kills, True)
+    venue.kills.heed()
     return venue
 
 
@@ -380,7 +373,10 @@ def _load_orders(found: _State, accounts: list[Account]) -> list[Order]:
     for place, past in found.entered.items():
         orders[place].past = past
     for place, content in found.mores.items():
-        orders[place].past = _load_more(content, orders)
+        orders[place].past = more = _load_more(content, orders)
+        more.special = (
+            more.whole is not None or more.partner is not None or more.display > 0 or is_peg(orders[place].flags)
+        )
     return orders
 
 

@@ -282,15 +282,15 @@ def test_from_a_state_in_the_middle_of_a_log_with_every_rule_in_use_the_rest_com
 
 def inner(venue: Venue) -> list[object]:
     """What a venue keeps beside its contents, so as not to look at them each time."""
-    names = ("killed", "special", "guarded", "plain_min", "plain_max", "specials", "summary_due")
+    names = ("killed", "guarded", "shared", "plain_min", "plain_max", "summary_due")
     markets = [[getattr(market, name) for name in names] for market in venue.markets.values()]
-    return [venue._expiries_due, venue.next_expiry_ns, venue.channels, markets]
+    return [venue.channels, markets]
 
 
 def note(seen: dict[str, int], venue: Venue) -> None:
     """Count what there was to carry."""
     found = {
-        "kills": len(venue.kills), "amended": len(venue.amended), "expiries": len(venue._expiries),
+        "kills": len(venue.kills.pairs), "amended": len(venue.operations.amended), "expiries": bool(venue.next_expiry_ns),
         "added": len(venue.markets) - len(FLOW_INSTRUMENTS),
     }  # fmt: skip
     for market in venue.markets.values():

@@ -1,0 +1,223 @@
+"""The operator's commands: what is decided about instruments, accounts and trades from outside the market."""
+
+from __future__ import annotations
+
+from engine.core.commands import (
+    AddInstrument,
+    BustTrade,
+    CorrectTrade,
+    Delist,
+    Kill,
+    OperatorCommand,
+    Roll,
+    SetState,
+)
+from engine.core.listing import Listing
+from engine.core.market import Market
+from engine.core.order import Order
+from engine.core.phases import Phases
+from engine.core.trading import Trading
+from proto.cluster import Instrument
+from proto.columns import (
+    AUCTION_TRADE,
+    BAD_QUANTITY,
+    BUSTED,
+    CORRECTED,
+    DELISTED,
+    DUPLICATE_ID,
+    KILLED,
+    NO_REASON,
+    NOTHING_TO_CHANGE,
+    PRICE_OUT_OF_LIMITS,
+    QUANTITY_LIMIT,
+    TOO_LATE,
+    UNKNOWN_INSTRUMENT,
+    UNKNOWN_TRADE,
+    WRONG_STATE,
+)
+from proto.feed import BUST, CLOSED, CORRECTION, DEFINITION, PRE_OPEN, STATUS
+
+
+class KillSwitch:
+    """Who may enter nothing where: pairs of an account and an instrument, 0 for all, in order of the commands."""
+
+    __slots__ = ("_listing", "pairs")
+
+    def __init__(self, listing: Listing) -> None:
+        self._listing = listing
+        self.pairs: dict[tuple[int, int], bool] = {}
+
+    def turn(self, account: int, instrument: int, on: bool) -> None:
+        if on:
+            self.pairs[account, instrument] = True
+        else:
+            del self.pairs[account, instrument]
+        self.heed()
+
+    def heed(self) -> None:
+        """Let every market know whether it has to ask."""
+        for id, market in self._listing.markets.items():
+            market.killed = any(instrument in (0, id) for _, instrument in self.pairs)
+            market.mind()
+
+    def restricts(self, account: int) -> bool:
+        """Whether there is anything that the account may not do."""
+        return any(id in (0, account) for id, _ in self.pairs)
+
+    def stops(self, account: int, instrument: int) -> bool:
+        """Whether the account may enter nothing there."""
+        pairs = self.pairs
+        return bool(pairs) and (
+            (0, 0) in pairs or (account, 0) in pairs or (0, instrument) in pairs or (account, instrument) in pairs
+        )
+
+
+class Operations:
+    """Carries out what an operator says. `amended` has price and quantity (0: none) by instrument and trade."""
+
+    __slots__ = ("_kills", "_listing", "_phases", "_trading", "amended")
+
+    def __init__(self, listing: Listing, trading: Trading, kills: KillSwitch) -> None:
+        self._listing = listing
+        self._trading = trading
+        self._phases = Phases(trading)
+        self._kills = kills
+        self.amended: dict[tuple[int, int], tuple[int, int]] = {}
+
+    def carry_out(self, command: OperatorCommand) -> int:
+        """Carry out a command, or say why not."""
+        if isinstance(command, AddInstrument):
+            return self._add(command.definition)
+        if isinstance(command, Kill):
+            return self._kill(command)
+        market = self._listing.market(command.instrument)
+        if market is None:
+            return UNKNOWN_INSTRUMENT
+        if isinstance(command, SetState):
+            return self._set_state(market, command.state)
+        if isinstance(command, Delist):
+            return self._delist(market)
+        if isinstance(command, Roll):
+            return self._roll(market)
+        return self._amend(market, command)
+
+    def _add(self, instrument: Instrument) -> int:
+        for market in self._listing.markets.values():
+            if instrument.id == market.instrument.id or instrument.symbol == market.instrument.symbol:
+                return DUPLICATE_ID
+        market = self._listing.add(instrument)
+        self._kills.heed()
+        mark = len(market.deltas)
+        self._trading.tell(market, DEFINITION, definition(instrument))
+        self._trading.tell(market, STATUS, [market.state, market.reason])
+        self._trading.finish(market, mark)
+        return NO_REASON
+
+    def _set_state(self, market: Market, state: int) -> int:
+        if not PRE_OPEN <= state <= CLOSED:
+            return WRONG_STATE
+        if state == market.state:
+            return NOTHING_TO_CHANGE
+        mark = len(market.deltas)
+        self._phases.change(market, state)
+        market.summary_due = True
+        self._trading.finish(market, mark)
+        return NO_REASON
+
+    def _delist(self, market: Market) -> int:
+        mark = len(market.deltas)
+        for order in self._trading.live_on(market):
+            if order.open:
+                self._trading.drop(market, order, DELISTED)
+        market.delisted = True
+        self._trading.begin_state(market, CLOSED, DELISTED)
+        self._trading.finish(market, mark)
+        return NO_REASON
+
+    def _roll(self, market: Market) -> int:
+        if market.state != CLOSED:
+            return WRONG_STATE
+        book = market.book
+        book.session.begin(book.next_trade_id)
+        if book.last_quantity:
+            market.band_reference = book.last_price
+        mark = len(market.deltas)
+        self._trading.tell_summary(market)
+        self._trading.finish(market, mark)
+        return NO_REASON
+
+    def _kill(self, command: Kill) -> int:
+        if command.instrument and self._listing.market(command.instrument) is None:
+            return UNKNOWN_INSTRUMENT
+        if ((command.account, command.instrument) in self._kills.pairs) == command.on:
+            return NOTHING_TO_CHANGE
+        self._kills.turn(command.account, command.instrument, command.on)
+        if command.on:
+            self._trading.cancel_in_one(self._listing, self._killable(command), KILLED)
+        return NO_REASON
+
+    def _killable(self, command: Kill) -> list[Order]:
+        found = []
+        for id, market in self._listing.markets.items():
+            if command.instrument in (0, id):
+                found += [o for o in self._trading.live_on(market) if command.account in (0, o.account.id)]
+        found.sort(key=_by_id)
+        return found
+
+    def _amend(self, market: Market, command: BustTrade | CorrectTrade) -> int:
+        instrument = market.instrument.id
+        key = (instrument, command.trade_id)
+        trade = market.book.session.find(command.trade_id)
+        if trade is None:
+            return UNKNOWN_TRADE
+        before = self.amended.get(key, (trade.price, trade.quantity))
+        if not before[1]:
+            return TOO_LATE
+        after = (0, 0)
+        if isinstance(command, CorrectTrade):
+            after = (command.price, command.quantity)
+            if not 0 < command.quantity < QUANTITY_LIMIT:
+                return BAD_QUANTITY
+            if not market.price_min <= command.price <= market.price_max:
+                return PRICE_OUT_OF_LIMITS
+            if after == before:
+                return NOTHING_TO_CHANGE
+        self.amended[key] = after
+        session = market.book.session
+        session.add_up()
+        if command.trade_id >= session.first_trade_id:
+            session.volume += after[1] - before[1]
+            session.turnover += after[0] * after[1] - before[0] * before[1]
+            market.summary_due = True
+        mark = len(market.deltas)
+        if isinstance(command, CorrectTrade):
+            kind, told = CORRECTED, after
+            market.deltas.extend((CORRECTION, instrument, 0, command.price, command.quantity, command.trade_id))
+        else:
+            kind, told = BUSTED, before
+            market.deltas.extend((BUST, instrument, 0, 0, 0, command.trade_id))
+        first_flag = AUCTION_TRADE if trade.flag == AUCTION_TRADE else 0
+        for order, flag, open, filled in (
+            (trade.one, first_flag, trade.one_open, trade.one_filled),
+            (trade.other, trade.flag, trade.other_open, trade.other_filled),
+        ):
+            self._trading.record.touch(order.account).extend((
+                kind, 0, order.client_order_id, order.order_id, instrument, order.side | flag,
+                *told, open, filled, command.trade_id, NO_REASON,
+            ))  # fmt: skip
+        self._trading.finish(market, mark)
+        return NO_REASON
+
+
+def definition(instrument: Instrument) -> list[int | str]:
+    """An instrument as the feed says it."""
+    return [
+        instrument.symbol, f"{instrument.tick_size:f}", f"{instrument.lot_size:f}", instrument.price_min,
+        instrument.price_max, instrument.quantity_max, instrument.notional_max, instrument.collar, instrument.band,
+        instrument.allocation, instrument.auction_reference,
+    ]  # fmt: skip
+
+
+def _by_id(order: Order) -> int:
+    order_id: int = order.order_id
+    return order_id
