@@ -87,11 +87,17 @@ class OrderEntry:
     ) -> int:
         """A new order without terms."""
         market = self._markets.get(instrument)
+        if market is None:
+            return UNKNOWN_INSTRUMENT
+        side = flags & FLAG_SELL
         plain = not flags & _SPECIAL
-        if (
-            market is None or not market.plain_min <= price <= market.plain_max
-            or not (plain or flags & ~FLAG_SELL == TIF_IOC)
-        ):  # fmt: skip
+        calm = plain and (
+            market.add_ask_min <= price <= market.plain_max if side
+            else market.plain_min <= price <= market.add_bid_max
+        )  # fmt: skip
+        if not calm and not (
+            (plain or flags & ~FLAG_SELL == TIF_IOC) and market.plain_min <= price <= market.plain_max
+        ):
             return self.enter(account, batch, command, instrument, flags, price, quantity, None)
         trading = self._trading
         trading.orders_entered = counter = trading.orders_entered + 1
@@ -99,17 +105,12 @@ class OrderEntry:
         account.commands[command] = order = Order(
             account, command, order_id, instrument, flags, price, quantity, batch.session
         )
-        side = flags & FLAG_SELL
         account.reports.extend((
             ACCEPTED, command, command, order_id, instrument, side, price, quantity, quantity, 0, 0, NO_REASON,
         ))  # fmt: skip
         book = market.book
         best = book.bids.best if side else book.asks.best
-        if (
-            plain
-            and (best is None or (best.price < price if side else best.price > price))
-            and (price >= market.add_ask_min if side else price <= market.add_bid_max)
-        ):
+        if calm and (best is None or (best.price < price if side else best.price > price)):
             book.rest(order)
             market.deltas.extend((ADD | END | side << 4, instrument, order_id, price, quantity, 0))
         else:
@@ -180,9 +181,13 @@ class OrderEntry:
         side = order.side
         price = order.price
         past = order.past
-        if (price < market.cut_ask_min if side else price > market.cut_bid_max) or (
-            past is not None and isinstance(past, More) and (past.special or past.where != IN_BOOK)
-        ):
+        if (
+            (
+                price < market.cut_ask_min or price == market.anchor_ask if side
+                else price > market.cut_bid_max or price == market.anchor_bid
+            )
+            or (past is not None and isinstance(past, More) and (past.special or past.where != IN_BOOK))
+        ):  # fmt: skip
             if market.state == CLOSED:
                 return WRONG_STATE
             mark = len(market.deltas)
@@ -252,7 +257,10 @@ class OrderEntry:
         before = order.price
         open = total - order.filled
         kept = PRIORITY_KEPT if price == before and open < order.open and not flags & REQUEUE else 0
-        calm = before >= market.cut_ask_min if side else before <= market.cut_bid_max
+        calm = (
+            before >= market.cut_ask_min and before != market.anchor_ask if side
+            else before <= market.cut_bid_max and before != market.anchor_bid
+        )  # fmt: skip
         if kept:
             if calm:
                 order.open = open

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from engine.core.auction import NO_INDICATION, Indication
 from engine.core.book import Book, Ladder
 from engine.core.order import CONDITIONAL, IN_BOOK, INCOMING, LAPSED, PEG, STOP, Order, is_peg, needs, whole_of
-from engine.core.waiting import NEVER, Conditionals, Pegs, Stops, firm
+from engine.core.waiting import NEVER, Conditionals, Pegs, Stops, anchor, firm, peg_price
 from proto.cluster import PRO_RATA, STATES, Instrument
 from proto.columns import BUY, SELL, Boxed
 from proto.feed import AUCTION, OPEN, PRE_OPEN
@@ -19,8 +19,9 @@ class Market:
     What is special about it is asked where it can matter, by comparing with integers that are kept up to date:
 
     plain_min, plain_max   a plain order between them meets no rule but the book's; empty if some other rule holds
-    add_bid_max, …         a bid that comes at `add_bid_max` or lower, and one that goes or shrinks at `cut_bid_max` or
-                           lower, lets nothing happen that was not possible before; asks alike, upwards
+    add_bid_max, …         a plain bid that comes at `add_bid_max` or lower, and one that goes or shrinks at
+                           `cut_bid_max` or lower, but for `anchor_bid`, lets nothing happen that could not before;
+                           asks alike, upwards
     stops.above, below     the last trades that fire a stop
     stirred                something happened in this event that another order may have waited for
     guarded                whether an order may have to meet more than the price limits
@@ -34,6 +35,8 @@ class Market:
     __slots__ = (
         "add_ask_min",
         "add_bid_max",
+        "anchor_ask",
+        "anchor_bid",
         "band_reference",
         "book",
         "conditionals",
@@ -89,6 +92,8 @@ class Market:
         self.plain_max: Boxed = 0
         self.add_bid_max: Boxed = 0
         self.add_ask_min: Boxed = 0
+        self.anchor_bid: Boxed = 0
+        self.anchor_ask: Boxed = 0
         self.cut_bid_max: Boxed = 0
         self.cut_ask_min: Boxed = 0
         self.mind()
@@ -112,29 +117,35 @@ class Market:
 
     def heed(self) -> None:
         """See again how far the book may change without anybody having to look: what waits has changed."""
-        if self.state != OPEN:
+        if self.state != OPEN:  # nothing is calm
             self.add_bid_max = self.cut_bid_max = -NEVER
             self.add_ask_min = self.cut_ask_min = NEVER
             return
-        bid = cut_bid = self.conditionals.lowest_sell - 1
-        ask = cut_ask = self.conditionals.highest_buy + 1
+        bid: Boxed = self.conditionals.lowest_sell - 1
+        ask: Boxed = self.conditionals.highest_buy + 1
+        self.cut_bid_max, self.cut_ask_min = bid, ask
+        self.anchor_bid, self.anchor_ask = -NEVER, NEVER
         pegs = self.pegs
-        if pegs.orders:
-            bid = min(bid, pegs.bid if pegs.known and pegs.bid is not None else -NEVER)
-            ask = max(ask, pegs.offer if pegs.known and pegs.offer is not None else NEVER)
-            cut_bid = min(cut_bid, bid - 1)
-            cut_ask = max(cut_ask, ask + 1)
-        self.add_bid_max, self.cut_bid_max, self.add_ask_min, self.cut_ask_min = bid, cut_bid, ask, cut_ask
+        if pegs.orders and not pegs.known:
+            bid, ask = -NEVER, NEVER
+            self.cut_bid_max, self.cut_ask_min = bid, ask
+        elif pegs.orders:
+            bid, ask = min(bid, pegs.bids[1]), max(ask, pegs.offers[0])
+            if pegs.bid is not None:
+                self.anchor_bid = anchor(self.book.bids, pegs.bid, pegs.bids[0])
+            if pegs.offer is not None:
+                self.anchor_ask = anchor(self.book.asks, pegs.offer, pegs.offers[1])
+        self.add_bid_max = bid if bid < self.plain_max else self.plain_max
+        self.add_ask_min = ask if ask > self.plain_min else self.plain_min
 
     def look_at_pegs(self) -> None:
         """See where the references of pegged orders are."""
-        if self.pegs.look(self.book, self.price_min, self.price_max):
-            self.heed()
+        self.pegs.look(self.book, self.price_min, self.price_max)
 
     def peg_price(self, flags: int, offset: int, cap: int) -> int | None:
         """Where a peg belongs now, or None if it has to sleep."""
         self.look_at_pegs()
-        return self.pegs.price(flags, offset, cap, self.price_min, self.price_max)
+        return peg_price(flags, offset, cap, self.pegs.bid, self.pegs.offer, self.price_min, self.price_max)
 
     @property
     def open(self) -> bool:
@@ -219,18 +230,20 @@ class Market:
         assert not self.book.last_quantity or self.stops.below < last < self.stops.above, "a breached stop sleeps"
         bid, offer = firm(self.book.bids), firm(self.book.asks)
         pegs = self.pegs
+        for order in pegs:
+            more = order.more
+            assert more is not None
+            stands = order.price if more.where == IN_BOOK else None
+            belongs = peg_price(order.flags, more.offset, more.cap, bid, offer, self.price_min, self.price_max)
+            assert not pegs.known or stands == belongs, "a peg stands where it does not belong"
+        assert self.add_bid_max < self.conditionals.lowest_sell
+        assert self.add_ask_min > self.conditionals.highest_buy
         if pegs.orders and pegs.known:
-            assert (pegs.bid, pegs.offer) == (bid, offer), "a reference moved and no peg"
-            for order in pegs:
-                more = order.more
-                assert more is not None
-                stands = order.price if more.where == IN_BOOK else None
-                belongs = pegs.price(order.flags, more.offset, more.cap, self.price_min, self.price_max)
-                assert stands == belongs, "a peg stands where it does not belong"
-        if pegs.known or not pegs.orders:
-            bounds = (self.add_bid_max, self.cut_bid_max, self.add_ask_min, self.cut_ask_min)
-            self.heed()
-            assert bounds == (self.add_bid_max, self.cut_bid_max, self.add_ask_min, self.cut_ask_min), "stale bounds"
+            assert self.add_bid_max <= pegs.bids[1], "a better bid would not be noticed"
+            assert self.add_ask_min >= pegs.offers[0], "a better offer would not be noticed"
+            for price, ladder in ((self.anchor_bid, self.book.bids), (self.anchor_ask, self.book.asks)):
+                if abs(price) != NEVER:
+                    assert any(not is_peg(order.flags) for order in ladder.levels[price]), "an anchor without hold"
 
     def _check_order(self, order: Order, where: int) -> None:
         assert order.open + order.filled == order.quantity, "quantity is not conserved"

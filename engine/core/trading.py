@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from engine.core.auction import NO_INDICATION, crossing, indicate
+from engine.core.book import Level
 from engine.core.listing import Listing
 from engine.core.market import Market
 from engine.core.order import (
@@ -159,25 +160,38 @@ class Trading:
         side = order.side
         best = book.bids.best if side else book.asks.best
         self.incoming(market, order, stp, command)
-        if best is not None and (best.price > market.cut_bid_max if side else best.price < market.cut_ask_min):
-            market.stirred = True
-        if order.open and (order.price < market.add_ask_min if side else order.price > market.add_bid_max):
-            market.stirred = True
-        stops = market.stops
-        if market.stirred or (stops.orders and not stops.below < book.last_price < stops.above):
+        if market.stirred or not (self._rests_calmly(market, order) and self._took_calmly(market, order, best)):
             self.finish(market, mark)
         elif len(market.deltas) > mark:
             market.deltas[-DELTA_WIDTH] |= END
+
+    def _rests_calmly(self, market: Market, order: Order) -> bool:
+        """Whether nothing else may happen because of where an order stands now, if it does."""
+        calm: bool = order.price >= market.add_ask_min if order.side else order.price <= market.add_bid_max
+        return calm or not order.open
+
+    def _took_calmly(self, market: Market, order: Order, best: Level | None) -> bool:
+        """Whether nothing else may happen because of what an order has traded, from the level `best` on."""
+        if best is None or not order.filled:
+            return True
+        last = market.book.last_price
+        if not market.stops.below < last < market.stops.above:
+            return False
+        if order.side:
+            return best.price <= market.cut_bid_max and last > market.anchor_bid
+        return best.price >= market.cut_ask_min and last < market.anchor_ask
 
     def incoming(self, market: Market, order: Order, stp: int, command: Boxed) -> None:
         """Trade `order`, then rest or cancel what is left of it. A post-only order never takes."""
         if order.flags & POST_ONLY:
             self._rest(market, order)
             return
-        limit = self.reach(market, order)
+        limit = order.price if not order.flags & TYPE_MASK else self.reach(market, order)
         left = TRADES_OF_ORDER
         reason = NO_REASON
-        planned = market.shared or self._meets_conditionals(market, order.side, limit)
+        planned = market.shared or (
+            len(market.conditionals.orders) > 0 and self._meets_conditionals(market, order.side, limit)
+        )
         if not planned:
             first = market.book.next_trade_id
             reason = self._trade(market, order, limit, stp, command)
@@ -322,7 +336,8 @@ class Trading:
     def _end_taking(self, market: Market, order: Order, reason: int) -> None:
         """Rest or cancel what is left of an order that trades no further, for this reason if there is one."""
         if not order.open:
-            self.died(market, order)
+            if order.past is not None:
+                self.died(market, order)
             return
         flags = order.flags
         kind = flags & TYPE_MASK
@@ -482,7 +497,8 @@ class Trading:
         market.deltas.extend((
             ADD | order.side << 4, order.instrument, shown.order_id, order.price, shown.open, 0,
         ))  # fmt: skip
-        market.conditionals.changed(order.side, order.price, by)
+        if market.conditionals.orders:
+            market.conditionals.changed(order.side, order.price, by)
 
     def _next_tip(self, order: Order, more: More) -> Order:
         """What an iceberg shows next: an order of its own on the book, under a public id of its own after the first."""
@@ -553,8 +569,9 @@ class Trading:
         """An order that stands nowhere is canceled."""
         order.open = 0
         self.record.report(CANCELED, command, order, 0, reason)
-        self.died(market, order)
-        self.unlink(market, order)
+        if order.past is not None:
+            self.died(market, order)
+            self.unlink(market, order)
 
     def died(self, market: Market, order: Order) -> None:
         """Nothing of an order is open any more, perhaps: a peg that is gone follows nothing."""

@@ -272,18 +272,20 @@ class Pegs:
     """Every live pegged order, asleep or on the book, and the references that they follow.
 
     `bid` and `offer` are the best prices of visible orders that are no pegs, when that was last looked at; None where
-    there is nobody.
+    there is nobody. No peg moves while the bid is anywhere within `bids`, and the offer within `offers` (an order that
+    stands at its cap need not follow); `known` is False while that has to be found out.
 
     Cost: O(pegs at and before the best other order) to look, O(pegs) where a reference has moved.
     """
 
-    __slots__ = ("_due", "_turn", "bid", "known", "offer", "orders")
+    __slots__ = ("_due", "_turn", "bid", "bids", "known", "offer", "offers", "orders")
 
     def __init__(self) -> None:
         self.orders: dict[int, Order] = {}
         self.bid: int | None = None
         self.offer: int | None = None
-        self.known = False  # whether every peg has been looked at since these were the references
+        self.bids = self.offers = (-NEVER, NEVER)
+        self.known = False
         self._due: list[tuple[int, Order]] = []  # by turn
         self._turn = 0
 
@@ -297,26 +299,31 @@ class Pegs:
         self._turn += 1
         order.extend().turn = self._turn
         self.orders[order.order_id] = order
+        self.known = False
 
     def remove(self, order: Order) -> None:
         if self.orders.pop(order.order_id, None) is not None:
             order.extend().turn = 0
 
-    def look(self, book: Book, price_min: int, price_max: int) -> bool:
-        """See where the references are, and which pegs do not stand where they belong; whether a reference moved."""
+    def look(self, book: Book, price_min: int, price_max: int) -> None:
+        """See where the references are, and, where one has moved, which pegs do not stand where they belong."""
         bid, offer = firm(book.bids), firm(book.asks)
-        if self.known and bid == self.bid and offer == self.offer:
-            return False
         bid_moved, offer_moved = not self.known or bid != self.bid, not self.known or offer != self.offer
+        if not bid_moved and not offer_moved:
+            return
         self.bid, self.offer, self.known = bid, offer, True
+        self.bids = self.offers = (-NEVER, NEVER)
         for order in self.orders.values():
             kind = order.flags & TYPE_MASK
+            if kind != TYPE_PEG_OFFER:
+                self.bids = _narrowed(self.bids, order, bid)
+            if kind != TYPE_PEG_BID:
+                self.offers = _narrowed(self.offers, order, offer)
             if (bid_moved and kind != TYPE_PEG_OFFER) or (offer_moved and kind != TYPE_PEG_BID):
                 more = order.extend()
                 stands = order.price if more.where == IN_BOOK else None
-                if self.price(order.flags, more.offset, more.cap, price_min, price_max) != stands:
+                if peg_price(order.flags, more.offset, more.cap, bid, offer, price_min, price_max) != stands:
                     heappush(self._due, (more.turn, order))
-        return True
 
     def first_due(self) -> Order | None:
         """The first that came of those that may not stand where they belong."""
@@ -326,32 +333,64 @@ class Pegs:
                 return order
         return None
 
-    def price(self, flags: int, offset: int, cap: int, price_min: int, price_max: int) -> int | None:
-        """Where a peg belongs by these references, or None if it has to sleep."""
-        kind = flags & TYPE_MASK
-        sell = flags & FLAG_SELL
-        bid, offer = self.bid, self.offer
-        if kind == TYPE_PEG_BID:
-            reference = bid
-        elif kind == TYPE_PEG_OFFER:
-            reference = offer
-        else:
-            reference = (bid + offer + sell) // 2 if bid is not None and offer is not None else None
-        if reference is None:
-            return None
-        price = reference + offset
-        if flags & CAPPED:
-            price = max(price, cap) if sell else min(price, cap)
-        return price if price_min <= price <= price_max else None
+
+def _narrowed(within: tuple[int, int], order: Order, reference: int | None) -> tuple[int, int]:
+    """The part of a range of one reference, now at `reference`, in which this peg, too, stays where it is."""
+    low, high = within
+    if reference is None:
+        return NEVER, -NEVER  # whoever comes is one
+    more = order.extend()
+    turns = more.cap - more.offset  # the reference at which the cap begins to hold
+    mid = order.flags & TYPE_MASK > TYPE_PEG_OFFER
+    if order.flags & CAPPED and not mid and more.where == IN_BOOK and order.price == more.cap:
+        return (low, min(high, turns)) if order.side else (max(low, turns), high)
+    return max(low, reference), min(high, reference)
+
+
+def peg_price(
+    flags: int, offset: int, cap: int, bid: int | None, offer: int | None, price_min: int, price_max: int
+) -> int | None:
+    """Where a peg belongs, or None if it has to sleep."""
+    kind = flags & TYPE_MASK
+    sell = flags & FLAG_SELL
+    if kind == TYPE_PEG_BID:
+        reference = bid
+    elif kind == TYPE_PEG_OFFER:
+        reference = offer
+    else:
+        reference = (bid + offer + sell) // 2 if bid is not None and offer is not None else None
+    if reference is None:
+        return None
+    price = reference + offset
+    if flags & CAPPED:
+        price = max(price, cap) if sell else min(price, cap)
+    return price if price_min <= price <= price_max else None
+
+
+def anchor(ladder: Ladder, reference: int, worst: int) -> int:
+    """A price at which an order stands that is no peg, the worst of those up to `worst`: while it is there, the side's
+    reference is no worse. Cost: O(log L), and O(pegs) on the way."""
+    for price in ladder.prices_from(worst):
+        if price == reference:
+            break
+        if any(order.flags & TYPE_MASK < TYPE_PEG_BID for order in ladder.levels[price]):
+            return price
+    return reference
 
 
 def firm(ladder: Ladder) -> int | None:
     """The best price of a side's visible orders that are no pegs."""
+    best = ladder.best
+    if best is None:
+        return None
+    first = best.next
+    assert isinstance(first, Order)
+    if first.flags & TYPE_MASK < TYPE_PEG_BID:  # almost always
+        return best.price  # type: ignore[no-any-return]
     for level in ladder:
         for order in level:
             if order.flags & TYPE_MASK < TYPE_PEG_BID:
-                price: int = level.price
-                return price
+                return level.price  # type: ignore[no-any-return]
     return None
 
 

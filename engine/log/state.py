@@ -353,7 +353,7 @@ def _rest(ladder: Ladder, orders: list[Order]) -> None:
     """Put orders that are in priority order into an empty ladder: a fifth of what Book.rest costs, one by one."""
     queues = [(price, list(queue)) for price, queue in groupby(orders, attrgetter("price"))]
     for price, queue in reversed(queues):  # the best level last, as the ladder has it
-        level = ladder.open(price)
+        level = ladder.open(price, queue[0])
         last: Node = level
         for order in queue:
             order.prev = last
