@@ -32,7 +32,8 @@ from engine.entry.router import Entry
 from engine.entry.service import OrdersServicer, SessionIds
 from engine.log import records
 from engine.log.commit import Committer, Submission, replay
-from engine.log.log import Log, LogConflict, LogFailed, OutcomeUnknown, SqliteLog
+from engine.log.contract import Log, LogConflict, LogFailed, OutcomeUnknown
+from engine.log.sqlite import SqliteLog
 from engine.log.state import StateError, load
 from proto.cluster import Cluster, Instrument
 from proto.columns import REPORT_WIDTH, ChannelDeltas, Outcome

@@ -30,7 +30,7 @@ from typing import Final, Protocol
 from engine.core.commands import OperatorCommand
 from engine.entry.door import read_batch
 from engine.log import records
-from engine.log.log import Log, LogFailed
+from engine.log.contract import Log, LogFailed
 from proto.columns import NO_REASON, Batch, Outcome
 
 GROUP_COMMANDS: Final = 4_096  # a group takes no further batch once it has so many
@@ -348,7 +348,7 @@ class _LogThread:
 
 
 class Records(Protocol):
-    """What can be read like a log (engine/log/log.py)."""
+    """What can be read like a log (engine/log/contract.py)."""
 
     def read(self, after: int) -> Iterator[tuple[int, bytes]]: ...
 

@@ -22,7 +22,7 @@ from bus.stream.feed_client import Action, Applied, FeedClient, State
 from bus.subscriber import Subscriber
 from engine.entry.door import write_batch
 from engine.log import records
-from engine.log.log import SqliteLog
+from engine.log.sqlite import SqliteLog
 from proto.columns import FLAG_SELL, MASS_CANCEL, NEW, STP_NONE, Batch
 from proto.orders_pb2 import NewOrderRequest
 from tools.bench import echo, flows, path, show, venue

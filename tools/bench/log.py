@@ -17,7 +17,7 @@ from time import perf_counter, perf_counter_ns
 from typing import Final
 
 from engine.log import records
-from engine.log.log import SqliteLog
+from engine.log.sqlite import SqliteLog
 from proto import cluster as cluster_file
 from proto.cluster import Cluster, EngineEntry
 from proto.columns import STP_NONE

@@ -25,7 +25,7 @@ from engine.entry import reports
 from engine.entry.door import unwrap, write_batch, write_reports
 from engine.entry.links import LinkState
 from engine.entry.reports import Follower, Outbox
-from engine.log.log import Fault
+from engine.log.memory import Fault
 from proto.columns import (
     ACCEPTED,
     BUY,

@@ -10,7 +10,8 @@ from engine.core.commands import OperatorCommand, SetState
 from engine.entry.door import write_batch
 from engine.log import records
 from engine.log.commit import BACKLOG_MAX, GROUP_COMMANDS, Committer, State, Submission, replay
-from engine.log.log import Disk, Fault, LogConflict, MemoryLog, OutcomeUnknown
+from engine.log.contract import LogConflict, OutcomeUnknown
+from engine.log.memory import Disk, Fault, MemoryLog
 from proto.columns import NEW, WRONG_STATE, Batch, Outcome
 
 

@@ -11,7 +11,7 @@ from engine.core.commands import AddInstrument, BustTrade, CorrectTrade, Delist,
 from engine.core.venue import Venue
 from engine.entry.door import write_batch
 from engine.log.commit import replay
-from engine.log.log import MemoryLog
+from engine.log.memory import MemoryLog
 from engine.log.records import Commands, Disconnected, Entered, Epoch, Part, encode, part_of
 from proto import feed
 from proto.cluster import FIFO, PRO_RATA, STATES
