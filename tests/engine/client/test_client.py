@@ -21,10 +21,9 @@ from engine.client.client import (
     SessionError,
     UnreachableError,
 )
-from engine.entry import reports
-from engine.entry.door import unwrap, write_batch, write_reports
 from engine.entry.links import LinkState
 from engine.entry.reports import Follower, Outbox
+from engine.log import kept
 from engine.log.log import Fault
 from proto.columns import (
     ACCEPTED,
@@ -42,6 +41,7 @@ from proto.columns import (
     TYPE_MARKET,
     UNAVAILABLE,
 )
+from proto.orders import unwrap, write_batch, write_reports
 from tests.engines import Engines, Stuck, run, until
 
 E1A, E2A = 10, 20
@@ -300,7 +300,7 @@ def test_a_session_that_is_not_wanted_says_why() -> None:
 
 
 def test_lost_reports_are_said_and_not_jumped_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reports, "HISTORY_MAX", 2)
+    monkeypatch.setattr(kept, "HISTORY_MAX", 2)
 
     async def test(engines: Engines) -> None:
         seeds = Seeds(engines)
