@@ -26,8 +26,9 @@ from bus.directory_service import DirectoryError, DirectoryLoop, DirectoryRefuse
 from bus.service import MarketData
 from engine.entry.guard import token_in
 from engine.log.condense import Condenser
-from engine.log.log import LogError, OutcomeUnknown, SqliteLog
+from engine.log.contract import LogError, OutcomeUnknown
 from engine.log.records import RecordError
+from engine.log.sqlite import SqliteLog
 from engine.node import EXIT_CANNOT_START, EXIT_LOG_LOST, EXIT_OK, EXIT_USAGE, Engine, owner_name
 from engine.publish.history import Historian
 from engine.publish.source import EngineFeed

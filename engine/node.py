@@ -32,8 +32,9 @@ from engine.entry.router import Entry
 from engine.entry.service import OrdersServicer, SessionIds
 from engine.log import records
 from engine.log.commit import Committer, Submission, replay
+from engine.log.contract import Log, LogConflict, LogFailed, OutcomeUnknown
 from engine.log.kept import KeptReports
-from engine.log.log import Log, LogConflict, LogFailed, OutcomeUnknown, SqliteLog
+from engine.log.sqlite import SqliteLog
 from engine.log.state import StateError, load
 from proto import connect
 from proto.cluster import Cluster, Instrument

@@ -29,7 +29,7 @@ from typing import Final, Protocol
 
 from engine.core.commands import OperatorCommand
 from engine.log import records
-from engine.log.log import Log, LogFailed
+from engine.log.contract import Log, LogFailed
 from proto.columns import NO_REASON, Batch, Outcome
 from proto.orders import read_batch
 
@@ -348,7 +348,7 @@ class _LogThread:
 
 
 class Records(Protocol):
-    """What can be read like a log (engine/log/log.py)."""
+    """What can be read like a log (engine/log/contract.py)."""
 
     def read(self, after: int) -> Iterator[tuple[int, bytes]]: ...
 

@@ -22,10 +22,11 @@ from typing import Final, Protocol
 
 from engine.core.venue import Venue
 from engine.log.commit import Records, replay
+from engine.log.contract import LogError
 from engine.log.kept import KeptReports
-from engine.log.log import LogError, SqliteLogView
 from engine.log.numbering import Numbering, opening, traded
 from engine.log.records import RecordError
+from engine.log.sqlite import SqliteLogView
 from engine.log.state import History, State, StateError, dump, load
 from proto.cluster import ClusterError, Instrument
 from proto.cluster import load as load_cluster

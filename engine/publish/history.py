@@ -26,9 +26,10 @@ from engine.core.venue import Venue
 from engine.log import records
 from engine.log.commit import Records, replay
 from engine.log.condense import EXIT_CANNOT_READ, EXIT_OK, EXIT_USAGE, NICE, ROOT, leave_with_stdin
-from engine.log.log import LogError, SqliteLogView
+from engine.log.contract import LogError
 from engine.log.numbering import Numbering, opening, traded
 from engine.log.records import RecordError
+from engine.log.sqlite import SqliteLogView
 from engine.log.state import State, StateError, load
 from proto import feed, marketdata_pb2
 from proto.cluster import ClusterError, Instrument
@@ -75,7 +76,7 @@ class NotTold(Exception):
 
 
 class View(Protocol):
-    """What is needed of a log (engine/log/log.py, SqliteLogView)."""
+    """What is needed of a log (engine/log/sqlite.py, SqliteLogView)."""
 
     incarnation: int
     dropped: int

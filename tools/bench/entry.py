@@ -21,7 +21,7 @@ import zmq
 from bus.stream.feed_client import Action, Applied, FeedClient, State
 from bus.subscriber import Subscriber
 from engine.log import records
-from engine.log.log import SqliteLog
+from engine.log.sqlite import SqliteLog
 from proto.columns import FLAG_SELL, MASS_CANCEL, NEW, STP_NONE, Batch
 from proto.orders import write_batch
 from proto.orders_pb2 import NewOrderRequest

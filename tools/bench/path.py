@@ -13,7 +13,7 @@ from bus.publisher import Publisher
 from engine.core.venue import Venue
 from engine.entry.door import check
 from engine.log import records
-from engine.log.log import SqliteLog
+from engine.log.sqlite import SqliteLog
 from proto.columns import STP_NONE, Batch
 from proto.orders import read_batch, read_reports, report_columns, unwrap, wrap, write_batch, write_reports
 from tools.bench.deltas import RECORD_NS, START_NS

@@ -24,7 +24,7 @@ from engine.client.client import (
 from engine.entry.links import LinkState
 from engine.entry.reports import Follower, Outbox
 from engine.log import kept
-from engine.log.log import Fault
+from engine.log.memory import Fault
 from proto.columns import (
     ACCEPTED,
     BUY,
@@ -209,7 +209,7 @@ def test_reports_go_on_after_restarts_without_a_hole_and_without_a_repeat() -> N
             await until(engines.linked)
             for account in (7, 8):
                 for home in (1, 2):
-                    last = engines[home].hub.last_seq(account)
+                    last = engines[home].kept.last_seq(account)
                     await until(partial(_has, got[account], home, last))
                     assert _numbers(got[account], home) == list(range(1, last + 1)), seed
             bought = sum(r.quantity for r in got[7] if r.kind == TRADED)

@@ -6,7 +6,7 @@ import grpc
 import pytest
 
 from engine.entry.guard import Guard, is_local, token_in
-from engine.log.log import Fault
+from engine.log.memory import Fault
 from proto import feed
 from proto import orders_pb2 as pb
 from proto.cluster import PRO_RATA

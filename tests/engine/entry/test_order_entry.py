@@ -11,7 +11,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc  # type:
 from engine.entry import reports
 from engine.entry.links import MESSAGE_MAX
 from engine.log import kept
-from engine.log.log import Fault
+from engine.log.memory import Fault
 from engine.node import LINKS
 from proto import orders_pb2 as pb
 from proto.columns import (

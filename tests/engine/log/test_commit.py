@@ -9,7 +9,8 @@ import pytest
 from engine.core.commands import OperatorCommand, SetState
 from engine.log import records
 from engine.log.commit import BACKLOG_MAX, GROUP_COMMANDS, Committer, State, Submission, replay
-from engine.log.log import Disk, Fault, LogConflict, MemoryLog, OutcomeUnknown
+from engine.log.contract import LogConflict, OutcomeUnknown
+from engine.log.memory import Disk, Fault, MemoryLog
 from proto.columns import NEW, WRONG_STATE, Batch, Outcome
 from proto.orders import write_batch
 

@@ -18,20 +18,9 @@ from typing import Any
 
 import pytest
 
-from engine.log import log as log_module
-from engine.log.log import (
-    Disk,
-    Fault,
-    Log,
-    LogConflict,
-    LogDamaged,
-    LogFailed,
-    LogFull,
-    LogLocked,
-    MemoryLog,
-    OutcomeUnknown,
-    SqliteLog,
-)
+from engine.log.contract import Log, LogConflict, LogDamaged, LogError, LogFailed, LogFull, LogLocked, OutcomeUnknown
+from engine.log.memory import Disk, Fault, MemoryLog
+from engine.log.sqlite import WAL_BYTES, SqliteLog
 
 ROOT = Path(__file__).resolve().parents[3]
 Opener = Callable[[], Log]
@@ -224,7 +213,7 @@ def test_both_logs_answer_alike(tmp_path: Path, seed: int) -> None:
 def outcome(act: Callable[[Log], object], log: Log) -> object:
     try:
         return act(log)
-    except log_module.LogError as e:
+    except LogError as e:
         return type(e), getattr(e, "position", None)
 
 
@@ -572,7 +561,7 @@ def test_no_append_makes_a_checkpoint(tmp_path: Path) -> None:
 
 def test_a_checkpoint_is_due_when_half_of_the_write_ahead_log_is_written(tmp_path: Path) -> None:
     log = SqliteLog(tmp_path, wal_bytes=0)
-    log.append(0, [bytes(log_module.WAL_BYTES // 2 - 100_000)])
+    log.append(0, [bytes(WAL_BYTES // 2 - 100_000)])
     assert not log.checkpoint_due
     log.append(1, [bytes(100_000)])
     assert log.checkpoint_due
@@ -583,7 +572,8 @@ def test_a_checkpoint_is_due_when_half_of_the_write_ahead_log_is_written(tmp_pat
 
 BODY_OF = """
 import random, sys
-from engine.log import LogError, SqliteLog
+from engine.log.contract import LogError
+from engine.log.sqlite import SqliteLog
 def body_of(position):
     return random.Random(position).randbytes(1 + position * 997 % 9000)
 """

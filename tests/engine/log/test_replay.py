@@ -10,7 +10,7 @@ import pytest
 from engine.core.commands import AddInstrument, BustTrade, CorrectTrade, Delist, Kill, OperatorCommand, Roll, SetState
 from engine.core.venue import Venue
 from engine.log.commit import replay
-from engine.log.log import MemoryLog
+from engine.log.memory import MemoryLog
 from engine.log.records import Commands, Disconnected, Entered, Epoch, Part, encode, part_of
 from proto import feed
 from proto.cluster import FIFO, PRO_RATA, STATES

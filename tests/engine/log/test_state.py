@@ -12,10 +12,12 @@ from engine.core.venue import Venue
 from engine.log import records
 from engine.log.commit import replay
 from engine.log.condense import condense
+from engine.log.contract import LogDamaged
 from engine.log.kept import KeptReports
-from engine.log.log import Disk as MemoryDisk
-from engine.log.log import LogDamaged, MemoryLog, SqliteLog, SqliteLogView
+from engine.log.memory import Disk as MemoryDisk
+from engine.log.memory import MemoryLog
 from engine.log.numbering import Numbering
+from engine.log.sqlite import SqliteLog, SqliteLogView
 from engine.log.state import History, State, StateError, dump, load
 from engine.node import Engine
 from proto.cluster import Instrument

@@ -1,16 +1,4 @@
-"""The command log: what it is to be durable, on a disk (SQLite) and in memory (for simulation).
-
-A log is a row of records, numbered from 1 without holes; what a record means is the business of engine/log/records.py.
-An append is durable when it returns. When it raises, the exception says what is known:
-
-    LogConflict     `expected` is not the last position: nothing was appended, the log is as it was
-    LogFailed       nothing was appended, now or ever again through this object; reads go on (LogFull: for want of room)
-    OutcomeUnknown  it may or may not have become durable: only opening the log again tells; then as LogFailed
-
-Nothing is tried again: after a failed sync the system may have dropped the very pages, and then call the next sync a
-success.
-
-On disk, in the data directory of one engine:
+"""The command log on a disk, by SQLite, in the data directory of one engine:
 
     lock              held by the process that has the log open, with its pid
     log.sqlite        the records, one row each, with a CRC32 and a link of the hash chain; -wal and -shm belong to it
@@ -28,103 +16,29 @@ import os
 import sqlite3
 import struct
 import zlib
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from enum import Enum
+from collections.abc import Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 from threading import Lock, RLock
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
-BODY_MAX: Final = 1 << 28  # bytes of a record
+from engine.log.contract import (
+    BODY_MAX,
+    SNAPSHOTS_KEPT,
+    LogConflict,
+    LogDamaged,
+    LogFailed,
+    LogFull,
+    LogLocked,
+    OutcomeUnknown,
+)
+
 SNAPSHOT_MAX: Final = 900_000_000  # bytes: SQLite takes no larger value than 10^9
-SNAPSHOTS_KEPT: Final = 2
 WAL_BYTES: Final = 8 << 20
 
 _AT_ONCE: Final = 64  # records
 _MARK: Final = struct.Struct("<IQ16sI")  # incarnation, position, link, CRC32 of those
 _FORMAT: Final = 1
-
-
-class LogError(Exception):
-    """The log cannot do what was asked."""
-
-
-class LogLocked(LogError):
-    """Another process, `pid` (0: unknown), has the log open."""
-
-    def __init__(self, directory: str, pid: int) -> None:
-        super().__init__(f"{directory} is in use by process {pid or 'unknown'}")
-        self.pid = pid
-
-
-class LogDamaged(LogError):
-    """What was once durable is not there, or not as it was, from `position` on."""
-
-    def __init__(self, position: int, why: str) -> None:
-        super().__init__(f"log damaged at position {position}: {why}")
-        self.position = position
-
-
-class LogConflict(LogError):
-    """An append expected the log to end at `expected`, and it ends at `position`."""
-
-    def __init__(self, expected: int, position: int) -> None:
-        super().__init__(f"append expected position {expected}, the log is at {position}")
-        self.expected = expected
-        self.position = position
-
-
-class LogFailed(LogError):
-    """Nothing was appended, and nothing will be any more."""
-
-
-class LogFull(LogFailed):
-    """LogFailed for want of room."""
-
-
-class OutcomeUnknown(LogError):
-    """The records after `expected` may or may not be durable."""
-
-    def __init__(self, expected: int, why: str) -> None:
-        super().__init__(f"append after position {expected}: outcome unknown: {why}")
-        self.expected = expected
-
-
-class Log(Protocol):
-    """The contract. Calls block; `append` and `read` may be called from different threads, each from one at a time."""
-
-    @property
-    def position(self) -> int:
-        """The last durable record's position; 0: the log is empty."""
-
-    @property
-    def incarnation(self) -> int:
-        """A random number of 32 bits, not zero, made when the log was begun."""
-
-    def append(self, expected: int, bodies: Sequence[bytes]) -> int:
-        """Make `bodies` the records after `expected`, all or none, and give the new last position.
-
-        Cost: one sync. Raises: LogConflict, LogFailed, OutcomeUnknown.
-        """
-
-    def read(self, after: int) -> Iterator[tuple[int, bytes]]:
-        """The records after that position, in order, each with its position.
-
-        Raises: LogDamaged, also if records after `after` were dropped; LogFailed once the log is closed.
-        """
-
-    def save_snapshot(self, position: int, body: bytes) -> None:
-        """Keep the state that records up to `position` lead to. Raises: LogFailed (appends go on)."""
-
-    def load_snapshot(self) -> tuple[int, bytes] | None:
-        """The newest sound snapshot and its position. Raises: LogDamaged if none covers what was dropped."""
-
-    def drop_through(self, position: int) -> int:
-        """Forget records up to that position, or up to the last sound snapshot if that is less; give the position."""
-
-    def close(self) -> None:
-        """Let go of the log, for others to open. Twice is once."""
 
 
 def first_link(incarnation: int) -> bytes:
@@ -613,107 +527,3 @@ def _read_mark(fd: int, incarnation: int) -> tuple[int, bytes] | None:
         return None
     of, position, link, crc = _MARK.unpack(mark)
     return (position, link) if of == incarnation and crc == zlib.crc32(mark[:-4]) else None
-
-
-class Fault(Enum):
-    """What a simulated disk does to an append."""
-
-    BEFORE = "fails; nothing is durable"
-    FULL = "has no room; nothing is durable"
-    AFTER = "is durable, but fails to say so"
-    LOST = "is not durable, and fails to say so"
-
-
-class Disk:
-    """What outlives a `MemoryLog`, as a directory outlives a process. `faults` meet the next appends, None: no fault.
-
-    `before_append(bodies)` is called before each append takes effect: a slow disk in simulated time.
-    """
-
-    __slots__ = ("before_append", "bodies", "dropped", "faults", "held", "incarnation", "snapshots")
-
-    def __init__(self, incarnation: int = 1) -> None:
-        self.incarnation = incarnation
-        self.bodies: list[bytes] = []  # the first has the position dropped + 1
-        self.dropped = 0
-        self.snapshots: dict[int, bytes] = {}  # by position
-        self.faults: deque[Fault | None] = deque()
-        self.before_append: Callable[[Sequence[bytes]], None] | None = None
-        self.held = False
-
-    def crash(self) -> None:
-        """The process that had the log is gone: another may open it."""
-        self.held = False
-
-
-class MemoryLog:
-    """The log on a simulated disk: the same contract, no I/O, and faults on demand."""
-
-    __slots__ = ("_closed", "_disk", "_failure", "_full", "incarnation", "position")
-
-    def __init__(self, disk: Disk | None = None) -> None:
-        self._disk = disk if disk is not None else Disk()
-        if self._disk.held:
-            raise LogLocked("memory", 0)
-        self._disk.held = True
-        self._failure: str | None = None
-        self._full = False
-        self._closed = False
-        self.incarnation = self._disk.incarnation
-        self.position = self._disk.dropped + len(self._disk.bodies)
-
-    def append(self, expected: int, bodies: Sequence[bytes]) -> int:
-        assert bodies
-        if self._failure is not None:
-            raise self._refusal()
-        if expected != self.position:
-            raise LogConflict(expected, self.position)
-        if self._disk.before_append is not None:
-            self._disk.before_append(bodies)
-        fault = self._disk.faults.popleft() if self._disk.faults else None
-        if fault in (None, Fault.AFTER):
-            self._disk.bodies.extend(bodies)
-        if fault is not None:
-            self._failure, self._full = fault.value, fault is Fault.FULL
-            if fault in (Fault.AFTER, Fault.LOST):
-                raise OutcomeUnknown(expected, fault.value)
-            raise self._refusal()
-        self.position += len(bodies)
-        return self.position
-
-    def read(self, after: int) -> Iterator[tuple[int, bytes]]:
-        while after < self.position:
-            if self._closed:
-                raise LogFailed("the log is closed")
-            if after < self._disk.dropped:
-                raise LogDamaged(after + 1, f"records up to {self._disk.dropped} were dropped")
-            after += 1
-            yield after, self._disk.bodies[after - self._disk.dropped - 1]
-
-    def save_snapshot(self, position: int, body: bytes) -> None:
-        assert self._disk.dropped <= position <= self.position
-        assert position > 0
-        self._disk.snapshots[position] = body
-        for old in sorted(self._disk.snapshots)[:-SNAPSHOTS_KEPT]:
-            del self._disk.snapshots[old]
-
-    def load_snapshot(self) -> tuple[int, bytes] | None:
-        return max(self._disk.snapshots.items(), default=None)
-
-    def drop_through(self, position: int) -> int:
-        if self._failure is not None:
-            raise self._refusal()
-        disk = self._disk
-        through = max(disk.dropped, min(position, max(disk.snapshots, default=0)))
-        del disk.bodies[: through - disk.dropped]
-        disk.dropped = through
-        return through
-
-    def close(self) -> None:
-        if not self._closed:
-            self._closed = True
-            self._disk.held = False
-            self._failure = self._failure or "the log is closed"
-
-    def _refusal(self) -> LogFailed:
-        return LogFull(self._failure) if self._full else LogFailed(self._failure)
