@@ -165,3 +165,12 @@ def _rules(kind: type) -> dict[str, tuple[type, msgspec.Meta]]:
         rule = next((one for one in getattr(hint, "__metadata__", ()) if isinstance(one, msgspec.Meta)), None)
         found[name] = (getattr(hint, "__origin__", hint), rule or msgspec.Meta())
     return found
+
+
+def field_types(kind: type) -> list[Any]:
+    """The fields of a dataclass with their annotations, and their defaults where they have one: as of msgspec.defstruct."""
+    hints = get_type_hints(kind, include_extras=True)
+    return [
+        (field.name, hints[field.name], *([] if field.default is MISSING else [field.default]))
+        for field in fields(kind)
+    ]

@@ -17,10 +17,9 @@ from bus.stream.feed_client import Standing
 from bus.stream.sequencer import RangeResult
 from engine.core.book import Book
 from engine.core.venue import Venue
-from engine.log.numbering import definition_of, opening, statistics_of
+from engine.log.numbering import opening, statistics_of
 from engine.publish.cut import Cut
 from proto import feed
-from proto.cluster import Instrument
 from proto.columns import BUY, SELL, ChannelDeltas
 from proto.feed import (
     SLICE_ORDERS,
@@ -32,6 +31,7 @@ from proto.feed import (
     Status,
     orders_hash,
 )
+from proto.instrument import Instrument
 
 LIVE: Final = "live"
 
@@ -208,7 +208,7 @@ class EngineFeed:
         book, market = self._venue.books[name], self._venue.markets[name]
         return BookSnapshot(
             name,
-            None if market.delisted else definition_of(market),
+            None if market.delisted else market.instrument.told,
             self._status(name),
             self.publisher.instrument_seq(channel, name),
             book.last_price,
