@@ -26,20 +26,6 @@ from google.protobuf.message import DecodeError, Message
 from engine.core.order import IN_BOOK, More
 from engine.core.order import Order as LiveOrder
 from engine.core.venue import Venue
-from engine.entry.door import (
-    GarbledError,
-    RefusedError,
-    decimal_text,
-    lots_of,
-    read_reports,
-    report_columns,
-    shown,
-    ticks_of,
-    unwrap,
-    wrap,
-    write_batch,
-    write_reports,
-)
 from engine.entry.links import HomeLink, Presence, begin, cancelled, end, first_to_end, write_all
 from engine.entry.reports import Cut, CutOffError, Follower, Hub, Outbox
 from engine.entry.router import Bucket, Entry
@@ -78,6 +64,20 @@ from proto.columns import (
     Batch,
     ReportRow,
     Terms,
+)
+from proto.orders import (
+    BadValueError,
+    GarbledError,
+    decimal_text,
+    lots_of,
+    read_reports,
+    report_columns,
+    shown,
+    ticks_of,
+    unwrap,
+    wrap,
+    write_batch,
+    write_reports,
 )
 
 STANDING_S: Final = 0.25  # how long a session waits to hear where its account stands at a home
@@ -407,7 +407,7 @@ class OrdersServicer:
                 quantity=lots_of(request.quantity, instrument.lot_size),
                 terms=_terms(request, instrument),
             )
-        except RefusedError as e:
+        except BadValueError as e:
             return self._refusal(request, e)
         return await self._ask(batch)
 
@@ -416,7 +416,7 @@ class OrdersServicer:
         await self._check_account(context, request.account)
         try:
             batch = _one(request, CANCEL, self._instrument(request.symbol), target=request.target)
-        except RefusedError as e:
+        except BadValueError as e:
             return self._refusal(request, e)
         return await self._ask(batch)
 
@@ -426,7 +426,7 @@ class OrdersServicer:
         try:
             instrument = self._instrument(request.symbol)
             if not 0 <= request.meaning <= pb.QUANTITY_REDUCE_BY:
-                raise RefusedError(MALFORMED, "unknown meaning of the quantity")
+                raise BadValueError(MALFORMED, "unknown meaning of the quantity")
             batch = _one(
                 request,
                 REPLACE,
@@ -438,7 +438,7 @@ class OrdersServicer:
                 target=request.target,
                 terms=Terms(ticks_of(request.stop_price, instrument.tick_size)) if request.stop_price else None,
             )
-        except RefusedError as e:
+        except BadValueError as e:
             return self._refusal(request, e)
         return await self._ask(batch)
 
@@ -450,8 +450,8 @@ class OrdersServicer:
             if request.symbol:
                 instrument = self._instrument(request.symbol)
             if not request.client_order_id:
-                raise RefusedError(BAD_CLIENT_ORDER_ID, "a mass cancel needs an id of its own")
-        except RefusedError as e:
+                raise BadValueError(BAD_CLIENT_ORDER_ID, "a mass cancel needs an id of its own")
+        except BadValueError as e:
             refused = pb.Report.FromString(self._refusal(request, e))
             return pb.MassCancelReply(reports=[refused]).SerializeToString()
         batch = _one(request, MASS_CANCEL, instrument)
@@ -548,10 +548,10 @@ class OrdersServicer:
     def _instrument(self, symbol: str) -> Instrument:
         instrument = self.symbols.get(symbol)
         if instrument is None:
-            raise RefusedError(UNKNOWN_INSTRUMENT, f"unknown symbol {shown(symbol)}")
+            raise BadValueError(UNKNOWN_INSTRUMENT, f"unknown symbol {shown(symbol)}")
         return instrument
 
-    def _refusal(self, request: Any, refused: RefusedError) -> bytes:
+    def _refusal(self, request: Any, refused: BadValueError) -> bytes:
         return pb.Report(
             kind=pb.REPORT_REFUSED,
             reason=refused.reason,  # type: ignore[arg-type]
@@ -659,15 +659,15 @@ def _say_more(said: pb.Order, more: More, instrument: Instrument) -> None:
 
 
 def _flags(side: int, kind: int, force: int, post_only: bool, all_or_none: bool, *, capped: bool) -> int:
-    """Raises: RefusedError for numbers that mean nothing, before they could run into other bits."""
+    """Raises: BadValueError for numbers that mean nothing, before they could run into other bits."""
     if not 0 <= side <= 1 or not 0 <= kind <= 7 or not 0 <= force <= 7:
-        raise RefusedError(MALFORMED, "unknown side, type or time in force")
+        raise BadValueError(MALFORMED, "unknown side, type or time in force")
     flags = side | kind << TYPE_SHIFT | force << TIF_SHIFT
     return flags | post_only * POST_ONLY | all_or_none * ALL_OR_NONE | capped * CAPPED
 
 
 def _terms(request: pb.NewOrderRequest, instrument: Instrument) -> Terms | None:
-    """What a new order says beside the plain columns, if anything. Raises: RefusedError."""
+    """What a new order says beside the plain columns, if anything. Raises: BadValueError."""
     tick, lot = instrument.tick_size, instrument.lot_size
     stops = request.type in (pb.ORDER_TYPE_STOP, pb.ORDER_TYPE_STOP_LIMIT)
     terms = Terms(
@@ -695,7 +695,7 @@ def _one(
 ) -> Batch:
     """A batch of one command."""
     if not STP_CANCEL_NEWEST <= self_trade_prevention <= STP_DECREMENT:
-        raise RefusedError(MALFORMED, "unknown self-trade prevention")
+        raise BadValueError(MALFORMED, "unknown self-trade prevention")
     return Batch(
         request.account,
         0,

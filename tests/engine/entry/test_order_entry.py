@@ -10,6 +10,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc  # type:
 
 from engine.entry import reports
 from engine.entry.links import MESSAGE_MAX
+from engine.log import kept
 from engine.log.memory import Fault
 from engine.node import LINKS
 from proto import orders_pb2 as pb
@@ -381,7 +382,7 @@ def test_a_cursor_inside_a_batch_gets_the_rest_of_it() -> None:
 
 
 def test_a_cursor_that_cannot_be_continued_is_out_of_range(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reports, "HISTORY_MAX", 2)
+    monkeypatch.setattr(kept, "HISTORY_MAX", 2)
 
     async def test(engines: Engines) -> None:
         stub = engines.stub()
