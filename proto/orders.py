@@ -13,8 +13,30 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
-from proto.columns import BAD_PRICE, BAD_QUANTITY, PRICE_LIMIT, QUANTITY_LIMIT, REPORT_WIDTH, Batch, Terms
-from proto.orders_pb2 import CommandBatch, ReportBatch
+from proto.columns import (
+    AUCTION_TRADE,
+    BAD_PRICE,
+    BAD_QUANTITY,
+    BUSTED,
+    CORRECTED,
+    MAKER,
+    PRICE_LIMIT,
+    QUANTITY_LIMIT,
+    REPORT_WIDTH,
+    TRADED,
+    Batch,
+    ReportRow,
+    Terms,
+)
+from proto.orders_pb2 import (
+    LIQUIDITY_AUCTION,
+    LIQUIDITY_MAKER,
+    LIQUIDITY_NONE,
+    LIQUIDITY_TAKER,
+    CommandBatch,
+    Liquidity,
+    ReportBatch,
+)
 
 BATCH_MAX: Final = 4_096  # commands that an engine takes in one batch
 DECIMAL_TEXT_MAX: Final = 64  # characters
@@ -212,6 +234,15 @@ def report_columns(reports: ReportBatch) -> tuple[list[int], ...]:
         reports.trade_id[:] or zeros,
         reports.reason[:] or zeros,
     )
+
+
+def liquidity(row: ReportRow) -> Liquidity:
+    """Which side of a trade it was, if it tells of one."""
+    if row.kind not in (TRADED, BUSTED, CORRECTED):
+        return LIQUIDITY_NONE
+    if row.flags & AUCTION_TRADE:
+        return LIQUIDITY_AUCTION
+    return LIQUIDITY_MAKER if row.flags & MAKER else LIQUIDITY_TAKER
 
 
 def later_reports(data: bytes, after: int) -> bytes:

@@ -33,14 +33,10 @@ from proto import orders_pb2 as pb
 from proto.cluster import Instrument
 from proto.columns import (
     ALL_OR_NONE,
-    AUCTION_TRADE,
     BAD_CLIENT_ORDER_ID,
-    BUSTED,
     CANCEL,
     CAPPED,
-    CORRECTED,
     FLAG_SELL,
-    MAKER,
     MALFORMED,
     MASS_CANCEL,
     MASS_CANCELED,
@@ -56,7 +52,6 @@ from proto.columns import (
     STP_DECREMENT,
     TIF_MASK,
     TIF_SHIFT,
-    TRADED,
     TYPE_MASK,
     TYPE_SHIFT,
     UNAVAILABLE,
@@ -69,6 +64,7 @@ from proto.orders import (
     BadValueError,
     GarbledError,
     decimal_text,
+    liquidity,
     lots_of,
     read_reports,
     report_columns,
@@ -252,7 +248,8 @@ class OrdersServicer:
         await begin(context)
         hello = await self._hello(context)
         session = self._open(hello)
-        follower = Follower(session.account, session.outbox, {c.home: c.last_seq for c in hello.cursors})
+        cursors = {c.home: c.last_seq for c in hello.cursors}
+        follower = Follower(session.account, session.outbox, cursors, skip_lost=hello.skip_lost)
         self._opened(session.outbox)
         how, closed = _ENDED, True
         try:
@@ -627,15 +624,6 @@ async def _begin(follower: Follower, home: int, link: HomeLink) -> None:
     last = await link.standing(follower.account)
     if last is not None and home not in follower.cursors:
         follower.stands(home, 1, last)
-
-
-def liquidity(row: ReportRow) -> Any:
-    """Which side of a trade it was, if it tells of one."""
-    if row.kind not in (TRADED, BUSTED, CORRECTED):
-        return pb.LIQUIDITY_NONE
-    if row.flags & AUCTION_TRADE:
-        return pb.LIQUIDITY_AUCTION
-    return pb.LIQUIDITY_MAKER if row.flags & MAKER else pb.LIQUIDITY_TAKER
 
 
 def _say_more(said: pb.Order, more: More, instrument: Instrument) -> None:

@@ -394,6 +394,9 @@ def test_a_cursor_that_cannot_be_continued_is_out_of_range(monkeypatch: pytest.M
                 await stream.next(1)
             assert ended.value.code is grpc.StatusCode.OUT_OF_RANGE
             assert why in ended.value.details
+        skips = await engines.session(cursors=[pb.Cursor(home=1, last_seq=1)], skip_lost=True)
+        assert list(skips.welcome.cursors) == [pb.Cursor(home=1, last_seq=2)]
+        assert [seq for _, seq, *_ in await skips.next(2)] == [3, 4]
         copy = stub.Executions(pb.ExecutionsRequest(account=7))
         assert [(await copy.read()).first_seq for _ in range(2)] == [3, 4]
 
