@@ -464,7 +464,7 @@ class ExecutionsRequest(_message.Message):
     def __init__(self, account: _Optional[int] = ..., cursors: _Optional[_Iterable[_Union[Cursor, _Mapping]]] = ...) -> None: ...
 
 class Report(_message.Message):
-    __slots__ = ("kind", "reason", "home", "seq", "account", "client_order_id", "order_id", "symbol", "side", "price", "quantity", "open", "filled", "time_ns", "priority_kept", "repeat", "liquidity", "trade_id", "position", "then")
+    __slots__ = ("kind", "reason", "home", "seq", "account", "client_order_id", "order_id", "symbol", "side", "price", "quantity", "open", "filled", "time_ns", "priority_kept", "repeat", "liquidity", "trade_id", "position", "then", "detail")
     KIND_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     HOME_FIELD_NUMBER: _ClassVar[int]
@@ -485,6 +485,7 @@ class Report(_message.Message):
     TRADE_ID_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
     THEN_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
     kind: ReportKind
     reason: Reason
     home: int
@@ -505,7 +506,8 @@ class Report(_message.Message):
     trade_id: int
     position: int
     then: _containers.RepeatedCompositeFieldContainer[Report]
-    def __init__(self, kind: _Optional[_Union[ReportKind, str]] = ..., reason: _Optional[_Union[Reason, str]] = ..., home: _Optional[int] = ..., seq: _Optional[int] = ..., account: _Optional[int] = ..., client_order_id: _Optional[int] = ..., order_id: _Optional[int] = ..., symbol: _Optional[str] = ..., side: _Optional[_Union[Side, str]] = ..., price: _Optional[str] = ..., quantity: _Optional[str] = ..., open: _Optional[str] = ..., filled: _Optional[str] = ..., time_ns: _Optional[int] = ..., priority_kept: _Optional[bool] = ..., repeat: _Optional[bool] = ..., liquidity: _Optional[_Union[Liquidity, str]] = ..., trade_id: _Optional[int] = ..., position: _Optional[int] = ..., then: _Optional[_Iterable[_Union[Report, _Mapping]]] = ...) -> None: ...
+    detail: str
+    def __init__(self, kind: _Optional[_Union[ReportKind, str]] = ..., reason: _Optional[_Union[Reason, str]] = ..., home: _Optional[int] = ..., seq: _Optional[int] = ..., account: _Optional[int] = ..., client_order_id: _Optional[int] = ..., order_id: _Optional[int] = ..., symbol: _Optional[str] = ..., side: _Optional[_Union[Side, str]] = ..., price: _Optional[str] = ..., quantity: _Optional[str] = ..., open: _Optional[str] = ..., filled: _Optional[str] = ..., time_ns: _Optional[int] = ..., priority_kept: _Optional[bool] = ..., repeat: _Optional[bool] = ..., liquidity: _Optional[_Union[Liquidity, str]] = ..., trade_id: _Optional[int] = ..., position: _Optional[int] = ..., then: _Optional[_Iterable[_Union[Report, _Mapping]]] = ..., detail: _Optional[str] = ...) -> None: ...
 
 class Order(_message.Message):
     __slots__ = ("account", "client_order_id", "order_id", "symbol", "side", "type", "time_in_force", "price", "quantity", "open", "filled", "live", "stop_price", "triggered", "display", "minimum", "all_or_none", "expires_ns", "offset", "oco", "visible", "post_only")
