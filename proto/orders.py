@@ -279,6 +279,11 @@ def decimal_text(units: int, size: Decimal) -> str:
     return f"{_EXACT.multiply(Decimal(units), size):f}"
 
 
+def notional_text(units: int, tick_size: Decimal, lot_size: Decimal) -> str:
+    """Ticks times lots as people write a price times a quantity."""
+    return decimal_text(units, _EXACT.multiply(tick_size, lot_size))
+
+
 def shown(text: str) -> str:
     """Someone's input, cut and quoted for a message."""
     return repr(text[:32] + "…" if len(text) > 32 else text)
