@@ -13,8 +13,30 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
-from proto.columns import BAD_PRICE, BAD_QUANTITY, PRICE_LIMIT, QUANTITY_LIMIT, REPORT_WIDTH, Batch, Terms
-from proto.orders_pb2 import CommandBatch, ReportBatch
+from proto.columns import (
+    AUCTION_TRADE,
+    BAD_PRICE,
+    BAD_QUANTITY,
+    BUSTED,
+    CORRECTED,
+    MAKER,
+    PRICE_LIMIT,
+    QUANTITY_LIMIT,
+    REPORT_WIDTH,
+    TRADED,
+    Batch,
+    ReportRow,
+    Terms,
+)
+from proto.orders_pb2 import (
+    LIQUIDITY_AUCTION,
+    LIQUIDITY_MAKER,
+    LIQUIDITY_NONE,
+    LIQUIDITY_TAKER,
+    CommandBatch,
+    Liquidity,
+    ReportBatch,
+)
 
 BATCH_MAX: Final = 4_096  # commands that an engine takes in one batch
 DECIMAL_TEXT_MAX: Final = 64  # characters
@@ -214,6 +236,15 @@ def report_columns(reports: ReportBatch) -> tuple[list[int], ...]:
     )
 
 
+def liquidity(row: ReportRow) -> Liquidity:
+    """Which side of a trade it was, if it tells of one."""
+    if row.kind not in (TRADED, BUSTED, CORRECTED):
+        return LIQUIDITY_NONE
+    if row.flags & AUCTION_TRADE:
+        return LIQUIDITY_AUCTION
+    return LIQUIDITY_MAKER if row.flags & MAKER else LIQUIDITY_TAKER
+
+
 def later_reports(data: bytes, after: int) -> bytes:
     """The part of a numbered ReportBatch that comes after report `after`; some of it does."""
     reports = ReportBatch.FromString(data)
@@ -246,6 +277,11 @@ def lots_of(text: str, lot_size: Decimal) -> int:
 def decimal_text(units: int, size: Decimal) -> str:
     """Ticks or lots as people write them: as many digits after the point as a tick or lot has."""
     return f"{_EXACT.multiply(Decimal(units), size):f}"
+
+
+def notional_text(units: int, tick_size: Decimal, lot_size: Decimal) -> str:
+    """Ticks times lots as people write a price times a quantity."""
+    return decimal_text(units, _EXACT.multiply(tick_size, lot_size))
 
 
 def shown(text: str) -> str:

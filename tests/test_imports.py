@@ -200,6 +200,7 @@ def test_programs_are_known() -> None:
 
 
 @pytest.mark.parametrize("package", CONNECTS)
+@pytest.mark.processes
 def test_whoever_connects_loads_nothing_that_serves(package: str) -> None:
     names = [name for name in MODULES if inside(name, package)]
     source = f"import sys, {BENEATH}\nbefore = {{*sys.modules}}\nimport {', '.join(names)}\n"

@@ -114,11 +114,12 @@ class Follower:
     `cursors` has, by home, the number of the last report it was given; a home not in it starts with whatever comes.
     Reports without a number (repeats, refusals by the door) pass as they come. `catching_up` has the homes that were
     asked to send what follows the cursor: until that comes, later reports are dropped, for it holds them too.
-    With `oldest`, a cursor of 0 means the oldest report held, not the first there ever was. `began` has where each
-    home's reports begin: those after that number are given.
+    With `oldest`, a cursor of 0 means the oldest report held, not the first there ever was; with `skip_lost`, so does
+    any cursor whose reports are no longer held. `began` has where each home's reports begin: those after that number
+    are given.
     """
 
-    __slots__ = ("account", "began", "catching_up", "cursors", "oldest", "outbox", "wrapped")
+    __slots__ = ("account", "began", "catching_up", "cursors", "oldest", "outbox", "skip_lost", "wrapped")
 
     def __init__(
         self,
@@ -128,6 +129,7 @@ class Follower:
         *,
         wrapped: bool = True,
         oldest: bool = False,
+        skip_lost: bool = False,
     ) -> None:
         self.account = account
         self.outbox = outbox
@@ -136,6 +138,7 @@ class Follower:
         self.catching_up: set[int] = set()
         self.wrapped = wrapped
         self.oldest = oldest
+        self.skip_lost = skip_lost
 
     def offer(self, home: int, first_seq: int, count: int, data: bytes, *, history: bool = False) -> None:
         """Take a ReportBatch, or the part of it that is new."""
@@ -164,8 +167,8 @@ class Follower:
         A cursor that cannot be continued cuts the reader off.
         """
         cursor = self.cursors.setdefault(home, last_seq)
-        if cursor == 0 and self.oldest:
-            cursor = self.cursors[home] = first_held - 1
+        if cursor + 1 < first_held and (self.skip_lost or (self.oldest and cursor == 0)):
+            cursor = self.cursors[home] = self.began[home] = first_held - 1
         self.began.setdefault(home, cursor)
         if cursor > last_seq:
             self.outbox.cut(Cut.ANEW, f"engine {home}: cursor {cursor}, last {last_seq}")

@@ -30,17 +30,13 @@ from engine.entry.links import HomeLink, Presence, begin, cancelled, end, first_
 from engine.entry.reports import Cut, CutOffError, Follower, Hub, Outbox
 from engine.entry.router import Bucket, Entry
 from proto import orders_pb2 as pb
-from proto.cluster import Instrument
+from proto.cluster import STATES, Instrument
 from proto.columns import (
     ALL_OR_NONE,
-    AUCTION_TRADE,
     BAD_CLIENT_ORDER_ID,
-    BUSTED,
     CANCEL,
     CAPPED,
-    CORRECTED,
     FLAG_SELL,
-    MAKER,
     MALFORMED,
     MASS_CANCEL,
     MASS_CANCELED,
@@ -49,6 +45,7 @@ from proto.columns import (
     OUTCOME_UNKNOWN,
     POST_ONLY,
     PRIORITY_KEPT,
+    REFUSED,
     REPEAT,
     REPLACE,
     REPORT_WIDTH,
@@ -56,7 +53,6 @@ from proto.columns import (
     STP_DECREMENT,
     TIF_MASK,
     TIF_SHIFT,
-    TRADED,
     TYPE_MASK,
     TYPE_SHIFT,
     UNAVAILABLE,
@@ -69,16 +65,17 @@ from proto.orders import (
     BadValueError,
     GarbledError,
     decimal_text,
+    liquidity,
     lots_of,
     read_reports,
     report_columns,
-    shown,
     ticks_of,
     unwrap,
     wrap,
     write_batch,
     write_reports,
 )
+from proto.refusals import cut, explain
 
 STANDING_S: Final = 0.25  # how long a session waits to hear where its account stands at a home
 CALL_S: Final = 3.0  # longest wait of a unary call; a command's own deadline on its way is shorter
@@ -250,7 +247,8 @@ class OrdersServicer:
         await begin(context)
         hello = await self._hello(context)
         session = self._open(hello)
-        follower = Follower(session.account, session.outbox, {c.home: c.last_seq for c in hello.cursors})
+        cursors = {c.home: c.last_seq for c in hello.cursors}
+        follower = Follower(session.account, session.outbox, cursors, skip_lost=hello.skip_lost)
         self._opened(session.outbox)
         how, closed = _ENDED, True
         try:
@@ -468,7 +466,7 @@ class OrdersServicer:
         await self._check_account(context, request.account)
         instrument = self.symbols.get(request.symbol)
         if instrument is None:
-            await abort(context, grpc.StatusCode.INVALID_ARGUMENT, f"unknown symbol {shown(request.symbol)}")
+            await abort(context, grpc.StatusCode.INVALID_ARGUMENT, self._unknown(request.symbol))
         wish = pb.FindOrdersRequest(account=request.account, client_order_id=request.client_order_id)
         found = await self._find(self._entry.home(instrument.id), wish)
         if found is None:
@@ -483,7 +481,7 @@ class OrdersServicer:
         await self._check_account(context, request.account)
         instrument = self.symbols.get(request.symbol)
         if request.symbol and instrument is None:
-            await abort(context, grpc.StatusCode.INVALID_ARGUMENT, f"unknown symbol {shown(request.symbol)}")
+            await abort(context, grpc.StatusCode.INVALID_ARGUMENT, self._unknown(request.symbol))
         wish = pb.FindOrdersRequest(account=request.account)
         homes = [self._entry.engine, *self._links]
         if instrument is not None:
@@ -546,8 +544,11 @@ class OrdersServicer:
     def _instrument(self, symbol: str) -> Instrument:
         instrument = self.symbols.get(symbol)
         if instrument is None:
-            raise BadValueError(UNKNOWN_INSTRUMENT, f"unknown symbol {shown(symbol)}")
+            raise BadValueError(UNKNOWN_INSTRUMENT, self._unknown(symbol))
         return instrument
+
+    def _unknown(self, symbol: str) -> str:
+        return explain(UNKNOWN_INSTRUMENT, symbol=symbol, symbols=self.symbols)
 
     def _refusal(self, request: Any, refused: BadValueError) -> bytes:
         return pb.Report(
@@ -557,6 +558,7 @@ class OrdersServicer:
             account=request.account,
             client_order_id=request.client_order_id,
             symbol=request.symbol,
+            detail=cut(str(refused)),
         ).SerializeToString()
 
     def _report(self, account: int, answer: _Answer) -> pb.Report:
@@ -579,6 +581,10 @@ class OrdersServicer:
             then=[self._report(account, answer._replace(seq=seq, row=later, then=())) for seq, later in answer.then],
         )
         instrument = self._instruments.get(row.instrument)
+        if row.kind == REFUSED or row.kind == pb.REPORT_UNKNOWN:
+            market = self._venue.markets.get(row.instrument)
+            state = "" if market is None else STATES[market.state - 1]
+            report.detail = explain(row.reason, instrument, symbols=self.symbols, state=state)
         if instrument is not None:
             report.symbol = instrument.symbol
         if instrument is None or row.kind == MASS_CANCELED:  # orders are counted, not lots; or the instrument is none
@@ -625,15 +631,6 @@ async def _begin(follower: Follower, home: int, link: HomeLink) -> None:
     last = await link.standing(follower.account)
     if last is not None and home not in follower.cursors:
         follower.stands(home, 1, last)
-
-
-def liquidity(row: ReportRow) -> Any:
-    """Which side of a trade it was, if it tells of one."""
-    if row.kind not in (TRADED, BUSTED, CORRECTED):
-        return pb.LIQUIDITY_NONE
-    if row.flags & AUCTION_TRADE:
-        return pb.LIQUIDITY_AUCTION
-    return pb.LIQUIDITY_MAKER if row.flags & MAKER else pb.LIQUIDITY_TAKER
 
 
 def _say_more(said: pb.Order, more: More, instrument: Instrument) -> None:

@@ -91,25 +91,30 @@ def test_while_it_catches_up_a_follower_waits_for_what_comes_next() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cursor", "oldest", "first_held", "last_seq", "cut", "after"),
+    ("cursor", "options", "first_held", "last_seq", "cut", "after"),
     [
-        ({}, False, 1, 5, None, 5),
-        ({HOME: 5}, False, 1, 5, None, 5),
-        ({HOME: 2}, False, 3, 5, None, 2),
-        ({HOME: 1}, False, 3, 5, Cut.GONE, 1),
-        ({HOME: 6}, False, 3, 5, Cut.ANEW, 6),
-        ({HOME: 0}, True, 3, 5, None, 2),
-        ({HOME: 0}, False, 3, 5, Cut.GONE, 0),
-        ({HOME: 0}, False, 1, 0, None, 0),
+        ({}, [], 1, 5, None, 5),
+        ({HOME: 5}, [], 1, 5, None, 5),
+        ({HOME: 2}, [], 3, 5, None, 2),
+        ({HOME: 1}, [], 3, 5, Cut.GONE, 1),
+        ({HOME: 1}, ["oldest"], 3, 5, Cut.GONE, 1),
+        ({HOME: 1}, ["skip_lost"], 3, 5, None, 2),
+        ({HOME: 2}, ["skip_lost"], 3, 5, None, 2),
+        ({HOME: 6}, [], 3, 5, Cut.ANEW, 6),
+        ({HOME: 6}, ["skip_lost"], 3, 5, Cut.ANEW, 6),
+        ({HOME: 0}, ["oldest"], 3, 5, None, 2),
+        ({HOME: 0}, ["skip_lost"], 3, 5, None, 2),
+        ({HOME: 0}, [], 3, 5, Cut.GONE, 0),
+        ({HOME: 0}, [], 1, 0, None, 0),
     ],
 )
 def test_where_a_home_stands_decides_whether_a_cursor_can_be_continued(
-    cursor: dict[int, int], oldest: bool, first_held: int, last_seq: int, cut: Cut | None, after: int
+    cursor: dict[int, int], options: list[str], first_held: int, last_seq: int, cut: Cut | None, after: int
 ) -> None:
     async def test() -> None:
-        follower = Follower(7, Outbox(), dict(cursor), oldest=oldest)
+        follower = Follower(7, Outbox(), dict(cursor), **dict.fromkeys(options, True))
         follower.stands(HOME, first_held, last_seq)
-        assert follower.cursors == {HOME: after}
+        assert follower.cursors == follower.began == {HOME: after}
         if cut is None:
             follower.outbox.finish()
             assert await follower.outbox.take() == []
