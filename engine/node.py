@@ -36,8 +36,8 @@ from engine.entry.service import OrdersServicer, SessionIds
 from engine.log import records
 from engine.log.commit import Committer, Submission
 from engine.log.contract import Log, LogConflict, LogFailed, OutcomeUnknown
-from engine.log.kept import KeptReports
 from engine.log.edits import Edits
+from engine.log.kept import KeptReports
 from engine.log.records import identity_of
 from engine.log.replay import StartRefused, replay, restore
 from engine.log.sqlite import SqliteLog
@@ -167,8 +167,8 @@ class Engine:
         epoch = log.position + 1
         identity = None if state.identity == self._file else self._file
         opening = records.Epoch(state.epoch, self._owner[: records.OWNER_MAX], time_ns, RULES, identity)
-        changes = [records.Commands(epoch, time_ns, [command]) for command in edits.commands]
-        log.append(log.position, [records.encode(record) for record in (opening, *changes)])
+        changes = [records.encode(records.Commands(epoch, time_ns, [command])) for command in edits.commands]
+        log.append(log.position, [records.encode(opening), *changes])
         state.epoch, state.rules, state.identity = epoch, RULES, self._file
         self._edits = edits.commands
         self.begun = Begun(epoch, log.incarnation, fresh, time_ns)
@@ -177,7 +177,9 @@ class Engine:
     def _first(self) -> records.Identity:
         """What the file is taken to have said when the log had nothing of it: what is traded, as it is."""
         if self.log.position:
-            logger.warning("the log says from now on what it is the log of: %s of %s", self._file.name, self._file.venue)
+            logger.warning(
+                "the log says from now on what it is the log of: %s of %s", self._file.name, self._file.venue
+            )
         markets = [self.venue.markets.get(instrument.id) for instrument in self._file.instruments]
         return msgspec.structs.replace(
             self._file, instruments=tuple(market.instrument for market in markets if market is not None)

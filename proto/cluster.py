@@ -77,9 +77,9 @@ class EngineEntry:
 
     id: EngineId
     grpc: Annotated[str, msgspec.Meta(pattern=f"^{_ENDPOINT}", description="of the form host:port")] = DEFAULT_GRPC
-    feed: Annotated[
-        str, msgspec.Meta(pattern=f"^tcp://{_ENDPOINT}", description="of the form tcp://host:port")
-    ] = DEFAULT_FEED
+    feed: Annotated[str, msgspec.Meta(pattern=f"^tcp://{_ENDPOINT}", description="of the form tcp://host:port")] = (
+        DEFAULT_FEED
+    )
     channels: Channel = 1
 
 
@@ -88,18 +88,16 @@ class Account:
     """Someone who may trade."""
 
     id: Annotated[int, msgspec.Meta(ge=1)]
-    name: Annotated[
-        str, msgspec.Meta(pattern=rf"^{_NAME}{{0,64}}\Z", description="up to 64 printable characters")
-    ] = ""
+    name: Annotated[str, msgspec.Meta(pattern=rf"^{_NAME}{{0,64}}\Z", description="up to 64 printable characters")] = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Venue:
     """What all engines of a file have in common."""
 
-    name: Annotated[
-        str, msgspec.Meta(pattern=rf"^{_NAME}{{1,64}}\Z", description="1-64 printable characters")
-    ] = "venue"
+    name: Annotated[str, msgspec.Meta(pattern=rf"^{_NAME}{{1,64}}\Z", description="1-64 printable characters")] = (
+        "venue"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +149,11 @@ def loads(text: str, source: str = "cluster.toml") -> Cluster:
 def dumps(cluster: Cluster) -> str:
     """The file that `loads` reads as an equal cluster; nothing is left to a default."""
     out = ["[venue]", f"name = {quote(cluster.name)}"]
-    for key, tables in (("engine", cluster.engines), ("instrument", cluster.instruments), ("account", cluster.accounts)):
+    for key, tables in (
+        ("engine", cluster.engines),
+        ("instrument", cluster.instruments),
+        ("account", cluster.accounts),
+    ):
         for one in tables:
             out += ["", f"[[{key}]]", *lines(one)]
     return "\n".join(out) + "\n"

@@ -1,7 +1,7 @@
 """An instrument: what it is, the check of it, its message and the way back, and what the feed says of it.
 
-Its table in cluster.toml has a key for each field (proto/cluster.py), and so has what a log keeps of it. To add a field:
-here, in the two messages of the .proto files that tell of it, and what it does.
+Its table in cluster.toml has a key for each field (proto/cluster.py), and so has what a log keeps of it. To add a
+field: here, in the two messages of the .proto files that tell of it, and what an edit of it does (engine/log/edits.py).
 """
 
 from dataclasses import dataclass, fields
@@ -73,7 +73,7 @@ class Instrument:
 
 
 FIELDS: Final = tuple(field.name for field in fields(Instrument))
-_DEFAULTS: Final = {"channel": 1, "allocation": FIFO, "state": "open"}  # where a message, or a file, says nothing
+_DEFAULTS: Final = {"allocation": FIFO, "state": "open"}  # where a message says nothing
 
 
 def read_table(values: table.Table) -> Instrument:
@@ -97,7 +97,8 @@ def contradictions(instrument: Instrument) -> list[str]:
 def message_of(instrument: Instrument) -> Message:
     """All that defines it."""
     sized = ((_SAID.get(name, name), getattr(instrument, name)) for name in FIELDS)
-    return Message(**{name: f"{value:f}" if isinstance(value, Decimal) else value for name, value in sized})
+    said: dict[str, Any] = {name: f"{value:f}" if isinstance(value, Decimal) else value for name, value in sized}
+    return Message(**said)
 
 
 def instrument_of(message: Any, **given: object) -> Instrument:

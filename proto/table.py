@@ -1,8 +1,8 @@
 """A dataclass as a table of TOML: what each of its fields may hold is said once, in its annotation, and checked here.
 
-    Annotated[int, Meta(ge=1, le=999)]                              whole numbers; without `le`: of 64 bits
-    Annotated[str, Meta(pattern=..., description="what it is")]     text that the whole pattern matches
-    Decimal                                                         above zero, with at most 12 digits either side
+Annotated[int, Meta(ge=1, le=999)]                              whole numbers; without `le`: of 64 bits
+Annotated[str, Meta(pattern=..., description="what it is")]     text that the whole pattern matches
+Decimal                                                         above zero, with at most 12 digits either side
 """
 
 import re
@@ -39,7 +39,7 @@ class Table:
         self._faults.append(f"{self.where}: {what}" if self.where else what)
 
     def read(self, kind: type[T], defaults: Mapping[str, object] | None = None) -> T:
-        """One `kind`, from the keys named as its fields are; then no other may be left. `defaults` go before its own."""
+        """One `kind`, from the keys named as its fields are; no other may be left. `defaults` go before its own."""
         found: dict[str, object] = {}
         for field in fields(kind):  # type: ignore[arg-type]  # the dataclass is the caller's
             default = (defaults or {}).get(field.name, field.default)
@@ -91,7 +91,7 @@ def fault(kind: type, key: str, value: object) -> str | None:
         if not isinstance(text, str) or not SIZE.fullmatch(text):
             return f'{said} is not a decimal number as text, such as "0.01"'
         return None if Decimal(text) > 0 else f"{said} is not above zero"
-    good = isinstance(value, str) and re.fullmatch(rule.pattern, value)
+    good = isinstance(value, str) and re.fullmatch(rule.pattern or ".*", value)
     return None if good else f"{said} is not {rule.description}"
 
 
@@ -168,7 +168,7 @@ def _rules(kind: type) -> dict[str, tuple[type, msgspec.Meta]]:
 
 
 def field_types(kind: type) -> list[Any]:
-    """The fields of a dataclass with their annotations, and their defaults where they have one: as of msgspec.defstruct."""
+    """The fields of a dataclass, their annotations and defaults: as msgspec.defstruct takes them."""
     hints = get_type_hints(kind, include_extras=True)
     return [
         (field.name, hints[field.name], *([] if field.default is MISSING else [field.default]))

@@ -22,14 +22,14 @@ class _Command(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
     pass
 
 
-class SetState(_Command, tag=3):
+class SetState(_Command, frozen=True, tag=3):
     """Put an instrument into a trading state (the feed's numbers)."""
 
     instrument: Count
     state: Byte
 
 
-class Kill(_Command, tag=4):
+class Kill(_Command, frozen=True, tag=4):
     """Cancel and refuse the orders of an account (0: all) on an instrument (0: all); `on` False lifts it again."""
 
     account: Count
@@ -51,24 +51,24 @@ class _Definition(_Defined):  # type: ignore[misc]  # made from Instrument's fie
         return Instrument(*[getattr(self, name) for name in FIELDS])
 
 
-class AddInstrument(_Definition, tag=5):
+class AddInstrument(_Definition, tag=5):  # type: ignore[call-arg]
     """Begin to trade an instrument."""
 
 
-class Delist(_Command, tag=6):
+class Delist(_Command, frozen=True, tag=6):
     """Cancel everything on an instrument and trade it no more."""
 
     instrument: Count
 
 
-class BustTrade(_Command, tag=7):
+class BustTrade(_Command, frozen=True, tag=7):
     """Declare a trade void."""
 
     instrument: Count
     trade_id: Count
 
 
-class CorrectTrade(_Command, tag=8):
+class CorrectTrade(_Command, frozen=True, tag=8):
     """Declare that a trade was at another price (ticks) or of another quantity (lots)."""
 
     instrument: Count
@@ -77,17 +77,17 @@ class CorrectTrade(_Command, tag=8):
     quantity: Count
 
 
-class Roll(_Command, tag=9):
+class Roll(_Command, frozen=True, tag=9):
     """End the day of a closed instrument: its session's statistics begin anew."""
 
     instrument: Count
 
 
-class ChangeInstrument(_Definition, tag=10):
+class ChangeInstrument(_Definition, tag=10):  # type: ignore[call-arg]
     """Trade an instrument under other limits from now on; what else defines it stays."""
 
 
-class SetAccounts(_Command, tag=11):
+class SetAccounts(_Command, frozen=True, tag=11):
     """Let these accounts trade from now on, and no others; none: every account."""
 
     accounts: tuple[Account, ...]

@@ -44,7 +44,6 @@ from proto.feed import BUST, CLOSED, CORRECTION, DEFINITION, END, PRE_OPEN, STAT
 from proto.instrument import Instrument
 from proto.table import edited
 
-
 # What of an instrument may change; allocation only while no order is live.
 CHANGEABLE: Final = frozenset((
     "price_min", "price_max", "quantity_max", "notional_max", "collar", "band", "allocation",

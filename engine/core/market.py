@@ -140,8 +140,8 @@ class Market:
         """All that decides what it does next, as plain values."""
         book, session = self.book, self.book.session
         yield (
-            *self.instrument.values, self.state, self.reason, self.delisted, self.band_reference, tuple(self.indication),
-            self.summary,
+            *self.instrument.values, self.state, self.reason, self.delisted, self.band_reference,
+            tuple(self.indication), self.summary,
             book.next_trade_id, book.last_price, book.last_quantity, session.contents(),
         )  # fmt: skip
         yield (list(self.stops), list(self.pegs), list(self.conditionals), [order.order_id for order in self.lapsed])

@@ -83,14 +83,18 @@ class Edits:
         before, now = self._before, self._now
         if before.engine.id != now.engine.id:
             whose = f"this is the log of engine {before.engine.id} ({before.name} of the venue {before.venue})"
-            self.refused.append(f"{whose}, and not of engine {now.engine.id}: name its own directory, or begin a new one")
+            self.refused.append(
+                f"{whose}, and not of engine {now.engine.id}: name its own directory, or begin a new one"
+            )
         elif before.venue != now.venue:
             self.refused.append(
                 f"this is a log of the venue {written(before.venue)}, and the file is of {written(now.venue)}: name it "
                 "as before, or begin a new log"
             )
         elif before.name != now.name:
-            self.refused.append(f"this is the log of {before.name}, and not of {now.name}: start it with --name {before.name}")
+            self.refused.append(
+                f"this is the log of {before.name}, and not of {now.name}: start it with --name {before.name}"
+            )
 
     def _places(self) -> None:
         before, now = self._before.engine, self._now.engine
@@ -118,12 +122,16 @@ class Edits:
             if id in self._elsewhere:
                 self.refused.append(f"{whose}: {_change(instrument, self._elsewhere[id], 'engine')} cannot be: {_ANEW}")
             else:
-                self.told.append(f"{whose} is gone from the file and stays: tools.orders delist {instrument.symbol} ends it")
+                self.told.append(
+                    f"{whose} is gone from the file and stays: tools.orders delist {instrument.symbol} ends it"
+                )
 
     def _add(self, instrument: Instrument) -> None:
         for market in self._venue.markets.values():
             if market.instrument.symbol == instrument.symbol:
-                what = f"instrument {instrument.id} ({instrument.symbol}) of the file is {market.instrument.id} in the log"
+                what = (
+                    f"instrument {instrument.id} ({instrument.symbol}) of the file is {market.instrument.id} in the log"
+                )
                 self.refused.append(f"{what}, and an id stays: write {market.instrument.id} again, or another symbol")
                 return
         self.commands.append(AddInstrument.of(instrument))
@@ -151,9 +159,13 @@ class Edits:
         if after.price_min > after.price_max:
             self.refused.append(f"{whose}: price_min = {after.price_min} would be above price_max = {after.price_max}")
         elif "allocation" in changes and any(True for _ in self._venue.live_on(market)):
-            self.refused.append(f"{whose}: {_change(present, after, 'allocation')} while orders are live: cancel them first")
+            self.refused.append(
+                f"{whose}: {_change(present, after, 'allocation')} while orders are live: cancel them first"
+            )
         elif "band" in changes and not (present.band or market.band_reference or market.book.last_quantity):
-            self.refused.append(f"{whose}: band = {after.band} needs a price that it is about: trade first, or an auction")
+            self.refused.append(
+                f"{whose}: band = {after.band} needs a price that it is about: trade first, or an auction"
+            )
         else:
             self.commands.append(ChangeInstrument.of(after))
             self.told += [f"{whose}: {_change(present, after, key)} from now on" for key in changes]
@@ -171,7 +183,9 @@ class Edits:
                 self.told.append(f"account {id}: {_change(before[id], account, 'name')} from now on")
         for id in before:
             if id not in now:
-                self.told.append(f"account {id} may trade no more; its orders stay: tools.orders --account {id} kill cancels them")
+                self.told.append(
+                    f"account {id} may trade no more; its orders stay: tools.orders --account {id} kill cancels them"
+                )
         if not now or not before:
             self.told.append("every account may trade" if not now else "only the accounts in the file may trade")
 

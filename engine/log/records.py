@@ -47,7 +47,7 @@ class _Array(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     pass
 
 
-class Identity(_Array):
+class Identity(_Array, frozen=True):
     """Whose log it is, and what cluster.toml said when it was last heeded: what the engine begins with, if it begins.
 
     retained   commands an account can repeat and be recognised, at least
@@ -61,7 +61,7 @@ class Identity(_Array):
     accounts: tuple[Account, ...]
 
 
-class Epoch(_Array, tag=1):
+class Epoch(_Array, frozen=True, tag=1):
     """Someone took the log over from the epoch `previous` (0: the first); `owner` is for people to read.
 
     `time_ns` is that of its first event on the feed; older records do not have it (0). `rules` is the version of the
@@ -75,7 +75,7 @@ class Epoch(_Array, tag=1):
     identity: Identity | None = None
 
 
-class Entered(_Array, tag=1, gc=False):
+class Entered(_Array, frozen=True, tag=1, gc=False):
     """A batch of one account's commands: a serialized CommandBatch, the bytes as they came in.
 
     `session` 0: none that could disconnect. `stp`: SelfTradePrevention.
@@ -87,7 +87,7 @@ class Entered(_Array, tag=1, gc=False):
     commands: bytes
 
 
-class Disconnected(_Array, tag=2, gc=False):
+class Disconnected(_Array, frozen=True, tag=2, gc=False):
     """A session ended that asked for its orders to be canceled then."""
 
     account: Count
@@ -97,7 +97,7 @@ class Disconnected(_Array, tag=2, gc=False):
 Part: TypeAlias = Entered | Disconnected | OperatorCommand
 
 
-class Commands(_Array, tag=2):
+class Commands(_Array, frozen=True, tag=2):
     """What one owner took in together, in this order, at one logged time (nanoseconds since the Unix epoch)."""
 
     epoch: Count
@@ -105,7 +105,7 @@ class Commands(_Array, tag=2):
     parts: list[Part]
 
 
-class Skipped(_Array, tag=3):
+class Skipped(_Array, frozen=True, tag=3):
     """The record at `position` cannot be applied, and somebody answers for going on without it: it is as if void."""
 
     position: Count
@@ -114,7 +114,7 @@ class Skipped(_Array, tag=3):
     time_ns: Count
 
 
-class _Encoded(_Array, tag=2):
+class _Encoded(_Array, frozen=True, tag=2):
     """Commands whose parts have been encoded."""
 
     epoch: Count

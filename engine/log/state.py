@@ -1,6 +1,6 @@
 """All that an engine knows at one position of its log, as bytes: so that a restart need not begin at the first record.
 
-    State     [version, engine, identity, epoch, venue, desk, markets, orders, accounts, histories, streams, rules, rest]
+    State     [version, engine, identity, epoch, venue, desk, markets, orders, accounts, histories, streams, rest]
     venue     [position, time_ns, orders entered, retained]
     desk      [kill switches, amended trades, orders that expire as a heap, when that is swept]
     market    its definition, its book as orders by index in priority order, its session, what waits beside the book
@@ -11,11 +11,12 @@
     history   [account, last report, [[first report, reports, position, time_ns, ReportBatch], ...]]
     streams   [next sequence by channel, last sequence by instrument], within the epoch
 
-`identity` is the log's (engine/log/records.py), `rules` the version of the rules of the epoch, `rest` what the venue
-has besides: its channels as they were opened, and who may trade. A state of this version and of the one before is read,
-so that no log is lost that begins behind a state; the log, from which it can be made again, is the authority. To carry a
-new field of an order, name it among the columns, or in _More; to carry a new thing, put it where it belongs above; and
-raise VERSION. Whether all is carried is for Venue.digest to say: whoever writes a state compares (engine/log/condense.py).
+`identity` is the log's (engine/log/records.py); `rest` is the version of the rules of the epoch, the channels in the
+order in which they were opened, and who may trade. A state of this version and of the one before is
+read, so that no log is lost that begins behind a state; the log, from which it can be made again, is the authority. To
+carry a new field of an order, name it among the columns, or in _More; to carry a new thing, put it where it belongs
+above; and raise VERSION. Whether all is carried is for Venue.digest to say: whoever writes a state compares
+(engine/log/condense.py).
 """
 
 from __future__ import annotations
@@ -145,8 +146,7 @@ class _State(msgspec.Struct, array_like=True, gc=False):
     accounts: list[_Account]
     histories: list[History]
     streams: tuple[dict[int, int], dict[int, int]]
-    rules: int = 1
-    rest: tuple[list[int], dict[int, str]] = ([], {})
+    rest: tuple[int, list[int], dict[int, str]] = (1, [], {})
 
 
 _encoder: Final = msgspec.msgpack.Encoder()
@@ -247,8 +247,7 @@ def dump(state: State) -> bytes:
             accounts,
             state.histories,
             (state.numbering.next_seqs, dict(state.numbering.instrument_seqs)),
-            state.rules,
-            (list(venue._channels), venue.allowed),
+            (state.rules, list(venue._channels), venue.allowed),
         )
     )
 
@@ -341,7 +340,7 @@ def load(body: bytes) -> State:
     try:
         identity = None if isinstance(found.identity, bytes) else found.identity
         return State(
-            _load(found), found.epoch, found.histories, _load_numbering(found), rules=found.rules, identity=identity
+            _load(found), found.epoch, found.histories, _load_numbering(found), rules=found.rest[0], identity=identity
         )
     except (ValueError, IndexError, KeyError) as e:
         raise StateError(f"a state that contradicts itself: {e}") from e
@@ -356,7 +355,7 @@ def _load_numbering(found: _State) -> Numbering:
 
 def _load(found: _State) -> Venue:
     position, time_ns, entered, retained = found.venue
-    channels, allowed = found.rest
+    _, channels, allowed = found.rest
     venue = Venue(found.engine, (), retained=retained)
     for channel in channels or sorted({content.definition.channel for content in found.markets}):
         venue._open_channel(channel)
