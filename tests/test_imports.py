@@ -33,6 +33,7 @@ PURE = (
     "engine.log.records",
     "proto.columns",
     "proto.feed",
+    "proto.snapshot",
 )
 PACKAGES = ("bus", "engine", "proto")  # their __init__ has a docstring only
 CONTRACTS = ("proto.cluster", "proto.orders_pb2", "proto.marketdata_pb2", "proto.cluster_pb2")

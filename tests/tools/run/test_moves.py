@@ -14,7 +14,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from bus.stream.feed_client import State
+from bus.stream.actions import State
 from bus.subscriber import Subscriber
 from engine.entry.door import write_batch
 from proto import cluster
