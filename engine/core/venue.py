@@ -14,7 +14,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from engine.core.admission import NO_TERMS, is_peg, is_priced, is_stop, linkable, malformed, refusal, too_large
+from engine.core.admission import linkable, refusal, too_large
 from engine.core.book import Book
 from engine.core.commands import OperatorCommand
 from engine.core.desk import Desk
@@ -49,6 +49,7 @@ from proto.columns import (
     NEW,
     NO_LIQUIDITY,
     NO_REASON,
+    NO_TERMS,
     NOT_FILLABLE,
     NOTHING_TO_CHANGE,
     NOTIONAL_LIMIT,
@@ -85,6 +86,10 @@ from proto.columns import (
     ChannelDeltas,
     Outcome,
     Terms,
+    is_peg,
+    is_priced,
+    is_stop,
+    malformed,
 )  # fmt: skip
 from proto.feed import ADD, CLOSED, DELETE, END, MODIFY
 

@@ -491,6 +491,7 @@ async def until_served(target: str, engine: TinyEngine) -> None:
             ] == by_order(truth.queues(side))
 
 
+@pytest.mark.processes
 def test_a_node_killed_and_started_again_is_in_step_again_and_a_clean_stop_is_clean() -> None:
     async def body() -> None:
         engine = TinyEngine()
@@ -520,6 +521,7 @@ def test_a_node_killed_and_started_again_is_in_step_again_and_a_clean_stop_is_cl
 
 
 @pytest.mark.parametrize("args", [[], ["--name", "a b"], ["--engine", "0"], ["--engine", "1", "--join", "nowhere"]])
+@pytest.mark.processes
 def test_wrong_usage_is_told_and_exits_2(args: list[str]) -> None:
     done = subprocess.run([sys.executable, "-m", "bus", *args], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
@@ -541,6 +543,7 @@ raise SystemExit(main(["--engine", "1"]))
 """
 
 
+@pytest.mark.processes
 def test_a_node_that_finds_a_fault_of_its_own_stops() -> None:
     done = subprocess.run(
         [sys.executable, "-c", BROKEN], cwd=ROOT, capture_output=True, text=True, check=False, timeout=PATIENCE_S
@@ -549,6 +552,7 @@ def test_a_node_that_finds_a_fault_of_its_own_stops() -> None:
     assert "on purpose" in done.stderr
 
 
+@pytest.mark.processes
 def test_a_port_that_is_taken_exits_3() -> None:
     with process_of("--engine", "1") as (_, ready):
         done = subprocess.run(

@@ -15,8 +15,8 @@ from multiprocessing.connection import Connection
 from typing import Any, Final
 
 from engine.core.venue import Venue
-from engine.entry.door import read_batch, write_reports
 from proto.columns import MAKER, STP_NONE, TRADED, Batch, report_rows
+from proto.orders import read_batch, write_reports
 from tools.bench import flows
 from tools.bench.bare import BareMatcher, Trade
 from tools.bench.child import Child

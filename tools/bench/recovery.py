@@ -20,8 +20,8 @@ import zmq
 from bus.asking import Recovery
 from bus.stream.actions import Action, AskRange, AskSnapshot, Limits, State, Withdrawn
 from bus.stream.feed_client import FeedClient
-from engine.entry.door import write_batch
 from proto import feed, marketdata_pb2, marketdata_pb2_grpc
+from proto.orders import write_batch
 from proto.snapshot import Chunk, decode_snapshot, join_chunks
 from tools.bench import echo, flows, probe, show, venue
 from tools.bench.flows import INSTRUMENT, LARGE
