@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Final
 
-from bus.directory_service import DirectoryRefused
+from bus.access.exchange import DirectoryRefused
 from bus.node import Node
 from proto.dial import Parser
 

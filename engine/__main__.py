@@ -20,9 +20,9 @@ from typing import Final
 import grpc
 import zmq
 
-from bus.directory import Changed, Directory, Event, Superseded
-from bus.directory import Entry as Listed
-from bus.directory_service import DirectoryError, DirectoryLoop, DirectoryRefused, ask
+from bus.access.directory import Changed, Directory, Event, Superseded
+from bus.access.directory import Entry as Listed
+from bus.access.exchange import DirectoryError, DirectoryLoop, DirectoryRefused, ask
 from bus.service import MarketData
 from engine.entry.guard import token_in
 from engine.log.condense import Condenser
