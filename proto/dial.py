@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from typing import Any, Final, NoReturn
+from typing import Any, ClassVar, Final, NoReturn
 
 USAGE: Final = 2  # exit code
 AT: Final = "LOBMESH_AT"
@@ -14,14 +14,19 @@ def default_address() -> str:
 
 
 class Parser(argparse.ArgumentParser):
-    """Begins its help with `examples`, where there are some, and complains in one line. Exits 2 for wrong usage."""
+    """Begins its help with `examples`, where there are some, and complains in one line. Exits 2 for wrong usage.
+
+    `renamed` is what help calls the program, and what whoever began it called it (`lobmesh tail`): help says the latter.
+    """
+
+    renamed: ClassVar[tuple[str, str]] = ("", "")
 
     def __init__(self, *args: Any, examples: str = "", **options: Any) -> None:
         super().__init__(*args, **options)
         self._examples = examples
 
     def format_help(self) -> str:
-        return self._examples + super().format_help()
+        return (self._examples + super().format_help()).replace(*self.renamed)
 
     def error(self, message: str) -> NoReturn:
         name = self.prog.removeprefix("python -m ").removeprefix("tools.").removesuffix(".py")
