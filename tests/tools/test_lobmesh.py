@@ -12,22 +12,27 @@ def _own_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Parser, "renamed", ("", ""))
 
 
+def code(argv: list[str]) -> int | str | None:
+    """How a program ends, whether it returns or exits."""
+    try:
+        return main(argv)
+    except SystemExit as e:
+        return e.code
+
+
 @pytest.mark.parametrize("word", PROGRAMS)
 def test_the_help_of_each_program_says_how_it_was_called(word: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as left:
-        main([word, "--help"])
+    assert code([word, "--help"]) == 0
     out = capsys.readouterr().out
-    assert left.value.code == 0
     assert f"lobmesh {word}" in out
     assert f"{PROGRAMS[word].called} " not in out
 
 
 @pytest.mark.parametrize("word", PROGRAMS)
 def test_wrong_usage_of_a_program_has_its_exit_code_and_its_name(word: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as left:
-        main([word, "--no-such-option"])
+    assert code([word, "--no-such-option"]) == 2
     err = capsys.readouterr().err
-    assert (left.value.code, err.count("\n")) == (2, 1)
+    assert err.count("\n") == 1
     assert err.startswith(PROGRAMS[word].called.split()[-1].removeprefix("tools.").removesuffix(".py") + ": ")
 
 
