@@ -25,7 +25,7 @@ from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 
 from engine.core.venue import Venue
 from engine.entry.guard import Guard
-from engine.entry.links import GRACE_S, KEEPALIVE, MESSAGE_MAX, HomeLink, LinkState, PeersServicer, Presence
+from engine.entry.links import GRACE_S, MESSAGE_MAX, HomeLink, LinkState, PeersServicer, Presence
 from engine.entry.operation import OperatorServicer
 from engine.entry.reports import Hub
 from engine.entry.router import Entry
@@ -33,8 +33,10 @@ from engine.entry.service import OrdersServicer, SessionIds
 from engine.log import records
 from engine.log.commit import Committer, State, Submission, replay
 from engine.log.contract import Log, LogConflict, LogFailed, OutcomeUnknown
+from engine.log.kept import KeptReports
 from engine.log.sqlite import SqliteLog
 from engine.log.state import StateError, load
+from proto import connect
 from proto.cluster import Cluster, Instrument
 from proto.columns import REPORT_WIDTH, ChannelDeltas, Outcome
 
@@ -52,12 +54,9 @@ HOUSE_S: Final = 0.1
 IDLE_S: Final = 0.5  # without a command for so long, there is time to collect garbage
 
 SERVER_OPTIONS: Final = [
-    *KEEPALIVE,
-    ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
-    ("grpc.http2.max_ping_strikes", 0),
+    *connect.SERVED,
     ("grpc.max_receive_message_length", MESSAGE_MAX),
     ("grpc.max_concurrent_streams", STREAMS_MAX),
-    ("grpc.so_reuseport", 0),
 ]
 
 logger = logging.getLogger(__name__)
@@ -108,7 +107,8 @@ class Engine:
         self.engine = engine
         self.log = log
         self.venue = Venue(engine, cluster.instruments_of(engine))
-        self.hub = Hub(engine)
+        self.kept = KeptReports(engine)
+        self.hub = Hub(self.kept)
         self.presence = Presence(grace_s)
         self.links: dict[int, HomeLink] = {}
         self.feed: Feed | None = None
@@ -153,7 +153,7 @@ class Engine:
         self.venue = state.venue
         self._epoch = state.epoch
         for history in state.histories:
-            self.hub.restore(history.account, history.last_seq, history.batches)
+            self.kept.restore(history.account, history.last_seq, history.batches)
         return snapshot[0]
 
     def begin(self) -> Begun:
@@ -277,7 +277,7 @@ class Engine:
     def _remember(self, position: int, time_ns: int, outcome: Outcome) -> None:
         for reports in outcome.reports:
             self.replayed += len(reports.rows) // REPORT_WIDTH
-            self.hub.remember(reports.account, reports.first_seq, position, time_ns, reports.rows)
+            self.kept.remember(reports.account, reports.first_seq, position, time_ns, reports.rows)
 
     def _broken(self, error: BaseException) -> None:
         """No command may be answered any more: have the process end."""

@@ -1,9 +1,16 @@
 """What every program does with its command line: examples first in the help, and one line for wrong usage."""
 
 import argparse
+import os
 from typing import Any, Final, NoReturn
 
 USAGE: Final = 2  # exit code
+AT: Final = "LOBMESH_AT"
+
+
+def default_address() -> str:
+    """The HOST:PORT that LOBMESH_AT in the environment names, or nothing; it is to be checked as if it was typed."""
+    return os.environ.get(AT, "").strip()
 
 
 class Parser(argparse.ArgumentParser):

@@ -17,9 +17,7 @@ from typing import Any, Final
 import grpc
 from google.protobuf.json_format import MessageToDict
 
-from engine.entry.door import report_columns
 from engine.entry.guard import BEARER, token_in
-from engine.entry.service import liquidity
 from proto import cluster_pb2, cluster_pb2_grpc
 from proto import marketdata_pb2 as md
 from proto import marketdata_pb2_grpc as md_grpc
@@ -27,6 +25,7 @@ from proto import orders_pb2 as pb
 from proto import orders_pb2_grpc as pb_grpc
 from proto.columns import FLAG_SELL, PRIORITY_KEPT, REPEAT, ReportRow
 from proto.dial import Parser
+from proto.orders import liquidity, report_columns
 
 CALL_S: Final = 5.0
 SETTLED_S: Final = 1.0  # without --follow, how long to listen

@@ -36,10 +36,10 @@ from queue import SimpleQueue
 from typing import Final, Protocol
 
 from engine.core.commands import OperatorCommand
-from engine.entry.door import read_batch
 from engine.log import records
 from engine.log.contract import Log, LogFailed, LogPaused
 from proto.columns import NO_REASON, Batch, Outcome
+from proto.orders import read_batch
 
 GROUP_COMMANDS: Final = 4_096  # a group takes no further batch once it has so many
 GROUP_BYTES: Final = 1 << 20

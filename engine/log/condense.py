@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from engine.core.venue import Venue
-from engine.entry.reports import Hub
 from engine.log.commit import Records, replay
 from engine.log.contract import LogError
+from engine.log.kept import KeptReports
 from engine.log.numbering import Numbering, opening, traded
 from engine.log.records import RecordError
 from engine.log.sqlite import SqliteLogView
@@ -73,9 +73,9 @@ def condense(log: Keeper, engine: int, instruments: Sequence[Instrument]) -> int
             after = snapshot[0]
         except StateError:
             after = 0  # all of the log is still there, or reading it says that it is not
-    hub = Hub(engine)
+    kept = KeptReports(engine)
     for history in state.histories:
-        hub.restore(history.account, history.last_seq, history.batches)
+        kept.restore(history.account, history.last_seq, history.batches)
 
     numbering, markets = state.numbering, state.venue.markets
 
@@ -86,7 +86,7 @@ def condense(log: Keeper, engine: int, instruments: Sequence[Instrument]) -> int
     def remember(position: int, time_ns: int, outcome: Outcome) -> None:
         numbering.count(outcome.deltas)
         for reports in outcome.reports:
-            hub.remember(reports.account, reports.first_seq, position, time_ns, reports.rows)
+            kept.remember(reports.account, reports.first_seq, position, time_ns, reports.rows)
 
     end, epoch = after, state.epoch
     for reached in replay(log, state.venue, after, state.epoch, remember, opened):
@@ -94,7 +94,7 @@ def condense(log: Keeper, engine: int, instruments: Sequence[Instrument]) -> int
     state.epoch = epoch
     if end == after:
         return end
-    state.histories = [History(account, last_seq, batches) for account, last_seq, batches in hub.histories()]
+    state.histories = [History(account, last_seq, batches) for account, last_seq, batches in kept.histories()]
     body = dump(state, instruments)
     again = load(body, engine, instruments)
     if again.venue.digest() != state.venue.digest() or dump(again, instruments) != body:

@@ -6,7 +6,7 @@
     market    its definition, its book as orders by index in priority order, its session, what waits beside the book
     orders    the account of each by index, a column for each of ORDER_COLUMNS; then, for those that have it, how they
               were entered, or what makes them more than plain
-    account   [account, next report, recent, commands, places, answers]
+    account   [account, next report, recent, aside, commands, places, answers]
               command i is the order places[i], or the answer −1 − places[i]
     history   [account, last report, [[first report, reports, position, time_ns, ReportBatch], ...]]
     streams   [next sequence by channel, last sequence by instrument], within the epoch
@@ -36,7 +36,7 @@ from engine.log.numbering import Numbering
 from proto.cluster import Instrument
 from proto.columns import BUY, SELL, Terms
 
-VERSION: Final = 4
+VERSION: Final = 5
 
 # In the order in which Order() takes them, then those it does not take.
 ORDER_COLUMNS: Final = (
@@ -121,6 +121,7 @@ class _Account(msgspec.Struct, array_like=True, gc=False):
     account: int
     next_seq: int
     recent: list[int]
+    aside: list[int]
     commands: list[int]
     places: list[int]
     answers: list[Answer]
@@ -298,7 +299,9 @@ def _dump_account(account: Account, orders: _Orders) -> _Account:
         else:
             answers.append(known)
             places.append(-len(answers))
-    return _Account(account.id, account.next_seq, account.noted(), list(account.commands), places, answers)
+    return _Account(
+        account.id, account.next_seq, account.noted(), account.aside(), list(account.commands), places, answers
+    )
 
 
 def load(body: bytes, engine: int, instruments: Sequence[Instrument]) -> State:
@@ -331,7 +334,7 @@ def _load(found: _State, instruments: Sequence[Instrument]) -> Venue:
     for holder in found.accounts:
         account = venue.accounts[holder.account] = Account(holder.account)
         account.next_seq = holder.next_seq
-        account.note(holder.recent)
+        account.restore(holder.recent, holder.aside)
     orders = _load_orders(found, list(venue.accounts.values()))
     for holder, account in zip(found.accounts, venue.accounts.values(), strict=True):
         answers = holder.answers

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from proto.dial import Parser
-from tools.bench import codec, compare, core, document, entry, feed, flows, log, peers, recovery, scale, show
-from tools.bench.machine import this_machine
-from tools.bench.measure import Options, Report, say
+from tools.bench import codec, core, entry, feed, flows, log, peers, recovery, scale, show
+from tools.bench.measure import Options, Report, say, this_machine
 
 Part = Callable[[Options], Report]
 PARTS: Final[dict[str, Part]] = {
@@ -26,11 +25,9 @@ PARTS: Final[dict[str, Part]] = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit 0 when everything was measured, 1 when a part broke down (the others are measured all the same); `compare`:
-    1 if something became worse; 2 for wrong usage or no input."""
+    """Exit 0 when everything was measured, 1 when a part broke down (the others are measured all the same), 2 for wrong
+    usage."""
     args = parser().parse_args(argv)
-    if args.part == "compare":
-        return compare.main(args.before, args.after)
     data = None if args.synthetic else flows.find_data()
     options = Options(args.quick, args.seed, args.rounds, data, getattr(args, "peers", ""))
     runs = chosen(args.part, options.peers)
@@ -50,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             print(f"## {report.part}\n\n{show.text(report)}\n", flush=True)
         if args.write:
-            document.write(args.write, [report])
+            show.write(args.write, report)
             say(f"{name}: wrote {args.write}")
     return code
 
@@ -82,9 +79,6 @@ def parser() -> argparse.ArgumentParser:
                 "then on they are driven beside ours",
             )  # fmt: skip
         part.add_argument("--write", type=Path, metavar="FILE", help="put the tables in this Markdown file too")
-    against = parts.add_parser("compare", help="what changed between two files of --json")
-    against.add_argument("before", type=Path)
-    against.add_argument("after", type=Path)
     return parser
 
 

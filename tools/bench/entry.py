@@ -20,10 +20,10 @@ import zmq
 
 from bus.stream.feed_client import Action, Applied, FeedClient, State
 from bus.subscriber import Subscriber
-from engine.entry.door import write_batch
 from engine.log import records
 from engine.log.sqlite import SqliteLog
 from proto.columns import FLAG_SELL, MASS_CANCEL, NEW, STP_NONE, Batch
+from proto.orders import write_batch
 from proto.orders_pb2 import NewOrderRequest
 from tools.bench import echo, flows, path, show, venue
 from tools.bench.deltas import START_NS

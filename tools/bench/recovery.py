@@ -19,8 +19,8 @@ import zmq
 
 from bus.asking import Recovery
 from bus.stream.feed_client import Action, AskRange, AskSnapshot, FeedClient, Limits, State, Withdrawn
-from engine.entry.door import write_batch
 from proto import feed, marketdata_pb2, marketdata_pb2_grpc
+from proto.orders import write_batch
 from tools.bench import echo, flows, probe, show, venue
 from tools.bench.flows import INSTRUMENT, LARGE
 from tools.bench.measure import Options, Report, hash_of, quiet, result, say

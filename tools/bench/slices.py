@@ -21,12 +21,12 @@ import uvloop
 
 from engine.core.book import Book
 from engine.core.venue import Venue as Core
-from engine.entry.door import write_batch
 from engine.publish import source as publish
 from engine.publish.cut import Cut
 from engine.publish.source import EngineFeed
 from proto import feed, marketdata_pb2, marketdata_pb2_grpc
 from proto.columns import BUY, CANCEL, FLAG_SELL, NEW, SELL, STP_NONE, Batch
+from proto.orders import write_batch
 from tools.bench import probe, show, venue
 from tools.bench.core import read
 from tools.bench.flows import INSTRUMENT

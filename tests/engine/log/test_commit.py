@@ -7,12 +7,12 @@ from collections.abc import Awaitable, Callable, Sequence
 import pytest
 
 from engine.core.commands import OperatorCommand, SetState
-from engine.entry.door import write_batch
 from engine.log import records
 from engine.log.commit import BACKLOG_MAX, GROUP_COMMANDS, Committer, State, Submission, replay
 from engine.log.contract import LogConflict, OutcomeUnknown
 from engine.log.memory import Disk, Fault, MemoryLog
 from proto.columns import NEW, WRONG_STATE, Batch, Outcome
+from proto.orders import write_batch
 
 
 def batch_of(first: int, count: int = 1, session: int = 0) -> Batch:

@@ -9,7 +9,6 @@ import pytest
 
 from engine.core.commands import AddInstrument, BustTrade, CorrectTrade, Delist, Kill, OperatorCommand, Roll, SetState
 from engine.core.venue import Venue
-from engine.entry.door import write_batch
 from engine.log.commit import replay
 from engine.log.memory import MemoryLog
 from engine.log.records import Commands, Disconnected, Entered, Epoch, Part, encode, part_of
@@ -41,6 +40,7 @@ from proto.columns import (
     delta_rows,
     report_rows,
 )
+from proto.orders import write_batch
 from tests.flows import DELIST, ENGINE, FATES, INSTRUMENTS, KINDS, MEANINGS, MORE, TERMS, Player, Step
 from tests.oracle import Oracle
 

@@ -9,12 +9,11 @@ import pytest
 
 from engine.core.commands import Delist
 from engine.core.venue import Venue
-from engine.entry.door import write_batch
-from engine.entry.reports import Hub
 from engine.log import records
 from engine.log.commit import replay
 from engine.log.condense import condense
 from engine.log.contract import LogDamaged
+from engine.log.kept import KeptReports
 from engine.log.memory import Disk as MemoryDisk
 from engine.log.memory import MemoryLog
 from engine.log.numbering import Numbering
@@ -23,6 +22,7 @@ from engine.log.state import History, State, StateError, dump, load
 from engine.node import Engine
 from proto.cluster import Instrument
 from proto.columns import BUY, SELL, Batch, Outcome
+from proto.orders import write_batch
 from tests.engine.log.test_replay import Recorder, record
 from tests.engine.log.test_replay import _step as any_step
 from tests.engines import cluster_of
@@ -65,9 +65,9 @@ class Told:
     def __init__(self, state: State | None = None) -> None:
         self.venue = Venue(1, INSTRUMENTS, retained=50) if state is None else state.venue
         self.epoch = 0 if state is None else state.epoch
-        self.hub = Hub(1)
+        self.kept = KeptReports(1)
         for history in [] if state is None else state.histories:
-            self.hub.restore(history.account, history.last_seq, history.batches)
+            self.kept.restore(history.account, history.last_seq, history.batches)
         self.said: list[tuple[int, int, Outcome]] = []
 
     def hear(self, log: MemoryLog, after: int) -> None:
@@ -75,12 +75,12 @@ class Told:
             self.epoch = epoch
 
     def state(self) -> State:
-        return State(self.venue, self.epoch, [History(*history) for history in self.hub.histories()], Numbering())
+        return State(self.venue, self.epoch, [History(*history) for history in self.kept.histories()], Numbering())
 
     def _remember(self, position: int, time_ns: int, outcome: Outcome) -> None:
         self.said.append((position, time_ns, outcome))
         for reports in outcome.reports:
-            self.hub.remember(reports.account, reports.first_seq, position, time_ns, reports.rows)
+            self.kept.remember(reports.account, reports.first_seq, position, time_ns, reports.rows)
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -101,7 +101,7 @@ def test_a_snapshot_and_the_rest_of_the_log_lead_where_the_whole_log_leads(seed:
     assert (whole.epoch, second.epoch) == (151, 151)
     assert second.venue.digest() == whole.venue.digest()
     assert second.said == whole.said[len(first.said) :] != []
-    assert list(second.hub.histories()) == list(whole.hub.histories())
+    assert list(second.kept.histories()) == list(whole.kept.histories())
     assert any(list(book.orders(BUY)) + list(book.orders(SELL)) for book in whole.venue.books.values())
     second.venue.check()
 
@@ -155,7 +155,7 @@ def restarted(path: Path) -> tuple[Engine, list[int]]:
 
 
 def contents(engine: Engine) -> tuple[str, list[object], int]:
-    return engine.venue.digest(), list(engine.hub.histories()), engine._epoch
+    return engine.venue.digest(), list(engine.kept.histories()), engine._epoch
 
 
 def condensed(path: Path) -> int:

@@ -16,9 +16,9 @@ import pytest
 
 from bus.stream.feed_client import State
 from bus.subscriber import Subscriber
-from engine.entry.door import write_batch
 from proto import cluster
 from proto.columns import NEW, STP_NONE, Batch
+from proto.orders import write_batch
 from tools.bench.venue import SessionStream
 from tools.chaos.plan import MESSAGE_FAULTS
 from tools.run.layout import made_up
