@@ -91,7 +91,7 @@ class Log(Protocol):
         """
 
     def resume(self) -> None:
-        """Let appends be tried again after LogPaused, once the log is seen to end where it did; without a pause, nothing.
+        """Let appends be tried again after LogPaused, once the log is seen to end where it did.
 
         Raises: LogFailed (a LogPaused: try later), LogConflict if the log ends elsewhere.
         """
