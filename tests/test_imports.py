@@ -78,6 +78,7 @@ PURE = (
     "engine.log.records",
     "proto.columns",
     "proto.feed",
+    "proto.snapshot",
     "proto.orders",
 )
 PACKAGES = ("bus", "engine", "proto", "tools")  # their __init__ has a docstring only
@@ -200,6 +201,7 @@ def test_programs_are_known() -> None:
 
 
 @pytest.mark.parametrize("package", CONNECTS)
+@pytest.mark.processes
 def test_whoever_connects_loads_nothing_that_serves(package: str) -> None:
     names = [name for name in MODULES if inside(name, package)]
     source = f"import sys, {BENEATH}\nbefore = {{*sys.modules}}\nimport {', '.join(names)}\n"

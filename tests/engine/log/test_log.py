@@ -303,6 +303,7 @@ def tamper(directory: Path, *statements: str, database: str = "log.sqlite") -> N
     connection.close()
 
 
+@pytest.mark.processes
 def test_the_refusal_of_a_second_opener_names_the_process(tmp_path: Path) -> None:
     child = subprocess.Popen(
         [sys.executable, "-c", CHILD, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True
@@ -563,6 +564,7 @@ def test_a_commit_without_room_is_known_not_to_be_durable(tmp_path: Path) -> Non
     assert positions(tmp_path) == list(range(1, 10))
 
 
+@pytest.mark.processes
 def test_a_write_that_fails_never_takes_an_acknowledged_record_with_it(tmp_path: Path) -> None:
     """A real one: the child's files may not grow beyond a limit."""
     done = subprocess.run(
@@ -669,6 +671,7 @@ log.close()
 """
 
 
+@pytest.mark.processes
 def test_a_killed_process_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
     seed = 20
     print("seed", seed)

@@ -440,6 +440,7 @@ def test_who_has_no_log_says_who_has_and_an_unknown_stream_is_said() -> None:
     serving(Slow(), unknown)
 
 
+@pytest.mark.processes
 def test_a_log_that_cannot_be_played_is_said(tmp_path: Path) -> None:
     async def body() -> None:
         historian = Historian(["false"], lambda: (1, 1))
@@ -463,6 +464,7 @@ def told(events: Sequence[Event]) -> list[Any]:
     return found
 
 
+@pytest.mark.processes
 def test_a_reader_is_told_by_the_log_what_another_heard_live_in_two_lives_of_an_engine(tmp_path: Path) -> None:
     async def trade(endpoint: str, count: int) -> None:
         async with Client([endpoint], 7).session() as session:
@@ -513,6 +515,7 @@ def test_a_reader_is_told_by_the_log_what_another_heard_live_in_two_lives_of_an_
     assert {one[0] for one in since if isinstance(one, tuple)} == {1, second[0][0]}
 
 
+@pytest.mark.processes
 def test_tail_feed_tells_what_is_kept_for_repair_no_more_and_earlier_epochs_by_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
