@@ -16,14 +16,12 @@ import zmq
 
 from bus.asking import Recovery, Sources
 from bus.publisher import HIGH_WATER, heartbeats
-from bus.stream.conflation import Quoted, QuoteReader
-from bus.stream.feed_client import (
+from bus.stream.actions import (
     Action,
     Alarm,
     Applied,
     AskRange,
     AskSnapshot,
-    FeedClient,
     GapOpened,
     Lagged,
     Limits,
@@ -31,6 +29,8 @@ from bus.stream.feed_client import (
     StateChanged,
     Withdrawn,
 )
+from bus.stream.conflation import Quoted, QuoteReader
+from bus.stream.feed_client import FeedClient
 from bus.stream.lines import Lines
 from bus.stream.sequencer import FrameRing
 from proto import feed

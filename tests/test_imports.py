@@ -78,6 +78,7 @@ PURE = (
     "engine.log.records",
     "proto.columns",
     "proto.feed",
+    "proto.snapshot",
     "proto.orders",
 )
 PACKAGES = ("bus", "engine", "proto", "tools")  # their __init__ has a docstring only

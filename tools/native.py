@@ -39,9 +39,12 @@ MODULES: Final = (
     "engine.core.desk",
     "engine.core.venue",
     "proto.feed",
+    "proto.snapshot",
     "bus.stream.sequencer",
     "bus.stream.mirror",
     "bus.stream.held",
+    "bus.stream.actions",
+    "bus.stream.asking",
     "bus.stream.feed_client",
 )
 SEEN: Final = ("engine", "bus", "proto")  # packages whose types the compiler looks at

@@ -18,7 +18,8 @@ import grpc
 import uvloop
 import zmq
 
-from bus.stream.feed_client import Action, Applied, FeedClient, State
+from bus.stream.actions import Action, Applied, State
+from bus.stream.feed_client import FeedClient
 from bus.subscriber import Subscriber
 from engine.log import records
 from engine.log.sqlite import SqliteLog

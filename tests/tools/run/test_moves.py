@@ -14,7 +14,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from bus.stream.feed_client import State
+from bus.stream.actions import State
 from bus.subscriber import Subscriber
 from proto import cluster
 from proto.columns import NEW, STP_NONE, Batch
