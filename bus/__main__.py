@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from bus.access.exchange import DirectoryRefused
 from bus.node import Node
+from proto import logs
 from proto.dial import Parser
 
 EXIT_OK: Final = 0
@@ -105,11 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print("bus: --name or --engine is needed", file=sys.stderr)
             return EXIT_USAGE
         args.name = f"fabric-{args.engine}"
-    logging.basicConfig(
-        level=logging.INFO if args.verbose else logging.WARNING,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
+    logs.set_up(verbose=args.verbose)
     try:
         import uvloop
     except ImportError:

@@ -32,6 +32,7 @@ from engine.log.sqlite import SqliteLog
 from engine.node import EXIT_CANNOT_START, EXIT_LOG_LOST, EXIT_OK, EXIT_USAGE, Engine, owner_name
 from engine.publish.history import Historian
 from engine.publish.source import EngineFeed
+from proto import logs
 from proto.cluster import Cluster, ClusterError, EngineEntry, Instrument, load
 from proto.dial import Parser
 
@@ -343,11 +344,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.keep_log is not None and args.snapshot_after <= 0:
         print("engine: --keep-log needs snapshots: --snapshot-after must not be 0", file=sys.stderr)
         return EXIT_USAGE
-    logging.basicConfig(
-        level=logging.INFO if args.verbose else logging.WARNING,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
+    logs.set_up(verbose=args.verbose)
     sys.setswitchinterval(SWITCH_S)
     try:
         cluster = load(args.cluster)

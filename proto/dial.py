@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from typing import Any, Final, NoReturn
+from typing import Any, ClassVar, Final, NoReturn
 
 USAGE: Final = 2  # exit code
 AT: Final = "LOBMESH_AT"
@@ -14,15 +14,24 @@ def default_address() -> str:
 
 
 class Parser(argparse.ArgumentParser):
-    """Begins its help with `examples`, where there are some, and complains in one line. Exits 2 for wrong usage."""
+    """Begins its help with `examples`, where there are some, and complains in one line. Exits 2 for wrong usage.
+
+    `renamed` is what a program calls itself and what it was called (`lobmesh tail`): its help says the latter, its
+    complaints begin with its own name.
+    """
+
+    renamed: ClassVar[tuple[str, str]] = ("", "")
 
     def __init__(self, *args: Any, examples: str = "", **options: Any) -> None:
         super().__init__(*args, **options)
+        own_name, name = self.renamed
+        own = self.prog.replace(name, own_name)
+        self._name = own.removeprefix("python -m ").removeprefix("tools.").removesuffix(".py")
+        self.prog = self.prog.replace(own_name, name)
         self._examples = examples
 
     def format_help(self) -> str:
-        return self._examples + super().format_help()
+        return (self._examples + super().format_help()).replace(*self.renamed)
 
     def error(self, message: str) -> NoReturn:
-        name = self.prog.removeprefix("python -m ").removeprefix("tools.").removesuffix(".py")
-        self.exit(USAGE, f"{name}: {message}\n")
+        self.exit(USAGE, f"{self._name}: {message}\n")

@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "engine": (*ENGINE, "bus.stream", "bus.access", "bus"),
     "tools.child": ("proto",),
     "tools.ladder": ("proto", "bus.stream"),
-    "tools.native": (),
+    "tools.native": ("proto",),
     "tools.chaos": ("proto", "bus.stream"),
     "tools.tail": (*BUS, "tools.ladder"),
     "tools.flow": (*ENGINE, *BUS, "tools.child"),

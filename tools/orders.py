@@ -124,7 +124,9 @@ def token(path: str) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="orders", description="Orders by hand, and the operator's desk.", examples=EXAMPLES)
+    parser = Parser(
+        prog="python -m tools.orders", description="Orders by hand, and the operator's desk.", examples=EXAMPLES
+    )
     parser.add_argument(
         "--at", type=endpoint, required=True, metavar="HOST:PORT", help="an engine, or, to look, any machine"
     )

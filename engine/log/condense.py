@@ -28,6 +28,7 @@ from engine.log.numbering import Numbering, opening, traded
 from engine.log.records import RecordError
 from engine.log.sqlite import SqliteLogView
 from engine.log.state import History, State, StateError, dump, load
+from proto import logs
 from proto.cluster import ClusterError, Instrument
 from proto.cluster import load as load_cluster
 from proto.columns import Outcome
@@ -174,6 +175,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Exit 0 when there is a snapshot at the log's end, 1 if it came out wrong, 2 for wrong usage, 3 if the log cannot
     be read or the snapshot not be written."""
     args = parser().parse_args(argv)
+    logs.set_up()
     if args.with_stdin:
         os.nice(NICE)
         threading.Thread(target=leave_with_stdin, daemon=True).start()

@@ -33,7 +33,7 @@ from engine.log.numbering import Numbering, opening, traded
 from engine.log.records import RecordError
 from engine.log.sqlite import SqliteLogView
 from engine.log.state import State, StateError, load
-from proto import marketdata_pb2
+from proto import logs, marketdata_pb2
 from proto.cluster import ClusterError, Instrument
 from proto.cluster import load as load_cluster
 from proto.columns import ChannelDeltas, Outcome
@@ -390,6 +390,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit 0 when the last reply was written, whatever it says; 2 for wrong usage; 3 if the log cannot be read."""
     args = parser().parse_args(argv)
+    logs.set_up()
     if args.with_stdin:
         os.nice(NICE)
         threading.Thread(target=leave_with_stdin, daemon=True).start()
