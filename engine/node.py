@@ -34,7 +34,7 @@ from engine.entry.reports import Hub
 from engine.entry.router import Entry
 from engine.entry.service import OrdersServicer, SessionIds
 from engine.log import records
-from engine.log.commit import Committer, Submission
+from engine.log.commit import Committer, State, Submission
 from engine.log.contract import Log, LogConflict, LogFailed, OutcomeUnknown
 from engine.log.edits import Edits
 from engine.log.kept import KeptReports
@@ -55,7 +55,9 @@ EXIT_LOG_LOST: Final = 4  # the log's outcome is unknown, or somebody else write
 
 STREAMS_MAX: Final = 1_024  # calls at once on one connection
 STOP_S: Final = 1.0
+ORDERS: Final = "lobmesh.v1.Orders"  # its health, as that of the whole: whether the log takes commands
 LINKS: Final = "lobmesh.v1.Peers"  # its health: whether an order for any other engine can be carried there
+HOUSE_S: Final = 0.1
 IDLE_S: Final = 0.5  # without a command for so long, there is time to collect garbage
 
 SERVER_OPTIONS: Final = [
@@ -278,7 +280,8 @@ class Engine:
             service.add_to(server)
         port = server.add_insecure_port(address)
         await server.start()
-        await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
+        await self._health.set("", _status(True))
+        await self._health.set(ORDERS, _status(True))
         return port
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
@@ -324,14 +327,15 @@ class Engine:
         whether the links to all other engines stand."""
         loop = asyncio.get_running_loop()
         seen, seen_at, clean = self.committer.commands, loop.time(), True
-        told: bool | None = None
+        told: dict[str, bool] = {}
         while True:
+            takes = self.committer.state is State.READY
             linked = all(link.state is LinkState.UP for link in self.links.values())
-            if linked is not told:
-                told = linked
-                serving = health_pb2.HealthCheckResponse
-                await self._health.set(LINKS, serving.SERVING if linked else serving.NOT_SERVING)
-            await asyncio.sleep(0.1)
+            for service, serves in {"": takes, ORDERS: takes, LINKS: linked}.items():
+                if serves is not told.get(service):
+                    told[service] = serves
+                    await self._health.set(service, _status(serves))
+            await asyncio.sleep(HOUSE_S)
             self.presence.tick(loop.time())
             due_ns = self.venue.next_expiry_ns
             if due_ns and due_ns <= self._clock_ns():
@@ -346,8 +350,14 @@ class Engine:
             if isinstance(self.log, SqliteLog) and self.log.checkpoint_due:
                 try:
                     await asyncio.to_thread(self.log.checkpoint)
-                except LogFailed as e:  # the next append is refused, too, and says so to whoever waits
+                except LogFailed as e:
                     logger.error("%s", e)
+                    self.committer.submit(Submission.tick())  # appends are refused, too: have that known
+
+
+def _status(serves: bool) -> Any:
+    status = health_pb2.HealthCheckResponse
+    return status.SERVING if serves else status.NOT_SERVING
 
 
 def _orders(servicer: OrdersServicer) -> grpc.GenericRpcHandler:
@@ -362,7 +372,7 @@ def _orders(servicer: OrdersServicer) -> grpc.GenericRpcHandler:
         "OpenOrders": unary(servicer.open_orders),
         "Executions": grpc.unary_stream_rpc_method_handler(servicer.executions),
     }
-    return grpc.method_handlers_generic_handler("lobmesh.v1.Orders", handlers)
+    return grpc.method_handlers_generic_handler(ORDERS, handlers)
 
 
 def _peers(servicer: PeersServicer, orders: OrdersServicer) -> grpc.GenericRpcHandler:

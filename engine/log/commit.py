@@ -10,11 +10,19 @@ it came; under load the groups grow by themselves, since whatever comes during o
 
     state     event                     next      what is done
     READY     append done               READY     the next group starts, then this one is applied and released
-    READY     LogFailed                 FAILED    this group and all that gathered is refused; nothing was applied
+    READY     LogPaused                 PAUSED    this group and all that gathered is refused; nothing was applied
+    READY     LogFailed                 FAILED    likewise
     READY     LogConflict, unknown      STOPPED   nothing is answered; `stop` is called: the process has to end
     READY     the core breaks           STOPPED   likewise
+    PAUSED    submit                    PAUSED    refused at once, but that a session ended is kept; reads go on
+    PAUSED    a second has passed       PAUSED    the log is asked to resume, and a tick is appended
+    PAUSED    append done               READY     the tick is applied, then what was kept is logged
+    PAUSED    LogPaused                 PAUSED    tried again after a second
+    PAUSED    LogFailed, conflict, ...  as READY
     FAILED    submit                    FAILED    refused at once; reads go on
     STOPPED   anything                  STOPPED   no answer
+
+The append that ends a pause carries nobody's command: if its outcome is unknown, too, nobody is left without an answer.
 """
 
 from __future__ import annotations
@@ -29,11 +37,12 @@ from typing import Final, Protocol
 
 from engine.core.commands import OperatorCommand
 from engine.log import records
-from engine.log.contract import Log, LogFailed
+from engine.log.contract import Log, LogFailed, LogPaused
 from proto.columns import NO_REASON, Batch, Outcome
 
 GROUP_COMMANDS: Final = 4_096  # a group takes no further batch once it has so many
 GROUP_BYTES: Final = 1 << 20
+RESUME_S: Final = 1.0  # between attempts to go on after a pause
 BACKLOG_MAX: Final = 32_768  # commands not yet durable, beyond which sessions are read no further
 
 logger = logging.getLogger(__name__)
@@ -106,6 +115,7 @@ class Submission:
 
 class State(Enum):
     READY = "ready"
+    PAUSED = "the log cannot take anything just now: no new commands until it can"
     FAILED = "the log has failed: no new commands"
     STOPPED = "stopped"
 
@@ -123,6 +133,7 @@ class Committer:
         clock_ns: Callable[[], int],
         release: Release,
         stop: Callable[[BaseException], None],
+        resume_s: float = RESUME_S,
     ) -> None:
         self.state = State.READY
         self.failure = ""
@@ -133,6 +144,8 @@ class Committer:
         self._clock_ns = clock_ns
         self._release = release
         self._stop = stop
+        self._resume_s = resume_s
+        self._ended: list[Submission] = []  # sessions that ended during a pause: to be logged when it is over
         self._position = log.position
         self._time_ns = time_ns  # of the last record; time never falls
         self._gathering: list[Submission] = []
@@ -157,8 +170,8 @@ class Committer:
     def submit(self, submission: Submission) -> None:
         """Take a batch. Its columns have been checked (engine/entry/door.py)."""
         if self.state is not State.READY:
-            if self.state is State.FAILED:
-                submission.done(False)
+            if self.state is not State.STOPPED:
+                self._refuse(submission)
             return
         self._gathering.append(submission)
         self._gathered += submission.count
@@ -194,7 +207,15 @@ class Committer:
         self._time_ns = max(self._clock_ns(), self._time_ns)
         self._syncing = _records(group, self._time_ns)
         bodies = [record.encode(self._epoch) for record in self._syncing]
-        self._thread.append(self._position, bodies)
+        self._thread.append(self._position, bodies, resume=False)
+
+    def _resume(self) -> None:
+        """Try whether the log takes anything again."""
+        if self.state is not State.PAUSED:
+            return
+        self._time_ns = max(self._clock_ns(), self._time_ns)
+        self._syncing = [_Record([Submission.tick()], self._time_ns)]
+        self._thread.append(self._position, [self._syncing[0].encode(self._epoch)], resume=True)
 
     def _take_group(self) -> list[Submission]:
         count = size = taken = 0
@@ -214,11 +235,16 @@ class Committer:
     def _synced(self, position: int, error: BaseException | None) -> None:
         """The log thread is done with the group."""
         done = self._syncing
-        if self.state is not State.READY:
+        if self.state not in (State.READY, State.PAUSED):
             return
         if error is not None:
             self._fail(error)
             return
+        if self.state is State.PAUSED:
+            logger.warning("the log takes commands again")
+            self.state, self.failure = State.READY, ""
+            self._gathering, self._ended = self._ended, []
+            self._gathered = len(self._gathering)
         assert position == self._position + len(done)
         first = self._position + 1
         self._position = position
@@ -241,15 +267,26 @@ class Committer:
         if not isinstance(error, LogFailed):
             self._halt(error)
             return
-        logger.error("no more commands: %s", error)
-        self.state = State.FAILED
+        if isinstance(error, LogPaused):
+            logger.error("no commands until the log takes them again: %s", error)
+            self.state = State.PAUSED
+            self._loop.call_later(self._resume_s, self._resume)
+        else:
+            logger.error("no more commands: %s", error)
+            self.state = State.FAILED
         self.failure = str(error)
         refused = [submission for record in self._syncing for submission in record.submissions] + self._gathering
         self._syncing, self._gathering = [], []
         self._gathered = self._in_flight = 0
         for submission in refused:
-            submission.done(False)
+            self._refuse(submission)
         self._let_in()
+
+    def _refuse(self, submission: Submission) -> None:
+        if self.state is State.PAUSED and submission.session and submission.batch is None:
+            self._ended.append(submission)
+        else:
+            submission.done(False)
 
     def _halt(self, error: BaseException) -> None:
         self.state = State.STOPPED
@@ -322,12 +359,13 @@ class _LogThread:
         self._log = log
         self._loop = loop
         self._done = done
-        self._asked: SimpleQueue[tuple[int, list[bytes]] | None] = SimpleQueue()
+        self._asked: SimpleQueue[tuple[int, list[bytes], bool] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
 
-    def append(self, expected: int, bodies: list[bytes]) -> None:
-        self._asked.put((expected, bodies))
+    def append(self, expected: int, bodies: list[bytes], *, resume: bool) -> None:
+        """`resume`: the log has paused, and is to go on first."""
+        self._asked.put((expected, bodies, resume))
 
     def close(self) -> None:
         self._asked.put(None)
@@ -335,9 +373,12 @@ class _LogThread:
 
     def _run(self) -> None:
         while (asked := self._asked.get()) is not None:
+            expected, bodies, resume = asked
             position, error = 0, None
             try:
-                position = self._log.append(*asked)
+                if resume:
+                    self._log.resume()
+                position = self._log.append(expected, bodies)
             except Exception as e:  # handed to the loop, which tells the kinds apart
                 error = e
             try:

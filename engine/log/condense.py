@@ -26,6 +26,7 @@ from engine.log.numbering import opening, traded
 from engine.log.replay import Keeper, replay, restore
 from engine.log.sqlite import SqliteLogView
 from engine.log.state import History, dump, load
+from proto import logs
 from proto.columns import Outcome
 from proto.dial import Parser
 
@@ -155,6 +156,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Exit 0 when there is a snapshot at the log's end, 1 if it came out wrong, 2 for wrong usage, 3 if the log cannot
     be read or the snapshot not be written."""
     args = parser().parse_args(argv)
+    logs.set_up()
     if args.with_stdin:
         os.nice(NICE)
         threading.Thread(target=leave_with_stdin, daemon=True).start()

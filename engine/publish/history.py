@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol
 
+from bus.stream.sequencer import DELTAS_MAX as FRAME_DELTAS
+from bus.stream.sequencer import Sequencer
 from engine.log import records
 from engine.log.condense import EXIT_CANNOT_READ, EXIT_OK, NICE, ROOT, leave_with_stdin
 from engine.log.contract import LogError
@@ -30,12 +32,11 @@ from engine.log.records import RecordError
 from engine.log.replay import Records, beginning, replay
 from engine.log.sqlite import SqliteLogView
 from engine.log.state import State, StateError, load
-from proto import feed, marketdata_pb2
+from proto import logs, marketdata_pb2
 from proto.columns import ChannelDeltas, Outcome
 from proto.dial import Parser
-from proto.feed import DELTA_WIDTH, END, OP_MASK, REFRAMED, TOLD
+from proto.feed import DELTA_WIDTH, END
 
-FRAME_DELTAS: Final = 64
 REPLY_BYTES: Final = 256 << 10
 DELTAS_MAX: Final = 1_000_000  # in one history
 READ_MAX: Final = 1 << 20  # bytes that wait in the engine for a caller
@@ -113,17 +114,14 @@ class Telling:
         self._span = span
         self._numbering = numbering
         self._begun = False
-        self._sent_ns = 0
+        self._sequencer: Sequencer | None = None  # of the epoch, once something of it is told
+        self._sent_ns = 0  # of the next frame
         self._frames: list[bytes] = []
-        self._first_seq = 0  # of what pends
-        self._rows: list[int] = []
-        self._extras: list[Sequence[object]] = []
-        self._times: list[tuple[int, int]] = []
-        self._instruments: dict[int, int] = {}
 
     def open(self, epoch: int) -> None:
         """An epoch begins. Raises: NotTold if the one asked for has passed."""
-        self._flush()
+        self._take(True)
+        self._sequencer = None
         self.ended()
         self.epoch = epoch
         self._numbering.begin()
@@ -155,7 +153,7 @@ class Telling:
 
     def end(self) -> list[bytes]:
         """All the rest."""
-        self._flush()
+        self._take(True)
         return self.take()
 
     def _reached(self) -> int:
@@ -173,14 +171,16 @@ class Telling:
             if not rows[at] & END:
                 continue
             event = rows[start : at + DELTA_WIDTH]
-            before = dict(sequences)
+            before = dict(sequences) if self._sequencer is None else {}
             for name in event[1::DELTA_WIDTH]:
                 sequences[name] = sequences.get(name, self._numbering.instrument_seqs[name]) + 1
             self._judge(time_ns, first_seq + start // DELTA_WIDTH, event, sequences)
             if self.done:
                 return
             if self._begun:
-                self._tell(time_ns, first_seq + start // DELTA_WIDTH, event, before, deltas.extras)
+                if self._sequencer is None:
+                    self._begin(time_ns, first_seq + start // DELTA_WIDTH, before)
+                self._tell(time_ns, event, deltas.extras)
             start = at + DELTA_WIDTH
 
     def _judge(self, time_ns: int, first_seq: int, event: list[int], sequences: dict[int, int]) -> None:
@@ -196,57 +196,30 @@ class Telling:
         elif self.told >= DELTAS_MAX:
             self.done = self.cut = True
 
-    def _tell(
-        self,
-        time_ns: int,
-        first_seq: int,
-        event: list[int],
-        before: dict[int, int],
-        extras: Sequence[Sequence[object]],
-    ) -> None:
-        for at in range(0, len(event), DELTA_WIDTH):
-            row = event[at : at + DELTA_WIDTH]
-            name = row[1]
-            before[name] = sequence = before.get(name, self._numbering.instrument_seqs[name]) + 1
-            if not self._rows:
-                self._first_seq = first_seq + at // DELTA_WIDTH
-                self._times = [(0, time_ns)]
-            elif not at and time_ns != self._times[-1][1]:
-                self._times.append((len(self._rows) // DELTA_WIDTH, time_ns))
-            self._instruments.setdefault(name, sequence)
-            if row[0] & OP_MASK in TOLD:
-                self._extras.append(extras[row[2]])
-                row[2] = len(self._extras) - 1
-            self._rows += row
-            if len(self._rows) >= FRAME_DELTAS * DELTA_WIDTH:
-                self._flush()
+    def _begin(self, time_ns: int, first_seq: int, before: dict[int, int]) -> None:
+        """What is told of this epoch begins there; `before`: the instruments' sequences that have changed since."""
         span = self._span
-        self.told += len(event) // DELTA_WIDTH
-        self.next_seq = first_seq + len(event) // DELTA_WIDTH
-        if span.instrument:
-            self.next_seq = before.get(span.instrument, self._numbering.instrument_seqs[span.instrument]) + 1
-        self.done = 0 < span.last < self.next_seq
+        self._sequencer = Sequencer(
+            self._engine, span.channel, self._incarnation, self.epoch, fresh=False, ring_frames=0, reframed=True,
+            first_seq=first_seq, instrument_seqs={**self._numbering.instrument_seqs, **before},
+        )  # fmt: skip
+        self._sent_ns = max(self._sent_ns, time_ns)
 
-    def _flush(self) -> None:
-        if not self._rows:
-            return
-        self._sent_ns = max(self._times[-1][1], self._sent_ns + 1)
-        self._frames.append(
-            feed.encode_frame(
-                self._engine,
-                self._span.channel,
-                REFRAMED,
-                self._incarnation,
-                self.epoch,
-                self._first_seq,
-                self._sent_ns,
-                self._times,
-                list(self._instruments.items()),
-                self._rows,
-                self._extras,
-            )
-        )
-        self._rows, self._extras, self._instruments = [], [], {}
+    def _tell(self, time_ns: int, event: list[int], extras: Sequence[Sequence[object]]) -> None:
+        span, sequencer = self._span, self._sequencer
+        assert sequencer is not None
+        sequencer.append(time_ns, event, extras)
+        self.told += len(event) // DELTA_WIDTH
+        self.next_seq = sequencer.instrument_seq(span.instrument) + 1 if span.instrument else sequencer.next_seq
+        self.done = 0 < span.last < self.next_seq
+        if sequencer.pending >= FRAME_DELTAS:
+            self._take(False)
+
+    def _take(self, flush: bool) -> None:
+        if self._sequencer is not None:
+            taken = self._sequencer.take(self._sent_ns, flush)
+            self._sent_ns += len(taken)
+            self._frames += taken
 
 
 def tell(log: View, span: Span) -> Iterator[marketdata_pb2.HistoryReply]:
@@ -409,6 +382,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit 0 when the last reply was written, whatever it says; 2 for wrong usage; 3 if the log cannot be read."""
     args = parser().parse_args(argv)
+    logs.set_up()
     if args.with_stdin:
         os.nice(NICE)
         threading.Thread(target=leave_with_stdin, daemon=True).start()

@@ -25,8 +25,9 @@ import msgspec
 import pytest
 import zmq
 
+from bus.stream.actions import Action, Applied, State, StateChanged
 from bus.stream.conflation import Quoted, QuoteReader
-from bus.stream.feed_client import Action, Applied, FeedClient, State, StateChanged
+from bus.stream.feed_client import FeedClient
 from bus.stream.sequencer import RangeStatus, Sequencer
 from engine.client.client import Client, Session
 from proto import cluster, feed

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 
 import pytest
 
-from bus.stream.feed_client import (
+from bus.stream.actions import (
     Action,
     Alarm,
     Applied,
     AskRange,
     AskSnapshot,
-    FeedClient,
     Lagged,
     Limits,
     MissingSpan,
@@ -25,11 +24,13 @@ from bus.stream.feed_client import (
     State,
     StateChanged,
 )
+from bus.stream.feed_client import FeedClient
 from bus.stream.lines import Lines
 from bus.stream.mirror import Mirror, MirrorBook
 from bus.stream.sequencer import FrameRing, Sequencer
 from proto import feed
-from proto.feed import ADD, CANCEL, CLEAR, DELETE, END, EXECUTE, MODIFY, SELL, TRADE, Digest, Row, Snapshot
+from proto.feed import ADD, CANCEL, CLEAR, DELETE, END, EXECUTE, MODIFY, SELL, TRADE, Digest, Row
+from proto.snapshot import Snapshot, decode_snapshot, encode_snapshot
 from tests.seeds import tried
 from tools.chaos.plan import numbered
 
@@ -272,10 +273,8 @@ class World:
                 content = rng.choice(self.earlier)
             if rng.random() < faults.reorder:
                 delay += rng.randrange(300 * MS)
-            body = feed.encode_snapshot(content)
-            self.at(
-                delay, lambda: self.take(self.client.snapshot_reply(asked.ask, feed.decode_snapshot(body), self.now))
-            )
+            body = encode_snapshot(content)
+            self.at(delay, lambda: self.take(self.client.snapshot_reply(asked.ask, decode_snapshot(body), self.now)))
 
     def answer_range(self, asked: AskRange) -> None:
         found = self.sequencer.ring.find(asked.epoch, asked.first, asked.last)

@@ -69,6 +69,7 @@ class Bench:
             clock_ns=lambda: self.now,
             release=lambda position, time_ns, outcome: self.released.append(position),
             stop=self.stopped.append,
+            resume_s=0.001,
         )
 
     def submit(self, batch: Batch) -> None:
@@ -203,7 +204,7 @@ def test_the_end_of_a_session_is_a_record_of_its_own_in_its_place() -> None:
     assert bench.released == [1, 2, 3]
 
 
-@pytest.mark.parametrize("fault", [Fault.BEFORE, Fault.FULL])
+@pytest.mark.parametrize("fault", [Fault.BEFORE, Fault.FULL, Fault.BUSY])
 def test_a_failed_append_changes_nothing_and_refuses_all_that_wait_and_all_that_come(fault: Fault) -> None:
     disk = Disk()
     gate = Gate(disk)
@@ -226,6 +227,70 @@ def test_a_failed_append_changes_nothing_and_refuses_all_that_wait_and_all_that_
     assert bench.answers == [(1, True), (2, False), (3, False), (4, False)]
     assert bench.stopped == []
     assert len(disk.bodies) == 1
+
+
+async def until(reached: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not reached():
+            await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize("fault", [Fault.FULL, Fault.BUSY])
+def test_after_a_pause_a_tick_is_the_first_record_and_then_sessions_that_ended_meanwhile(fault: Fault) -> None:
+    disk = Disk()
+    disk.faults.extend([None, fault, fault, fault])
+
+    async def test(bench: Bench) -> None:
+        bench.submit(batch_of(1, session=9))
+        await bench.settled()
+        bench.submit(batch_of(2))
+        bench.committer.submit(Submission.disconnect(7, 9))  # waits for the next record
+        await bench.settled()
+        bench.submit(batch_of(3))
+        bench.committer.submit(Submission.disconnect(7, 8))
+        assert (bench.committer.state, bench.committer.failure) == (State.PAUSED, fault.value)
+        await until(lambda: bench.committer.state is State.READY)
+        bench.submit(batch_of(4))
+        await bench.settled()
+
+    bench = run(test, disk)
+    assert bench.answers == [(1, True), (2, False), (3, False), (4, True)]
+    assert bench.core.told == [(1, 1_000, [1]), (2, 1_000), (3, 1_000, (7, 9)), (4, 1_000, (7, 8)), (5, 1_000, [4])]
+    assert (bench.committer.failure, bench.stopped, len(disk.bodies)) == ("", [], 5)
+
+
+@pytest.mark.parametrize(
+    ("second", "state", "told"),
+    [(Fault.BEFORE, State.FAILED, []), (Fault.AFTER, State.STOPPED, [OutcomeUnknown])],
+)
+def test_a_pause_ends_for_good_with_any_other_failure(second: Fault, state: State, told: list[type]) -> None:
+    disk = Disk()
+    disk.faults.extend([Fault.FULL, second])
+
+    async def test(bench: Bench) -> None:
+        bench.submit(batch_of(1))
+        await bench.settled()
+        await until(lambda: bench.committer.state is not State.PAUSED)
+        assert bench.committer.state is state
+
+    bench = run(test, disk)
+    assert [type(error) for error in bench.stopped] == told
+    assert bench.answers == [(1, False)]
+
+
+def test_after_a_pause_a_log_that_ends_elsewhere_stops_the_engine() -> None:
+    disk = Disk()
+    disk.faults.append(Fault.BUSY)
+
+    async def test(bench: Bench) -> None:
+        bench.submit(batch_of(1))
+        await bench.settled()
+        bench.log.resume()
+        bench.log.append(0, [b"what held it was a second writer"])
+        await until(lambda: bench.committer.state is State.STOPPED)
+
+    bench = run(test, disk)
+    assert [type(error) for error in bench.stopped] == [LogConflict]
 
 
 @pytest.mark.parametrize("fault", [Fault.AFTER, Fault.LOST])
