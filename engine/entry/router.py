@@ -12,7 +12,19 @@ from typing import Final, Protocol
 
 from engine.entry.door import answers, check, refusals
 from engine.log.commit import Committer, Submission
-from proto.columns import LOG_FAILED, MASS_CANCEL, NO_REASON, REFUSED, THROTTLED, UNAVAILABLE, Batch, select
+from proto.columns import (
+    LOG_FAILED,
+    MALFORMED,
+    MASS_CANCEL,
+    NO_REASON,
+    REFUSED,
+    STP_CANCEL_NEWEST,
+    STP_DECREMENT,
+    THROTTLED,
+    UNAVAILABLE,
+    Batch,
+    select,
+)
 from proto.orders import read_batch, write_batch
 
 THROTTLE_BURST_S: Final = 1.0  # a session may spend so many seconds' worth of commands at once
@@ -88,6 +100,8 @@ class Entry:
 
     def _checked(self, batch: Batch, commands: bytes, origin: Origin) -> tuple[Batch, bytes]:
         reasons = check(batch)
+        if not STP_CANCEL_NEWEST <= batch.stp <= STP_DECREMENT:  # a link says it with every batch
+            reasons = [MALFORMED] * max(len(batch), len(reasons))
         if not reasons:
             return batch, commands
         origin.tell(self.engine, refusals(batch, reasons))
@@ -121,7 +135,7 @@ class Entry:
 
     def _enter(self, batch: Batch, commands: bytes, origin: Origin) -> None:
         origin.begun()
-        self.committer.submit(Submission(batch, commands, _Entered(self.engine, batch, origin).done))
+        self.committer.submit(Submission.enter(batch, commands, _Entered(self.engine, batch, origin).done))
 
     def _forward(self, home: int, batch: Batch, commands: bytes, origin: Origin) -> None:
         carrier = self.carriers.get(home)
