@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 from engine.entry.door import answers, check, refusals
 from engine.log.commit import Committer, Submission
+from engine.log.records import RecordError
 from proto.columns import (
     LOG_FAILED,
     MALFORMED,
@@ -134,8 +135,13 @@ class Entry:
         }
 
     def _enter(self, batch: Batch, commands: bytes, origin: Origin) -> None:
+        try:
+            submission = Submission.enter(batch, commands, _Entered(self.engine, batch, origin).done)
+        except RecordError:
+            origin.tell(self.engine, answers(batch, REFUSED, MALFORMED))
+            return
         origin.begun()
-        self.committer.submit(Submission.enter(batch, commands, _Entered(self.engine, batch, origin).done))
+        self.committer.submit(submission)
 
     def _forward(self, home: int, batch: Batch, commands: bytes, origin: Origin) -> None:
         carrier = self.carriers.get(home)
