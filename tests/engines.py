@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 
-from engine.entry.links import LinkState
+from engine.entry.link import LinkState
 from engine.log.memory import Disk, MemoryLog
 from engine.node import Engine
 from proto import orders_pb2 as pb

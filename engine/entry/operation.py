@@ -26,7 +26,7 @@ from engine.core.commands import (
 )
 from engine.core.venue import Venue
 from engine.entry.guard import Guard
-from engine.entry.service import abort, parse
+from engine.entry.streams import abort, parse
 from engine.log.commit import Committer, Submission
 from proto import cluster
 from proto import orders_pb2 as pb

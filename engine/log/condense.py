@@ -84,8 +84,7 @@ def condense(log: Keeper, engine: int, instruments: Sequence[Instrument]) -> int
 
     def remember(position: int, time_ns: int, outcome: Outcome) -> None:
         numbering.count(outcome.deltas)
-        for reports in outcome.reports:
-            kept.remember(reports.account, reports.first_seq, position, time_ns, reports.rows)
+        kept.remember(position, time_ns, outcome)
 
     end, epoch = after, state.epoch
     for reached in replay(log, state.venue, after, state.epoch, remember, opened):
