@@ -71,6 +71,7 @@ SERVES = (
 # No clock, file, socket, environment or random source; time arrives as an argument.
 PURE_ROOMS = ("bus.stream", "engine.core")
 PURE = (
+    "bus.claim",
     "bus.directory",
     "engine.entry.door",
     "engine.log.kept",
