@@ -55,7 +55,7 @@ bench: $(READY)
 
 # Compile the pure cores from the same source; they are used when present. `make clean` goes back.
 native: $(READY)
-	$(BIN)/python tools/native.py
+	$(BIN)/python -m tools.native
 
 stubs: $(READY)
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. proto/*.proto

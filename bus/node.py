@@ -20,17 +20,17 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 
-from bus.claim import claim
-from bus.directory import Changed, Directory, Displaced, Entry, Event, Superseded
-from bus.directory_service import DirectoryLoop, DirectoryRefused, new_start
-from bus.inquiry import inquire
+from bus.access.claim import claim
+from bus.access.directory import Changed, Directory, Displaced, Entry, Event, Superseded
+from bus.access.exchange import DirectoryLoop, DirectoryRefused, new_start
+from bus.access.inquiry import inquire
+from bus.access.subscriber import Listener, Subscriber
 from bus.service import Look, MarketData, NotServed, StreamLook
 from bus.stream.actions import AskRange, AskSnapshot, Limits, Standing, State
 from bus.stream.feed_client import FeedClient
 from bus.stream.levels import ShownLevel, by_order, by_price
 from bus.stream.mirror import BUY_SIDE, SELL_SIDE, MirrorBook
 from bus.stream.sequencer import RangeResult
-from bus.subscriber import Listener, Subscriber
 from proto import feed
 from proto.cluster import Instrument
 from proto.snapshot import Snapshot

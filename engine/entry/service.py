@@ -213,7 +213,6 @@ class OrdersServicer:
         venue: Venue,
         links: dict[int, HomeLink],
         ids: SessionIds,
-        accounts: frozenset[int],
     ) -> None:
         self._entry = entry
         self._hub = hub
@@ -221,7 +220,6 @@ class OrdersServicer:
         self._venue = venue
         self._links = links
         self._ids = ids
-        self._accounts = accounts
         self._instruments: dict[int, Instrument] = {}
         self.symbols: dict[str, Instrument] = {}
         self.streams: dict[Outbox, None] = {}
@@ -624,7 +622,7 @@ class OrdersServicer:
     async def _check_account(self, context: Any, account: int) -> None:
         if not account:
             await abort(context, grpc.StatusCode.INVALID_ARGUMENT, "no account is named")
-        if self._accounts and account not in self._accounts:
+        if self._venue.allowed and account not in self._venue.allowed:
             await abort(context, grpc.StatusCode.PERMISSION_DENIED, f"account {account} may not trade here")
 
 

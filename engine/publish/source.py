@@ -18,11 +18,11 @@ from bus.stream.levels import Queues, ShownLevel, by_order, by_price
 from bus.stream.sequencer import RangeResult
 from engine.core.book import Book
 from engine.core.venue import Venue
-from engine.log.numbering import definition_of, opening, statistics_of
+from engine.log.numbering import opening, statistics_of
 from engine.publish.cut import Cut
-from proto.cluster import Instrument
 from proto.columns import BUY, SELL, ChannelDeltas
 from proto.feed import Digest, Indication, Quote, Statistics, Status, orders_hash
+from proto.instrument import Instrument
 from proto.snapshot import BookSnapshot, encode_books
 
 LIVE: Final = "live"
@@ -201,7 +201,7 @@ class EngineFeed:
         book, market = self._venue.books[name], self._venue.markets[name]
         return BookSnapshot(
             name,
-            None if market.delisted else definition_of(market),
+            None if market.delisted else market.instrument.told,
             self._status(name),
             self.publisher.instrument_seq(channel, name),
             book.last_price,

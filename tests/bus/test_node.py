@@ -18,9 +18,9 @@ from typing import Any
 import grpc
 import pytest
 
-from bus.directory import Directory, Entry
-from bus.directory_service import DirectoryLoop
-from bus.directory_service import ask as listed
+from bus.access.directory import Directory, Entry
+from bus.access.exchange import DirectoryLoop
+from bus.access.exchange import ask as listed
 from bus.node import Node
 from bus.publisher import Publisher
 from bus.service import SNAPSHOTS_PER_PEER, Look, MarketData, NotServed, StreamLook

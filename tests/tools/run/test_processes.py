@@ -17,7 +17,7 @@ from tools.run.processes import Child, Children, StartError
 PARENT = """
 import asyncio, sys, time
 from pathlib import Path
-from tools.processes import Child, Children
+from tools.run.processes import Child, Children
 
 async def main():
     with Children() as children:

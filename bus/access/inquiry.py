@@ -1,4 +1,4 @@
-"""Asks the venue, before a machine begins, what it knows of it: the calls behind bus/claim.py."""
+"""Asks the venue, before a machine begins, what it knows of it: the calls behind bus/access/claim.py."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import grpc
 
-from bus.claim import Seen
-from bus.directory import Entry
-from bus.directory_service import CHANNEL_OPTIONS, DirectoryError, entry_of, exchange
+from bus.access.claim import Seen
+from bus.access.directory import Entry
+from bus.access.exchange import CHANNEL_OPTIONS, DirectoryError, entry_of, exchange
 from proto import cluster_pb2, marketdata_pb2, marketdata_pb2_grpc
 
 DEADLINE_S: Final = 1.0
@@ -90,7 +90,7 @@ async def _streams(target: str, engine: int, deadline_s: float) -> set[tuple[int
 
 
 def _entries(reply: cluster_pb2.DirectoryEntries) -> list[Entry]:
-    """Those that are entries; what is none is counted where it is exchanged (bus/directory_service.py)."""
+    """Those that are entries; what is none is counted where it is exchanged (bus/access/exchange.py)."""
     entries: list[Entry] = []
     for message in reply.entries:
         try:

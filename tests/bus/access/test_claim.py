@@ -1,4 +1,4 @@
-"""Whether a machine may begin under its name: each row of the table of bus/claim.py, and the calls behind it."""
+"""Whether a machine may begin under its name: each row of the table of bus/access/claim.py, and the calls behind it."""
 
 import asyncio
 import socket
@@ -8,10 +8,10 @@ from typing import Any
 import grpc
 import pytest
 
-from bus.claim import Claim, Held, Seen, claim
-from bus.directory import Directory, Entry
-from bus.directory_service import DirectoryLoop
-from bus.inquiry import inquire
+from bus.access.claim import Claim, Held, Seen, claim
+from bus.access.directory import Directory, Entry
+from bus.access.exchange import DirectoryLoop
+from bus.access.inquiry import inquire
 from proto import cluster_pb2_grpc
 
 ENGINE = Entry("engine-1", 1, False, 77, 50, 9, "host:1", start=11)

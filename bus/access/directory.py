@@ -25,8 +25,9 @@ incarnation and begins its epochs anew, so no number decides between the two: so
 
 Two copies of one log have one incarnation, and may have one epoch: so each start of a machine has a random number of
 its own (0: an older one tells none, and any number goes with it), and an entry names the start that it `follows`, the
-one it asked before it began and had no answer from (bus/claim.py). A twin of ours that answers is told apart from us by
-what it holds: the one whose log reaches less far, or else has the lower epoch, or else the higher number, is Displaced.
+one that it asked before it began and had no answer from (bus/access/claim.py). A twin of ours that answers is told
+apart from us by what it holds: the one whose log reaches less far, or else has the lower epoch, or else the higher
+number, is Displaced.
 
 A believed entry holds its engine's id, and its instruments' ids and symbols. Another name that claims one of them is
 refused with a `Conflict` and waits; it is believed once the holder gives way. First come, first served: which of two

@@ -14,7 +14,7 @@ an engine has a log; for a fabric node nothing is ever missing. Who started last
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from bus.directory import Entry
+from bus.access.directory import Entry
 
 
 @dataclass(frozen=True, slots=True)
