@@ -20,10 +20,13 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import grpc
+import msgspec
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 
-from engine.core.venue import Venue
+from engine.core.commands import AddInstrument, OperatorCommand
+from engine.core.rules import RULES
+from engine.core.venue import RETAINED, Venue
 from engine.entry.calls import Calls
 from engine.entry.guard import Guard
 from engine.entry.home import GRACE_S, Home, Presence
@@ -34,15 +37,19 @@ from engine.entry.release import Feed, Release
 from engine.entry.reports import Hub
 from engine.entry.router import Router
 from engine.entry.sessions import SessionIds, Sessions
-from engine.entry.streams import PEERS, Streams
+from engine.entry.streams import ORDERS, PEERS, Streams
 from engine.log import records
-from engine.log.commit import Committer, Submission, replay
+from engine.log.commit import Committer, State, Submission
 from engine.log.contract import Log, LogConflict, LogFailed, OutcomeUnknown
+from engine.log.edits import Edits
 from engine.log.kept import KeptReports
+from engine.log.records import identity_of
+from engine.log.replay import StartRefused, replay, restore
 from engine.log.sqlite import SqliteLog
-from engine.log.state import StateError, load
+from engine.log.state import founded
 from proto import connect
-from proto.cluster import Cluster, Instrument
+from proto.cluster import Cluster
+from proto.instrument import Instrument
 
 EXIT_OK: Final = 0
 EXIT_BROKEN: Final = 1  # our own bug: the core or a release raised
@@ -53,6 +60,7 @@ EXIT_LOG_LOST: Final = 4  # the log's outcome is unknown, or somebody else write
 STREAMS_MAX: Final = 1_024  # calls at once on one connection
 STOP_S: Final = 1.0
 LINKS: Final = PEERS  # its health: whether an order for any other engine can be carried there
+HOUSE_S: Final = 0.1
 IDLE_S: Final = 0.5  # without a command for so long, there is time to collect garbage
 
 MESSAGE_MAX: Final = 1 << 20  # bytes of a message that an engine takes in
@@ -95,6 +103,7 @@ class Engine:
         log: Log,
         *,
         where: Callable[[int], str | None],
+        name: str = "",
         owner: str = "",
         clock_ns: Callable[[], int] = time.time_ns,
         grace_s: float = GRACE_S,
@@ -103,13 +112,14 @@ class Engine:
     ) -> None:
         self.engine = engine
         self.log = log
-        self.venue = Venue(engine, cluster.instruments_of(engine))
+        self._file = identity_of(cluster, engine, name or f"engine-{engine}", RETAINED)
+        self._state = founded(self._file)
         self.kept = KeptReports(engine)
         self.hub = Hub(self.kept)
         self.presence = Presence(grace_s)
         self.links: dict[int, HomeLink] = {}
         self.feed: Feed | None = None
-        self.reference = Reference(engine, (account.id for account in cluster.accounts))
+        self.reference = Reference(engine, lambda: self.venue.allowed)
         self.listed: Callable[[Instrument], None] = _unheard  # one was added or delisted while the engine runs
         self._cluster = cluster
         self._where = where
@@ -117,66 +127,84 @@ class Engine:
         self._clock_ns = clock_ns
         self._answer_s = answer_s
         self._guard = Guard(operator_token)
-        self._epoch = 0
+        self._edits: list[OperatorCommand] = []  # logged by `begin`, and not yet applied
         self._tasks: list[asyncio.Task[None]] = []
         self._server: grpc.aio.Server | None = None
         self._health: Any = None
 
     @property
+    def venue(self) -> Venue:
+        return self._state.venue
+
+    @property
     def channels(self) -> int:
         """As many as the file says; more if an instrument was added on one that the file no longer has."""
-        return max([self._cluster.engine(self.engine).channels, *self.venue.channels])
+        return max([self._file.engine.channels, *self.venue.channels])
 
     def replay(self) -> Iterator[int]:
-        """Take up the last snapshot, if it is of use, and apply the log from there on, or all of it.
+        """Be what the log says, from its last snapshot on, or from its first record.
 
-        Gives the position reached now and then. Raises: LogDamaged, RecordError.
+        Gives the position reached now and then. Raises: LogDamaged, StartRefused.
         """
-        after = self._restore()
-        for position, epoch in replay(self.log, self.venue, after, self._epoch, self.kept.remember):
-            self._epoch = epoch
-            yield position
-
-    def _restore(self) -> int:
-        """Be what the last snapshot says; the position it was taken at, 0 if there is none."""
-        snapshot = self.log.load_snapshot()
-        if snapshot is None:
-            return 0
-        try:
-            state = load(snapshot[1], self.engine, self._cluster.instruments_of(self.engine))
-        except StateError as e:
-            logger.warning("the snapshot at position %d is passed over: %s", snapshot[0], e)
-            return 0
-        self.venue = state.venue
-        self._epoch = state.epoch
-        for history in state.histories:
+        after, self._state = restore(self.log, self._file)
+        for history in self._state.histories:
             self.kept.restore(history.account, history.last_seq, history.batches)
-        return snapshot[0]
+        yield from replay(self.log, self._state, after, self.kept.remember)
 
     def begin(self) -> Begun:
-        """Open an epoch: the log is this engine's from here on. Raises: LogError."""
-        fresh = self.log.position == 0
+        """Open an epoch: the log is this engine's from here on. With it goes what was edited in the file since the last
+        time, a line each; it takes effect when the engine serves.
+
+        Raises: LogError; StartRefused where an edit cannot be.
+        """
+        state, log, fresh = self._state, self.log, self.log.position == 0
+        edits = Edits(state.identity or self._first(), self._file, self.venue, self._elsewhere())
+        if edits.refused:
+            raise StartRefused("; ".join(edits.refused))
+        for line in edits.told:
+            logger.warning("cluster file: %s", line)
         time_ns = max(self._clock_ns(), self.venue.time_ns)
-        record = records.Epoch(self._epoch, self._owner[: records.OWNER_MAX], time_ns)
-        self._epoch = self.log.append(self.log.position, [records.encode(record)])
-        self.begun = Begun(self._epoch, self.log.incarnation, fresh, time_ns)
+        epoch = log.position + 1
+        identity = None if state.identity == self._file else self._file
+        opening = records.Epoch(state.epoch, self._owner[: records.OWNER_MAX], time_ns, RULES, identity)
+        changes = [records.encode(records.Commands(epoch, time_ns, [command])) for command in edits.commands]
+        log.append(log.position, [records.encode(opening), *changes])
+        state.epoch, state.rules, state.identity = epoch, RULES, self._file
+        self._edits = edits.commands
+        self.begun = Begun(epoch, log.incarnation, fresh, time_ns)
         return self.begun
+
+    def _first(self) -> records.Identity:
+        """What the file is taken to have said when the log had nothing of it: what is traded, as it is."""
+        if self.log.position:
+            logger.warning(
+                "the log says from now on what it is the log of: %s of %s", self._file.name, self._file.venue
+            )
+        markets = [self.venue.markets.get(instrument.id) for instrument in self._file.instruments]
+        return msgspec.structs.replace(
+            self._file, instruments=tuple(market.instrument for market in markets if market is not None)
+        )
+
+    def _elsewhere(self) -> list[Instrument]:
+        return [instrument for instrument in self._cluster.instruments if instrument.engine != self.engine]
 
     async def serve(self, address: str, services: Iterable[Services] = ()) -> int:
         """Open the port; the engine takes orders when this returns. Raises: RuntimeError if the port is taken."""
         loop = asyncio.get_running_loop()
         self.stopping: asyncio.Future[int] = loop.create_future()
+        release = Release(self.hub, self.feed, lambda: self.committer.backlog)
         self.committer = Committer(
             self.log,
             self.venue,
-            self._epoch,
+            self.begun.epoch,
             time_ns=self.begun.time_ns,
             clock_ns=self._clock_ns,
-            release=Release(self.hub, self.feed, lambda: self.committer.backlog),
+            release=release,
             stop=self._broken,
         )
         self.router = Router(self.reference, self.committer)
         self.streams = Streams()
+        self._take_up(release)
         self.presence.committer = self.committer
         self.presence.found(self.venue.sessions(), loop.time())
         self.learn(self._cluster.instruments, [entry.id for entry in self._cluster.engines])
@@ -207,12 +235,21 @@ class Engine:
             await self._server.stop(STOP_S)
         self.committer.close()
 
+    def _take_up(self, release: Release) -> None:
+        """Apply the edits that were logged with the epoch, as a replay will."""
+        first = self.begun.epoch + 1
+        for position, command in enumerate(self._edits, first):
+            release(position, self.begun.time_ns, self.venue.operate(position, self.begun.time_ns, command))
+            if isinstance(command, AddInstrument):
+                self.listed(command.definition)
+        self._edits = []
+
     async def _open(self, address: str, services: Iterable[Services]) -> int:
         router, reference, hub, links, streams = self.router, self.reference, self.hub, self.links, self.streams
-        ids = SessionIds(self.engine, self._clock_ns)
+        ids, begun = SessionIds(self.engine, self._clock_ns), self.begun
         sessions = Sessions(router, reference, hub, self.presence, links, streams, ids)
         calls = Calls(router, reference, hub, self.venue, links)
-        home = Home(router, hub, self.presence, streams, epoch=self._epoch, incarnation=self.log.incarnation)
+        home = Home(router, hub, self.presence, streams, epoch=begun.epoch, incarnation=begun.incarnation)
         operator = OperatorServicer(
             self.venue,
             self.committer,
@@ -232,7 +269,8 @@ class Engine:
             service.add_to(server)
         port = server.add_insecure_port(address)
         await server.start()
-        await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
+        await self._health.set("", _status(True))
+        await self._health.set(ORDERS, _status(True))
         return port
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
@@ -266,14 +304,15 @@ class Engine:
         whether the links to all other engines stand."""
         loop = asyncio.get_running_loop()
         seen, seen_at, clean = self.committer.commands, loop.time(), True
-        told: bool | None = None
+        told: dict[str, bool] = {}
         while True:
+            takes = self.committer.state is State.READY
             linked = all(link.state is LinkState.UP for link in self.links.values())
-            if linked is not told:
-                told = linked
-                serving = health_pb2.HealthCheckResponse
-                await self._health.set(LINKS, serving.SERVING if linked else serving.NOT_SERVING)
-            await asyncio.sleep(0.1)
+            for service, serves in {"": takes, ORDERS: takes, LINKS: linked}.items():
+                if serves is not told.get(service):
+                    told[service] = serves
+                    await self._health.set(service, _status(serves))
+            await asyncio.sleep(HOUSE_S)
             self.presence.tick(loop.time())
             due_ns = self.venue.next_expiry_ns
             if due_ns and due_ns <= self._clock_ns():
@@ -288,8 +327,14 @@ class Engine:
             if isinstance(self.log, SqliteLog) and self.log.checkpoint_due:
                 try:
                     await asyncio.to_thread(self.log.checkpoint)
-                except LogFailed as e:  # the next append is refused, too, and says so to whoever waits
+                except LogFailed as e:
                     logger.error("%s", e)
+                    self.committer.submit(Submission.tick())  # appends are refused, too: have that known
+
+
+def _status(serves: bool) -> Any:
+    status = health_pb2.HealthCheckResponse
+    return status.SERVING if serves else status.NOT_SERVING
 
 
 def owner_name(name: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from proto import columns as c
-from proto.cluster import Instrument
+from proto.instrument import Instrument
 from proto.orders import decimal_text, notional_text, shown
 
 DETAIL_MAX: Final = 240  # characters

@@ -26,7 +26,6 @@ from engine.entry.reports import Follower, Hub, Outbox
 from engine.entry.router import Router
 from engine.entry.streams import ORDERS, PEERS, abort, check_account, parse
 from proto import orders_pb2 as pb
-from proto.cluster import STATES, Instrument
 from proto.columns import (
     ALL_OR_NONE,
     BAD_CLIENT_ORDER_ID,
@@ -55,6 +54,7 @@ from proto.columns import (
     ReportRow,
     Terms,
 )
+from proto.instrument import STATES, Instrument
 from proto.orders import (
     BadValueError,
     decimal_text,

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
-from proto.cluster import Instrument
 from proto.columns import UNKNOWN_INSTRUMENT
+from proto.instrument import Instrument
 from proto.orders import BadValueError
 from proto.refusals import explain
 
 
 class Reference:
-    """Instruments of this and other engines, and the accounts that may trade: all, if none is listed."""
+    """Instruments of this and other engines. `allowed` gives the accounts that may trade; none means all."""
 
-    def __init__(self, engine: int, accounts: Iterable[int] = ()) -> None:
+    def __init__(self, engine: int, allowed: Callable[[], Collection[int]]) -> None:
         self.engine = engine
-        self.accounts = frozenset(accounts)
+        self._allowed = allowed
         self.instruments: dict[int, Instrument] = {}
         self.symbols: dict[str, Instrument] = {}
         self._foreign: set[int] = set()
@@ -34,7 +34,8 @@ class Reference:
                 self._foreign.add(instrument.id)
 
     def may_trade(self, account: int) -> bool:
-        return not self.accounts or account in self.accounts
+        allowed = self._allowed()
+        return not allowed or account in allowed
 
     def home(self, instrument: int) -> int:
         """The home engine of an instrument; this one for an instrument that nobody has."""

@@ -24,8 +24,9 @@ QUICK = Options(quick=True, rounds=1)
 
 
 @pytest.fixture(autouse=True)
-def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every flow is synthesised and short."""
+def _short(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Every flow is synthesised and short, and no engine of PyPI is there."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     whole = flows.load
 
     def load(name: str, data: Path | None, seed: int, count: int = 0) -> flows.Flow:

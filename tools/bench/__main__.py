@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     usage."""
     args = parser().parse_args(argv)
     data = None if args.synthetic else flows.find_data()
-    options = Options(args.quick, args.seed, args.rounds, data, getattr(args, "peers", ""))
+    options = Options(args.quick, args.seed, args.rounds, data, getattr(args, "peers", False))
     runs = chosen(args.part, options.peers)
     code = 0
     for name, run in runs.items():
@@ -52,12 +52,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def chosen(part: str, python: str) -> dict[str, Part]:
+def chosen(part: str, with_peers: bool) -> dict[str, Part]:
     """What to run, in order; the engines of PyPI beside our core if they are asked for, or are there already."""
     runs: dict[str, Part] = {}
     for name in PARTS if part == "all" else [part]:
         runs[name] = PARTS[name]
-        if name == "core" and (python or peers.is_ready(sys.executable)):
+        if name == "core" and (with_peers or peers.is_ready()):
             runs["peers"] = peers.run
     return runs
 
@@ -74,9 +74,9 @@ def parser() -> argparse.ArgumentParser:
         part.add_argument("--synthetic", action="store_true", help="synthesise the flow even where recorded flow is")
         if name in ("core", "all"):
             part.add_argument(
-                "--peers", nargs="?", const=sys.executable, default="", metavar="PYTHON",
-                help="install the matching engines of PyPI in an environment of their own, for this interpreter; from "
-                "then on they are driven beside ours",
+                "--peers", action="store_true",
+                help="install the matching engines of PyPI in an environment of their own; from then on they are "
+                "driven beside ours",
             )  # fmt: skip
         part.add_argument("--write", type=Path, metavar="FILE", help="put the tables in this Markdown file too")
     return parser

@@ -11,11 +11,13 @@ from collections.abc import Sequence
 from time import perf_counter_ns
 from typing import Final
 
-from bus.stream.feed_client import FeedClient, Limits, State
+from bus.stream.actions import Limits, State
+from bus.stream.feed_client import FeedClient
 from bus.stream.sequencer import FrameRing, Sequencer
 from engine.core.venue import Venue
+from engine.publish.source import SLICE_ORDERS
 from proto.columns import DELTA_WIDTH
-from proto.feed import SLICE_ORDERS, Digest, decode, orders_hash
+from proto.feed import Digest, decode, orders_hash
 from tools.bench import deltas, flows, sockets, whole_book
 from tools.bench.core import read
 from tools.bench.flows import INSTRUMENT

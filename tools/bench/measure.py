@@ -32,7 +32,7 @@ class Options:
     seed: int = 7
     rounds: int = 0  # 0: as many as the part thinks right
     data: Path | None = None  # where recorded flow is; None: synthesise it
-    peers: str = ""  # the interpreter to run the engines of PyPI with
+    peers: bool = False  # install the engines of PyPI
 
     def take(self, full: int, quick: int) -> int:
         """How many of something."""

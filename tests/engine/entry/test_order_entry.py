@@ -535,13 +535,40 @@ def test_a_failed_log_refuses_commands_with_its_reason_and_reads_go_on() -> None
         await stub.NewOrder(order(1))
         await stream.next(1)
         before = engines[1].venue.digest()
-        engines.disks[1].faults.append(Fault.FULL)
+        engines.disks[1].faults.append(Fault.BEFORE)
         await stream.new(2, 10, 0, 100, 5)
         assert await stream.next(1) == [(1, 0, REFUSED, 2, 2, 5, 0, LOG_FAILED)]
         report = await stub.NewOrder(order(3))
         assert (report.kind, report.reason) == (REFUSED, LOG_FAILED)
         assert engines[1].venue.digest() == before
         assert len((await stub.OpenOrders(pb.OpenOrdersRequest(account=7))).orders) == 1
+
+    run(test)
+
+
+def test_health_says_whether_the_log_takes_commands_and_trading_goes_on_when_it_does() -> None:
+    async def test(engines: Engines) -> None:
+        stub, health = engines.stub(), health_pb2_grpc.HealthStub(engines.channel())
+
+        async def serves(status: int) -> bool:
+            asked = [health.Check(health_pb2.HealthCheckRequest(service=name)) for name in ("", "lobmesh.v1.Orders")]
+            return [(await reply).status for reply in asked] == [status, status]
+
+        async def until_it(status: int) -> None:
+            async with asyncio.timeout(10):
+                while not await serves(status):
+                    await asyncio.sleep(0.01)
+
+        assert await serves(health_pb2.HealthCheckResponse.SERVING)
+        engines.disks[1].faults.extend([Fault.FULL] * 1_000_000)
+        engines[1].committer._resume_s = 0.01
+        assert (await stub.NewOrder(order(1))).reason == LOG_FAILED
+        await until_it(health_pb2.HealthCheckResponse.NOT_SERVING)
+        assert (await stub.NewOrder(order(2))).reason == LOG_FAILED
+        assert not (await stub.OpenOrders(pb.OpenOrdersRequest(account=7))).orders
+        engines.disks[1].faults.clear()
+        await until_it(health_pb2.HealthCheckResponse.SERVING)
+        assert (await stub.NewOrder(order(1))).kind == ACCEPTED
 
     run(test)
 
