@@ -72,6 +72,7 @@ SERVES = (
 # No clock, file, socket, environment or random source; time arrives as an argument.
 PURE_ROOMS = ("bus.stream", "engine.core")
 PURE = (
+    "bus.access.claim",
     "bus.access.directory",
     "engine.entry.door",
     "engine.log.kept",

@@ -24,7 +24,7 @@ from engine.core.commands import (
 )
 from engine.core.venue import Venue
 from engine.entry.guard import Guard
-from engine.entry.service import abort, parse
+from engine.entry.streams import abort, parse
 from engine.log.commit import Committer, Submission
 from engine.log.records import RecordError
 from proto import orders_pb2 as pb
