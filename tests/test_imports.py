@@ -13,18 +13,19 @@ ROOTS = ("proto", "bus", "engine", "tools", "run_cluster", "tests")
 # Each room, and the rooms that it may import from beside itself: no room stands above one that it imports. A name
 # stands for all that begins with it, unless a longer one is listed.
 ENGINE = ("proto", "engine.core", "engine.log", "engine.entry", "engine.publish", "engine.client", "engine")
-BUS = ("proto", "bus.stream", "bus", "bus.reader")
+BUS = ("proto", "bus.stream", "bus.access", "bus", "bus.reader")
 MAY_IMPORT = {
     "proto": (),
     "bus.stream": ("proto",),
-    "bus": ("proto", "bus.stream"),
-    "bus.reader": ("proto", "bus.stream", "bus"),
+    "bus.access": ("proto", "bus.stream"),
+    "bus.reader": ("proto", "bus.stream", "bus.access"),
+    "bus": ("proto", "bus.stream", "bus.access"),
     "engine.core": ("proto",),
     "engine.log": ("proto", "engine.core"),
     "engine.client": ("proto",),
     "engine.entry": ("proto", "engine.core", "engine.log"),
     "engine.publish": ("proto", "bus", "bus.stream", "engine.core", "engine.log"),
-    "engine": (*ENGINE, "bus.stream", "bus"),
+    "engine": (*ENGINE, "bus.stream", "bus.access", "bus"),
     "tools.child": ("proto",),
     "tools.ladder": ("proto", "bus.stream"),
     "tools.native": ("proto",),
@@ -59,7 +60,7 @@ OWED: frozenset[tuple[str, str]] = frozenset(
 # Whoever connects loads nothing of these: what serves, and what serving needs; nor what else is beside a package here.
 CONNECTS: dict[str, tuple[str, ...]] = {
     "engine.client": (),
-    "bus.reader": ("bus.publisher", "bus.service", "bus.node", "grpc_health", "grpc_reflection"),  # owed
+    "bus.reader": (),
 }
 BENEATH = "asyncio, concurrent.futures, grpc, zmq.asyncio, msgspec"  # what these load is not ours to choose
 SERVES = (
@@ -71,7 +72,8 @@ SERVES = (
 # No clock, file, socket, environment or random source; time arrives as an argument.
 PURE_ROOMS = ("bus.stream", "engine.core")
 PURE = (
-    "bus.directory",
+    "bus.access.claim",
+    "bus.access.directory",
     "engine.entry.door",
     "engine.log.kept",
     "engine.log.numbering",
@@ -82,7 +84,14 @@ PURE = (
     "proto.orders",
 )
 PACKAGES = ("bus", "engine", "proto", "tools")  # their __init__ has a docstring only
-CONTRACTS = ("proto.cluster", "proto.orders_pb2", "proto.marketdata_pb2", "proto.cluster_pb2")
+CONTRACTS = (
+    "proto.cluster",
+    "proto.instrument",
+    "proto.table",
+    "proto.orders_pb2",
+    "proto.marketdata_pb2",
+    "proto.cluster_pb2",
+)
 PURE_MAY_IMPORT = (
     "__future__",
     "bisect",

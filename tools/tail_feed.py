@@ -28,8 +28,9 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from bus.directory import Changed, Directory, Entry, Event
-from bus.directory_service import DirectoryError, DirectoryLoop, ask
+from bus.access.directory import Changed, Directory, Entry, Event
+from bus.access.exchange import DirectoryError, DirectoryLoop, ask
+from bus.access.subscriber import Subscriber
 from bus.reader.history import HistoryError
 from bus.stream.actions import (
     Action,
@@ -45,7 +46,6 @@ from bus.stream.actions import (
 from bus.stream.conflation import Quoted, QuoteReader
 from bus.stream.feed_client import FeedClient
 from bus.stream.mirror import BUY_SIDE, SELL_SIDE, MirrorBook
-from bus.subscriber import Subscriber
 from proto.cluster import Instrument
 from proto.dial import Parser
 from proto.feed import OP_MASK, TRADE, FeedError, decode

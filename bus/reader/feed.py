@@ -33,9 +33,10 @@ from typing import Any, Final, TypeVar
 
 import grpc
 
-from bus.directory import Changed, Conflict, Directory, Entry
-from bus.directory import Event as DirectoryEvent
-from bus.directory_service import CHANNEL_OPTIONS, DirectoryLoop
+from bus.access.directory import Changed, Conflict, Directory, Entry
+from bus.access.directory import Event as DirectoryEvent
+from bus.access.exchange import CHANNEL_OPTIONS, DirectoryLoop
+from bus.access.subscriber import Subscriber
 from bus.reader.events import (
     Book,
     BookEvent,
@@ -61,7 +62,6 @@ from bus.stream.conflation import Quoted, QuoteReader
 from bus.stream.feed_client import FeedClient
 from bus.stream.levels import by_order
 from bus.stream.mirror import BUY_SIDE, SELL_SIDE, MirrorBook
-from bus.subscriber import Subscriber
 from proto import feed, marketdata_pb2, marketdata_pb2_grpc
 from proto.feed import END, OP_MASK, TOLD, Definition
 

@@ -7,17 +7,17 @@ from collections.abc import Sequence
 import pytest
 import zmq
 
+import bus.access.subscriber
 import bus.publisher
-import bus.subscriber
-from bus.asking import Recovery
-from bus.directory import Directory, Entry
+from bus.access.asking import Recovery
+from bus.access.directory import Directory, Entry
+from bus.access.subscriber import Subscriber
 from bus.node import MirrorSource, Node
 from bus.publisher import Publisher
 from bus.service import MarketData, NotServed
 from bus.stream.actions import AskRange, AskSnapshot, Limits, State
 from bus.stream.feed_client import FeedClient
 from bus.stream.sequencer import RangeStatus
-from bus.subscriber import Subscriber
 from proto import feed, marketdata_pb2
 from proto.feed import ADD, END, END_OF_STREAM
 from proto.snapshot import Snapshot
@@ -130,7 +130,7 @@ def test_sockets_are_set_as_the_design_says() -> None:
 
 
 def test_a_burst_is_read_to_its_end_though_the_descriptor_tells_of_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bus.subscriber, "DRAIN_MAX", 4)
+    monkeypatch.setattr(bus.access.subscriber, "DRAIN_MAX", 4)
 
     async def body() -> None:
         engine = TinyEngine()

@@ -18,9 +18,9 @@ import grpc
 import uvloop
 import zmq
 
+from bus.access.subscriber import Subscriber
 from bus.stream.actions import Action, Applied, State
 from bus.stream.feed_client import FeedClient
-from bus.subscriber import Subscriber
 from engine.log import records
 from engine.log.sqlite import SqliteLog
 from proto.columns import FLAG_SELL, MASS_CANCEL, NEW, STP_NONE, Batch

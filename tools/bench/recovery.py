@@ -17,7 +17,7 @@ import grpc
 import uvloop
 import zmq
 
-from bus.asking import Recovery
+from bus.access.asking import Recovery
 from bus.stream.actions import Action, AskRange, AskSnapshot, Limits, State, Withdrawn
 from bus.stream.feed_client import FeedClient
 from proto import feed, marketdata_pb2, marketdata_pb2_grpc

@@ -23,10 +23,10 @@ from typing import Any, Final
 
 import grpc
 
-from bus.directory_service import DirectoryError, ask
+from bus.access.exchange import DirectoryError, ask
+from bus.access.subscriber import Subscriber
 from bus.stream.actions import Action, Applied, AskRange, AskSnapshot, MissingSpan, State
 from bus.stream.feed_client import FeedClient
-from bus.subscriber import Subscriber
 from engine.client.client import Client, ClientError, Commands, Session
 from proto.cluster import Instrument
 from proto.columns import STP_NONE, ReportRow

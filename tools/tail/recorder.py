@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 
 import zmq
 
-from bus.asking import Recovery, Sources
+from bus.access.asking import Recovery, Sources
 from bus.stream.actions import Action, AskRange, AskSnapshot, State, StateChanged, Withdrawn
 from bus.stream.feed_client import FeedClient
 from bus.stream.sequencer import RangeStatus

@@ -14,8 +14,8 @@ from pathlib import Path
 import grpc
 import pytest
 
+from bus.access.subscriber import Subscriber
 from bus.stream.actions import State
-from bus.subscriber import Subscriber
 from proto import cluster
 from proto.columns import NEW, STP_NONE, Batch
 from proto.orders import write_batch

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import grpc
 
-from bus.directory_service import CHANNEL_OPTIONS
+from bus.access.exchange import CHANNEL_OPTIONS
 from bus.stream.actions import Action, AskRange, AskSnapshot
 from bus.stream.feed_client import FeedClient
 from bus.stream.sequencer import RangeStatus
