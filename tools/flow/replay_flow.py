@@ -27,7 +27,7 @@ from bus.access.exchange import DirectoryError, ask
 from bus.access.subscriber import Subscriber
 from bus.stream.actions import Action, Applied, AskRange, AskSnapshot, MissingSpan, State
 from bus.stream.feed_client import FeedClient
-from engine.client.client import Client, ClientError, Commands, Session
+from engine.client import Client, ClientError, Commands, Session
 from proto.cluster import Instrument
 from proto.columns import STP_NONE, ReportRow
 from proto.dial import Parser
