@@ -18,8 +18,9 @@ from engine.log.memory import Disk as MemoryDisk
 from engine.log.memory import MemoryLog
 from engine.log.numbering import Numbering
 from engine.log.replay import replay
-from engine.log.sqlite import SqliteLog, SqliteLogView
+from engine.log.sqlite import SqliteLog
 from engine.log.state import History, State, StateError, dump, load
+from engine.log.view import SqliteLogView
 from engine.node import Engine
 from proto.cluster import Instrument
 from proto.columns import BUY, SELL, Batch, Outcome
