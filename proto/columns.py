@@ -11,8 +11,9 @@ it. The views at the end of this file give names to a row for whoever reads one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any, Final, NamedTuple, TypeAlias
 
 # An int that is passed on far more often than it is calculated with: ids, prices, quantities. The loose type keeps
@@ -64,6 +65,7 @@ STP_NONE: Final = 1
 STP_CANCEL_OLDEST: Final = 2
 STP_CANCEL_BOTH: Final = 3
 STP_DECREMENT: Final = 4
+STP_MODES: Final = (STP_CANCEL_NEWEST, STP_NONE, STP_CANCEL_OLDEST, STP_CANCEL_BOTH, STP_DECREMENT)
 
 # Reports (proto ReportKind).
 ACCEPTED: Final = 1
@@ -93,6 +95,7 @@ NOTIONAL_TOO_LARGE: Final = 4
 THROTTLED: Final = 5
 BATCH_TOO_LARGE: Final = 6
 BAD_CLIENT_ORDER_ID: Final = 7
+UNKNOWN_ACCOUNT: Final = 8
 UNKNOWN_INSTRUMENT: Final = 20
 PRICE_OUT_OF_LIMITS: Final = 21
 DUPLICATE_ID: Final = 22
@@ -158,6 +161,46 @@ class Terms(NamedTuple):
     oco: int = 0
 
 
+NO_TERMS: Final = Terms()
+
+
+def is_stop(flags: int) -> bool:
+    return flags & TYPE_MASK in (TYPE_STOP, TYPE_STOP_LIMIT)
+
+
+def is_peg(flags: int) -> bool:
+    return flags & TYPE_MASK >= TYPE_PEG_BID
+
+
+def is_priced(flags: int) -> bool:
+    """Whether the order's `price` says how far it may trade."""
+    kind = flags & TYPE_MASK
+    return kind in (TYPE_LIMIT, TYPE_STOP_LIMIT, TYPE_ICEBERG) or (kind >= TYPE_PEG_BID and flags & CAPPED != 0)
+
+
+def malformed(flags: int, terms: Terms) -> bool:
+    """Whether type, time in force and conditions do not go together."""
+    kind = flags & TYPE_MASK
+    force = flags & TIF_MASK
+    at_once = force in (TIF_IOC, TIF_FOK)
+    conditional = terms.minimum != 0 or flags & ALL_OR_NONE != 0
+    return (
+        force not in (TIF_GTC, TIF_DAY, TIF_GTD, TIF_IOC, TIF_FOK)
+        or (kind == TYPE_MARKET and (flags & POST_ONLY != 0 or force == TIF_GTD))
+        or (kind not in (TYPE_LIMIT, TYPE_MARKET) and at_once)
+        or (flags & POST_ONLY != 0 and (at_once or is_stop(flags)))
+        or (terms.stop_price != 0 and not is_stop(flags))
+        or (terms.display != 0 and kind != TYPE_ICEBERG)
+        or (terms.expires_ns != 0 and force != TIF_GTD)
+        or (terms.offset != 0 and not is_peg(flags))
+        or (flags & CAPPED != 0 and not is_peg(flags))
+        or (conditional and (kind != TYPE_LIMIT or force == TIF_FOK or flags & POST_ONLY != 0))
+        or (terms.minimum != 0 and flags & ALL_OR_NONE != 0)
+        or terms.minimum < 0
+        or terms.display < 0
+    )
+
+
 @dataclass(slots=True)
 class Batch:
     """One account's commands as columns: row i of every column is command i.
@@ -182,6 +225,71 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.op)
+
+
+class Commands(Batch):
+    """A batch that is being written: columns given whole, or row by row. A column left out is zero throughout.
+
+    Cost: to make and encode 256 of them, 0.15 µs each when the columns are given whole.
+    """
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        op: list[int] | None = None,
+        client_order_id: list[Boxed] | None = None,
+        instrument: list[int] | None = None,
+        flags: list[int] | None = None,
+        price: list[Boxed] | None = None,
+        quantity: list[Boxed] | None = None,
+        target: list[Boxed] | None = None,
+    ) -> None:
+        op = [] if op is None else op
+        rest = (client_order_id, instrument, flags, price, quantity, target)
+        ids, instruments, bits, prices, quantities, targets = [[0] * len(op) if one is None else one for one in rest]
+        super().__init__(0, 0, 0, op, ids, instruments, bits, prices, quantities, targets)
+
+    def add(
+        self,
+        op: int,
+        client_order_id: Boxed,
+        instrument: int,
+        flags: int = 0,
+        price: Boxed = 0,
+        quantity: Boxed = 0,
+        target: Boxed = 0,
+        terms: Terms | None = None,
+    ) -> None:
+        """Add one row. A client order id of 0 stands for a new one, which the session gives it."""
+        if terms is not None and self.terms is None:
+            self.terms = [NO_TERMS] * len(self.op)
+        if self.terms is not None:
+            self.terms.append(terms or NO_TERMS)
+        self.op.append(op)
+        self.client_order_id.append(client_order_id)
+        self.instrument.append(instrument)
+        self.flags.append(flags)
+        self.price.append(price)
+        self.quantity.append(quantity)
+        self.target.append(target)
+
+
+def select(batch: Batch, keep: Sequence[int]) -> Batch:
+    """The rows for which `keep` is not zero, in their order."""
+    return Batch(
+        batch.account,
+        batch.session,
+        batch.stp,
+        list(compress(batch.op, keep)),
+        list(compress(batch.client_order_id, keep)),
+        list(compress(batch.instrument, keep)),
+        list(compress(batch.flags, keep)),
+        list(compress(batch.price, keep)),
+        list(compress(batch.quantity, keep)),
+        list(compress(batch.target, keep)),
+        None if batch.terms is None else list(compress(batch.terms, keep)),
+    )
 
 
 @dataclass(slots=True)

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from engine.core.admission import NO_TERMS, is_priced, linkable, malformed, refusal, too_large
+from engine.core.admission import linkable, refusal, too_large
 from engine.core.listing import Listing
 from engine.core.market import Market
 from engine.core.operations import KillSwitch
-from engine.core.order import IN_BOOK, STOP, Account, Answer, More, Order, Row, is_peg, is_stop
+from engine.core.order import IN_BOOK, STOP, Account, Answer, More, Order, Row
 from engine.core.record import Record
 from engine.core.trading import Trading
 from proto.columns import (
@@ -34,6 +34,7 @@ from proto.columns import (
     NEW,
     NO_LIQUIDITY,
     NO_REASON,
+    NO_TERMS,
     NOT_FILLABLE,
     NOTHING_TO_CHANGE,
     NOTIONAL_LIMIT,
@@ -61,6 +62,10 @@ from proto.columns import (
     Batch,
     Boxed,
     Terms,
+    is_peg,
+    is_priced,
+    is_stop,
+    malformed,
 )  # fmt: skip
 from proto.feed import ADD, CLOSED, DELETE, END, MODIFY
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engine.core.market import Market
-from proto.cluster import Instrument
 from proto.columns import DELTA_WIDTH, ChannelDeltas
 from proto.feed import END
+from proto.instrument import Instrument
 
 
 class Listing:
@@ -20,14 +20,14 @@ class Listing:
         self._deltas: dict[int, list[int]] = {}
         self._extras: dict[int, list[list[int | str]]] = {}
         for channel in sorted({instrument.channel for instrument in instruments}):
-            self._open(channel)
+            self.open(channel)
         for instrument in sorted(instruments, key=_by_id):
             self.add(instrument)
 
     def add(self, instrument: Instrument) -> Market:
         """Begin a market."""
         if instrument.channel not in self._deltas:
-            self._open(instrument.channel)
+            self.open(instrument.channel)
         market = Market(instrument, self._deltas[instrument.channel], self._extras[instrument.channel])
         self.markets[instrument.id] = market
         return market
@@ -39,8 +39,8 @@ class Listing:
 
     @property
     def channels(self) -> list[int]:
-        """The channels that deltas go to."""
-        return sorted(self._deltas)
+        """The channels that deltas go to, in the order in which they were opened."""
+        return list(self._deltas)
 
     def begin_wide(self) -> dict[int, int]:
         """Where an event over several markets begins, on each channel."""
@@ -66,7 +66,8 @@ class Listing:
                     extras.clear()
         return deltas
 
-    def _open(self, channel: int) -> None:
+    def open(self, channel: int) -> None:
+        """Begin a channel."""
         self._deltas[channel] = []
         self._extras[channel] = []
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Final
+
 from engine.core.commands import (
     AddInstrument,
     BustTrade,
+    ChangeInstrument,
     CorrectTrade,
     Delist,
     Kill,
     OperatorCommand,
     Roll,
+    SetAccounts,
     SetState,
 )
 from engine.core.listing import Listing
@@ -17,7 +22,7 @@ from engine.core.market import Market
 from engine.core.order import Order
 from engine.core.phases import Phases
 from engine.core.trading import Trading
-from proto.cluster import Instrument
+from proto.cluster import Account
 from proto.columns import (
     AUCTION_TRADE,
     BAD_QUANTITY,
@@ -26,6 +31,7 @@ from proto.columns import (
     DELISTED,
     DUPLICATE_ID,
     KILLED,
+    MALFORMED,
     NO_REASON,
     NOTHING_TO_CHANGE,
     PRICE_OUT_OF_LIMITS,
@@ -36,6 +42,13 @@ from proto.columns import (
     WRONG_STATE,
 )
 from proto.feed import BUST, CLOSED, CORRECTION, DEFINITION, PRE_OPEN, STATUS
+from proto.instrument import Instrument
+from proto.table import edited
+
+# What of an instrument may change; allocation only while no order is live.
+CHANGEABLE: Final = frozenset((
+    "price_min", "price_max", "quantity_max", "notional_max", "collar", "band", "allocation",
+))  # fmt: skip
 
 
 class KillSwitch:
@@ -73,9 +86,13 @@ class KillSwitch:
 
 
 class Operations:
-    """Carries out what an operator says. `amended` has price and quantity (0: none) by instrument and trade."""
+    """Carries out what an operator says.
 
-    __slots__ = ("_kills", "_listing", "_phases", "_trading", "amended")
+    amended  price and quantity (0: none) of trades that were busted or corrected, by instrument and trade
+    allowed  accounts that may trade, and their names; without any, every account may
+    """
+
+    __slots__ = ("_kills", "_listing", "_phases", "_trading", "allowed", "amended")
 
     def __init__(self, listing: Listing, trading: Trading, kills: KillSwitch) -> None:
         self._listing = listing
@@ -83,6 +100,7 @@ class Operations:
         self._phases = Phases(trading)
         self._kills = kills
         self.amended: dict[tuple[int, int], tuple[int, int]] = {}
+        self.allowed: dict[int, str] = {}
 
     def carry_out(self, command: OperatorCommand) -> int:
         """Carry out a command, or say why not."""
@@ -90,6 +108,11 @@ class Operations:
             return self._add(command.definition)
         if isinstance(command, Kill):
             return self._kill(command)
+        if isinstance(command, SetAccounts):
+            self.let_trade(command.accounts)
+            return NO_REASON
+        if isinstance(command, ChangeInstrument):
+            return self._change(command.definition)
         market = self._listing.market(command.instrument)
         if market is None:
             return UNKNOWN_INSTRUMENT
@@ -108,10 +131,34 @@ class Operations:
         market = self._listing.add(instrument)
         self._kills.heed()
         mark = len(market.deltas)
-        self._trading.tell(market, DEFINITION, definition(instrument))
+        self._trading.tell(market, DEFINITION, list(instrument.told))
         self._trading.tell(market, STATUS, [market.state, market.reason])
         self._trading.finish(market, mark)
         return NO_REASON
+
+    def _change(self, instrument: Instrument) -> int:
+        """Define an instrument anew. Orders that rest stay where they are, and can be canceled."""
+        market = self._listing.market(instrument.id)
+        if market is None:
+            return UNKNOWN_INSTRUMENT
+        changes = edited(market.instrument, instrument)
+        if not changes:
+            return NOTHING_TO_CHANGE
+        if not CHANGEABLE.issuperset(changes) or instrument.price_min > instrument.price_max:
+            return MALFORMED
+        if "allocation" in changes and any(order.open for order in self._trading.live_on(market)):
+            return WRONG_STATE
+        if not market.instrument.band and market.book.last_quantity:
+            market.band_reference = market.book.last_price  # where trading is, should there be a band from now on
+        market.define(instrument)
+        mark = len(market.deltas)
+        self._trading.tell(market, DEFINITION, list(instrument.told))
+        self._trading.finish(market, mark)
+        return NO_REASON
+
+    def let_trade(self, accounts: Iterable[Account]) -> None:
+        """These accounts and no others may trade; without any, every account may. The door heeds it."""
+        self.allowed = {account.id: account.name for account in accounts}
 
     def _set_state(self, market: Market, state: int) -> int:
         if not PRE_OPEN <= state <= CLOSED:
@@ -207,15 +254,6 @@ class Operations:
             ))  # fmt: skip
         self._trading.finish(market, mark)
         return NO_REASON
-
-
-def definition(instrument: Instrument) -> list[int | str]:
-    """An instrument as the feed says it."""
-    return [
-        instrument.symbol, f"{instrument.tick_size:f}", f"{instrument.lot_size:f}", instrument.price_min,
-        instrument.price_max, instrument.quantity_max, instrument.notional_max, instrument.collar, instrument.band,
-        instrument.allocation, instrument.auction_reference,
-    ]  # fmt: skip
 
 
 def _by_id(order: Order) -> int:

@@ -12,7 +12,7 @@ from collections import deque
 from itertools import islice
 from typing import Final, TypeAlias
 
-from proto.columns import FLAG_SELL, TYPE_MASK, TYPE_PEG_BID, TYPE_STOP, TYPE_STOP_LIMIT, Boxed, Terms
+from proto.columns import FLAG_SELL, Boxed, Terms
 
 
 class Node:
@@ -181,14 +181,6 @@ class More:
             self.terms, self.where, self.stp, self.display, tip, self.tips, self.minimum,
             self.all_or_none, self.stop_price, self.fired, self.offset, self.cap, partner,
         )  # fmt: skip
-
-
-def is_stop(flags: int) -> bool:
-    return flags & TYPE_MASK in (TYPE_STOP, TYPE_STOP_LIMIT)
-
-
-def is_peg(flags: int) -> bool:
-    return flags & TYPE_MASK >= TYPE_PEG_BID
 
 
 def needs(order: Order) -> int:

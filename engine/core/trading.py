@@ -26,8 +26,6 @@ from engine.core.order import (
     STOP,
     More,
     Order,
-    is_peg,
-    is_stop,
     needs,
     whole_of,
 )
@@ -69,6 +67,8 @@ from proto.columns import (
     WOULD_TRADE,
     Boxed,
     Terms,
+    is_peg,
+    is_stop,
 )
 from proto.feed import ADD, AUCTION, DELETE, END, EXECUTE, INDICATION, MODIFY, OPEN, STATISTICS, STATUS
 from proto.feed import SELL as SELL_BIT
@@ -177,9 +177,12 @@ class Trading:
         last = market.book.last_price
         if not market.stops.below < last < market.stops.above:
             return False
+        calm: bool
         if order.side:
-            return best.price <= market.cut_bid_max and last > market.anchor_bid
-        return best.price >= market.cut_ask_min and last < market.anchor_ask
+            calm = best.price <= market.cut_bid_max and last > market.anchor_bid
+        else:
+            calm = best.price >= market.cut_ask_min and last < market.anchor_ask
+        return calm
 
     def incoming(self, market: Market, order: Order, stp: int, command: Boxed) -> None:
         """Trade `order`, then rest or cancel what is left of it. A post-only order never takes."""

@@ -11,7 +11,6 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from engine.core.admission import NO_TERMS
 from engine.core.book import Book
 from engine.core.commands import OperatorCommand
 from engine.core.entry import OrderEntry
@@ -21,7 +20,6 @@ from engine.core.operations import KillSwitch, Operations
 from engine.core.order import Account, Order
 from engine.core.record import Record
 from engine.core.trading import Trading
-from proto.cluster import Instrument
 from proto.columns import (
     CANCEL,
     DISCONNECTED,
@@ -30,10 +28,12 @@ from proto.columns import (
     MALFORMED,
     MASS_CANCEL,
     NEW,
+    NO_TERMS,
     REPLACE,
     Batch,
     Outcome,
 )
+from proto.instrument import Instrument
 
 RETAINED: Final = 8_192  # commands an account can repeat and be recognised, at least
 
@@ -76,7 +76,7 @@ class Venue:
     @property
     def channels(self) -> list[int]:
         """The channels that deltas go to."""
-        return self.listing.channels
+        return sorted(self.listing.channels)
 
     @property
     def books(self) -> dict[int, Book]:
@@ -250,6 +250,8 @@ class Venue:
     def _state(self) -> Iterator[tuple[object, ...]]:
         yield (self.engine, self.position, self.time_ns, self.trading.orders_entered, self.retained)
         yield (list(self.kills.pairs), list(self.operations.amended.items()))
+        if self.operations.allowed:
+            yield tuple(self.operations.allowed.items())
         for market in self.listing.markets.values():
             yield from market.contents()
         for account in self.accounts.values():

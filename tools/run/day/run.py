@@ -8,9 +8,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from engine.client.client import Client, ClientError
+from engine.client import Client, ClientError
 from proto.cluster import Instrument
-from proto.feed import AUCTION, OPEN, STATE_NAMES, Snapshot
+from proto.feed import AUCTION, OPEN, STATE_NAMES
+from proto.snapshot import Snapshot
 from tools.run.day.control import ControlError, MarketControl
 from tools.run.day.plan import Agenda, Day
 from tools.run.day.verdict import DayEvidence, Live, closing_of, happened, statistics_row
