@@ -11,6 +11,7 @@ import random
 import statistics
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from time import perf_counter_ns
 from typing import Any, Final
 
@@ -25,24 +26,19 @@ from engine.log import records
 from engine.log.sqlite import SqliteLog
 from proto.columns import FLAG_SELL, MASS_CANCEL, NEW, STP_NONE, Batch
 from proto.orders import write_batch
-from proto.orders_pb2 import NewOrderRequest
-from tools.bench import echo, flows, path, show, venue
+from tools.bench import echo, flows, show, venue
 from tools.bench.deltas import START_NS
 from tools.bench.flows import INSTRUMENT, LARGE
 from tools.bench.measure import Options, Report, Result, Rounds, hash_of, quiet, result, say
-from tools.bench.venue import EchoStream, RowsStream, SessionStream, Stream, Venue
+from tools.bench.venue import EchoStream, SessionStream, Stream, Venue
 from tools.flow import workload
 
 COMMAND: Final = "python -m tools.bench entry"
 SIZES: Final = (64, 256)
 IN_FLIGHT: Final = 4_096  # commands on their way, whatever the batch
-UNARY_CALLS: Final = 16  # at once
 LOADS: Final = (10, 50, 90)  # per cent of the rate
 LONELY_GAP_S: Final = 0.002  # between lonely orders: long enough that everything is idle again
 GOAL_RATE: Final = 200_000
-COLUMNS: Final = ("op", "client_order_id", "instrument", "flags", "price", "quantity", "target")
-
-Encode = Callable[[Batch], bytes]
 
 
 def run(options: Options) -> Report:
@@ -70,7 +66,6 @@ async def _measure(options: Options, report: Report) -> None:
         )
         say("entry: rates")
         rates = await clients.rates(options.turns(5, 2), report)
-        report.notes.append(clients.path())
         say("entry: latencies under load")
         await clients.loads(statistics.median(rates[f"venue {SIZES[-1]}"]), options, report)
         say("entry: lonely orders")
@@ -78,8 +73,8 @@ async def _measure(options: Options, report: Report) -> None:
     report.notes.append(
         "entry.pNN_L is the acknowledgement of a batch of 256 at L per cent of entry.rate, from its scheduled send; "
         "its baseline is the echo of the same batches at the same rate. entry.lonely is one order in an open session, "
-        "its baseline an empty unary call plus a durable commit of the same bytes; entry.lonely_unary the same by the "
-        "unary NewOrder. mirror.pNN is from the send of a lonely order to its being in a peer's mirror; its baseline "
+        "its baseline an empty unary call plus a durable commit of the same bytes. mirror.pNN is from "
+        "the send of a lonely order to its being in a peer's mirror; its baseline "
         "is a pyzmq ping of the frame's bytes (out and back: order in, delta out) plus the commit."
     )
 
@@ -91,7 +86,6 @@ class Clients:
         self.venue = running
         self.flow = flows.load(LARGE, options.data, options.seed, options.take(120_000, 20_000))
         self._accounts = itertools.count(1_000)
-        self._spent: dict[int, tuple[int, dict[str, float]]] = {}  # by size: orders, seconds by thread
 
     def batches(self, account: int, size: int, count: int = 0) -> list[Batch]:
         rows = self.flow.rows[:count] if count else self.flow.rows
@@ -100,14 +94,11 @@ class Clients:
     # Rates
 
     async def rates(self, rounds: int, report: Report) -> Rounds:
-        """The venue and four kinds of echo, in turns."""
+        """The venue and the echo, in turns."""
         contenders: dict[str, Callable[[], Awaitable[float]]] = {}
         for size in SIZES:
-            contenders[f"venue {size}"] = _bound(self.venue_rate, size)
-            contenders[f"columns {size}"] = _bound(self.echo_rate, size, EchoStream, echo.COLUMNS, write_batch)
-            contenders[f"rows {size}"] = _bound(self.echo_rate, size, RowsStream, echo.ROWS, as_rows)
-            contenders[f"unary columns {size}"] = _bound(self.unary_rate, size, echo.COLUMNS_UNARY, write_batch)
-            contenders[f"unary rows {size}"] = _bound(self.unary_rate, size, echo.ROWS_UNARY, as_rows)
+            contenders[f"venue {size}"] = partial(self.venue_rate, size)
+            contenders[f"echo {size}"] = partial(self.echo_rate, size)
         found: Rounds = {name: [] for name in contenders}
         for i in range(rounds + 1):
             for name in contenders if i % 2 else reversed(contenders):
@@ -115,21 +106,14 @@ class Clients:
                 if i:  # the first round warms up
                     found[name].append(rate)
         digest = hash_of(*map(write_batch, self.batches(1, SIZES[-1])))
-        for size in reversed(SIZES):
-            name = "entry.rate" if size == SIZES[-1] else f"entry.rate_{size}"
-            goal = f">= {GOAL_RATE:,}" if size == SIZES[-1] else "ratio >= 0.50"
+        for name, size, goal in (
+            ("entry.rate", 256, f">= {GOAL_RATE:,}, ratio >= 0.50"), ("entry.rate_64", 64, "ratio >= 0.50"),
+        ):  # fmt: skip
             report.results.append(result(
-                name, "orders/s", found[f"venue {size}"], found[f"columns {size}"], command=COMMAND, digest=digest,
+                name, "orders/s", found[f"venue {size}"], found[f"echo {size}"], command=COMMAND, digest=digest,
                 against="a gRPC stream that echoes the same columnar batches, built and read by the same client",
                 goal=goal,
             ))  # fmt: skip
-        for kind in ("rows", "unary columns", "unary rows"):
-            for size in SIZES:
-                report.results.append(result(
-                    f"entry.echo_{kind.replace(' ', '_')}_{size}", "orders/s", found[f"{kind} {size}"],
-                    found[f"columns {size}"], command=COMMAND, digest=digest,
-                    against="a gRPC stream that echoes the same columnar batches, built and read by the same client",
-                ))  # fmt: skip
         return found
 
     async def venue_rate(self, size: int) -> float:
@@ -137,64 +121,21 @@ class Clients:
         batches = self.batches(next(self._accounts), size)
         async with _channel(self.venue.engine) as channel:
             stream = await SessionStream.open(channel, batches[0].account)
-            spent_before = path.threads(self.venue.pid)
             before = perf_counter_ns()
-            total = await _pump(stream, batches, write_batch)
+            total = await _pump(stream, batches)
             await self.venue.mirrored(self.venue.fabric)
             spent = perf_counter_ns() - before
-            self._note(size, total, spent_before)
             await _clear(stream, batches[0].account)
             stream.close()
         return total * 1e9 / spent
 
-    async def echo_rate(self, size: int, kind: Callable[[Any], Stream], method: str, encode: Encode) -> float:
+    async def echo_rate(self, size: int) -> float:
         batches = self.batches(1, size)
-        async with _channel(self.venue.echo) as channel:
-            call: Any = channel.stream_stream(method)
-            stream = kind(call())
+        async with _echoing(self.venue) as stream:
             before = perf_counter_ns()
-            total = await _pump(stream, batches, encode)
+            total = await _pump(stream, batches)
             spent = perf_counter_ns() - before
-            stream.close()
         return total * 1e9 / spent
-
-    async def unary_rate(self, size: int, method: str, encode: Encode) -> float:
-        batches = self.batches(1, size)
-        count = echo.columns_of if encode is write_batch else echo.rows_of
-        remaining = iter(batches)
-        async with _channel(self.venue.echo) as channel:
-            call: Any = channel.unary_unary(method)
-
-            async def work() -> None:
-                for batch in remaining:
-                    count(await call(encode(batch)))
-
-            before = perf_counter_ns()
-            await asyncio.gather(*(work() for _ in range(UNARY_CALLS)))
-            spent = perf_counter_ns() - before
-        return sum(map(len, batches)) * 1e9 / spent
-
-    # Where the time goes
-
-    def _note(self, size: int, orders: int, before: dict[str, float]) -> None:
-        """Add what the engine's threads spent on so many orders."""
-        count, spent = self._spent.get(size, (0, {}))
-        for name, seconds in path.threads(self.venue.pid).items():
-            spent[name] = spent.get(name, 0.0) + seconds - before.get(name, 0.0)
-        self._spent[size] = (count + orders, spent)
-
-    def path(self) -> str:
-        """The stages of an order, each alone, and what the engine's threads spent in the rounds."""
-        batches = {size: self.batches(1, size)[: 40_000 // size] for size in SIZES}
-        measured = {size: path.stages(batches[size], self.venue.directory / f"path-{size}") for size in SIZES}
-        parts = [
-            "Where an order's time goes, socket to socket; each stage alone, processor time:",
-            path.table(measured),
-        ]
-        for size, (count, spent) in self._spent.items():
-            each = ", ".join(f"{name} {seconds / count * 1e9:,.0f} ns" for name, seconds in path.ordered(spent, count))
-            parts.append(f"The engine's threads at batches of {size}, an order: {each}.")
-        return "\n\n".join(parts)
 
     # Latency under load
 
@@ -237,12 +178,8 @@ class Clients:
         return latencies
 
     async def _paced_echo(self, batches: list[Batch], each: float) -> list[float]:
-        async with _channel(self.venue.echo) as channel:
-            call: Any = channel.stream_stream(echo.COLUMNS)
-            stream = EchoStream(call())
-            latencies = await _paced(stream, batches, each)
-            stream.close()
-        return latencies
+        async with _echoing(self.venue) as stream:
+            return await _paced(stream, batches, each)
 
     # One order at a time
 
@@ -255,7 +192,7 @@ class Clients:
             _channel(self.venue.echo) as echo_channel,
             _following(self.venue) as peer,
         ):
-            lone = Lone(self.venue, await SessionStream.open(channel, account), account, echo_channel, channel, peer)
+            lone = Lone(self.venue, await SessionStream.open(channel, account), account, echo_channel, peer)
             try:
                 await lone.round(20)
                 found: dict[str, list[list[float]]] = {}
@@ -277,7 +214,6 @@ def lonely_results(found: dict[str, list[list[float]]], digest: str) -> list[Res
     for name, kind, parts, q, goal in (
         ("entry.lonely_p50", "order", ("call", "commit"), 50, "ratio <= 1.50"),
         ("entry.lonely_p99", "order", ("call", "commit"), 99, ""),
-        ("entry.lonely_unary_p50", "unary", ("call", "commit"), 50, "ratio <= 1.50"),
         ("mirror.p50", "mirror", ("ping", "commit"), 50, "ratio <= 2.00"),
         ("mirror.p99", "mirror", ("ping", "commit"), 99, ""),
     ):
@@ -306,14 +242,12 @@ class Lone:
         session: SessionStream,
         account: int,
         echo_channel: grpc.aio.Channel,
-        channel: grpc.aio.Channel,
         peer: "Peer",
     ) -> None:
         self._session = session
         self._account = account
         self._peer = peer
         self._empty: Any = echo_channel.unary_unary(echo.EMPTY)
-        self._new_order: Any = channel.unary_unary("/lobmesh.v1.Orders/NewOrder")
         self._ids = itertools.count(1)
         self._chance = random.Random(7)
         self._log = SqliteLog(running.directory / "baseline")
@@ -327,7 +261,6 @@ class Lone:
             "order": self.order,
             "call": self.call,
             "commit": self.commit,
-            "unary": self.unary,
             "ping": self.ping,
         }
         found: dict[str, list[float]] = {name: [] for name in (*kinds, "mirror")}
@@ -355,19 +288,6 @@ class Lone:
         await self._session.send(commands)
         while self._session.answered == answered:
             await self._session.receive()
-        return (perf_counter_ns() - before) / 1e9
-
-    async def unary(self) -> float:
-        price = 33_000 - self._chance.randrange(10, 200)
-        request = NewOrderRequest(
-            account=self._account + 1_000_000,
-            client_order_id=next(self._ids),
-            symbol=INSTRUMENT.symbol,
-            price=f"{price / 100:.2f}",
-            quantity="10",
-        ).SerializeToString()
-        before = perf_counter_ns()
-        await self._new_order(request)
         return (perf_counter_ns() - before) / 1e9
 
     async def call(self) -> float:
@@ -433,7 +353,7 @@ async def _following(running: Venue) -> AsyncIterator[Peer]:
         await peer.subscriber.stop()
 
 
-async def _pump(stream: Stream, batches: Sequence[Batch], encode: Encode) -> int:
+async def _pump(stream: Stream, batches: Sequence[Batch]) -> int:
     """Send all batches with a bounded number of commands in flight; how many were answered in the end."""
     total = sum(map(len, batches))
     room = asyncio.Event()
@@ -446,7 +366,7 @@ async def _pump(stream: Stream, batches: Sequence[Batch], encode: Encode) -> int
                 room.clear()
                 await room.wait()
             sent += len(batch)
-            await stream.send(encode(batch))
+            await stream.send(write_batch(batch))
 
     writer = asyncio.ensure_future(write())
     try:
@@ -497,18 +417,19 @@ async def _clear(stream: SessionStream, account: int) -> None:
         await stream.receive()
 
 
-def as_rows(batch: Batch) -> bytes:
-    return echo.rows_from(getattr(batch, name) for name in COLUMNS)
-
-
 def _percentiles(rounds: Sequence[Sequence[float]], q: int) -> list[float]:
     return [show.percentile(sorted(values), q / 100) for values in rounds]
 
 
-def _bound(function: Callable[..., Awaitable[float]], *arguments: Any) -> Callable[[], Awaitable[float]]:
-    return lambda: function(*arguments)
-
-
 def _channel(address: str) -> grpc.aio.Channel:
-    options = [*echo.CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1)]
+    options = [("grpc.use_local_subchannel_pool", 1)]
     return grpc.aio.insecure_channel(address, options=options)
+
+
+@asynccontextmanager
+async def _echoing(running: Venue) -> AsyncIterator[EchoStream]:
+    async with _channel(running.echo) as channel:
+        call: Any = channel.stream_stream(echo.COLUMNS)
+        stream = EchoStream(call())
+        yield stream
+        stream.close()
