@@ -23,9 +23,8 @@ from proto.feed import Digest, orders_hash
 from tools.bench import deltas, flows
 from tools.bench.core import read
 from tools.bench.flows import INSTRUMENT
-from tools.bench.measure import Options, Report, build, cpu_ns, hash_of, in_turns, quiet, result, say
+from tools.bench.measure import Options, Report, build, cpu_ns, hash_of, in_turns, quiet, say
 
-COMMAND: Final = "python -m tools.bench feed"
 DIGEST_EVERY: Final = 16_384  # deltas: far more often than a heartbeat of 250 ms would at these rates
 GOAL_PLAIN: Final = 700_000
 GOAL_COMPILED: Final = 1_200_000
@@ -66,13 +65,12 @@ def run(options: Options) -> Report:
         f"{DIGEST_EVERY:,} deltas, made by the engine's book and checked by the mirror",
         "one process, one thread; processor time, but for the sockets, whose I/O thread may use the other core",
     )
-    report.results += [
-        result("feed.deltas", "deltas/s", found["ours"], found["json"], command=COMMAND, digest=digest,
+    report.add("feed.deltas", "deltas/s", found["ours"], found["json"], digest=digest,
                against="a naive JSON feed: one map a delta, json both ways, a book of dicts, no sequence, no check",
-               goal=f">= {goal:,}"),
-        result("feed.socket", "deltas/s", found["over"], found["socket"], command=COMMAND, digest=digest,
-               against="pyzmq alone: the very same frames from an XPUB to a SUB socket, received and thrown away"),
-    ]  # fmt: skip
+               goal=f">= {goal:,}")  # fmt: skip
+    report.add("feed.socket", "deltas/s", found["over"], found["socket"], digest=digest,
+               against="pyzmq alone: the very same frames from an XPUB to a SUB socket, received and thrown "
+               "away")  # fmt: skip
     report.notes.append(
         "feed.deltas hands the frames on as bytes; feed.socket is the same with an XPUB and a SUB socket between, over "
         "TCP on this machine, both in one thread."

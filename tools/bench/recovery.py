@@ -30,11 +30,10 @@ from proto.snapshot import Chunk, decode_snapshot, join_chunks
 from tools.bench import echo, flows, show, venue
 from tools.bench.child import Child
 from tools.bench.flows import INSTRUMENT, LARGE
-from tools.bench.measure import Options, Report, hash_of, quiet, result, say
+from tools.bench.measure import Options, Report, hash_of, quiet, say
 from tools.bench.venue import SessionStream, Venue
 from tools.flow import workload
 
-COMMAND: Final = "python -m tools.bench recovery"
 HERD: Final = 200
 LOST: Final = 5  # frames
 RESTING: Final = 20_000  # messages of recorded flow before anything is measured
@@ -248,15 +247,10 @@ async def _alone(readers: Readers, options: Options, report: Report) -> None:
         ("recovery.gap_p99", 99, "range", "one GetRange call of the same frames", "ratio <= 3.00"),
         ("recovery.gap_p99_snapshot", 99, "snapshot", "one GetSnapshot call, decoded", "ratio <= 3.00"),
     ):
-        report.results.append(
-            result(name, "s", at["gap", q], at[base, q], command=COMMAND, digest=digest, against=against, goal=goal)
-        )
+        report.add(name, "s", at["gap", q], at[base, q], digest=digest, against=against, goal=goal)  # fmt: skip
     for kind in ("range", "snapshot"):
         for q in (50, 99):
-            report.results.append(
-                result(f"recovery.{kind}_p{q}", "s", at[kind, q], command=COMMAND, digest=digest)
-            )  # fmt: skip
-    report.notes.append(show.histogram("from a gap to valid books", everything["gap"]))
+            report.add(f"recovery.{kind}_p{q}", "s", at[kind, q], digest=digest)  # fmt: skip
 
 
 async def _range(readers: Readers) -> float:
@@ -325,12 +319,8 @@ async def _together(readers: Readers, orders: Child, running: Venue, options: Op
             for kind, ends in spans.items():
                 acks[kind] += [took for due, took in noted if any(first <= due <= last for first, last in ends)]
     digest = hash_of("together", HERD, LOST)
-    report.results.append(
-        result(
-            "recovery.herd", "s", found["herd"], found["calls"], command=COMMAND, digest=digest,
-            against=f"{HERD} empty unary calls at once", goal="ratio <= 1.50",
-        )
-    )  # fmt: skip
+    report.add("recovery.herd", "s", found["herd"], found["calls"], digest=digest,
+            against=f"{HERD} empty unary calls at once", goal="ratio <= 1.50",)  # fmt: skip
     # Of all rounds together: one of them has too few orders for a percentile.
     for name, kind, q, goal in (
         ("recovery.ack_p50", "herd", 0.5, ""),
@@ -339,10 +329,7 @@ async def _together(readers: Readers, orders: Child, running: Venue, options: Op
     ):
         at = {of: [show.percentile(sorted(values), q)] for of, values in acks.items()}
         against = "the same while nobody asks for anything"
-        report.results.append(
-            result(name, "s", at[kind], at["quiet"], command=COMMAND, digest=digest, against=against, goal=goal)
-        )
-    report.notes.append(show.histogram("an order, acknowledged while herd follows herd", acks["herd"]))
+        report.add(name, "s", at[kind], at["quiet"], digest=digest, against=against, goal=goal)  # fmt: skip
 
 
 # The orders, in a process of their own

@@ -6,7 +6,6 @@ itself imposes.
 """
 
 import random
-import statistics
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -23,9 +22,8 @@ from tools.bench import flows
 from tools.bench.child import Child
 from tools.bench.core import read
 from tools.bench.flows import BATCH, INSTRUMENT, resting
-from tools.bench.measure import Options, Report, Result, cpu_ns, hash_of, in_turns, quiet, ratio, result, say, spread
+from tools.bench.measure import Options, Report, cpu_ns, hash_of, in_turns, quiet, say
 
-COMMAND: Final = "python -m tools.bench scale"
 SIZES: Final = (100, 1_000, 10_000, 100_000, 1_000_000)
 PEERS: Final = (1, 2, 4, 8, 16)
 TICK_S: Final = 0.005
@@ -76,19 +74,19 @@ def orders(options: Options, report: Report) -> None:
     growth = _ratios(found[f"venue {last}"], found[f"venue {first}"])
     bare = _ratios(found[f"dict {last}"], found[f"dict {first}"])
     digest = hash_of(*(books[size].digest for size in SIZES))
-    report.results.append(Result(
-        "scale.growth", statistics.median(growth), "x", statistics.median(bare), ratio(growth, bare), spread(growth),
-        COMMAND, digest, "a bare dict: one entry popped at random, one set", f"ratio <= {GOAL_GROWTH}",
-    ))  # fmt: skip
+    report.add(
+        "scale.growth", "x", growth, bare, digest=digest, goal=f"ratio <= {GOAL_GROWTH}",
+        against="a bare dict: one entry popped at random, one set",
+    )  # fmt: skip
     for size in SIZES:
-        report.results.append(result(
-            f"scale.order_{size}", "s", found[f"venue {size}"], found[f"dict {size}"], command=COMMAND,
+        report.add(
+            f"scale.order_{size}", "s", found[f"venue {size}"], found[f"dict {size}"],
             digest=books[size].digest, against="a bare dict: one entry popped at random, one set",
-        ))  # fmt: skip
-    report.results.append(result(
-        "scale.snapshot_slice", "s", [longest_s], command=COMMAND, digest=digest,
+        )  # fmt: skip
+    report.add(
+        "scale.snapshot_slice", "s", [longest_s], digest=digest,
         goal=f"<= {GOAL_SLICE_S * 1e3:g} ms",
-    ))  # fmt: skip
+    )  # fmt: skip
 
 
 def longest_slice(book: Book) -> float:
@@ -198,10 +196,10 @@ def peers(options: Options, report: Report) -> None:
                 options.turns(5, 2),
             )
     for count in PEERS:
-        report.results.append(result(
-            f"scale.peers_{count}", "s", found[f"{count}"], found[f"{PEERS[0]}"], command=COMMAND,
+        report.add(
+            f"scale.peers_{count}", "s", found[f"{count}"], found[f"{PEERS[0]}"],
             digest=hash_of(*batches), against="the same with one peer", goal="ratio ~ 1" if count > 1 else "",
-        ))  # fmt: skip
+        )  # fmt: skip
     report.notes.append(
         "scale.peers_N is the time that the engine's own thread spends on an order (apply, sequence, encode, hand to "
         "ZeroMQ) while N peers listen, each on a socket of its own; the sockets are served by ZeroMQ's thread."
@@ -243,10 +241,9 @@ def weights(options: Options, report: Report) -> None:
     bare, _ = _weighed("dict", count)
     for what, name in (("venue", "resting"), ("mirror", "mirrored")):
         weight, digest = _weighed(what, count)
-        report.results.append(Result(
-            f"scale.memory_{name}", weight, "B", bare, weight / bare, 0.0, COMMAND, digest,
-            "a dict of id to a tuple of four ints",
-        ))  # fmt: skip
+        report.add(
+            f"scale.memory_{name}", "B", [weight], [bare], digest=digest, against="a dict of id to a tuple of four ints"
+        )
     report.notes.append(
         f"Memory is the growth of a process's resident set over the last three quarters of {count:,} orders. A resting "
         "order includes what its account remembers of it, since a repeat of its command must be known."

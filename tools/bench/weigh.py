@@ -50,7 +50,7 @@ def _venue(batches: Iterator[Batch]) -> Iterator[str]:
 
 def _mirror(batches: Iterator[Batch]) -> Iterator[str]:
     """The ring of frames for others is not counted: it is bounded."""
-    sequencer = Sequencer(INSTRUMENT.engine, INSTRUMENT.channel, 1, 1, True)
+    sequencer = Sequencer(INSTRUMENT.engine, INSTRUMENT.channel, 1, 1, True, ring_frames=1)
     client = FeedClient(INSTRUMENT.engine, INSTRUMENT.channel, random.Random(7))
     client.start(START_NS)
     for i, batch in enumerate(batches, 1):
