@@ -23,7 +23,7 @@ from proto.marketdata_pb2 import BOOK_VALID
 from tests.bus.test_node import process_of
 from tests.engine.test_process import Venue
 from tests.engines import cluster_of
-from tools.tail.market_data import Machine
+from bus.access.asking import Machine
 
 PATIENCE_S = 15.0
 GOLD = Instrument(

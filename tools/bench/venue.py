@@ -22,7 +22,7 @@ from proto.orders_pb2 import Hello, SelfTradePrevention, SessionRequest
 from tools.bench import echo
 from tools.bench.flows import INSTRUMENT
 from tools.run.processes import Child, Children
-from tools.tail.market_data import Machine
+from bus.access.asking import Machine
 
 START_S: Final = 30.0
 REST_S: Final = 30.0

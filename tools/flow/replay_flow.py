@@ -40,7 +40,7 @@ from tools.flow.lobster_check import LEVELS_JUDGED, Checker
 from tools.flow.messages import FlowError, WorkloadRow, is_workload, read_books, read_messages, read_workload
 from tools.flow.tally import Tally
 from tools.run.verdict import FAILS, HOLDS, NOTE, UNKNOWN, Finding
-from tools.tail.market_data import Machine
+from bus.access.asking import Machine
 
 TALLY_S: Final = 0.5
 JOIN_S: Final = 10.0

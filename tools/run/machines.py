@@ -12,7 +12,7 @@ from proto.cluster import Cluster, EngineEntry, dumps
 from tools.chaos.plan import FaultSpec
 from tools.run.layout import symbol
 from tools.run.processes import Child, Children, StartError
-from tools.tail.market_data import Machine
+from bus.access.asking import Machine
 
 START_S: Final = 20.0
 POLL_S: Final = 0.02

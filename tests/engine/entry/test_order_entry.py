@@ -36,7 +36,7 @@ from proto.columns import (
 )
 from proto.refusals import DETAIL_MAX
 from tests.engines import EndOfStream, Engines, Stream, Stuck, run, status_of, until
-from tools.tail.market_data import Machine
+from bus.access.asking import Machine
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 

@@ -34,7 +34,7 @@ from tests.engine.log.test_replay import _step as any_step
 from tests.engine.test_process import Venue as Processes
 from tests.flows import DELIST, ENGINE, INSTRUMENTS, Player
 from tools import tail_feed
-from tools.tail.market_data import Machine
+from bus.access.asking import Machine
 
 SEED = 20261122
 START_NS = 10**18

@@ -25,7 +25,7 @@ from proto.snapshot import BookSnapshot, Snapshot
 from tools.flow.tally import Counted, Latencies, Tally, TradeKey, TradeSum, added
 from tools.run import verdict as v
 from tools.run.verdict import FAILS, HOLDS, NOTE, Evidence, Finding, Verdict, judge
-from tools.tail.compare import differences
+from bus.reader.verify import differences
 
 NO_COUNTERS = {"gaps": 0, "joins": 1, "covered": 40, "digests_equal": 9}
 
