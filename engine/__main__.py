@@ -116,12 +116,14 @@ class Process:
         self._args = args
         self._log = log
         self._directory = DirectoryLoop(Directory(), args.join)
+        self._grpc = self._endpoint = ""  # not announced yet
         self._withheld: list[Instrument] = []  # added here, and another engine has them: not listed
         self._engine = Engine(
             cluster,
             entry.id,
             log,
             where=self._where,
+            name=args.name,
             owner=owner_name(args.name),
             operator_token=args.operator_token or "",
         )
@@ -182,7 +184,7 @@ class Process:
     def _condenser(self) -> Condenser:
         engine, args = self._engine, self._args
         command = self._child("engine.log.condense")
-        logged = lambda: engine.replayed + engine.committer.commands  # noqa: E731
+        logged = lambda: engine.kept.remembered + engine.committer.commands  # noqa: E731
         return Condenser(command, args.snapshot_after, logged, self._forget)
 
     async def _forget(self) -> None:
@@ -209,8 +211,7 @@ class Process:
     def _child(self, module: str) -> list[str]:
         """What runs it over this engine's log."""
         args = self._args
-        command = [sys.executable, "-m", module, "--engine", str(args.engine)]
-        return [*command, "--cluster", str(args.cluster.resolve()), "--data", str(args.data.resolve())]
+        return [sys.executable, "-m", module, "--data", str(args.data.resolve())]
 
     async def _announce(self, grpc: str, feed: str) -> None:
         """Tell the venue where this engine is. Raises: DirectoryRefused if its file claims what another has."""
@@ -263,7 +264,8 @@ class Process:
             self._feed.forget(instrument)
         else:
             self._feed.learn(instrument)
-        self._list()
+        if self._grpc:
+            self._list()
 
     def _instruments(self) -> tuple[Instrument, ...]:
         """What is traded here: the file's, and those added since."""

@@ -20,25 +20,36 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import grpc
+import msgspec
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 
-from engine.core.venue import Venue
+from engine.core.commands import AddInstrument, OperatorCommand
+from engine.core.rules import RULES
+from engine.core.venue import RETAINED, Venue
+from engine.entry.calls import Calls
 from engine.entry.guard import Guard
-from engine.entry.links import GRACE_S, MESSAGE_MAX, HomeLink, LinkState, PeersServicer, Presence
+from engine.entry.home import GRACE_S, Home, Presence
+from engine.entry.link import ANSWER_S, HomeLink, LinkState
 from engine.entry.operation import OperatorServicer
+from engine.entry.reference import Reference
+from engine.entry.release import Feed, Release
 from engine.entry.reports import Hub
-from engine.entry.router import Entry
-from engine.entry.service import OrdersServicer, SessionIds
+from engine.entry.router import Router
+from engine.entry.sessions import SessionIds, Sessions
+from engine.entry.streams import ORDERS, PEERS, Streams
 from engine.log import records
-from engine.log.commit import Committer, State, Submission, replay
+from engine.log.commit import Committer, State, Submission
 from engine.log.contract import Log, LogConflict, LogFailed, OutcomeUnknown
+from engine.log.edits import Edits
 from engine.log.kept import KeptReports
+from engine.log.records import identity_of
+from engine.log.replay import StartRefused, replay, restore
 from engine.log.sqlite import SqliteLog
-from engine.log.state import StateError, load
+from engine.log.state import founded
 from proto import connect
-from proto.cluster import Cluster, Instrument
-from proto.columns import REPORT_WIDTH, ChannelDeltas, Outcome
+from proto.cluster import Cluster
+from proto.instrument import Instrument
 
 EXIT_OK: Final = 0
 EXIT_BROKEN: Final = 1  # our own bug: the core or a release raised
@@ -48,11 +59,11 @@ EXIT_LOG_LOST: Final = 4  # the log's outcome is unknown, or somebody else write
 
 STREAMS_MAX: Final = 1_024  # calls at once on one connection
 STOP_S: Final = 1.0
-ORDERS: Final = "lobmesh.v1.Orders"  # its health, as that of the whole: whether the log takes commands
-LINKS: Final = "lobmesh.v1.Peers"  # its health: whether an order for any other engine can be carried there
+LINKS: Final = PEERS  # its health: whether an order for any other engine can be carried there
 HOUSE_S: Final = 0.1
 IDLE_S: Final = 0.5  # without a command for so long, there is time to collect garbage
 
+MESSAGE_MAX: Final = 1 << 20  # bytes of a message that an engine takes in
 SERVER_OPTIONS: Final = [
     *connect.SERVED,
     ("grpc.max_receive_message_length", MESSAGE_MAX),
@@ -60,12 +71,6 @@ SERVER_OPTIONS: Final = [
 ]
 
 logger = logging.getLogger(__name__)
-
-
-class Feed(Protocol):
-    """Where deltas go; `engine/publish/source.py` is the real one."""
-
-    def publish(self, time_ns: int, deltas: list[ChannelDeltas], *, idle: bool) -> None: ...
 
 
 class Services(Protocol):
@@ -98,21 +103,23 @@ class Engine:
         log: Log,
         *,
         where: Callable[[int], str | None],
+        name: str = "",
         owner: str = "",
         clock_ns: Callable[[], int] = time.time_ns,
         grace_s: float = GRACE_S,
-        answer_s: float = 2.0,
+        answer_s: float = ANSWER_S,
         operator_token: str = "",
     ) -> None:
         self.engine = engine
         self.log = log
-        self.venue = Venue(engine, cluster.instruments_of(engine))
+        self._file = identity_of(cluster, engine, name or f"engine-{engine}", RETAINED)
+        self._state = founded(self._file)
         self.kept = KeptReports(engine)
         self.hub = Hub(self.kept)
         self.presence = Presence(grace_s)
         self.links: dict[int, HomeLink] = {}
         self.feed: Feed | None = None
-        self.replayed = 0  # reports, at the start: about as many as commands
+        self.reference = Reference(engine, lambda: self.venue.allowed)
         self.listed: Callable[[Instrument], None] = _unheard  # one was added or delisted while the engine runs
         self._cluster = cluster
         self._where = where
@@ -120,102 +127,98 @@ class Engine:
         self._clock_ns = clock_ns
         self._answer_s = answer_s
         self._guard = Guard(operator_token)
-        self._epoch = 0
+        self._edits: list[OperatorCommand] = []  # logged by `begin`, and not yet applied
         self._tasks: list[asyncio.Task[None]] = []
         self._server: grpc.aio.Server | None = None
         self._health: Any = None
 
     @property
+    def venue(self) -> Venue:
+        return self._state.venue
+
+    @property
     def channels(self) -> int:
         """As many as the file says; more if an instrument was added on one that the file no longer has."""
-        return max([self._cluster.engine(self.engine).channels, *self.venue.channels])
+        return max([self._file.engine.channels, *self.venue.channels])
 
     def replay(self) -> Iterator[int]:
-        """Take up the last snapshot, if it is of use, and apply the log from there on, or all of it.
+        """Be what the log says, from its last snapshot on, or from its first record.
 
-        Gives the position reached now and then. Raises: LogDamaged, RecordError.
+        Gives the position reached now and then. Raises: LogDamaged, StartRefused.
         """
-        after = self._restore()
-        for position, epoch in replay(self.log, self.venue, after, self._epoch, self._remember):
-            self._epoch = epoch
-            yield position
-
-    def _restore(self) -> int:
-        """Be what the last snapshot says; the position it was taken at, 0 if there is none."""
-        snapshot = self.log.load_snapshot()
-        if snapshot is None:
-            return 0
-        try:
-            state = load(snapshot[1], self.engine, self._cluster.instruments_of(self.engine))
-        except StateError as e:
-            logger.warning("the snapshot at position %d is passed over: %s", snapshot[0], e)
-            return 0
-        self.venue = state.venue
-        self._epoch = state.epoch
-        for history in state.histories:
+        after, self._state = restore(self.log, self._file)
+        for history in self._state.histories:
             self.kept.restore(history.account, history.last_seq, history.batches)
-        return snapshot[0]
+        yield from replay(self.log, self._state, after, self.kept.remember)
 
     def begin(self) -> Begun:
-        """Open an epoch: the log is this engine's from here on. Raises: LogError."""
-        fresh = self.log.position == 0
+        """Open an epoch: the log is this engine's from here on. With it goes what was edited in the file since the last
+        time, a line each; it takes effect when the engine serves.
+
+        Raises: LogError; StartRefused where an edit cannot be.
+        """
+        state, log, fresh = self._state, self.log, self.log.position == 0
+        edits = Edits(state.identity or self._first(), self._file, self.venue, self._elsewhere())
+        if edits.refused:
+            raise StartRefused("; ".join(edits.refused))
+        for line in edits.told:
+            logger.warning("cluster file: %s", line)
         time_ns = max(self._clock_ns(), self.venue.time_ns)
-        record = records.Epoch(self._epoch, self._owner[: records.OWNER_MAX], time_ns)
-        self._epoch = self.log.append(self.log.position, [records.encode(record)])
-        self.begun = Begun(self._epoch, self.log.incarnation, fresh, time_ns)
+        epoch = log.position + 1
+        identity = None if state.identity == self._file else self._file
+        opening = records.Epoch(state.epoch, self._owner[: records.OWNER_MAX], time_ns, RULES, identity)
+        changes = [records.encode(records.Commands(epoch, time_ns, [command])) for command in edits.commands]
+        log.append(log.position, [records.encode(opening), *changes])
+        state.epoch, state.rules, state.identity = epoch, RULES, self._file
+        self._edits = edits.commands
+        self.begun = Begun(epoch, log.incarnation, fresh, time_ns)
         return self.begun
+
+    def _first(self) -> records.Identity:
+        """What the file is taken to have said when the log had nothing of it: what is traded, as it is."""
+        if self.log.position:
+            logger.warning(
+                "the log says from now on what it is the log of: %s of %s", self._file.name, self._file.venue
+            )
+        markets = [self.venue.markets.get(instrument.id) for instrument in self._file.instruments]
+        return msgspec.structs.replace(
+            self._file, instruments=tuple(market.instrument for market in markets if market is not None)
+        )
+
+    def _elsewhere(self) -> list[Instrument]:
+        return [instrument for instrument in self._cluster.instruments if instrument.engine != self.engine]
 
     async def serve(self, address: str, services: Iterable[Services] = ()) -> int:
         """Open the port; the engine takes orders when this returns. Raises: RuntimeError if the port is taken."""
         loop = asyncio.get_running_loop()
         self.stopping: asyncio.Future[int] = loop.create_future()
+        release = Release(self.hub, self.feed, lambda: self.committer.backlog)
         self.committer = Committer(
             self.log,
             self.venue,
-            self._epoch,
+            self.begun.epoch,
             time_ns=self.begun.time_ns,
             clock_ns=self._clock_ns,
-            release=self._release,
+            release=release,
             stop=self._broken,
         )
-        homes = {instrument.id: instrument.engine for instrument in self._cluster.instruments}
-        self.entry = Entry(self.engine, self.committer, homes)
-        self.orders = OrdersServicer(
-            self.entry,
-            self.hub,
-            self.presence,
-            self.venue,
-            self.links,
-            SessionIds(self.engine, self._clock_ns),
-            frozenset(account.id for account in self._cluster.accounts),
-        )
-        self.peers = PeersServicer(
-            self.entry, self.hub, self.presence, epoch=self._epoch, incarnation=self.log.incarnation
-        )
+        self.router = Router(self.reference, self.committer)
+        self.streams = Streams()
+        self._take_up(release)
         self.presence.committer = self.committer
         self.presence.found(self.venue.sessions(), loop.time())
         self.learn(self._cluster.instruments, [entry.id for entry in self._cluster.engines])
         self.learn([market.instrument for market in self.venue.markets.values()], [])
-        self.operator = OperatorServicer(
-            self.venue,
-            self.committer,
-            lambda: self.orders.symbols,
-            self._listed,
-            channels=self.channels,
-            guard=self._guard,
-        )
         port = await self._open(address, services)
         self._run(self._keep_house())
         return port
 
     def learn(self, instruments: Iterable[Instrument], engines: Iterable[int]) -> None:
         """Instruments and engines of the venue, from the cluster's file or because they joined."""
-        instruments = list(instruments)
-        self.entry.learn({instrument.id: instrument.engine for instrument in instruments})
-        self.orders.learn(instruments)
+        self.reference.learn(instruments)
         for engine in sorted(set(engines) - {self.engine} - set(self.links)):
             link = HomeLink(self.engine, engine, self.hub, self._endpoint_of(engine), answer_s=self._answer_s)
-            self.links[engine] = self.entry.carriers[engine] = link
+            self.links[engine] = self.router.carriers[engine] = link
             self._run(link.run())
 
     async def stop(self) -> None:
@@ -223,8 +226,7 @@ class Engine:
         self.presence.committer = None  # our going is not our clients': their orders stay, and they come back
         if self._health is not None:
             await self._health.enter_graceful_shutdown()
-        self.orders.stop()
-        self.peers.stop()
+        await self.streams.stop(STOP_S)
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             task.cancel()
@@ -233,11 +235,32 @@ class Engine:
             await self._server.stop(STOP_S)
         self.committer.close()
 
+    def _take_up(self, release: Release) -> None:
+        """Apply the edits that were logged with the epoch, as a replay will."""
+        first = self.begun.epoch + 1
+        for position, command in enumerate(self._edits, first):
+            release(position, self.begun.time_ns, self.venue.operate(position, self.begun.time_ns, command))
+            if isinstance(command, AddInstrument):
+                self.listed(command.definition)
+        self._edits = []
+
     async def _open(self, address: str, services: Iterable[Services]) -> int:
-        peers = self.peers
+        router, reference, hub, links, streams = self.router, self.reference, self.hub, self.links, self.streams
+        ids, begun = SessionIds(self.engine, self._clock_ns), self.begun
+        sessions = Sessions(router, reference, hub, self.presence, links, streams, ids)
+        calls = Calls(router, reference, hub, self.venue, links)
+        home = Home(router, hub, self.presence, streams, epoch=begun.epoch, incarnation=begun.incarnation)
+        operator = OperatorServicer(
+            self.venue,
+            self.committer,
+            lambda: reference.symbols,
+            self._listed,
+            channels=self.channels,
+            guard=self._guard,
+        )
         server = grpc.aio.server(options=SERVER_OPTIONS)
         self._server = server
-        server.add_generic_rpc_handlers((_orders(self.orders), _peers(peers, self.orders), self.operator.handlers()))
+        server.add_generic_rpc_handlers((sessions.handlers(), *calls.handlers(), home.handlers(), operator.handlers()))
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = [f"lobmesh.v1.{name}" for name in ("Orders", "Operator", "Peers", "MarketData", "Directory")]
@@ -268,23 +291,11 @@ class Engine:
     def _endpoint_of(self, engine: int) -> Callable[[], str | None]:
         return lambda: self._where(engine)
 
-    def _release(self, position: int, time_ns: int, outcome: Outcome) -> None:
-        for reports in outcome.reports:
-            self.hub.release(reports.account, reports.first_seq, position, time_ns, reports.rows)
-        if self.feed is not None and outcome.deltas:
-            self.feed.publish(time_ns, outcome.deltas, idle=not self.committer.backlog)
-
-    def _remember(self, position: int, time_ns: int, outcome: Outcome) -> None:
-        for reports in outcome.reports:
-            self.replayed += len(reports.rows) // REPORT_WIDTH
-            self.kept.remember(reports.account, reports.first_seq, position, time_ns, reports.rows)
-
     def _broken(self, error: BaseException) -> None:
         """No command may be answered any more: have the process end."""
         known = isinstance(error, OutcomeUnknown | LogConflict)
         logger.critical("stopping: %s", error, exc_info=None if known else error)
-        self.orders.stop()
-        self.peers.stop()
+        self.streams.break_off()
         if not self.stopping.done():
             self.stopping.set_result(EXIT_LOG_LOST if known else EXIT_BROKEN)
 
@@ -324,29 +335,6 @@ class Engine:
 def _status(serves: bool) -> Any:
     status = health_pb2.HealthCheckResponse
     return status.SERVING if serves else status.NOT_SERVING
-
-
-def _orders(servicer: OrdersServicer) -> grpc.GenericRpcHandler:
-    unary = grpc.unary_unary_rpc_method_handler
-    handlers: dict[str, Any] = {
-        "Session": grpc.stream_stream_rpc_method_handler(servicer.session),
-        "NewOrder": unary(servicer.new_order),
-        "CancelOrder": unary(servicer.cancel_order),
-        "ReplaceOrder": unary(servicer.replace_order),
-        "MassCancel": unary(servicer.mass_cancel),
-        "GetOrder": unary(servicer.get_order),
-        "OpenOrders": unary(servicer.open_orders),
-        "Executions": grpc.unary_stream_rpc_method_handler(servicer.executions),
-    }
-    return grpc.method_handlers_generic_handler(ORDERS, handlers)
-
-
-def _peers(servicer: PeersServicer, orders: OrdersServicer) -> grpc.GenericRpcHandler:
-    handlers: dict[str, Any] = {
-        "Link": grpc.stream_stream_rpc_method_handler(servicer.link),
-        "FindOrders": grpc.unary_unary_rpc_method_handler(orders.find_orders),
-    }
-    return grpc.method_handlers_generic_handler("lobmesh.v1.Peers", handlers)
 
 
 def owner_name(name: str) -> str:

@@ -72,6 +72,7 @@ SERVES = (
 # No clock, file, socket, environment or random source; time arrives as an argument.
 PURE_ROOMS = ("bus.stream", "engine.core")
 PURE = (
+    "bus.access.claim",
     "bus.access.directory",
     "engine.entry.door",
     "engine.log.kept",
@@ -83,7 +84,14 @@ PURE = (
     "proto.orders",
 )
 PACKAGES = ("bus", "engine", "proto", "tools")  # their __init__ has a docstring only
-CONTRACTS = ("proto.cluster", "proto.orders_pb2", "proto.marketdata_pb2", "proto.cluster_pb2")
+CONTRACTS = (
+    "proto.cluster",
+    "proto.instrument",
+    "proto.table",
+    "proto.orders_pb2",
+    "proto.marketdata_pb2",
+    "proto.cluster_pb2",
+)
 PURE_MAY_IMPORT = (
     "__future__",
     "bisect",

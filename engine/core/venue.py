@@ -23,7 +23,6 @@ from engine.core.matching import fillable, trade, would_trade
 from engine.core.order import CONDITIONAL, IN_BOOK, LAPSED, STOP, Account, Answer, Order, Row
 from engine.core.pit import peg_price
 from engine.core.plan import Plan
-from proto.cluster import Instrument
 from proto.columns import (
     ACCEPTED,
     ALL_OR_NONE,
@@ -92,6 +91,7 @@ from proto.columns import (
     malformed,
 )  # fmt: skip
 from proto.feed import ADD, CLOSED, DELETE, END, MODIFY
+from proto.instrument import Instrument
 
 RETAINED: Final = 8_192  # commands an account can repeat and be recognised, at least
 
@@ -716,6 +716,8 @@ class Venue(Desk):
     def _state(self) -> Iterator[tuple[object, ...]]:
         yield (self.engine, self.position, self.time_ns, self.orders_entered, self.retained)
         yield (list(self.kills), list(self.amended.items()), [entry[:2] for entry in sorted(self._expiries, key=_when)])
+        if self.allowed:
+            yield tuple(self.allowed.items())
         for market in self.markets.values():
             yield from market.contents()
         for account in self.accounts.values():

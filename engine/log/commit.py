@@ -30,7 +30,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from enum import Enum
 from queue import SimpleQueue
 from typing import Final, Protocol
@@ -39,7 +39,6 @@ from engine.core.commands import OperatorCommand
 from engine.log import records
 from engine.log.contract import Log, LogFailed, LogPaused
 from proto.columns import NO_REASON, Batch, Outcome
-from proto.orders import read_batch
 
 GROUP_COMMANDS: Final = 4_096  # a group takes no further batch once it has so many
 GROUP_BYTES: Final = 1 << 20
@@ -316,7 +315,7 @@ class _Record:
         for submission in self.submissions:
             batch = submission.batch
             if submission.command is not None:
-                parts.append(records.part_of(submission.command))
+                parts.append(submission.command)
             elif batch is None and submission.session:
                 parts.append(records.Disconnected(submission.account, submission.session))
             elif batch is not None:
@@ -386,54 +385,3 @@ class _LogThread:
                 self._loop.call_soon_threadsafe(self._done, position, error)
             except RuntimeError:  # the loop is closed: nobody waits for this any more
                 return
-
-
-class Records(Protocol):
-    """What can be read like a log (engine/log/contract.py)."""
-
-    def read(self, after: int) -> Iterator[tuple[int, bytes]]: ...
-
-
-def _unheard(epoch: int, time_ns: int) -> None:
-    """Nobody asked to be told."""
-
-
-def replay(
-    log: Records, core: Core, after: int, epoch: int, release: Release, opened: Callable[[int, int], None] = _unheard
-) -> Iterator[tuple[int, int]]:
-    """Apply what the log holds after that position; gives (position, epoch) now and then and at the end.
-
-    An epoch record counts only if it names the current epoch; then `opened` is called with it and its time. Commands of
-    another epoch are void.
-    Raises: LogDamaged, RecordError.
-    """
-    position = after
-    for position, body in log.read(after):
-        record = records.decode(body)
-        if isinstance(record, records.Epoch):
-            if record.previous == epoch:
-                epoch = position
-                opened(epoch, record.time_ns)
-        elif record.epoch == epoch:
-            for outcome in _apply_logged(core, position, record):
-                release(position, record.time_ns, outcome)
-        if position % 256 == 0:
-            yield position, epoch
-    yield position, epoch
-
-
-def _apply_logged(core: Core, position: int, record: records.Commands) -> Iterator[Outcome]:
-    batches = []
-    if not record.parts:
-        yield core.tick(position, record.time_ns)
-    for part in record.parts:
-        if isinstance(part, records.Entered):
-            batches.append(read_batch(part.account, part.session, part.stp, part.commands))
-            continue
-        assert len(record.parts) == 1, "what stands alone shares a record"
-        if isinstance(part, records.Disconnected):
-            yield core.disconnect(position, record.time_ns, part.account, part.session)
-        else:
-            yield core.operate(position, record.time_ns, records.command_of(part))
-    if batches:
-        yield core.apply(position, record.time_ns, batches)

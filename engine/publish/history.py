@@ -24,18 +24,15 @@ from typing import BinaryIO, Final, Protocol
 
 from bus.stream.sequencer import DELTAS_MAX as FRAME_DELTAS
 from bus.stream.sequencer import Sequencer
-from engine.core.venue import Venue
 from engine.log import records
-from engine.log.commit import Records, replay
-from engine.log.condense import EXIT_CANNOT_READ, EXIT_OK, EXIT_USAGE, NICE, ROOT, leave_with_stdin
+from engine.log.condense import EXIT_CANNOT_READ, EXIT_OK, NICE, ROOT, leave_with_stdin
 from engine.log.contract import LogError
 from engine.log.numbering import Numbering, opening, traded
 from engine.log.records import RecordError
+from engine.log.replay import Records, beginning, replay
 from engine.log.sqlite import SqliteLogView
 from engine.log.state import State, StateError, load
 from proto import logs, marketdata_pb2
-from proto.cluster import ClusterError, Instrument
-from proto.cluster import load as load_cluster
 from proto.columns import ChannelDeltas, Outcome
 from proto.dial import Parser
 from proto.feed import DELTA_WIDTH, END
@@ -225,18 +222,14 @@ class Telling:
             self._frames += taken
 
 
-def tell(
-    log: View, engine: int, instruments: Sequence[Instrument], span: Span
-) -> Iterator[marketdata_pb2.HistoryReply]:
+def tell(log: View, span: Span) -> Iterator[marketdata_pb2.HistoryReply]:
     """The replies to a request, the last one with its end. Raises: LogError, RecordError."""
     telling: Telling | None = None
     try:
         if span.first:
             _check_epoch(log, span.epoch)
-        after, state = _begin(log, engine, instruments, span)
-        if after < log.dropped:
-            raise NotTold(OUT_OF_RANGE, f"the log begins behind its record {log.dropped}")
-        telling = Telling(engine, log.incarnation, span, state.epoch, state.numbering)
+        after, state = _begin(log, span)
+        telling = Telling(state.venue.engine, log.incarnation, span, state.epoch, state.numbering)
         frames: list[bytes] = []
         size = 0
         for _ in _played(_Up(log, span.through), after, state, telling):
@@ -275,7 +268,7 @@ def _played(log: Records, after: int, state: State, telling: Telling) -> Iterato
     def release(position: int, time_ns: int, outcome: Outcome) -> None:
         telling.hear(time_ns, outcome.deltas)
 
-    for _ in replay(log, state.venue, after, state.epoch, release, opened):
+    for _ in replay(log, state, after, release, opened):
         yield
 
 
@@ -288,16 +281,18 @@ def _check_epoch(log: View, epoch: int) -> None:
         raise NotTold(UNKNOWN_EPOCH, f"there was no epoch {epoch}")
 
 
-def _begin(log: View, engine: int, instruments: Sequence[Instrument], span: Span) -> tuple[int, State]:
+def _begin(log: View, span: Span) -> tuple[int, State]:
     """The last state before what is asked for, and its position."""
     for position, body in log.snapshots():
         try:
-            state = load(body, engine, instruments)
+            state = load(body)
         except StateError:
             continue
-        if position <= span.through and _is_before(state, span):
+        if log.dropped <= position <= span.through and _is_before(state, span):
             return position, state
-    return 0, State(Venue(engine, instruments), 0, [], Numbering())
+    if log.dropped:
+        raise NotTold(OUT_OF_RANGE, f"the log begins behind its record {log.dropped}")
+    return 0, beginning(log)
 
 
 def _is_before(state: State, span: Span) -> bool:
@@ -367,11 +362,8 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m engine.publish.history",
         description="Write to standard output what an engine published, out of its log: HistoryReply messages "
         "(proto/marketdata.proto), each behind its length in 4 bytes, little-endian.",
-        epilog="example: python -m engine.publish.history --cluster cluster.toml --engine 1 --data data/engine-1 "
-        "--channel 1 --epoch 1 --first 1",
+        epilog="example: python -m engine.publish.history --data data/engine-1 --channel 1 --epoch 1 --first 1",
     )
-    parser.add_argument("--cluster", type=Path, required=True, metavar="FILE", help="the venue (proto/cluster.py)")
-    parser.add_argument("--engine", type=int, required=True, metavar="N", help="which of its engines")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="where its log is")
     parser.add_argument("--channel", type=int, default=1, metavar="N", help="which of its streams (default 1)")
     parser.add_argument("--epoch", type=int, default=0, metavar="N", help="of the sequences")
@@ -395,18 +387,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.nice(NICE)
         threading.Thread(target=leave_with_stdin, daemon=True).start()
     gc.disable()
-    try:
-        instruments = load_cluster(args.cluster).instruments_of(args.engine)
-    except ClusterError as e:
-        print(f"history: {e}", file=sys.stderr)
-        return EXIT_USAGE
     span = Span(
         args.channel, args.epoch, args.first, args.last, args.from_ns, args.to_ns, args.instrument, args.through
     )
     try:
         log = SqliteLogView(args.data)
         try:
-            write(tell(log, args.engine, instruments, span), sys.stdout.buffer)
+            write(tell(log, span), sys.stdout.buffer)
         finally:
             log.close()
     except BrokenPipeError:

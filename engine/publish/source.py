@@ -18,11 +18,11 @@ from bus.stream.levels import Queues, ShownLevel, by_order, by_price
 from bus.stream.sequencer import RangeResult
 from engine.core.book import Book
 from engine.core.venue import Venue
-from engine.log.numbering import definition_of, opening, statistics_of
+from engine.log.numbering import opening, statistics_of
 from engine.publish.cut import Cut
-from proto.cluster import Instrument
 from proto.columns import BUY, SELL, ChannelDeltas
 from proto.feed import Digest, Indication, Quote, Statistics, Status, orders_hash
+from proto.instrument import Instrument
 from proto.snapshot import BookSnapshot, encode_books
 
 LIVE: Final = "live"
@@ -52,7 +52,7 @@ class TakenBooks:
 
 
 class EngineFeed:
-    """The streams of one engine in one epoch (engine/node.py, Feed; bus/service.py, Source).
+    """The streams of one engine in one epoch (engine/entry/release.py, Feed; bus/service.py, Source).
 
     Cost of a snapshot: 0.3 µs an order on the event loop, in slices of some milliseconds, 1 µs an order on a thread:
     so fabric nodes are asked first and an engine last.
@@ -201,7 +201,7 @@ class EngineFeed:
         book, market = self._venue.books[name], self._venue.markets[name]
         return BookSnapshot(
             name,
-            None if market.delisted else definition_of(market),
+            None if market.delisted else market.instrument.told,
             self._status(name),
             self.publisher.instrument_seq(channel, name),
             book.last_price,

@@ -16,6 +16,9 @@ from pathlib import Path
 from time import perf_counter, perf_counter_ns
 from typing import Final
 
+from bus.access.asking import Machine
+from engine.core.rules import RULES
+from engine.core.venue import RETAINED
 from engine.log import records
 from engine.log.sqlite import SqliteLog
 from proto import cluster as cluster_file
@@ -26,7 +29,6 @@ from tools.bench.deltas import START_NS
 from tools.bench.flows import ACCOUNT, BATCH, INSTRUMENT, LARGE
 from tools.bench.measure import Options, Report, Rounds, hash_of, in_turns, result, say
 from tools.run.processes import Child, Children
-from bus.access.asking import Machine
 
 COMMAND: Final = "python -m tools.bench log"
 PREALLOCATED: Final = 8 << 20  # as the log's own write-ahead file
@@ -38,6 +40,7 @@ GOAL_S: Final = 2.0
 EMPTY: Final = "empty"
 WHOLE: Final = "whole"
 SNAPSHOT: Final = "snapshot"
+CLUSTER: Final = Cluster("bench", (EngineEntry(INSTRUMENT.engine),), (INSTRUMENT,))
 
 
 def run(options: Options) -> Report:
@@ -129,13 +132,10 @@ def restart(options: Options, report: Report) -> None:
     with tempfile.TemporaryDirectory(prefix="lobmesh-bench-") as name:
         directory = Path(name)
         config = directory / "cluster.toml"
-        config.write_text(cluster_file.dumps(Cluster("bench", (EngineEntry(INSTRUMENT.engine),), (INSTRUMENT,))))
+        config.write_text(cluster_file.dumps(CLUSTER))
         fill(directory / WHOLE, flow, wanted)
         shutil.copytree(directory / WHOLE, directory / SNAPSHOT)
-        subprocess.run(
-            [sys.executable, "-m", "engine.log.condense", "--cluster", config, "--engine", str(INSTRUMENT.engine),
-             "--data", directory / SNAPSHOT], check=True,
-        )  # fmt: skip
+        subprocess.run([sys.executable, "-m", "engine.log.condense", "--data", directory / SNAPSHOT], check=True)
         found, digest = asyncio.run(_turns(directory, config, rounds))
     goal = f"<= {GOAL_S:g} s" if wanted == COMMANDS else ""
     for name, kind in (("log.restart", SNAPSHOT), ("log.restart_whole", WHOLE)):
@@ -153,7 +153,8 @@ def restart(options: Options, report: Report) -> None:
 def fill(directory: Path, flow: flows.Flow, count: int) -> None:
     """A log of `count` commands in records of one batch; each repetition of the flow is another account's."""
     log = SqliteLog(directory)
-    position = log.append(0, [records.encode(records.Epoch(0, "bench"))])
+    identity = records.identity_of(CLUSTER, INSTRUMENT.engine, f"engine-{INSTRUMENT.engine}", RETAINED)
+    position = log.append(0, [records.encode(records.Epoch(0, "bench", 0, RULES, identity))])
     bodies: list[bytes] = []
     account = 0
     left = count

@@ -23,6 +23,7 @@ from typing import Any, Final
 
 import grpc
 
+from bus.access.asking import Machine
 from bus.access.exchange import DirectoryError, ask
 from bus.access.subscriber import Subscriber
 from bus.stream.actions import Action, Applied, AskRange, AskSnapshot, MissingSpan, State
@@ -40,7 +41,6 @@ from tools.flow.lobster_check import LEVELS_JUDGED, Checker
 from tools.flow.messages import FlowError, WorkloadRow, is_workload, read_books, read_messages, read_workload
 from tools.flow.tally import Tally
 from tools.run.verdict import FAILS, HOLDS, NOTE, UNKNOWN, Finding
-from bus.access.asking import Machine
 
 TALLY_S: Final = 0.5
 JOIN_S: Final = 10.0

@@ -8,6 +8,8 @@ from typing import Final, TypeVar
 
 import grpc
 
+from bus.access.asking import StreamStanding
+from bus.reader.verify import differences
 from proto import marketdata_pb2
 from proto.cluster import Instrument
 from proto.feed import STATE_NAMES, FeedError
@@ -17,8 +19,6 @@ from tools.run import verdict as judge
 from tools.run.live_view import Board, InstrumentRow, MachineRow
 from tools.run.machines import Machines, Place
 from tools.run.verdict import Marked, Mirror, Seen
-from bus.reader.verify import differences
-from bus.access.asking import StreamStanding
 
 LOOK_S: Final = 0.4  # between two looks, and the longest wait for an answer to one
 REST_S: Final = 15.0  # for every mirror to reach its owner's sequence

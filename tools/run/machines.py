@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from bus.access.asking import Machine
 from engine.node import LINKS
 from proto.cluster import Cluster, EngineEntry, dumps
 from tools.chaos.plan import FaultSpec
 from tools.run.layout import symbol
 from tools.run.processes import Child, Children, StartError
-from bus.access.asking import Machine
 
 START_S: Final = 20.0
 POLL_S: Final = 0.02

@@ -9,6 +9,7 @@ from functools import partial
 import grpc
 import pytest
 
+from engine import node
 from engine.client import client as sdk
 from engine.client.client import (
     Client,
@@ -21,7 +22,7 @@ from engine.client.client import (
     SessionError,
     UnreachableError,
 )
-from engine.entry.links import LinkState
+from engine.entry.link import LinkState
 from engine.entry.reports import Follower, Outbox
 from engine.log import kept
 from engine.log.memory import Fault
@@ -152,7 +153,9 @@ def test_columns_are_what_rows_are() -> None:
     assert write_batch(rows.batch(7)) == write_batch(columns.batch(7))
 
 
-def test_what_was_not_answered_is_sent_again_and_has_one_effect() -> None:
+def test_what_was_not_answered_is_sent_again_and_has_one_effect(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(node, "STOP_S", 0.05)  # an engine that goes does not wait for its log so long
+
     async def test(engines: Engines) -> None:
         async with Seeds(engines).client().session() as session:
             stuck = Stuck(engines, 1)

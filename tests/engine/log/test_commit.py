@@ -7,10 +7,13 @@ from collections.abc import Awaitable, Callable, Sequence
 import pytest
 
 from engine.core.commands import OperatorCommand, SetState
+from engine.core.rules import RULES
 from engine.log import records
-from engine.log.commit import BACKLOG_MAX, GROUP_COMMANDS, Committer, State, Submission, replay
+from engine.log.commit import BACKLOG_MAX, GROUP_COMMANDS, Committer, State, Submission
 from engine.log.contract import LogConflict, OutcomeUnknown
 from engine.log.memory import Disk, Fault, MemoryLog
+from engine.log.replay import replay
+from engine.log.state import State as Before
 from proto.columns import NEW, WRONG_STATE, Batch, Outcome
 from proto.orders import write_batch
 
@@ -346,7 +349,7 @@ def test_what_an_operator_says_is_a_record_of_its_own_and_answered_with_its_posi
     assert answers == [(True, (2, WRONG_STATE))]
     disk.crash()
     core = Core()
-    list(replay(MemoryLog(disk), core, 0, 0, lambda position, time_ns, outcome: None))
+    list(replay(MemoryLog(disk), Before(core), 0, lambda position, time_ns, outcome: None))
     assert core.told == told
 
 
@@ -361,7 +364,7 @@ def test_a_replay_tells_the_core_what_it_was_told_and_skips_what_is_void() -> No
 
     told = run(test, disk).core.told
     for record in (
-        records.Epoch(0, "second owner"),  # position 3: the epoch is 3
+        records.Epoch(0, "second owner", 0, RULES),  # position 3: the epoch is 3
         records.Commands(0, 2_000, [records.Entered(7, 0, 0, write_batch(batch_of(5)))]),  # void: of the first owner
         records.Epoch(0, "too late"),  # void: the epoch is not 0 any more
         records.Commands(3, 2_000, [records.Entered(7, 0, 0, write_batch(batch_of(6)))]),
@@ -371,7 +374,8 @@ def test_a_replay_tells_the_core_what_it_was_told_and_skips_what_is_void() -> No
     disk.crash()
     core = Core()
     released: list[int] = []
-    reached = list(replay(MemoryLog(disk), core, 0, 0, lambda position, time_ns, outcome: released.append(position)))
+    state = Before(core)
+    reached = list(replay(MemoryLog(disk), state, 0, lambda position, time_ns, outcome: released.append(position)))
     assert core.told == [*told, (6, 2_000, [6]), (7, 2_001)]
     assert released == [1, 2, 6, 7]
-    assert reached[-1] == (7, 3)
+    assert (reached[-1], state.epoch) == (7, 3)

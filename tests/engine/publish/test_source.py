@@ -285,7 +285,7 @@ def test_an_added_instrument_is_in_digests_and_snapshots_and_a_delisted_one_has_
     async def added_meanwhile(channel: int, instruments: Sequence[int]) -> tuple[Cut, list[int]]:
         found = await copied(channel, instruments)
         if 99 not in bench.venue.markets:
-            bench.operate(AddInstrument(new))
+            bench.operate(AddInstrument.of(new))
             bench.feed.learn(new)
         return found
 
@@ -318,7 +318,7 @@ def test_quotes_say_the_trading_state_and_go_round_what_was_added(bench: Bench) 
     bench.operate(SetState(10, feed.HALTED))
     assert told() == {10: feed.HALTED}
     new = replace(bench.instruments[0], id=99, symbol="NOVA", state="pre-open")
-    bench.operate(AddInstrument(new))
+    bench.operate(AddInstrument.of(new))
     bench.feed.learn(new)
     assert told() == {99: feed.PRE_OPEN}
 

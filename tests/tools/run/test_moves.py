@@ -14,7 +14,9 @@ from pathlib import Path
 import grpc
 import pytest
 
+from bus.access.asking import Machine, StreamStanding
 from bus.access.subscriber import Subscriber
+from bus.reader.verify import differences
 from bus.stream.actions import State
 from proto import cluster
 from proto.columns import NEW, STP_NONE, Batch
@@ -25,8 +27,6 @@ from tools.run.layout import made_up
 from tools.run.moves import UNDISTURBED, disturbed
 from tools.run.processes import Child, Children, StartError
 from tools.run.verdict import Seen
-from bus.reader.verify import differences
-from bus.access.asking import Machine, StreamStanding
 
 ROOT = Path(__file__).resolve().parents[3]
 SMALL = ["--engines", "2", "--instruments", "4", "--traders", "4", "--rate", "400", "--seed", "5", "--json"]
