@@ -41,6 +41,11 @@ def endpoint(text: str) -> str:
     return text
 
 
+def printable(text: str) -> str:
+    """The same without what would steer a terminal: what came from elsewhere may hold anything."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
 class Parser(argparse.ArgumentParser):
     """Begins its help with `examples`, where there are some, and complains in one line. Exits 2 for wrong usage.
 

@@ -57,6 +57,7 @@ class Reading:
         self._told = told
         self._wanted = wanted
         self._verifier: Verifier | None = None
+        self._machines: dict[str, Machine] = {}  # whose books ours were compared with
         self._backs: dict[tuple[int, int], Back] = {}
         self._stopped = False
         self.subscriber = Subscriber(
@@ -88,6 +89,8 @@ class Reading:
             await self.subscriber.stop()
         finally:
             await asyncio.gather(self._waiting, return_exceptions=True)
+            for machine in self._machines.values():
+                await machine.close()
             await self._exchange.stop()
 
     def streams_of(self, symbols: frozenset[str]) -> set[tuple[int, int]]:
@@ -137,7 +140,7 @@ class Reading:
         if request.epoch not in (0, epoch) or last < request.first_seq:
             return
         request.epoch, request.last_seq = epoch, last
-        for target in self._machines(request.engine):
+        for target in self._knowing(request.engine):
             machine = Machine(target)
             try:
                 due = max(1, request.first_seq - 1)  # which must have ended an event
@@ -184,6 +187,7 @@ class Reading:
         """Each stream beside one other machine's, of which each has its turn: at first the engine itself."""
         if self._verifier is None:
             self._verifier = Verifier()
+        await self._exchange.joined(timeout_s)
         compared = []
         for client in list(self.subscriber.clients.values()):
             target = self._other(client.engine, turn)
@@ -191,16 +195,15 @@ class Reading:
                 compared.append(Comparison(client.engine, client.channel, "", problem="no other machine is known"))
                 continue
             names = [entry.name for entry in self.directory.entries() if entry.grpc == target]
-            machine = Machine(target)
-            try:
-                compared.append(await self._verifier.compare(client, machine, (names or [target])[0], timeout_s))
-            finally:
-                await machine.close()
+            if target not in self._machines:
+                self._machines[target] = Machine(target)
+            machine = self._machines[target]
+            compared.append(await self._verifier.compare(client, machine, (names or [target])[0], timeout_s))
         return compared
 
     def _other(self, engine: int, turn: int) -> str | None:
         """Who gives the second opinion: not our own source, unless there is no other."""
-        known = [*self._machines(engine), *self._homes(engine)]
+        known = [*self._knowing(engine), *self._homes(engine)]
         others = list(dict.fromkeys(target for target in reversed(known[1:]) if target != known[0])) or known
         return others[turn % len(others)] if others else None
 
@@ -251,9 +254,9 @@ class Reading:
         self.subscriber.follow(entry.engine, endpoints, entry.channels)
 
     def _sources(self, engine: int, asked: AskRange | AskSnapshot) -> Sequence[str]:
-        return self._homes(engine) if isinstance(asked, AskSnapshot) and asked.home else self._machines(engine)
+        return self._homes(engine) if isinstance(asked, AskSnapshot) and asked.home else self._knowing(engine)
 
-    def _machines(self, engine: int) -> list[str]:
+    def _knowing(self, engine: int) -> list[str]:
         """Who may know an engine's stream: fabric nodes, the one named first at the head; then the engine."""
         if self._settings.source:
             return [self._settings.source]

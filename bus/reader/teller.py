@@ -82,22 +82,34 @@ class Teller:
 
     def book(self, symbol: str, depth: int = 0) -> Book:
         """The book as it stands, `depth` levels a side (0: all). Cost: O(orders in them)."""
+        withdrawn: tuple[FeedClient, int, MirrorBook] | None = None
         for client in self._clients.values():
             for name, book in client.mirror.books.items():
-                if symbol_of(book) == symbol:
-                    return self._shown(client, name, book, depth)
-        return Book(symbol, "unknown")
+                if book.symbol == symbol:
+                    if book.definition is not None:
+                        return self._shown(client, name, book, depth)
+                    withdrawn = (client, name, book)
+        return Book(symbol, "unknown") if withdrawn is None else self._shown(*withdrawn, depth)
 
     def streams(self) -> list[Stream]:
         """Where each stream stands, by engine and channel."""
-        return [
-            Stream(
-                *stream, client.state.value, *client.position,
-                client.age_ns(client.heard_ns) / 1e6 if client.epoch else None, len(client.mirror.books),
-                client.counters.gaps, len(client.ledger.open), client.counters.as_dict(),
-            )
-            for stream, client in sorted(self._clients.items())
-        ]  # fmt: skip
+        return [self._stream(client) for _, client in sorted(self._clients.items())]
+
+    def _stream(self, client: FeedClient) -> Stream:
+        stream = (client.engine, client.channel)
+        lag_ns = client.age_ns(client.heard_ns) if client.epoch else None
+        if client.state is State.LAGGED and stream in self._quotes:
+            lag_ns = self._quotes[stream].late_ns  # of what is read instead
+        return Stream(
+            *stream,
+            client.state.value,
+            *client.position,
+            None if lag_ns is None else lag_ns / 1e6,
+            len(client.mirror.books),
+            client.counters.gaps,
+            len(client.ledger.open),
+            client.counters.as_dict(),
+        )
 
     def ledger(self) -> list[LedgerLine]:
         """Every gap that is open, and the last closed ones, by stream, oldest first."""
@@ -115,7 +127,7 @@ class Teller:
         for stream, client in sorted(self._clients.items()):
             for name, state in self._states.get(stream, {}).items():
                 if name in client.mirror.books:
-                    yield stream, BookState(symbol_of(client.mirror.books[name]), state, "unknown")
+                    yield stream, BookState(client.mirror.books[name].symbol, state, "unknown")
 
     # What happens
 
@@ -130,7 +142,7 @@ class Teller:
         elif isinstance(action, actions.GapOpened):
             gap = action.gap
             doubtful = [name for name in client.mirror.books if client.standing(name) is not Standing.VALID]
-            symbols = tuple([symbol_of(client.mirror.books[name]) for name in doubtful])
+            symbols = tuple([client.mirror.books[name].symbol for name in doubtful])
             self._told(GapOpened(*stream, gap.epoch, gap.first, gap.last, gap.cause, symbols), stream)
         elif isinstance(action, actions.GapRepaired):
             gap = action.gap
@@ -159,7 +171,7 @@ class Teller:
             state, before = self._state(client, name), told.get(name, "unknown")
             if state != before:
                 told[name] = state
-                symbol = symbol_of(book)
+                symbol = book.symbol
                 self._told(BookState(symbol, state, before), stream, symbol)
         told[STREAM] = f"{len(books)}" if fine else ""  # all is well, and stays so while it is LIVE
 
@@ -176,7 +188,7 @@ class Teller:
             self._told(QuotesState(*stream, *change), stream)
         elif client.state is State.LAGGED and quoted.quote.instrument in client.mirror.books:
             book = client.mirror.books[quoted.quote.instrument]
-            event = self._quote(symbol_of(book), quoted, self._sizes_of(book))
+            event = self._quote(book.symbol, quoted, self._sizes_of(book))
             self._told(event, stream, event.symbol)
 
     def _applied(self, client: FeedClient, applied: actions.Applied) -> None:
@@ -200,7 +212,7 @@ class Teller:
     def _tell_event(
         self, client: FeedClient, book: MirrorBook, epoch: int, time_ns: int, deltas: list[Delta], more: bool
     ) -> None:
-        symbol, stream = symbol_of(book), (client.engine, client.channel)
+        symbol, stream = book.symbol, (client.engine, client.channel)
         first, last = deltas[0].sequence, deltas[-1].sequence
         span = (*stream, epoch, first, last)
         event = BookEvent(symbol, epoch, last, time_ns, tuple(deltas), more)
@@ -216,7 +228,7 @@ class Teller:
             return self._conflated(book, self._quotes[client.engine, client.channel])
         traded = book.last_trade_id > 0
         return Book(
-            symbol_of(book),
+            book.symbol,
             state,
             client.age_ns(self._clock_ns()) / 1e9,
             *client.position,
@@ -230,7 +242,7 @@ class Teller:
 
     def _conflated(self, book: MirrorBook, reader: QuoteReader) -> Book:
         quoted = reader.quotes[book.instrument]
-        quote = self._quote(symbol_of(book), quoted, self._sizes_of(book))
+        quote = self._quote(book.symbol, quoted, self._sizes_of(book))
         price, quantity = quote.last or (None, None)
         return Book(
             quote.symbol,
@@ -273,12 +285,7 @@ class Teller:
 
     def _name(self, client: FeedClient, instrument: int) -> str:
         book = client.mirror.books.get(instrument)
-        return symbol_of(book) if book is not None else str(instrument)
-
-
-def symbol_of(book: MirrorBook) -> str:
-    """Its symbol, or the instrument's number while its definition is not known."""
-    return book.definition.symbol if book.definition is not None else str(book.instrument)
+        return book.symbol if book is not None else str(instrument)
 
 
 def _levels(book: MirrorBook, side: int, depth: int, tick: Decimal, lot: Decimal) -> tuple[Level, ...]:
