@@ -31,7 +31,7 @@ from bus.reader.teller import Teller
 from bus.stream.actions import Action, State, StateChanged
 from bus.stream.conflation import Quoted, QuoteReader
 from bus.stream.sequencer import RangeStatus
-from engine.client.client import Client, Session
+from engine.client import Client, Session
 from proto import cluster, feed
 from proto.columns import BUY, SELL
 from proto.feed import ADD, DEFINITION, END, STATUS
