@@ -23,8 +23,9 @@ from engine.core.venue import Venue
 from engine.log import records
 from engine.log.condense import condense
 from engine.log.replay import replay
-from engine.log.sqlite import SqliteLog, SqliteLogView
+from engine.log.sqlite import SqliteLog
 from engine.log.state import State
+from engine.log.view import SqliteLogView
 from engine.publish.history import Historian, Span, tell
 from engine.publish.source import EngineFeed
 from proto import feed, marketdata_pb2, marketdata_pb2_grpc
