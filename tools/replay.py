@@ -21,7 +21,7 @@ from pathlib import Path
 from time import perf_counter, perf_counter_ns
 from typing import Final, TextIO
 
-from engine.client.client import Client, ClientError, Commands, Session
+from engine.client import Client, ClientError, Commands, Session
 from engine.core.venue import Venue
 from proto.cluster import PRICE_MAX, Instrument
 from proto.columns import CANCEL, DELTA_WIDTH, STP_NONE, Batch, ReportRow, report_rows

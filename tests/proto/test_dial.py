@@ -8,6 +8,7 @@ import pytest
 import bus.__main__
 import engine.__main__
 import engine.log.condense
+import engine.log.skip
 import engine.publish.history
 import run_cluster
 import tools.bench.__main__
@@ -20,6 +21,7 @@ PROGRAMS: dict[str, Callable[[], argparse.ArgumentParser]] = {
     "bus": bus.__main__.parser,
     "engine": engine.__main__.parser,
     "engine.log.condense": engine.log.condense.parser,
+    "engine.log.skip": engine.log.skip.parser,
     "engine.publish.history": engine.publish.history.parser,
     "run_cluster": run_cluster.parser,
     "bench": tools.bench.__main__.parser,

@@ -12,7 +12,8 @@ from typing import Any
 import grpc
 import pytest
 
-from engine.client.client import Client, RefusedError
+from bus.access.asking import Machine
+from engine.client import Client, RefusedError
 from proto import cluster, marketdata_pb2, marketdata_pb2_grpc
 from proto import orders_pb2 as pb
 from proto import orders_pb2_grpc as pb_grpc
@@ -23,7 +24,6 @@ from proto.marketdata_pb2 import BOOK_VALID
 from tests.bus.test_node import process_of
 from tests.engine.test_process import Venue
 from tests.engines import cluster_of
-from tools.tail.market_data import Machine
 
 PATIENCE_S = 15.0
 GOLD = Instrument(
@@ -190,7 +190,7 @@ async def trade(entry: str) -> None:
 async def refused(entry: str) -> None:
     async with Client([entry], 7, engine=2, instruments=[GOLD]).session() as session:
         with pytest.raises(RefusedError) as e:
-            await session.new("GOLD", BUY, 7, 3)
+            await session.new("GOLD", BUY, "0.35", "30")
         assert e.value.reason == UNKNOWN_INSTRUMENT
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.client.client import Client
+from engine.client import Client
 from engine.core.venue import Venue
 from proto.columns import CANCEL, FLAG_SELL, MEANING_OPEN, NEW, REPLACE, REQUEUE, STP_NONE, TIF_IOC, Batch, report_rows
 from tests.engines import Engines
