@@ -17,13 +17,18 @@ def default_address() -> str:
     return os.environ.get(AT, "").strip()
 
 
-def address(text: str) -> str:
-    """HOST:PORT, or [::1]:PORT, as it is; port 0 where the system is to choose. For argparse, as what follows."""
+def wrong_address(text: str) -> str:
+    """What is wrong with a HOST:PORT, or [::1]:PORT, in words; nothing if it is one. Port 0: the system chooses."""
     found = _ADDRESS.fullmatch(text)
     if found is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
-    if int(found[1]) > PORT_MAX:
-        raise argparse.ArgumentTypeError(f"{text!r}: no port is above {PORT_MAX:,}")
+        return f"{text!r} is not HOST:PORT"
+    return f"{text!r}: no port is above {PORT_MAX:,}" if int(found[1]) > PORT_MAX else ""
+
+
+def address(text: str) -> str:
+    """HOST:PORT as it is. For argparse, as what follows."""
+    if wrong := wrong_address(text):
+        raise argparse.ArgumentTypeError(wrong)
     return text
 
 
@@ -34,6 +39,11 @@ def endpoint(text: str) -> str:
         raise argparse.ArgumentTypeError(f"{text!r} is not tcp://HOST:PORT")
     address(host_port)
     return text
+
+
+def printable(text: str) -> str:
+    """The same without what would steer a terminal: what came from elsewhere may hold anything."""
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 class Parser(argparse.ArgumentParser):
