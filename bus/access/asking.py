@@ -14,14 +14,12 @@ from typing import Any, Final
 
 import grpc
 
-from bus.access.exchange import CHANNEL_OPTIONS
 from bus.stream.actions import Action, AskRange, AskSnapshot
 from bus.stream.feed_client import FeedClient
 from bus.stream.sequencer import RangeStatus
-from proto import feed, marketdata_pb2, marketdata_pb2_grpc
+from proto import connect, feed, marketdata_pb2, marketdata_pb2_grpc
 from proto.snapshot import SNAPSHOT_MAX, Chunk, Snapshot, decode_snapshot, join_chunks
 
-MESSAGE_MAX: Final = 4 << 20
 ON_LOOP_MAX: Final = 1 << 16  # bytes of a snapshot decoded on the event loop; a longer one goes to a thread
 
 Sources = Callable[[int, AskRange | AskSnapshot], Sequence[str]]
@@ -169,8 +167,7 @@ class Recovery:
     def _stub(self, target: str) -> Any:
         stub = self._stubs.get(target)
         if stub is None:
-            options = [*CHANNEL_OPTIONS, ("grpc.max_receive_message_length", MESSAGE_MAX)]
-            channel = self._channels[target] = grpc.aio.insecure_channel(target, options=options)
+            channel = self._channels[target] = connect.channel(target)
             make: Any = marketdata_pb2_grpc.MarketDataStub
             stub = self._stubs[target] = make(channel)
         return stub

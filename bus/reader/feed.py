@@ -31,11 +31,9 @@ from time import monotonic_ns
 from types import TracebackType
 from typing import Any, Final, TypeVar
 
-import grpc
-
 from bus.access.directory import Changed, Conflict, Directory, Entry
 from bus.access.directory import Event as DirectoryEvent
-from bus.access.exchange import CHANNEL_OPTIONS, DirectoryLoop
+from bus.access.exchange import DirectoryLoop
 from bus.access.subscriber import Subscriber
 from bus.reader.events import (
     Book,
@@ -62,7 +60,7 @@ from bus.stream.conflation import Quoted, QuoteReader
 from bus.stream.feed_client import FeedClient
 from bus.stream.levels import by_order
 from bus.stream.mirror import BUY_SIDE, SELL_SIDE, MirrorBook
-from proto import feed, marketdata_pb2, marketdata_pb2_grpc
+from proto import connect, feed, marketdata_pb2, marketdata_pb2_grpc
 from proto.feed import END, OP_MASK, TOLD, Definition
 
 EVENTS_MAX: Final = 65_536  # waiting for one who iterates
@@ -498,7 +496,7 @@ class _Running:
             raise HistoryError(f"no engine is known that has {symbol}")
         request.engine, request.channel = instrument.engine, instrument.channel
         sizes = (instrument.tick_size, instrument.lot_size)
-        async with grpc.aio.insecure_channel(home.grpc, options=CHANNEL_OPTIONS) as channel:
+        async with connect.channel(home.grpc) as channel:
             make: Any = marketdata_pb2_grpc.MarketDataStub
             frames = told(make(channel), request)
             async with aclosing(events_of(frames, symbol, instrument.id, sizes)) as events:
