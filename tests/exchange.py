@@ -3,11 +3,10 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-from engine.client.client import Commands
 from engine.core.commands import OperatorCommand, SetState
 from engine.core.venue import Venue
 from proto.cluster import Instrument
-from proto.columns import NO_REASON, Outcome, ReportRow, delta_rows, report_rows
+from proto.columns import NO_REASON, Commands, Outcome, ReportRow, delta_rows, report_rows
 from proto.feed import INDICATION, OP_MASK, STATISTICS, STATUS, Indication, Statistics, Status
 from proto.snapshot import BookSnapshot
 from tools.flow.traders import Agent, Command
@@ -41,11 +40,10 @@ class Exchange:
         commands = Commands()
         for command in sent:
             commands.add(*command)
-        batch = commands.batch(agent.account)
-        batch.stp = agent.stp
+        commands.account, commands.stp = agent.account, agent.stp
         self.position += 1
         self.sent += sent
-        self.hear(self.venue.apply(self.position, int(self.now_s * 1e9), [batch]))
+        self.hear(self.venue.apply(self.position, int(self.now_s * 1e9), [commands]))
 
     def enter(self, state: int, *instruments: int) -> None:
         """The operator puts instruments into a trading state, and the agents hear of it."""

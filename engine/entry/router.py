@@ -12,7 +12,8 @@ from typing import Protocol
 from engine.entry.door import Throttle, answers, let_in
 from engine.entry.reference import Reference
 from engine.log.commit import Committer, Submission
-from proto.columns import LOG_FAILED, MASS_CANCEL, REFUSED, UNAVAILABLE, Batch, select
+from engine.log.records import RecordError
+from proto.columns import LOG_FAILED, MALFORMED, MASS_CANCEL, REFUSED, UNAVAILABLE, Batch, select
 from proto.orders import write_batch
 
 
@@ -106,8 +107,13 @@ class Router:
         }
 
     def _enter(self, batch: Batch, commands: bytes, origin: Origin) -> None:
+        try:
+            submission = Submission.enter(batch, commands, _Entered(self.engine, batch, origin).done)
+        except RecordError:  # what the log could not be read back with: no one else is to suffer for it
+            origin.tell(self.engine, answers(batch, REFUSED, MALFORMED))
+            return
         origin.begun()
-        self.committer.submit(Submission(batch, commands, _Entered(self.engine, batch, origin).done))
+        self.committer.submit(submission)
 
     def _forward(self, home: int, batch: Batch, commands: bytes, origin: Origin) -> None:
         carrier = self.carriers.get(home)

@@ -29,7 +29,7 @@ from bus.stream.actions import Action, Applied, State, StateChanged
 from bus.stream.conflation import Quoted, QuoteReader
 from bus.stream.feed_client import FeedClient
 from bus.stream.sequencer import RangeStatus, Sequencer
-from engine.client.client import Client, Session
+from engine.client import Client, Session
 from proto import cluster, feed
 from proto.columns import BUY, SELL
 from proto.feed import ADD, DEFINITION, DELETE, END, EXECUTE, MODIFY, STATUS

@@ -22,7 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from engine.client.client import Client, ClientError, Commands, Session
+from engine.client import Client, ClientError, Commands, Session
 from proto import cluster
 from proto.cluster import Cluster, ClusterError
 from proto.columns import CANCEL, OUTCOME_UNKNOWN, UNAVAILABLE, ReportRow

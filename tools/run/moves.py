@@ -10,7 +10,7 @@ from typing import Final
 import grpc
 
 from bus.access.exchange import DirectoryError, ask
-from engine.client.client import Client, ClientError
+from engine.client import Client, ClientError
 from proto.cluster import Instrument
 from proto.columns import BUY
 from tools.run.lookout import LIVE, answer

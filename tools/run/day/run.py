@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from engine.client.client import Client, ClientError
+from engine.client import Client, ClientError
 from proto.cluster import Instrument
 from proto.feed import AUCTION, OPEN, STATE_NAMES
 from proto.snapshot import Snapshot
