@@ -170,7 +170,7 @@ class Engine:
         """What the file is taken to have said when the log had nothing of it: what is traded, as it is."""
         if self.log.position:
             logger.warning(
-                "the log says from now on what it is the log of: %s of %s", self._file.name, self._file.venue
+                "the log says from now on whose it is: %s of the venue %s", self._file.name, self._file.venue
             )
         markets = [self.venue.markets.get(instrument.id) for instrument in self._file.instruments]
         return msgspec.structs.replace(

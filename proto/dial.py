@@ -106,6 +106,11 @@ def path(text: str) -> Path:
     return Path(_checked(text, "" if text else "'' is no file and no directory"))
 
 
+def printable(text: str) -> str:
+    """The same without what would steer a terminal: what came from elsewhere may hold anything."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
 def _said(text: str) -> str:
     """What was said, quoted and not too long for a line."""
     return repr(text if len(text) <= SAID_MAX else text[:SAID_MAX] + "…")

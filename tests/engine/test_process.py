@@ -15,7 +15,7 @@ import grpc
 import pytest
 
 from engine.client import Client, Commands, RefusedError, Report, reports_of
-from engine.log.sqlite import SqliteLogView
+from engine.log.view import SqliteLogView
 from proto import marketdata_pb2, marketdata_pb2_grpc
 from proto.cluster import dumps
 from proto.columns import ACCEPTED, BUY, NEW, SELL, UNAVAILABLE

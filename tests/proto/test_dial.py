@@ -7,6 +7,7 @@ import pytest
 
 import bus.process
 import engine.log.condense
+import engine.log.skip
 import engine.process
 import engine.publish.history
 import run_cluster
@@ -20,6 +21,7 @@ PROGRAMS: dict[str, Callable[[], argparse.ArgumentParser]] = {
     "bus": bus.process.parser,
     "engine": engine.process.parser,
     "engine.log.condense": engine.log.condense.parser,
+    "engine.log.skip": engine.log.skip.parser,
     "engine.publish.history": engine.publish.history.parser,
     "run_cluster": run_cluster.parser,
     "bench": tools.bench.__main__.parser,

@@ -16,6 +16,7 @@ from pathlib import Path
 from time import perf_counter, perf_counter_ns
 from typing import Final
 
+from bus.access.asking import Machine
 from engine.core.rules import RULES
 from engine.core.venue import RETAINED
 from engine.log import records
@@ -28,7 +29,6 @@ from tools.bench.deltas import START_NS
 from tools.bench.flows import ACCOUNT, BATCH, INSTRUMENT, LARGE
 from tools.bench.measure import Options, Report, Rounds, hash_of, in_turns, result, say
 from tools.run.processes import Child, Children
-from tools.tail.market_data import Machine
 
 COMMAND: Final = "python -m tools.bench log"
 PREALLOCATED: Final = 8 << 20  # as the log's own write-ahead file

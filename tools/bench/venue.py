@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import grpc
 
+from bus.access.asking import Machine
 from proto import cluster as cluster_file
 from proto.cluster import Cluster, EngineEntry
 from proto.columns import IOC_REMAINDER, STP_NONE, TRADED
@@ -22,7 +23,6 @@ from proto.orders_pb2 import Hello, SelfTradePrevention, SessionRequest
 from tools.bench import echo
 from tools.bench.flows import INSTRUMENT
 from tools.run.processes import Child, Children
-from tools.tail.market_data import Machine
 
 START_S: Final = 30.0
 REST_S: Final = 30.0

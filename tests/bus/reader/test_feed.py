@@ -10,7 +10,8 @@ from decimal import Decimal
 import grpc
 import pytest
 
-import bus.reader.feed
+import bus.reader.inbox
+import bus.reader.reading
 from bus.access.directory import Directory, Entry
 from bus.access.exchange import DirectoryLoop
 from bus.access.subscriber import Subscriber
@@ -26,7 +27,10 @@ from bus.reader.events import (
     Trade,
     Trouble,
 )
-from bus.reader.feed import Feed, _Back, _Inbox
+from bus.reader.feed import Feed
+from bus.reader.history import FeedUseError
+from bus.reader.inbox import Inbox
+from bus.reader.reading import Back
 from bus.stream.mirror import Mirror
 from proto.feed import ADD, END, EXECUTE, SELL
 from tests.bus.test_node import SYMBOLS, TinyEngine, run, until
@@ -59,6 +63,7 @@ async def listening(feed: Feed, *symbols: str) -> AsyncIterator[list[Event]]:
             heard.append(event)  # noqa: PERF401
 
     task = asyncio.create_task(listen())
+    await asyncio.sleep(0)  # it runs
     try:
         yield heard
     finally:
@@ -114,7 +119,8 @@ def test_a_feed_that_is_entered_has_books_with_state_age_and_sequence() -> None:
             assert sum((quantity for _, quantity in book.bids[0].orders), Decimal(0)) == book.bids[0].quantity
             assert feed.book("NOPE").state == "unknown"
             assert feed.symbols() == sorted(SYMBOLS.values())
-        assert feed.book("BETA").state == "unknown"
+        with pytest.raises(FeedUseError, match="does not run"):
+            feed.book("BETA")
 
     run(body)
 
@@ -157,8 +163,8 @@ def test_an_iteration_that_is_broken_off_leaves_no_socket_open_though_its_loop_e
     async def first(target: str) -> Subscriber:
         feed = Feed([target])
         async for event in feed.events():
-            if isinstance(event, BookState) and feed._running is not None:
-                return feed._running.subscriber
+            if isinstance(event, BookState) and feed._reading is not None:
+                return feed._reading.subscriber
         raise AssertionError("no event came")
 
     async def body() -> None:
@@ -214,7 +220,7 @@ def test_of_other_streams_than_those_of_the_wanted_books_nothing_is_told() -> No
 
 
 def test_nobody_there_is_told_and_nothing_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bus.reader.feed, "ANSWER_S", 0.1)
+    monkeypatch.setattr(bus.reader.reading, "ANSWER_S", 0.1)
 
     async def body() -> None:
         async with listening(Feed(["127.0.0.1:1"])) as heard:
@@ -282,7 +288,7 @@ def test_without_asyncio_and_without_with_the_feed_lives_as_long_as_the_iteratio
             if isinstance(event, BookState) and event.state == "valid":
                 assert feed.book("GAMA").valid
                 break
-        assert (feed._thread, feed._running, feed._inboxes) == (None, None, [])
+        assert (feed._thread, feed._reading, feed._inboxes) == (None, None, [])
         assert [thread.name for thread in threading.enumerate() if thread.name == "feed"] == []
 
 
@@ -296,9 +302,9 @@ def test_the_wrong_way_to_iterate_or_to_ask_is_told_at_once() -> None:
 
     async def body() -> None:
         async with Feed(["127.0.0.1:1"]) as feed:
-            with pytest.raises(RuntimeError, match="async for"):
+            with pytest.raises(FeedUseError, match="async for"):
                 next(iter(feed.events()))
-            with pytest.raises(RuntimeError, match="already"):
+            with pytest.raises(FeedUseError, match="already"):
                 await feed.__aenter__()
 
     run(body)
@@ -307,9 +313,9 @@ def test_the_wrong_way_to_iterate_or_to_ask_is_told_at_once() -> None:
 def test_who_iterates_too_slowly_is_told_what_was_left_out_and_costs_no_more_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(bus.reader.feed, "EVENTS_MAX", 10)
+    monkeypatch.setattr(bus.reader.inbox, "EVENTS_MAX", 10)
     woken: list[int] = []
-    inbox = _Inbox(frozenset(), lambda: woken.append(1))
+    inbox = Inbox(frozenset(), lambda: woken.append(1))
 
     def put(sequence: int) -> None:
         inbox.put(BookEvent("ALFA", 5, sequence, 0, ()), (1, 1, 5, sequence, sequence))
@@ -339,9 +345,9 @@ def test_a_book_that_was_read_conflated_comes_back_by_itself_after_a_while() -> 
         engine.trade(50)
         async with engine.serving(), Feed([engine.grpc], lag_s=0.5, conflate=True, back_s=0.1) as feed:
             await until(lambda: feed.book("ALFA").valid)
-            assert feed._running is not None
+            assert feed._reading is not None
             late_ns = 2_000_000_000  # so much later than what came before is all that comes from here on
-            feed._running.subscriber._clock_ns = lambda: time.monotonic_ns() + late_ns
+            feed._reading.subscriber._clock_ns = lambda: time.monotonic_ns() + late_ns
             engine.trade(1)
             await until(lambda: feed.counters()[1, 1]["lags"] == 1)
             engine.trade(50)
@@ -357,9 +363,9 @@ def test_best_prices_that_come_too_late_are_not_shown_as_present_either() -> Non
         engine.trade(50)
         async with engine.serving(), Feed([engine.grpc], lag_s=0.5, conflate=True) as feed:
             await until(lambda: feed.book("ALFA").valid)
-            assert feed._running is not None
+            assert feed._reading is not None
             late_ns = 2_000_000_000
-            feed._running.subscriber._clock_ns = lambda: time.monotonic_ns() + late_ns
+            feed._reading.subscriber._clock_ns = lambda: time.monotonic_ns() + late_ns
             engine.trade(1)
             await until(lambda: feed.book("ALFA").state == "conflated")
             late_ns += 400_000_000
@@ -374,7 +380,7 @@ def test_best_prices_that_come_too_late_are_not_shown_as_present_either() -> Non
 
 
 def test_the_sooner_a_stream_is_too_fast_again_the_longer_it_is_left_alone() -> None:
-    back = _Back(1.0)
+    back = Back(1.0)
     now, waits = 100.0, []
     for _ in range(7):
         waits.append(back.gone_over(now))
