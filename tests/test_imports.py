@@ -42,7 +42,6 @@ MAY_IMPORT = {
 OWED: frozenset[tuple[str, str]] = frozenset(
     {
         ("run_cluster", "tools.faults"),
-        ("tools.bench.echo", "tools.run.processes"),
         ("tools.bench.log", "tools.run.processes"),
         ("tools.bench.venue", "tools.run.processes"),
         ("tools.flow.replay_flow", "tools.run.verdict"),
