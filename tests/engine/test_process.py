@@ -520,4 +520,7 @@ def test_to_drop_what_no_snapshot_covers_is_wrong_usage(venue: Venue) -> None:
     assert venue.run(1, "--keep-log", "5", "--snapshot-after", "0") == (
         2, "engine: --keep-log needs snapshots: --snapshot-after must not be 0\n"
     )  # fmt: skip
-    assert venue.run(1, "--keep-log", "-1") == (2, "engine: argument --keep-log: '-1' is not a number of records\n")
+    assert venue.run(1, "--keep-log", "-1") == (
+        2,
+        "engine: argument --keep-log: '-1' is no whole number from 0 to 1,000,000,000,000,000,000\n",
+    )
