@@ -67,7 +67,8 @@ async def running(*, followers: int = 1) -> AsyncIterator[Venue]:
         directory = Path(name)
         config = directory / "cluster.toml"
         config.write_text(cluster_file.dumps(Cluster("bench", (EngineEntry(INSTRUMENT.engine),), (INSTRUMENT,))))
-        arguments = ["--cluster", str(config), "--engine", str(INSTRUMENT.engine), "--data", str(directory / "engine")]
+        arguments = ["--cluster", str(config), "--engine", str(INSTRUMENT.engine), "--new"]
+        arguments += ["--data", str(directory / "engine")]
         engine = await _start(children, Child("engine", "engine", arguments, directory / "engine.log.log"))
         fabric = ""
         for i in range(1, followers + 1):
