@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "engine.publish": ("proto", "bus", "bus.stream", "engine.core", "engine.log"),
     "engine": (*ENGINE, "bus.stream", "bus.access", "bus"),
     "tools.child": ("proto",),
-    "tools.ladder": ("proto", "bus.stream"),
+    "tools.ladder": ("proto", "bus.reader"),
     "tools.native": ("proto",),
     "tools.chaos": ("proto", "bus.stream"),
     "tools.tail": (*BUS, "tools.ladder"),
@@ -42,18 +42,9 @@ MAY_IMPORT = {
 OWED: frozenset[tuple[str, str]] = frozenset(
     {
         ("run_cluster", "tools.faults"),
-        ("tools.bench.echo", "tools.run.processes"),
         ("tools.bench.log", "tools.run.processes"),
-        ("tools.bench.log", "tools.tail.market_data"),
         ("tools.bench.venue", "tools.run.processes"),
-        ("tools.bench.venue", "tools.tail.market_data"),
         ("tools.flow.replay_flow", "tools.run.verdict"),
-        ("tools.flow.replay_flow", "tools.tail.market_data"),
-        ("tools.run.lookout", "tools.tail.compare"),
-        ("tools.run.lookout", "tools.tail.market_data"),
-        ("tools.run.machines", "tools.tail.market_data"),
-        ("tools.run.strangers", "tools"),
-        ("tools.run.strangers", "tools.tail_feed"),
     }
 )
 

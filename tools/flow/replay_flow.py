@@ -23,6 +23,7 @@ from typing import Any, Final
 
 import grpc
 
+from bus.access.asking import Machine
 from bus.access.exchange import DirectoryError, ask
 from bus.access.subscriber import Subscriber
 from bus.stream.actions import Action, Applied, AskRange, AskSnapshot, MissingSpan, State
@@ -40,7 +41,6 @@ from tools.flow.recorded import Recorded, UsedBeforeError
 from tools.flow.sizes import Levels, Sizes
 from tools.flow.tally import Tally
 from tools.run.verdict import FAILS, HOLDS, NOTE, UNKNOWN, Finding
-from tools.tail.market_data import Machine
 
 TALLY_S: Final = 0.5
 JOIN_S: Final = 10.0

@@ -14,7 +14,9 @@ from pathlib import Path
 import grpc
 import pytest
 
+from bus.access.asking import Machine, StreamStanding
 from bus.access.subscriber import Subscriber
+from bus.reader.verify import differences
 from bus.stream.actions import State
 from proto import cluster
 from proto.columns import NEW, STP_NONE, Batch
@@ -25,8 +27,6 @@ from tools.run.layout import made_up
 from tools.run.moves import UNDISTURBED, disturbed
 from tools.run.processes import Child, Children, StartError
 from tools.run.verdict import Seen
-from tools.tail.compare import differences
-from tools.tail.market_data import Machine, StreamState
 
 ROOT = Path(__file__).resolve().parents[3]
 SMALL = ["--engines", "2", "--instruments", "4", "--traders", "4", "--rate", "400", "--seed", "5", "--json"]
@@ -122,7 +122,7 @@ class Halfway:
 def test_a_fabric_node_killed_while_it_serves_a_snapshot_costs_its_reader_a_moment_and_nobody_else_anything(
     tmp_path: Path,
 ) -> None:
-    async def streams_at(machine: Machine) -> StreamState:
+    async def streams_at(machine: Machine) -> StreamStanding:
         return (await machine.streams())[0]
 
     async def until_level(machine: Machine, next_seq: int) -> None:

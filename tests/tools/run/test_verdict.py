@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bus.reader.verify import differences
 from proto.columns import (
     ACCEPTED,
     AUCTION_TRADE,
@@ -25,7 +26,6 @@ from proto.snapshot import BookSnapshot, Snapshot
 from tools.flow.tally import Counted, Latencies, Tally, TradeKey, TradeSum, added
 from tools.run import verdict as v
 from tools.run.verdict import FAILS, HOLDS, NOTE, Evidence, Finding, Verdict, judge
-from tools.tail.compare import differences
 
 NO_COUNTERS = {"gaps": 0, "joins": 1, "covered": 40, "digests_equal": 9}
 
