@@ -111,7 +111,7 @@ class Engine:
         self.presence = Presence(grace_s)
         self.links: dict[int, HomeLink] = {}
         self.publish: Publish | None = None
-        self.reference = Reference(engine, lambda: self.venue.allowed)
+        self.reference = Reference(engine, lambda: self.venue.operations.allowed)
         self.listed: Callable[[Instrument], None] = _unheard  # one was added or delisted while the engine runs
         self._cluster = cluster
         self._where = where
