@@ -34,6 +34,7 @@ MAY_IMPORT = {
     "tools.flow": (*ENGINE, *BUS, "tools.child"),
     "tools.run": (*ENGINE, *BUS, "tools.child", "tools.ladder", "tools.chaos", "tools.flow"),
     "tools.bench": (*ENGINE, *BUS, "tools.child", "tools.flow"),
+    "tools.orders": (*ENGINE, "bus.access"),
     "tools": (*ENGINE, *BUS, "tools.child", "tools.ladder", "tools.chaos", "tools.tail", "tools.flow"),
     "run_cluster": (*ENGINE, *BUS, "tools.child", "tools.ladder", "tools.chaos", "tools.flow", "tools.run"),
 }
@@ -194,7 +195,7 @@ def test_no_room_stands_above_one_that_it_imports() -> None:
 
 
 def test_programs_are_known() -> None:
-    assert {"run_cluster", "tools.orders", "tools.replay", "tools.tail_feed", "tools.faults"} <= set(PROGRAMS)
+    assert {"run_cluster", "tools.orders.__main__", "tools.replay", "tools.tail_feed", "tools.faults"} <= set(PROGRAMS)
 
 
 @pytest.mark.parametrize("package", CONNECTS)

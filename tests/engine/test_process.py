@@ -27,7 +27,7 @@ from proto.cluster import dumps
 from proto.columns import ACCEPTED, BUY, NEW, NO_REASON, SELL, UNAVAILABLE
 from proto.orders_pb2 import OpenOrdersReply
 from tests.engines import cluster_of
-from tools import orders
+from tools.orders import desk
 
 ROOT = Path(__file__).resolve().parents[2]
 E1A, E2A = 10, 20
@@ -131,7 +131,7 @@ def test_an_engine_starts_without_what_another_added_too_and_an_operator_settles
     def say(at: str, line: str) -> dict[str, Any]:
         """What tools.orders says, and the code it ends with."""
         capfd.readouterr()
-        code = orders.main(["--at", at, *line.split()])
+        code = desk.main(["--at", at, *line.split()])
         out, err = capfd.readouterr()
         return (json.loads(out) if out else {"complaint": err}) | {"code": code}
 
@@ -153,10 +153,10 @@ def test_an_engine_starts_without_what_another_added_too_and_an_operator_settles
         assert f"--at {two} delist {known.split()[0]} --here" in said
     assert "IRON" not in said
     deadline = time.monotonic() + 10
-    while say(two, "--account 7 new NOVA buy 1 1 --id 2").get("reason") == "REASON_UNAVAILABLE":
+    while say(two, "--account 7 new NOVA buy 1 1 --id 2").get("reason") == "unavailable":
         assert time.monotonic() < deadline  # the way to engine 1 is not open yet
     assert say(two, "--account 7 new NOVA buy 1 3 --id 3")["home"] == 1
-    assert say(two, "--account 7 new GOLD buy 1 3 --id 4")["reason"] == "REASON_UNKNOWN_INSTRUMENT"  # 98 is STAR
+    assert say(two, "--account 7 new GOLD buy 1 3 --id 4")["reason"] == "unknown-instrument"  # 98 is STAR
     assert say(two, "--account 7 new E2A buy 1 3 --id 5")["home"] == 2
     assert say(one, "--account 7 new IRON buy 1 3 --id 6")["home"] == 2
     assert say(two, "book NOVA")["engine"] == 1
@@ -165,7 +165,7 @@ def test_an_engine_starts_without_what_another_added_too_and_an_operator_settles
         assert say(two, f"delist {symbol} --here")["code"] == 0
     reports = [json.loads(line) for line in executions_of(two, capfd)]
     assert [(r["home"], r["reason"]) for r in reports if r["client_order_id"] == 1] == [
-        (2, "REASON_NONE"), (2, "REASON_DELISTED"),
+        (2, "none"), (2, "delisted"),
     ]  # fmt: skip
     assert say(two, "--account 7 new NOVA buy 1 4 --id 7")["home"] == 1
     venue.signal(2, signal.SIGTERM)
@@ -178,7 +178,7 @@ def test_an_engine_starts_without_what_another_added_too_and_an_operator_settles
 def executions_of(at: str, capfd: pytest.CaptureFixture[str]) -> list[str]:
     """The lines of account 7's reports."""
     capfd.readouterr()
-    assert orders.main(["--at", at, "--account", "7", "executions"]) == 0
+    assert desk.main(["--at", at, "--account", "7", "executions"]) == 0
     return capfd.readouterr().out.splitlines()
 
 
