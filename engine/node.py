@@ -33,7 +33,7 @@ from engine.entry.home import GRACE_S, Home, Presence
 from engine.entry.link import ANSWER_S, HomeLink, LinkState
 from engine.entry.operation import OperatorServicer
 from engine.entry.reference import Reference
-from engine.entry.release import Feed, Release
+from engine.entry.release import Publish, Release
 from engine.entry.reports import Hub
 from engine.entry.router import Router
 from engine.entry.sessions import SessionIds, Sessions
@@ -111,7 +111,7 @@ class Engine:
         self.hub = Hub(self.kept)
         self.presence = Presence(grace_s)
         self.links: dict[int, HomeLink] = {}
-        self.feed: Feed | None = None
+        self.publish: Publish | None = None
         self.reference = Reference(engine, lambda: self.venue.operations.allowed)
         self.listed: Callable[[Instrument], None] = _unheard  # one was added or delisted while the engine runs
         self._cluster = cluster
@@ -203,7 +203,7 @@ class Engine:
         """Open the port; the engine takes orders when this returns. Raises: OSError if the port cannot be had."""
         loop = asyncio.get_running_loop()
         self.stopping: asyncio.Future[int] = loop.create_future()
-        release = Release(self.hub, self.feed, lambda: self.committer.backlog)
+        release = Release(self.hub, self.publish, lambda: self.committer.backlog)
         self.committer = Committer(
             self.log,
             self.venue,

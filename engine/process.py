@@ -166,7 +166,7 @@ class Process:
             clock_ns=time.time_ns,
             channels=engine.channels,
         )
-        engine.feed = feed
+        engine.publish = feed.publish
         engine.listed = self._listed
         self._feed = feed
         feed.open(begun.time_ns)
