@@ -58,6 +58,10 @@ SENTENCES = {
     "Kill (account or all": "the_kill_switch_cancels_and_refuses_until_it_is_lifted",
     "Delist: all orders": "an_instrument_can_be_added_and_delisted_while_the_venue_runs",
     "A command has one effect": "a_command_has_one_effect_however_often_its_id_is_sent",
+    "An iceberg shows at least": "an_iceberg_shows_at_least_its_share",
+    "An incoming order trades": "an_incoming_order_trades_so_often_at_most_and_the_rest_of_it_is_canceled",
+    "Settling pauses": "settling_pauses_and_goes_on_with_the_next_record",
+    "On an instrument at most": "so_many_stops_conditional_orders_and_pegs_wait_at_most",
     "Nothing else is rewound": "a_bust_tells_both_sides_and_rewinds_nothing",
 }
 
