@@ -51,6 +51,7 @@ def tried() -> list[Breach]:
 def test_the_oracle_finds_a_breach_of_the_rules(breach: Breach, tmp_path: Path) -> None:
     for name in NEEDED:
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("*.so", "__pycache__", "scenarios"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
     path = tmp_path / "engine" / "core" / f"{breach.module}.py"
     source = path.read_text()
     assert source.count(breach.old) == 1, "there is nothing to break, or more than one"
