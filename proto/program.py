@@ -19,8 +19,11 @@ NOT_WRITTEN: Final = 74
 _UNWRITTEN: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
-def run(module: str) -> NoReturn:
-    """Load a module with a `main() -> int`, run that, and end the process with what it gives."""
+def run(module: str, name: str = "") -> NoReturn:
+    """Load a module with a `main() -> int`, run that, and end the process with what it gives.
+
+    `name` is what the program is called, if that is not what its module's name begins with.
+    """
     # Read by the gRPC library when it is loaded: it would write lines of its own, in a form of its own, before ours.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     code: int | None = None
@@ -39,7 +42,7 @@ def run(module: str) -> NoReturn:
         if e.errno not in _UNWRITTEN:
             raise
         _write_no_more()
-        print(f"{module.partition('.')[0]}: what it says cannot be written: {e.strerror}", file=sys.stderr)
+        print(f"{name or module.partition('.')[0]}: what it says cannot be written: {e.strerror}", file=sys.stderr)
         code = code or NOT_WRITTEN
     sys.exit(code)
 

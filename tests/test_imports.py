@@ -34,6 +34,7 @@ MAY_IMPORT = {
     "tools.flow": (*ENGINE, *BUS, "tools.child"),
     "tools.run": (*ENGINE, *BUS, "tools.child", "tools.ladder", "tools.chaos", "tools.flow"),
     "tools.bench": (*ENGINE, *BUS, "tools.child", "tools.flow"),
+    "tools.orders": (*ENGINE, "bus.access"),
     "tools": (*ENGINE, *BUS, "tools.child", "tools.ladder", "tools.chaos", "tools.tail", "tools.flow"),
     "run_cluster": (*ENGINE, *BUS, "tools.child", "tools.ladder", "tools.chaos", "tools.flow", "tools.run"),
 }
@@ -48,11 +49,8 @@ OWED: frozenset[tuple[str, str]] = frozenset(
     }
 )
 
-# Whoever connects loads nothing of these: what serves, and what serving needs; nor what else is beside a package here.
-CONNECTS: dict[str, tuple[str, ...]] = {
-    "engine.client": (),
-    "bus.reader": (),
-}
+# Whoever connects loads nothing of these: what serves, and what serving needs.
+CONNECTS = ("engine.client", "bus.reader")
 BENEATH = "asyncio, concurrent.futures, grpc, zmq.asyncio, msgspec"  # what these load is not ours to choose
 SERVES = (
     "sqlite3", "fcntl", "grpc_health", "grpc_reflection",
@@ -197,7 +195,7 @@ def test_no_room_stands_above_one_that_it_imports() -> None:
 
 
 def test_programs_are_known() -> None:
-    assert {"run_cluster", "tools.orders", "tools.replay", "tools.tail_feed", "tools.faults"} <= set(PROGRAMS)
+    assert {"run_cluster", "tools.orders.__main__", "tools.replay", "tools.tail_feed", "tools.faults"} <= set(PROGRAMS)
 
 
 @pytest.mark.parametrize("package", CONNECTS)
@@ -210,7 +208,12 @@ def test_whoever_connects_loads_nothing_that_serves(package: str) -> None:
     loaded = run.stdout.split()
     assert set(names) <= set(loaded)
     serving = {serves for serves in SERVES for name in loaded if inside(name, serves)}
-    assert serving <= set(CONNECTS[package])
+    assert serving == set()
+
+
+def test_connections_are_opened_in_one_place() -> None:
+    opening = {name for name, path in MODULES.items() if "secure_channel(" in path.read_text()}
+    assert opening - {"tools.orders"} == {"proto.connect"}
 
 
 @pytest.mark.parametrize("name", PACKAGES)

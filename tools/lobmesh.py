@@ -30,7 +30,7 @@ PROGRAMS: Final[dict[str, Program]] = {
         "run_cluster", "python run_cluster.py", (), "a venue with traders and faults, and a verdict at the end"
     ),
     "tail": Program("tools.tail_feed", "python -m tools.tail_feed", (), "follow an engine's books, live or recorded"),
-    "orders": Program("tools.orders", "python -m tools.orders", (), "orders by hand, and the operator's desk"),
+    "orders": Program("tools.orders.desk", "python -m tools.orders", (), "orders by hand, and the operator's desk"),
     "replay": Program("tools.replay", "python -m tools.replay", (), "recorded order flow through a core or a venue"),
     "faults": Program("tools.faults", "python -m tools.faults", (), "a proxy that troubles a feed on purpose"),
     "bench": Program("tools.bench.__main__", "python -m tools.bench", (), "what each part costs, beside a baseline"),

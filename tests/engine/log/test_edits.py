@@ -181,7 +181,7 @@ def test_an_edited_key_is_told_and_logged_from_now_on_or_refused(
         value = getattr(now, key)
         assert (value == EDITED[kind][key]) == (effect is Effect.CHANGES)
     elif kind is Account:
-        assert life.engine.venue.allowed == {account.id: account.name for account in cluster.accounts}
+        assert life.engine.venue.operations.allowed == {account.id: account.name for account in cluster.accounts}
     after = life.end()
     assert digest_at(disk, count) == before  # what was acknowledged is as it was
     caplog.clear()
