@@ -24,6 +24,7 @@ from rich.live import Live
 from rich.text import Text
 
 from proto.dial import Parser
+from proto.program import outcome
 from tools.chaos.plan import FaultError, answers_in_words, in_words
 from tools.faults import with_script
 from tools.run.day.plan import DURATION_MIN_S, DURATION_S, TRADERS_MIN
@@ -257,4 +258,4 @@ def _say_no_more() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(outcome(main, "run_cluster"))

@@ -198,6 +198,12 @@ def test_programs_are_known() -> None:
     assert {"run_cluster", "tools.orders.__main__", "tools.replay", "tools.tail_feed", "tools.faults"} <= set(PROGRAMS)
 
 
+@pytest.mark.parametrize("name", [*PROGRAMS, "engine.__main__", "bus.__main__", "tools.bench.__main__"])
+def test_a_program_ends_without_a_traceback_whatever_becomes_of_its_output(name: str) -> None:
+    last = MODULES[name].read_text().splitlines()[-1]
+    assert last.startswith(("    program.run(", "    sys.exit(outcome(main,")), "see proto/program.py"
+
+
 @pytest.mark.parametrize("package", CONNECTS)
 @pytest.mark.processes
 def test_whoever_connects_loads_nothing_that_serves(package: str) -> None:

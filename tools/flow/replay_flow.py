@@ -34,6 +34,7 @@ from proto.columns import STP_NONE, ReportRow
 from proto.dial import Parser
 from proto.feed import END
 from proto.orders import report_columns
+from proto.program import outcome
 from tools.flow import workload
 from tools.flow.lobster_check import LEVELS_JUDGED
 from tools.flow.messages import FlowError
@@ -269,4 +270,4 @@ async def _run(flow: Recorded, args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(outcome(main, "replay_flow"))

@@ -29,6 +29,7 @@ from proto.columns import CANCEL, OUTCOME_UNKNOWN, UNAVAILABLE, ReportRow
 from proto.dial import Parser
 from proto.orders import report_columns
 from proto.orders_pb2 import ReportBatch
+from proto.program import outcome
 from tools.flow.tally import Latencies, Tally
 from tools.flow.traders import Agent, Command, MarketMaker, made_traders
 
@@ -326,4 +327,4 @@ async def _run(venue: Cluster, args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(outcome(main, "trade"))

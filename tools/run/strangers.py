@@ -21,6 +21,7 @@ from typing import Any, Final
 
 from bus.reader import Feed
 from proto.dial import Parser
+from proto.program import outcome
 
 STAY_S: Final = 3.0  # the longest that a stranger waits for its books
 
@@ -95,4 +96,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(outcome(main, "strangers"))
