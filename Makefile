@@ -2,17 +2,42 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+RUNS := $(VENV)/.runs
 READY := $(VENV)/.ready
+JOBS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+NIGHTLY := LOBMESH_SEEDS=200 LOBMESH_ORACLE_COMMANDS=1000000 LOBMESH_MESSAGES=10000
+PYTHONS ?= 3.11 3.12 3.13 3.14
 
-.PHONY: run test check lint types oracle bench native stubs clean
+.PHONY: run test test-extras check check-all nightly lint types oracle bench native stubs clean
 
-run: $(READY)
+run: $(RUNS)
 	$(BIN)/python run_cluster.py
 
+# What starts no process comes first: a verdict on nine tenths of it after half a minute.
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(PYTEST) -m "not processes and not extras"
+	$(PYTEST) -m "processes and not extras"
+
+# What takes minutes, the network or other programs: the compiled build, an installation, what a version of Python says.
+test-extras: $(READY)
+	$(BIN)/python -m pytest -m extras
 
 check: lint types test
+
+# The suite with each version of Python that is installed, in an environment of its own.
+check-all: check
+	for version in $(PYTHONS); do \
+	    if python$$version -c "" 2> /dev/null; then \
+	        echo "make: with Python $$version"; \
+	        $(MAKE) --no-print-directory PYTHON=python$$version VENV=.venv-$$version types test || exit 1; \
+	    else echo "make: Python $$version is not installed"; fi; \
+	done
+
+# Many seeds, many commands, every part of the benchmark: hours. Before a release, and each night.
+nightly: $(READY)
+	$(NIGHTLY) $(PYTEST) -m "" --timeout 14400
+	$(BIN)/python -m tools.bench all --quick
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -30,18 +55,28 @@ bench: $(READY)
 
 # Compile the pure cores from the same source; they are used when present. `make clean` goes back.
 native: $(READY)
-	$(BIN)/python tools/native.py
+	$(BIN)/python -m tools.native
 
 stubs: $(READY)
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. proto/*.proto
 
-$(READY): requirements.txt pyproject.toml
+$(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "lobmesh needs Python 3.11 or later")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	touch $(READY)
+
+# What running needs.
+$(RUNS): requirements.txt | $(BIN)/python
+	@echo "make: installing what running needs into $(VENV); once, a minute or less"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $(RUNS)
+
+# And what testing needs beside it.
+$(READY): requirements-dev.txt requirements.txt | $(BIN)/python
+	@echo "make: installing what the tests need into $(VENV); once, a minute or two"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $(RUNS) $(READY)
 
 clean:
-	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-* build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find engine bus proto tools -name '*.so' -delete
 	find . -maxdepth 1 -name '*__mypyc*.so' -delete

@@ -14,9 +14,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Final
 
-from bus.directory_service import DirectoryRefused
+from bus.access.exchange import DirectoryRefused
 from bus.node import Node
-from proto.dial import Parser
+from proto import logs
+from proto.dial import Parser, address
 
 EXIT_OK: Final = 0
 EXIT_BROKEN: Final = 1  # our own bug: a book may be wrong and called valid
@@ -24,12 +25,6 @@ EXIT_USAGE: Final = 2
 EXIT_CANNOT_START: Final = 3
 
 logger = logging.getLogger("bus")
-
-
-def endpoint(text: str) -> str:
-    if not re.fullmatch(r"[^\s/]{1,255}:[0-9]{1,5}", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
-    return text
 
 
 def engine_id(text: str) -> int:
@@ -53,13 +48,13 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--engine", type=engine_id, default=0, metavar="N", help="the engine on the same machine")
     parser.add_argument("--name", type=machine_name, help="unique; by default fabric-N for engine N")
-    parser.add_argument("--grpc", type=endpoint, default="127.0.0.1:0", metavar="HOST:PORT", help="where to serve")
+    parser.add_argument("--grpc", type=address, default="127.0.0.1:0", metavar="HOST:PORT", help="where to serve")
     parser.add_argument(
-        "--advertise-grpc", type=endpoint, metavar="HOST:PORT",
+        "--advertise-grpc", type=address, metavar="HOST:PORT",
         help="where others find it, if not where it serves",
     )  # fmt: skip
     parser.add_argument(
-        "--join", type=endpoint, action="append", default=[], metavar="HOST:PORT", help="any machine of the venue"
+        "--join", type=address, action="append", default=[], metavar="HOST:PORT", help="any machine of the venue"
     )
     parser.add_argument("--only", type=engine_id, nargs="+", default=[], metavar="N", help="mirror only these engines")
     parser.add_argument("--seed", type=int, default=0, help="of the jitter in its asking")
@@ -105,11 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print("bus: --name or --engine is needed", file=sys.stderr)
             return EXIT_USAGE
         args.name = f"fabric-{args.engine}"
-    logging.basicConfig(
-        level=logging.INFO if args.verbose else logging.WARNING,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
+    logs.set_up(verbose=args.verbose)
     try:
         import uvloop
     except ImportError:

@@ -19,15 +19,18 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 
-from bus.directory import Changed, Directory, Entry, Event
-from bus.directory_service import DirectoryLoop
-from bus.service import Level, Look, MarketData, NotServed, StreamLook
-from bus.stream.feed_client import AskRange, AskSnapshot, FeedClient, Limits, Standing, State
-from bus.stream.mirror import MirrorBook
+from bus.access.directory import Changed, Directory, Entry, Event
+from bus.access.exchange import DirectoryLoop
+from bus.access.subscriber import Listener, Subscriber
+from bus.service import Look, MarketData, NotServed, StreamLook
+from bus.stream.actions import AskRange, AskSnapshot, Limits, Standing, State
+from bus.stream.feed_client import FeedClient
+from bus.stream.levels import ShownLevel, by_order, by_price
+from bus.stream.mirror import BUY_SIDE, SELL_SIDE, MirrorBook
 from bus.stream.sequencer import RangeResult
-from bus.subscriber import Listener, Subscriber
 from proto import feed
 from proto.cluster import Instrument
+from proto.snapshot import Snapshot
 
 RING_FRAMES: Final = 16_384  # twice what a reader can be behind; engines keep four times as many
 GAPS_MAX: Final = 64  # closed ones, of a stream, in one answer
@@ -68,7 +71,7 @@ class MirrorSource:
         epoch, sequence = client.position
         return client.incarnation, epoch, sequence
 
-    def snapshot(self, engine: int, channel: int, instruments: Sequence[int]) -> feed.Snapshot:
+    def snapshot(self, engine: int, channel: int, instruments: Sequence[int]) -> Snapshot:
         client = self._clients[engine, channel]
         doubted = [name for name in client.doubted if not instruments or name in instruments]
         if doubted:
@@ -79,7 +82,7 @@ class MirrorSource:
         client = self._clients.get((engine, channel))
         return None if client is None or client.ring is None else client.ring.find(epoch, first_seq, last_seq)
 
-    def look(self, symbol: str, depth: int, by_order: bool) -> Look | None:
+    def look(self, symbol: str, depth: int, orders: bool) -> Look | None:
         instrument = self._instrument(symbol)
         if instrument is None:
             return None
@@ -101,8 +104,8 @@ class MirrorSource:
             book.last_price,
             book.last_quantity,
             book.last_trade_id,
-            levels_of(book, 0, depth, by_order),
-            levels_of(book, 1, depth, by_order),
+            _levels(book, BUY_SIDE, depth, orders),
+            _levels(book, SELL_SIDE, depth, orders),
         )
 
     def instruments(self) -> Sequence[Instrument]:
@@ -145,17 +148,8 @@ class MirrorSource:
         return book is not None and book.definition is not None and book.definition.symbol == instrument.symbol
 
 
-def levels_of(book: MirrorBook, side: int, depth: int, by_order: bool) -> list[Level]:
-    """The best levels of a side, as GetBook shows them."""
-    if not by_order:
-        return [(price, quantity, count, []) for price, quantity, count in book.levels(side, depth)]
-    levels: list[Level] = []
-    for price, queue in book.queues(side):
-        if depth and len(levels) == depth:
-            break
-        orders = list(queue)
-        levels.append((price, sum([quantity for _, quantity in orders]), len(orders), orders))
-    return levels
+def _levels(book: MirrorBook, side: int, depth: int, orders: bool) -> list[ShownLevel]:
+    return by_order(book.queues(side), depth) if orders else by_price(book.levels(side, depth))
 
 
 def _defined(client: FeedClient, book: MirrorBook) -> Instrument:

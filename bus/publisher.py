@@ -15,6 +15,7 @@ from typing import Final
 
 import zmq
 
+from bus.access.sockets import HIGH_WATER, bind
 from bus.stream.conflation import Quotes
 from bus.stream.sequencer import AGE_NS_MAX, RangeResult, Sequencer
 from proto.feed import DELTA_WIDTH, Digest, Quote
@@ -25,18 +26,10 @@ BUSY_NS: Final = 1_000 * MS  # and after so long without a heartbeat
 TICK_S: Final = 0.05
 WELCOME_NS: Final = 20 * MS  # between heartbeats for new readers
 DIGESTS: Final = 8  # a heartbeat; FEED.md says how soon a book has come round
-HIGH_WATER: Final = 8_192  # frames; the ring for ranges holds eight times as many
 LINGER_MS: Final = 2_000  # for the end of the stream to arrive
 SUBSCRIPTION_MAX: Final = 1_024  # bytes
 
 logger = logging.getLogger(__name__)
-
-
-def heartbeats(socket: zmq.Socket[bytes]) -> None:
-    """Have ZeroMQ find dead connections in three seconds, as TCP alone would in many minutes."""
-    socket.setsockopt(zmq.HEARTBEAT_IVL, 1_000)
-    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3_000)
-    socket.setsockopt(zmq.HEARTBEAT_TTL, 3_000)
 
 
 class _Channel:
@@ -109,13 +102,11 @@ class Publisher:
         self._socket.setsockopt(zmq.XPUB_VERBOSE, 1)  # tell of each reader, not of each topic
         self._socket.setsockopt(zmq.MAXMSGSIZE, SUBSCRIPTION_MAX)
         self._socket.setsockopt(zmq.LINGER, LINGER_MS)
-        heartbeats(self._socket)
         try:
-            self._socket.bind(endpoint)
+            self.endpoint = bind(self._socket, endpoint)
         except zmq.ZMQError:
             self.close()
             raise
-        self.endpoint = self._socket.get_string(zmq.LAST_ENDPOINT).rstrip("\0")
         self._owed = False  # a heartbeat to new readers
         self._welcomed_ns = 0
         self._loop: asyncio.AbstractEventLoop | None = None

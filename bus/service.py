@@ -17,13 +17,15 @@ from typing import Any, Final, Protocol
 
 import grpc
 
-from bus.stream.feed_client import Standing
+from bus.stream.actions import Standing
 from bus.stream.ledger import Gap
+from bus.stream.levels import ShownLevel
 from bus.stream.sequencer import RangeResult
 from proto import feed, marketdata_pb2, marketdata_pb2_grpc
 from proto.cluster import Instrument
 from proto.feed import Indication, Statistics, Status
 from proto.instrument import message_of
+from proto.snapshot import Snapshot, chunks, encode_snapshot
 
 ENCODINGS: Final = 64  # kept, all streams and selections together
 SNAPSHOTS_PER_PEER: Final = 16  # at once, over one connection
@@ -31,8 +33,6 @@ BOOK_MAX: Final = 100_000  # orders or levels in one answer
 INSTRUMENTS_MAX: Final = 1_024  # named in one request
 HISTORIES: Final = 2  # told at once
 HISTORY_S: Final = 60.0  # at most, for one
-
-Level = tuple[int, int, int, list[tuple[int, int]]]  # price, quantity, orders; (order id, quantity) if asked for
 
 
 class NotServed(Exception):
@@ -55,8 +55,8 @@ class Look:
     last_price: int
     last_quantity: int
     last_trade_id: int
-    bids: list[Level]
-    asks: list[Level]
+    bids: list[ShownLevel]
+    asks: list[ShownLevel]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class Taken(Protocol):
         """Where it was taken."""
 
     def encode(self) -> bytes:
-        """As feed.encode_snapshot. Called once, on a thread of its own; must not hold the interpreter for long."""
+        """As encode_snapshot. Called once, on a thread of its own; must not hold the interpreter for long."""
 
 
 class Source(Protocol):
@@ -90,13 +90,13 @@ class Source(Protocol):
     def position(self, engine: int, channel: int) -> tuple[int, int, int] | None:
         """Incarnation, epoch and sequence of the stream's last event; None: no such stream. Raises: NotServed."""
 
-    def snapshot(self, engine: int, channel: int, instruments: Sequence[int]) -> feed.Snapshot | Awaitable[Taken]:
+    def snapshot(self, engine: int, channel: int, instruments: Sequence[int]) -> Snapshot | Awaitable[Taken]:
         """The stream's books, or those named that exist, at position(), or at a later one. Raises: NotServed."""
 
     def find(self, engine: int, channel: int, epoch: int, first_seq: int, last_seq: int) -> RangeResult | None:
         """Original frames; None: no such stream."""
 
-    def look(self, symbol: str, depth: int, by_order: bool) -> Look | None:
+    def look(self, symbol: str, depth: int, orders: bool) -> Look | None:
         """A book, `depth` levels a side (0: all); None: no such symbol. More than BOOK_MAX entries may be cut."""
 
     def instruments(self) -> Sequence[Instrument]:
@@ -281,16 +281,16 @@ class MarketData:
         found = self.source.snapshot(*key)
         self.snapshots += 1
         encoding = self._encoding[key] = _Encoding()
-        if isinstance(found, feed.Snapshot):
+        if isinstance(found, Snapshot):
             encoding.taken = self._tick()
         encoding.task = asyncio.get_running_loop().create_task(self._encode(key, encoding, found))
         return encoding
 
-    async def _encode(self, key: _Key, encoding: _Encoding, found: feed.Snapshot | Awaitable[Taken]) -> _Chunks:
+    async def _encode(self, key: _Key, encoding: _Encoding, found: Snapshot | Awaitable[Taken]) -> _Chunks:
         try:
-            if isinstance(found, feed.Snapshot):
+            if isinstance(found, Snapshot):
                 position: _Position = (found.incarnation, found.epoch, found.last_seq)
-                encode: Callable[[], bytes] = partial(feed.encode_snapshot, found)
+                encode: Callable[[], bytes] = partial(encode_snapshot, found)
             else:
                 taken = await found
                 encoding.taken = self._tick()
@@ -338,7 +338,7 @@ def _chunked(engine: int, channel: int, position: _Position, encode: Callable[[]
             crc32=chunk.crc32,
             body=chunk.body,
         )
-        for chunk in feed.chunks(encode())
+        for chunk in chunks(encode())
     ]
 
 
@@ -412,7 +412,7 @@ def _vwap(statistics: Statistics, tick_size: Decimal) -> str:
         return f"{exact.quantize(tick_size.scaleb(-2).normalize()):f}"
 
 
-def _level(level: Level) -> marketdata_pb2.BookLevel:
+def _level(level: ShownLevel) -> marketdata_pb2.BookLevel:
     price, quantity, count, orders = level
     return marketdata_pb2.BookLevel(
         price=price,

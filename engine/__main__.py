@@ -20,9 +20,9 @@ from typing import Final
 import grpc
 import zmq
 
-from bus.directory import Changed, Directory, Event, Superseded
-from bus.directory import Entry as Listed
-from bus.directory_service import DirectoryError, DirectoryLoop, DirectoryRefused, ask
+from bus.access.directory import Changed, Directory, Event, Superseded
+from bus.access.directory import Entry as Listed
+from bus.access.exchange import DirectoryError, DirectoryLoop, DirectoryRefused, ask
 from bus.service import MarketData
 from engine.entry.guard import token_in
 from engine.log.condense import Condenser
@@ -32,8 +32,9 @@ from engine.log.sqlite import SqliteLog
 from engine.node import EXIT_CANNOT_START, EXIT_LOG_LOST, EXIT_OK, EXIT_USAGE, Engine, owner_name
 from engine.publish.history import Historian
 from engine.publish.source import EngineFeed
+from proto import logs
 from proto.cluster import Cluster, ClusterError, EngineEntry, Instrument, load
-from proto.dial import Parser
+from proto.dial import Parser, address, endpoint
 
 SWITCH_S: Final = 0.0005  # of the interpreter: with its default of 5 ms a busy loop starves the log's thread
 JOIN_S: Final = 5.0
@@ -41,18 +42,6 @@ PROGRESS_S: Final = 0.2
 SNAPSHOT_COMMANDS: Final = 200_000  # half a second of replay
 
 logger = logging.getLogger("engine")
-
-
-def host_port(text: str) -> str:
-    if not re.fullmatch(r"[^\s/]{1,255}:[0-9]{1,5}", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
-    return text
-
-
-def tcp(text: str) -> str:
-    if not re.fullmatch(r"tcp://[^\s/]{1,255}:[0-9]{1,5}", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not tcp://HOST:PORT")
-    return text
 
 
 def count(text: str) -> int:
@@ -85,16 +74,19 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--cluster", type=Path, required=True, metavar="FILE", help="the venue (proto/cluster.py)")
     parser.add_argument("--engine", type=int, required=True, metavar="N", help="which of its engines this is")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="where the log is, or is begun")
-    parser.add_argument("--grpc", type=host_port, metavar="HOST:PORT", help="where to serve; by default as in the file")
-    parser.add_argument("--feed", type=tcp, metavar="ENDPOINT", help="where to publish; by default as in the file")
+    parser.add_argument("--grpc", type=address, metavar="HOST:PORT", help="where to serve; by default as in the file")
+    parser.add_argument("--feed", type=endpoint, metavar="ENDPOINT", help="where to publish; by default as in the file")
     parser.add_argument(
-        "--advertise-feed", type=tcp, metavar="ENDPOINT", help="where others find the feed, if not where it is bound"
+        "--advertise-feed",
+        type=endpoint,
+        metavar="ENDPOINT",
+        help="where others find the feed, if not where it is bound",
     )
     parser.add_argument(
-        "--advertise-grpc", type=host_port, metavar="HOST:PORT", help="where others find it, if not where it serves"
+        "--advertise-grpc", type=address, metavar="HOST:PORT", help="where others find it, if not where it serves"
     )
     parser.add_argument(
-        "--join", type=host_port, action="append", default=[], metavar="HOST:PORT", help="any machine of the venue"
+        "--join", type=address, action="append", default=[], metavar="HOST:PORT", help="any machine of the venue"
     )
     parser.add_argument("--name", type=machine_name, help="unique; by default engine-N")
     parser.add_argument(
@@ -124,12 +116,14 @@ class Process:
         self._args = args
         self._log = log
         self._directory = DirectoryLoop(Directory(), args.join)
+        self._grpc = self._endpoint = ""  # not announced yet
         self._withheld: list[Instrument] = []  # added here, and another engine has them: not listed
         self._engine = Engine(
             cluster,
             entry.id,
             log,
             where=self._where,
+            name=args.name,
             owner=owner_name(args.name),
             operator_token=args.operator_token or "",
         )
@@ -217,8 +211,7 @@ class Process:
     def _child(self, module: str) -> list[str]:
         """What runs it over this engine's log."""
         args = self._args
-        command = [sys.executable, "-m", module, "--engine", str(args.engine)]
-        return [*command, "--cluster", str(args.cluster.resolve()), "--data", str(args.data.resolve())]
+        return [sys.executable, "-m", module, "--data", str(args.data.resolve())]
 
     async def _announce(self, grpc: str, feed: str) -> None:
         """Tell the venue where this engine is. Raises: DirectoryRefused if its file claims what another has."""
@@ -271,7 +264,8 @@ class Process:
             self._feed.forget(instrument)
         else:
             self._feed.learn(instrument)
-        self._list()
+        if self._grpc:
+            self._list()
 
     def _instruments(self) -> tuple[Instrument, ...]:
         """What is traded here: the file's, and those added since."""
@@ -343,11 +337,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.keep_log is not None and args.snapshot_after <= 0:
         print("engine: --keep-log needs snapshots: --snapshot-after must not be 0", file=sys.stderr)
         return EXIT_USAGE
-    logging.basicConfig(
-        level=logging.INFO if args.verbose else logging.WARNING,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
+    logs.set_up(verbose=args.verbose)
     sys.setswitchinterval(SWITCH_S)
     try:
         cluster = load(args.cluster)

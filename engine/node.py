@@ -20,23 +20,32 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import grpc
+import msgspec
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 
-from engine.core.venue import Venue
+from engine.core.commands import AddInstrument, OperatorCommand
+from engine.core.rules import RULES
+from engine.core.venue import RETAINED, Venue
 from engine.entry.guard import Guard
-from engine.entry.links import GRACE_S, KEEPALIVE, MESSAGE_MAX, HomeLink, LinkState, PeersServicer, Presence
+from engine.entry.links import GRACE_S, MESSAGE_MAX, HomeLink, LinkState, PeersServicer, Presence
 from engine.entry.operation import OperatorServicer
 from engine.entry.reports import Hub
 from engine.entry.router import Entry
 from engine.entry.service import OrdersServicer, SessionIds
 from engine.log import records
-from engine.log.commit import Committer, Submission, replay
+from engine.log.commit import Committer, State, Submission
 from engine.log.contract import Log, LogConflict, LogFailed, OutcomeUnknown
+from engine.log.edits import Edits
+from engine.log.kept import KeptReports
+from engine.log.records import identity_of
+from engine.log.replay import StartRefused, replay, restore
 from engine.log.sqlite import SqliteLog
-from engine.log.state import StateError, load
-from proto.cluster import Cluster, Instrument
+from engine.log.state import founded
+from proto import connect
+from proto.cluster import Cluster
 from proto.columns import REPORT_WIDTH, ChannelDeltas, Outcome
+from proto.instrument import Instrument
 
 EXIT_OK: Final = 0
 EXIT_BROKEN: Final = 1  # our own bug: the core or a release raised
@@ -46,16 +55,15 @@ EXIT_LOG_LOST: Final = 4  # the log's outcome is unknown, or somebody else write
 
 STREAMS_MAX: Final = 1_024  # calls at once on one connection
 STOP_S: Final = 1.0
+ORDERS: Final = "lobmesh.v1.Orders"  # its health, as that of the whole: whether the log takes commands
 LINKS: Final = "lobmesh.v1.Peers"  # its health: whether an order for any other engine can be carried there
+HOUSE_S: Final = 0.1
 IDLE_S: Final = 0.5  # without a command for so long, there is time to collect garbage
 
 SERVER_OPTIONS: Final = [
-    *KEEPALIVE,
-    ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
-    ("grpc.http2.max_ping_strikes", 0),
+    *connect.SERVED,
     ("grpc.max_receive_message_length", MESSAGE_MAX),
     ("grpc.max_concurrent_streams", STREAMS_MAX),
-    ("grpc.so_reuseport", 0),
 ]
 
 logger = logging.getLogger(__name__)
@@ -97,6 +105,7 @@ class Engine:
         log: Log,
         *,
         where: Callable[[int], str | None],
+        name: str = "",
         owner: str = "",
         clock_ns: Callable[[], int] = time.time_ns,
         grace_s: float = GRACE_S,
@@ -105,8 +114,10 @@ class Engine:
     ) -> None:
         self.engine = engine
         self.log = log
-        self.venue = Venue(engine, cluster.instruments_of(engine))
-        self.hub = Hub(engine)
+        self._file = identity_of(cluster, engine, name or f"engine-{engine}", RETAINED)
+        self._state = founded(self._file)
+        self.kept = KeptReports(engine)
+        self.hub = Hub(self.kept)
         self.presence = Presence(grace_s)
         self.links: dict[int, HomeLink] = {}
         self.feed: Feed | None = None
@@ -118,50 +129,66 @@ class Engine:
         self._clock_ns = clock_ns
         self._answer_s = answer_s
         self._guard = Guard(operator_token)
-        self._epoch = 0
+        self._edits: list[OperatorCommand] = []  # logged by `begin`, and not yet applied
         self._tasks: list[asyncio.Task[None]] = []
         self._server: grpc.aio.Server | None = None
         self._health: Any = None
 
     @property
+    def venue(self) -> Venue:
+        return self._state.venue
+
+    @property
     def channels(self) -> int:
         """As many as the file says; more if an instrument was added on one that the file no longer has."""
-        return max([self._cluster.engine(self.engine).channels, *self.venue.channels])
+        return max([self._file.engine.channels, *self.venue.channels])
 
     def replay(self) -> Iterator[int]:
-        """Take up the last snapshot, if it is of use, and apply the log from there on, or all of it.
+        """Be what the log says, from its last snapshot on, or from its first record.
 
-        Gives the position reached now and then. Raises: LogDamaged, RecordError.
+        Gives the position reached now and then. Raises: LogDamaged, StartRefused.
         """
-        after = self._restore()
-        for position, epoch in replay(self.log, self.venue, after, self._epoch, self._remember):
-            self._epoch = epoch
-            yield position
-
-    def _restore(self) -> int:
-        """Be what the last snapshot says; the position it was taken at, 0 if there is none."""
-        snapshot = self.log.load_snapshot()
-        if snapshot is None:
-            return 0
-        try:
-            state = load(snapshot[1], self.engine, self._cluster.instruments_of(self.engine))
-        except StateError as e:
-            logger.warning("the snapshot at position %d is passed over: %s", snapshot[0], e)
-            return 0
-        self.venue = state.venue
-        self._epoch = state.epoch
-        for history in state.histories:
-            self.hub.restore(history.account, history.last_seq, history.batches)
-        return snapshot[0]
+        after, self._state = restore(self.log, self._file)
+        for history in self._state.histories:
+            self.kept.restore(history.account, history.last_seq, history.batches)
+        yield from replay(self.log, self._state, after, self._remember)
 
     def begin(self) -> Begun:
-        """Open an epoch: the log is this engine's from here on. Raises: LogError."""
-        fresh = self.log.position == 0
+        """Open an epoch: the log is this engine's from here on. With it goes what was edited in the file since the last
+        time, a line each; it takes effect when the engine serves.
+
+        Raises: LogError; StartRefused where an edit cannot be.
+        """
+        state, log, fresh = self._state, self.log, self.log.position == 0
+        edits = Edits(state.identity or self._first(), self._file, self.venue, self._elsewhere())
+        if edits.refused:
+            raise StartRefused("; ".join(edits.refused))
+        for line in edits.told:
+            logger.warning("cluster file: %s", line)
         time_ns = max(self._clock_ns(), self.venue.time_ns)
-        record = records.Epoch(self._epoch, self._owner[: records.OWNER_MAX], time_ns)
-        self._epoch = self.log.append(self.log.position, [records.encode(record)])
-        self.begun = Begun(self._epoch, self.log.incarnation, fresh, time_ns)
+        epoch = log.position + 1
+        identity = None if state.identity == self._file else self._file
+        opening = records.Epoch(state.epoch, self._owner[: records.OWNER_MAX], time_ns, RULES, identity)
+        changes = [records.encode(records.Commands(epoch, time_ns, [command])) for command in edits.commands]
+        log.append(log.position, [records.encode(opening), *changes])
+        state.epoch, state.rules, state.identity = epoch, RULES, self._file
+        self._edits = edits.commands
+        self.begun = Begun(epoch, log.incarnation, fresh, time_ns)
         return self.begun
+
+    def _first(self) -> records.Identity:
+        """What the file is taken to have said when the log had nothing of it: what is traded, as it is."""
+        if self.log.position:
+            logger.warning(
+                "the log says from now on what it is the log of: %s of %s", self._file.name, self._file.venue
+            )
+        markets = [self.venue.markets.get(instrument.id) for instrument in self._file.instruments]
+        return msgspec.structs.replace(
+            self._file, instruments=tuple(market.instrument for market in markets if market is not None)
+        )
+
+    def _elsewhere(self) -> list[Instrument]:
+        return [instrument for instrument in self._cluster.instruments if instrument.engine != self.engine]
 
     async def serve(self, address: str, services: Iterable[Services] = ()) -> int:
         """Open the port; the engine takes orders when this returns. Raises: RuntimeError if the port is taken."""
@@ -170,7 +197,7 @@ class Engine:
         self.committer = Committer(
             self.log,
             self.venue,
-            self._epoch,
+            self.begun.epoch,
             time_ns=self.begun.time_ns,
             clock_ns=self._clock_ns,
             release=self._release,
@@ -185,11 +212,11 @@ class Engine:
             self.venue,
             self.links,
             SessionIds(self.engine, self._clock_ns),
-            frozenset(account.id for account in self._cluster.accounts),
         )
         self.peers = PeersServicer(
-            self.entry, self.hub, self.presence, epoch=self._epoch, incarnation=self.log.incarnation
+            self.entry, self.hub, self.presence, epoch=self.begun.epoch, incarnation=self.log.incarnation
         )
+        self._take_up()
         self.presence.committer = self.committer
         self.presence.found(self.venue.sessions(), loop.time())
         self.learn(self._cluster.instruments, [entry.id for entry in self._cluster.engines])
@@ -231,6 +258,15 @@ class Engine:
             await self._server.stop(STOP_S)
         self.committer.close()
 
+    def _take_up(self) -> None:
+        """Apply the edits that were logged with the epoch, as a replay will."""
+        first = self.begun.epoch + 1
+        for position, command in enumerate(self._edits, first):
+            self._release(position, self.begun.time_ns, self.venue.operate(position, self.begun.time_ns, command))
+            if isinstance(command, AddInstrument):
+                self.listed(command.definition)
+        self._edits = []
+
     async def _open(self, address: str, services: Iterable[Services]) -> int:
         peers = self.peers
         server = grpc.aio.server(options=SERVER_OPTIONS)
@@ -244,7 +280,8 @@ class Engine:
             service.add_to(server)
         port = server.add_insecure_port(address)
         await server.start()
-        await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
+        await self._health.set("", _status(True))
+        await self._health.set(ORDERS, _status(True))
         return port
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
@@ -274,7 +311,7 @@ class Engine:
     def _remember(self, position: int, time_ns: int, outcome: Outcome) -> None:
         for reports in outcome.reports:
             self.replayed += len(reports.rows) // REPORT_WIDTH
-            self.hub.remember(reports.account, reports.first_seq, position, time_ns, reports.rows)
+            self.kept.remember(reports.account, reports.first_seq, position, time_ns, reports.rows)
 
     def _broken(self, error: BaseException) -> None:
         """No command may be answered any more: have the process end."""
@@ -290,14 +327,15 @@ class Engine:
         whether the links to all other engines stand."""
         loop = asyncio.get_running_loop()
         seen, seen_at, clean = self.committer.commands, loop.time(), True
-        told: bool | None = None
+        told: dict[str, bool] = {}
         while True:
+            takes = self.committer.state is State.READY
             linked = all(link.state is LinkState.UP for link in self.links.values())
-            if linked is not told:
-                told = linked
-                serving = health_pb2.HealthCheckResponse
-                await self._health.set(LINKS, serving.SERVING if linked else serving.NOT_SERVING)
-            await asyncio.sleep(0.1)
+            for service, serves in {"": takes, ORDERS: takes, LINKS: linked}.items():
+                if serves is not told.get(service):
+                    told[service] = serves
+                    await self._health.set(service, _status(serves))
+            await asyncio.sleep(HOUSE_S)
             self.presence.tick(loop.time())
             due_ns = self.venue.next_expiry_ns
             if due_ns and due_ns <= self._clock_ns():
@@ -312,8 +350,14 @@ class Engine:
             if isinstance(self.log, SqliteLog) and self.log.checkpoint_due:
                 try:
                     await asyncio.to_thread(self.log.checkpoint)
-                except LogFailed as e:  # the next append is refused, too, and says so to whoever waits
+                except LogFailed as e:
                     logger.error("%s", e)
+                    self.committer.submit(Submission.tick())  # appends are refused, too: have that known
+
+
+def _status(serves: bool) -> Any:
+    status = health_pb2.HealthCheckResponse
+    return status.SERVING if serves else status.NOT_SERVING
 
 
 def _orders(servicer: OrdersServicer) -> grpc.GenericRpcHandler:
@@ -328,7 +372,7 @@ def _orders(servicer: OrdersServicer) -> grpc.GenericRpcHandler:
         "OpenOrders": unary(servicer.open_orders),
         "Executions": grpc.unary_stream_rpc_method_handler(servicer.executions),
     }
-    return grpc.method_handlers_generic_handler("lobmesh.v1.Orders", handlers)
+    return grpc.method_handlers_generic_handler(ORDERS, handlers)
 
 
 def _peers(servicer: PeersServicer, orders: OrdersServicer) -> grpc.GenericRpcHandler:

@@ -11,8 +11,9 @@ it. The views at the end of this file give names to a row for whoever reads one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any, Final, NamedTuple, TypeAlias
 
 # An int that is passed on far more often than it is calculated with: ids, prices, quantities. The loose type keeps
@@ -157,6 +158,46 @@ class Terms(NamedTuple):
     oco: int = 0
 
 
+NO_TERMS: Final = Terms()
+
+
+def is_stop(flags: int) -> bool:
+    return flags & TYPE_MASK in (TYPE_STOP, TYPE_STOP_LIMIT)
+
+
+def is_peg(flags: int) -> bool:
+    return flags & TYPE_MASK >= TYPE_PEG_BID
+
+
+def is_priced(flags: int) -> bool:
+    """Whether the order's `price` says how far it may trade."""
+    kind = flags & TYPE_MASK
+    return kind in (TYPE_LIMIT, TYPE_STOP_LIMIT, TYPE_ICEBERG) or (kind >= TYPE_PEG_BID and flags & CAPPED != 0)
+
+
+def malformed(flags: int, terms: Terms) -> bool:
+    """Whether type, time in force and conditions do not go together."""
+    kind = flags & TYPE_MASK
+    force = flags & TIF_MASK
+    at_once = force in (TIF_IOC, TIF_FOK)
+    conditional = terms.minimum != 0 or flags & ALL_OR_NONE != 0
+    return (
+        force not in (TIF_GTC, TIF_DAY, TIF_GTD, TIF_IOC, TIF_FOK)
+        or (kind == TYPE_MARKET and (flags & POST_ONLY != 0 or force == TIF_GTD))
+        or (kind not in (TYPE_LIMIT, TYPE_MARKET) and at_once)
+        or (flags & POST_ONLY != 0 and (at_once or is_stop(flags)))
+        or (terms.stop_price != 0 and not is_stop(flags))
+        or (terms.display != 0 and kind != TYPE_ICEBERG)
+        or (terms.expires_ns != 0 and force != TIF_GTD)
+        or (terms.offset != 0 and not is_peg(flags))
+        or (flags & CAPPED != 0 and not is_peg(flags))
+        or (conditional and (kind != TYPE_LIMIT or force == TIF_FOK or flags & POST_ONLY != 0))
+        or (terms.minimum != 0 and flags & ALL_OR_NONE != 0)
+        or terms.minimum < 0
+        or terms.display < 0
+    )
+
+
 @dataclass(slots=True)
 class Batch:
     """One account's commands as columns: row i of every column is command i.
@@ -181,6 +222,23 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.op)
+
+
+def select(batch: Batch, keep: Sequence[int]) -> Batch:
+    """The rows for which `keep` is not zero, in their order."""
+    return Batch(
+        batch.account,
+        batch.session,
+        batch.stp,
+        list(compress(batch.op, keep)),
+        list(compress(batch.client_order_id, keep)),
+        list(compress(batch.instrument, keep)),
+        list(compress(batch.flags, keep)),
+        list(compress(batch.price, keep)),
+        list(compress(batch.quantity, keep)),
+        list(compress(batch.target, keep)),
+        None if batch.terms is None else list(compress(batch.terms, keep)),
+    )
 
 
 @dataclass(slots=True)

@@ -13,9 +13,8 @@ import re
 import struct
 import zlib
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate, islice
 from typing import Final, NamedTuple
 
 import msgspec
@@ -35,8 +34,7 @@ INDICATION: Final = 11
 BUST: Final = 12
 CORRECTION: Final = 13
 OP_MASK: Final = 15
-# Those that point into the extras.
-TOLD: Final = frozenset((DEFINITION, STATUS, STATISTICS, INDICATION))
+TOLD: Final = frozenset((DEFINITION, STATUS, STATISTICS, INDICATION))  # those that point into the extras
 # Its other bits.
 SELL: Final = 16  # side of the resting order; for TRADE, of the aggressor
 END: Final = 32  # last delta of its event
@@ -86,15 +84,10 @@ U32_MAX: Final = (1 << 32) - 1
 U64_MAX: Final = (1 << 64) - 1
 TIME_MAX: Final = (1 << 63) - 1
 ID_MAX: Final = (1 << 63) - 1  # of orders and trades: so the difference of two fits in 64 bits with its sign
-CHUNK_SIZE: Final = 262_144  # bytes of a snapshot in one chunk
-SNAPSHOT_MAX: Final = 64 << 20  # bytes, unpacked
-SNAPSHOT_VERSION: Final = 2
-ORDERS_PACKED: Final = 4_096  # at a time
 
 _HEADER: Final = struct.Struct("<BBBBHHHBBIIIQQQ")
 _HEADER_FRONT: Final = struct.Struct("<BBBBHHHBB")  # before the crc
 _HEADER_BACK: Final = struct.Struct("<IIQQQ")  # after it
-_SNAPSHOT_HEAD: Final = struct.Struct("<BBHI")
 _SYMBOL: Final = re.compile(r"[A-Z0-9._-]{1,16}")
 _DECIMAL: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?")
 # The code of each valid op byte: anything else is refused by not being here.
@@ -198,7 +191,6 @@ class Indication(NamedTuple):
 
 
 Row = tuple[int, int, int, int, int, int]
-Shown = tuple[int, int, int]  # order id, price, quantity
 Extra = Definition | Status | Statistics | Indication
 
 
@@ -379,11 +371,8 @@ def encode_heartbeat(
 
     follows is as in Header.
     """
-    flags |= HEARTBEAT
-    body = b""
-    if digests:
-        flags |= DIGEST
-        body = _encoder.encode(digests)
+    flags |= HEARTBEAT | DIGEST if digests else HEARTBEAT
+    body = _encoder.encode(digests) if digests else b""
     head = topic(KIND_D, engine, channel)
     return _framed(head, KIND_D, flags, engine, channel, 0, incarnation, follows, epoch, next_seq, sent_ns, body)
 
@@ -392,8 +381,7 @@ def encode_quote(
     engine: int, channel: int, incarnation: int, epoch: int, as_of_seq: int, sent_ns: int, quote: Quote
 ) -> bytes:
     """A frame of kind Q: the best bid and offer after delta `as_of_seq` of stream D."""
-    head = quote_topic(engine, channel, quote.instrument)
-    body = _encoder.encode(quote)
+    head, body = quote_topic(engine, channel, quote.instrument), _encoder.encode(quote)
     return _framed(head, KIND_Q, END_OF_EVENT, engine, channel, 1, incarnation, 0, epoch, as_of_seq, sent_ns, body)
 
 
@@ -531,8 +519,8 @@ def _decode_quote(header: Header, body: bytes, frame: bytes) -> Frame:
         raise FeedError(f"instrument {quote.instrument} on topic {frame[:TOPIC_SIZE_Q]!r}")
     if min(quote) < 0 and min(quote[:4] + quote[5:7] + quote[8:10] + quote[11:]) < 0:
         raise FeedError(f"{quote}")
-    _check_time(quote.time_ns)
-    _check_state(quote.state)
+    check_time(quote.time_ns)
+    check_state(quote.state)
     for price, quantity, count in ((quote.bid_price, quote.bid_quantity, quote.bid_count),
                                    (quote.ask_price, quote.ask_quantity, quote.ask_count)):  # fmt: skip
         if not -LIMIT < price < LIMIT or (quantity == 0) != (count == 0) or (quantity == 0 and price != 0):
@@ -550,7 +538,7 @@ def _decode_deltas(header: Header, body: bytes) -> Frame:
         time_ns, base, price, instruments, flat, raw_extras = _deltas_with_extras_decoder.decode(body)
         if not raw_extras or body[:1] != b"\x96":
             raise FeedError("an empty list of extras, or an array of another form")
-    _check_time(time_ns)
+    check_time(time_ns)
     if not (0 <= base <= ID_MAX and -LIMIT < price < LIMIT):
         raise FeedError(f"order id base {base}, price base {price}")
     names = _names(instruments)
@@ -643,19 +631,19 @@ def _names(instruments: list[tuple[int, int]]) -> dict[int, int]:
 
 def _extra(code: int, fields: list[int | str]) -> Extra:
     if code == DEFINITION:
-        return _definition(fields)
+        return read_definition(fields)
     if code == STATUS:
         state, reason = _integers(fields, 2)
-        _check_state(state)
+        check_state(state)
         if not 0 <= reason <= U32_MAX:
             raise FeedError(f"reason {reason}")
         return Status(state, reason)
     if code == INDICATION:
-        return _indication(fields)
-    return _statistics(fields)
+        return read_indication(fields)
+    return read_statistics(fields)
 
 
-def _definition(fields: Sequence[int | str]) -> Definition:
+def read_definition(fields: Sequence[int | str]) -> Definition:
     """The first five elements; those a later version adds behind them are ignored."""
     symbol, tick_size, lot_size = fields[:3]
     price_min, price_max = _integers(fields[3:], 2)
@@ -670,17 +658,15 @@ def _definition(fields: Sequence[int | str]) -> Definition:
     return Definition(symbol, tick_size, lot_size, price_min, price_max)
 
 
-def _statistics(fields: Sequence[int | str]) -> Statistics:
+def read_statistics(fields: Sequence[int | str]) -> Statistics:
     statistics = Statistics(*_integers(fields, 7))
-    for price in statistics[:4]:
-        if not -LIMIT < price < LIMIT:
-            raise FeedError(f"{statistics}")
-    if statistics.volume < 0 or statistics.trades < 0:
+    prices = statistics[:4]
+    if not -LIMIT < min(prices) <= max(prices) < LIMIT or min(statistics.volume, statistics.trades) < 0:
         raise FeedError(f"{statistics}")
     return statistics
 
 
-def _indication(fields: Sequence[int | str]) -> Indication:
+def read_indication(fields: Sequence[int | str]) -> Indication:
     indication = Indication(*_integers(fields, 3))
     if not -LIMIT < indication.price < LIMIT or indication.volume < 0:
         raise FeedError(f"{indication}")
@@ -695,260 +681,20 @@ def _integers(fields: Sequence[int | str], count: int) -> list[int]:
     return integers
 
 
-def _check_time(time_ns: int) -> None:
+def check_time(time_ns: int) -> None:
     if not 0 <= time_ns <= TIME_MAX:
         raise FeedError(f"time {time_ns}")
 
 
-def _check_state(state: int) -> None:
+def check_state(state: int) -> None:
     if not 0 <= state <= CLOSED:
         raise FeedError(f"trading state {state}")
 
 
 # Digests
 
-SLICE_ORDERS: Final = 1_024  # a publisher ends a digest at the level that brings it to so many orders
-
 
 def orders_hash(words: Sequence[int]) -> int:
     """64-bit hash of orders in priority order, as flat order id, price, quantity. O(orders), 70 ns each."""
     packed = struct.pack("<" + "QqQ" * (len(words) // 3), *words)
     return int.from_bytes(hashlib.blake2b(packed, digest_size=8).digest(), "little")
-
-
-# Snapshots
-
-
-class BookSnapshot(NamedTuple):
-    """One instrument. Orders are (order_id, price, quantity) in priority order: best price first, then queue order.
-
-    The statistics include every trade before it, and are None before the first; so is the indication where none holds.
-    """
-
-    instrument: int
-    definition: Definition | None
-    status: Status
-    instrument_seq: int
-    last_price: int
-    last_quantity: int
-    last_trade_id: int
-    next_trade_id: int
-    statistics: Statistics | None
-    indication: Indication | None
-    bids: list[tuple[int, int, int]]
-    asks: list[tuple[int, int, int]]
-
-
-class Snapshot(NamedTuple):
-    """The books of one stream after delta `last_seq` of `epoch`, which ends an event (0: before the first)."""
-
-    engine: int
-    channel: int
-    incarnation: int
-    epoch: int
-    last_seq: int
-    time_ns: int
-    books: list[BookSnapshot]
-
-
-@dataclass(slots=True)
-class Chunk:
-    """A part of an encoded snapshot, `index` of `count`, from 0; crc32 is of the body."""
-
-    index: int
-    count: int
-    crc32: int
-    body: bytes
-
-
-_Side = tuple[list[int], list[int], list[int]]
-_Book = tuple[
-    int, list[int | str], tuple[int, int], int, tuple[int, int, int, int], list[int], list[int], _Side, _Side
-]  # fmt: skip
-_Book1 = tuple[int, list[int | str], tuple[int, int], int, tuple[int, int, int, int], list[int], _Side, _Side]
-_snapshot_decoder: Final = msgspec.msgpack.Decoder(tuple[int, int, int, int, int, int, list[_Book]])
-_snapshot_decoder_1: Final = msgspec.msgpack.Decoder(tuple[int, int, int, int, int, int, list[_Book1]])
-
-
-def encode_snapshot(snapshot: Snapshot, compress: bool = True) -> bytes:
-    """The body that is cut into chunks."""
-    return encode_books(snapshot[:6], [(book, book.bids, book.asks) for book in snapshot.books], compress)
-
-
-def encode_books(
-    head: tuple[int, int, int, int, int, int],
-    books: Iterable[tuple[BookSnapshot, Iterable[Shown], Iterable[Shown]]],
-    compress: bool = True,
-) -> bytes:
-    """As encode_snapshot, from books whose orders come one by one; those in the BookSnapshots are not looked at.
-
-    `head` is what a Snapshot has before its books. However many orders there are, no step holds the interpreter for
-    more than some milliseconds: on a thread of its own this holds nobody up.
-    """
-    packed = [_packed_book(*book) for book in books]
-    raw = b"".join([b"\x97", *map(_encoder.encode, head), _array_head(len(packed)), *packed])
-    payload = zlib.compress(raw, 1) if compress else raw
-    return _SNAPSHOT_HEAD.pack(SNAPSHOT_VERSION, int(compress), 0, len(raw)) + payload
-
-
-def _packed_book(book: BookSnapshot, bids: Iterable[Shown], asks: Iterable[Shown]) -> bytes:
-    front = (
-        book.instrument,
-        book.definition or (),
-        book.status,
-        book.instrument_seq,
-        (book.last_price, book.last_quantity, book.last_trade_id, book.next_trade_id),
-        book.statistics or (),
-        book.indication or (),
-    )
-    return b"".join([b"\x99", *map(_encoder.encode, front), _packed_side(bids), _packed_side(asks)])
-
-
-def _packed_side(orders: Iterable[Shown]) -> bytes:
-    """Columns of ids, prices and quantities, packed some at a time."""
-    columns: tuple[list[bytes], list[bytes], list[bytes]] = ([], [], [])
-    befores = [0, 0]
-    count = 0
-    it = iter(orders)
-    while part := list(islice(it, ORDERS_PACKED)):
-        values = list(map(list, zip(*part, strict=True)))
-        count += len(part)
-        for nth, before in enumerate(befores):
-            befores[nth] = values[nth][-1]
-            values[nth] = _steps(values[nth], before)
-        head = len(_array_head(len(part)))
-        for packed, column in zip(columns, values, strict=True):
-            packed.append(_encoder.encode(column)[head:])
-    array = _array_head(count)
-    return b"".join([b"\x93", *(part for packed in columns for part in (array, *packed))])
-
-
-def _array_head(size: int) -> bytes:
-    """How msgpack begins an array."""
-    if size < 16:
-        return bytes([0x90 + size])
-    return b"\xdc" + size.to_bytes(2, "big") if size < 65_536 else b"\xdd" + size.to_bytes(4, "big")
-
-
-def _steps(values: list[int], before: int) -> list[int]:
-    """Each value less the one before it."""
-    return [value - earlier for earlier, value in zip([before, *values], values, strict=False)]
-
-
-def decode_snapshot(body: bytes) -> Snapshot:
-    """The snapshot, every value checked. O(orders); at most SNAPSHOT_MAX bytes are unpacked."""
-    try:
-        engine, channel, incarnation, epoch, last_seq, time_ns, books = _decoded(body[:1], _unpacked(body))
-        _check_time(time_ns)
-        if not (
-            1 <= engine <= 999
-            and 0 <= channel <= 99
-            and 0 <= incarnation <= U32_MAX
-            and epoch > 0
-            and 0 <= last_seq < U64_MAX
-        ):
-            raise FeedError(f"engine {engine}, channel {channel}, epoch {epoch}, last sequence {last_seq}")
-        snapshot = Snapshot(engine, channel, incarnation, epoch, last_seq, time_ns, [_book(book) for book in books])
-        if len({book.instrument for book in snapshot.books}) != len(books):
-            raise FeedError("an instrument listed twice")
-        return snapshot
-    except FeedError:
-        raise
-    except (msgspec.MsgspecError, ValueError, RecursionError, MemoryError, zlib.error, struct.error) as e:
-        raise FeedError(f"snapshot: {type(e).__name__}: {e}") from e
-
-
-def _decoded(version: bytes, raw: bytes) -> tuple[int, int, int, int, int, int, list[_Book]]:
-    """The payload as version 2 has it; the books of version 1 say nothing of indications."""
-    if version != b"\x01":
-        return _snapshot_decoder.decode(raw)
-    engine, channel, incarnation, epoch, last_seq, time_ns, first = _snapshot_decoder_1.decode(raw)
-    books: list[_Book] = [(*book[:6], [], *book[6:]) for book in first]
-    return engine, channel, incarnation, epoch, last_seq, time_ns, books
-
-
-def _unpacked(body: bytes) -> bytes:
-    version, packed, reserved, size = _SNAPSHOT_HEAD.unpack_from(body)
-    if not 1 <= version <= SNAPSHOT_VERSION or packed > 1 or reserved or size > SNAPSHOT_MAX:
-        raise FeedError(f"a snapshot of version {version}, packing {packed}, {size} bytes")
-    raw = body[_SNAPSHOT_HEAD.size :]
-    if packed:
-        inflate = zlib.decompressobj()
-        raw = inflate.decompress(raw, size + 1)
-        if not inflate.eof or inflate.unused_data:
-            raise FeedError("a packed snapshot that does not end where it should")
-    if len(raw) != size:
-        raise FeedError(f"a snapshot of {len(raw)} bytes, not {size}")
-    return raw
-
-
-def _book(fields: _Book) -> BookSnapshot:
-    instrument, definition, status, sequence, last, statistics, indication, bids, asks = fields
-    price, quantity, trade_id, next_id = last
-    _check_state(status[0])
-    if not (
-        0 < instrument <= U32_MAX
-        and 0 <= status[1] <= U32_MAX
-        and sequence >= 0
-        and -LIMIT < price < LIMIT
-        and 0 <= quantity < LIMIT
-        and 0 <= trade_id < next_id <= ID_MAX
-    ):
-        raise FeedError(f"instrument {instrument}, sequence {sequence}, last trade {trade_id}, {quantity} at {price}")
-    book = BookSnapshot(
-        instrument,
-        _definition(definition) if definition else None,
-        Status(*status),
-        sequence,
-        price,
-        quantity,
-        trade_id,
-        next_id,
-        _statistics(statistics) if statistics else None,
-        _indication(indication) if indication else None,
-        _side(bids, 1),
-        _side(asks, -1),
-    )
-    ids = {order[0] for order in book.bids}
-    ids.update(order[0] for order in book.asks)
-    if len(ids) != len(book.bids) + len(book.asks):
-        raise FeedError(f"instrument {instrument}: an order listed twice")
-    return book
-
-
-def _side(columns: _Side, falling: int) -> list[tuple[int, int, int]]:
-    ids = list(accumulate(columns[0]))
-    prices = list(accumulate(columns[1]))
-    quantities = columns[2]
-    if not len(ids) == len(prices) == len(quantities):
-        raise FeedError("columns of different lengths")
-    if not ids:
-        return []
-    if min(ids) <= 0 or max(ids) > ID_MAX or min(quantities) <= 0 or max(quantities) >= LIMIT:
-        raise FeedError("an order id or a quantity out of range")
-    if min(prices) <= -LIMIT or max(prices) >= LIMIT or prices != sorted(prices, reverse=falling > 0):
-        raise FeedError("prices out of range or out of order")
-    return list(zip(ids, prices, quantities, strict=True))
-
-
-def chunks(body: bytes, size: int = CHUNK_SIZE) -> list[Chunk]:
-    """An encoded snapshot in parts of at most `size` bytes."""
-    parts = [body[i : i + size] for i in range(0, len(body), size)]
-    return [Chunk(i, len(parts), zlib.crc32(part), part) for i, part in enumerate(parts)]
-
-
-def join_chunks(parts: Iterable[Chunk]) -> bytes:
-    """The encoded snapshot again, if all its parts are there, in order and undamaged."""
-    bodies: list[bytes] = []
-    size = count = 0
-    for part in parts:
-        if part.index != len(bodies) or part.count != (count or part.count) or part.crc32 != zlib.crc32(part.body):
-            raise FeedError(f"chunk {part.index} of {part.count} is damaged or out of place")
-        count = part.count
-        size += len(part.body)
-        if size > SNAPSHOT_MAX:
-            raise FeedError("a snapshot too long")
-        bodies.append(part.body)
-    if not bodies or len(bodies) != count:
-        raise FeedError(f"{len(bodies)} chunks of {count}")
-    return b"".join(bodies)

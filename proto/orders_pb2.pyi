@@ -296,20 +296,22 @@ class Cursor(_message.Message):
     def __init__(self, home: _Optional[int] = ..., last_seq: _Optional[int] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("account", "cancel_on_disconnect", "self_trade_prevention", "throttle", "cursors", "session")
+    __slots__ = ("account", "cancel_on_disconnect", "self_trade_prevention", "throttle", "cursors", "session", "skip_lost")
     ACCOUNT_FIELD_NUMBER: _ClassVar[int]
     CANCEL_ON_DISCONNECT_FIELD_NUMBER: _ClassVar[int]
     SELF_TRADE_PREVENTION_FIELD_NUMBER: _ClassVar[int]
     THROTTLE_FIELD_NUMBER: _ClassVar[int]
     CURSORS_FIELD_NUMBER: _ClassVar[int]
     SESSION_FIELD_NUMBER: _ClassVar[int]
+    SKIP_LOST_FIELD_NUMBER: _ClassVar[int]
     account: int
     cancel_on_disconnect: bool
     self_trade_prevention: SelfTradePrevention
     throttle: int
     cursors: _containers.RepeatedCompositeFieldContainer[Cursor]
     session: int
-    def __init__(self, account: _Optional[int] = ..., cancel_on_disconnect: _Optional[bool] = ..., self_trade_prevention: _Optional[_Union[SelfTradePrevention, str]] = ..., throttle: _Optional[int] = ..., cursors: _Optional[_Iterable[_Union[Cursor, _Mapping]]] = ..., session: _Optional[int] = ...) -> None: ...
+    skip_lost: bool
+    def __init__(self, account: _Optional[int] = ..., cancel_on_disconnect: _Optional[bool] = ..., self_trade_prevention: _Optional[_Union[SelfTradePrevention, str]] = ..., throttle: _Optional[int] = ..., cursors: _Optional[_Iterable[_Union[Cursor, _Mapping]]] = ..., session: _Optional[int] = ..., skip_lost: _Optional[bool] = ...) -> None: ...
 
 class SessionRequest(_message.Message):
     __slots__ = ("hello", "commands")
@@ -464,7 +466,7 @@ class ExecutionsRequest(_message.Message):
     def __init__(self, account: _Optional[int] = ..., cursors: _Optional[_Iterable[_Union[Cursor, _Mapping]]] = ...) -> None: ...
 
 class Report(_message.Message):
-    __slots__ = ("kind", "reason", "home", "seq", "account", "client_order_id", "order_id", "symbol", "side", "price", "quantity", "open", "filled", "time_ns", "priority_kept", "repeat", "liquidity", "trade_id", "position", "then")
+    __slots__ = ("kind", "reason", "home", "seq", "account", "client_order_id", "order_id", "symbol", "side", "price", "quantity", "open", "filled", "time_ns", "priority_kept", "repeat", "liquidity", "trade_id", "position", "then", "detail")
     KIND_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     HOME_FIELD_NUMBER: _ClassVar[int]
@@ -485,6 +487,7 @@ class Report(_message.Message):
     TRADE_ID_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
     THEN_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
     kind: ReportKind
     reason: Reason
     home: int
@@ -505,7 +508,8 @@ class Report(_message.Message):
     trade_id: int
     position: int
     then: _containers.RepeatedCompositeFieldContainer[Report]
-    def __init__(self, kind: _Optional[_Union[ReportKind, str]] = ..., reason: _Optional[_Union[Reason, str]] = ..., home: _Optional[int] = ..., seq: _Optional[int] = ..., account: _Optional[int] = ..., client_order_id: _Optional[int] = ..., order_id: _Optional[int] = ..., symbol: _Optional[str] = ..., side: _Optional[_Union[Side, str]] = ..., price: _Optional[str] = ..., quantity: _Optional[str] = ..., open: _Optional[str] = ..., filled: _Optional[str] = ..., time_ns: _Optional[int] = ..., priority_kept: _Optional[bool] = ..., repeat: _Optional[bool] = ..., liquidity: _Optional[_Union[Liquidity, str]] = ..., trade_id: _Optional[int] = ..., position: _Optional[int] = ..., then: _Optional[_Iterable[_Union[Report, _Mapping]]] = ...) -> None: ...
+    detail: str
+    def __init__(self, kind: _Optional[_Union[ReportKind, str]] = ..., reason: _Optional[_Union[Reason, str]] = ..., home: _Optional[int] = ..., seq: _Optional[int] = ..., account: _Optional[int] = ..., client_order_id: _Optional[int] = ..., order_id: _Optional[int] = ..., symbol: _Optional[str] = ..., side: _Optional[_Union[Side, str]] = ..., price: _Optional[str] = ..., quantity: _Optional[str] = ..., open: _Optional[str] = ..., filled: _Optional[str] = ..., time_ns: _Optional[int] = ..., priority_kept: _Optional[bool] = ..., repeat: _Optional[bool] = ..., liquidity: _Optional[_Union[Liquidity, str]] = ..., trade_id: _Optional[int] = ..., position: _Optional[int] = ..., then: _Optional[_Iterable[_Union[Report, _Mapping]]] = ..., detail: _Optional[str] = ...) -> None: ...
 
 class Order(_message.Message):
     __slots__ = ("account", "client_order_id", "order_id", "symbol", "side", "type", "time_in_force", "price", "quantity", "open", "filled", "live", "stop_price", "triggered", "display", "minimum", "all_or_none", "expires_ns", "offset", "oco", "visible", "post_only")

@@ -3,15 +3,17 @@
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from decimal import Decimal
 from types import TracebackType
 from typing import Any
 
 import grpc
 
+from engine.core.venue import RETAINED
 from engine.entry.links import LinkState
 from engine.log.memory import Disk, MemoryLog
+from engine.log.records import Identity
 from engine.node import Engine
 from proto import orders_pb2 as pb
 from proto import orders_pb2_grpc
@@ -34,6 +36,11 @@ def cluster_of(engines: int, accounts: tuple[int, ...] = ()) -> Cluster:
         tuple(instruments),
         tuple(Account(account) for account in accounts),
     )
+
+
+def identity_of(instruments: Sequence[Instrument], *, retained: int = RETAINED) -> Identity:
+    """Of a log of engine-1 that begins with these."""
+    return Identity("test", "engine-1", EngineEntry(instruments[0].engine), retained, tuple(instruments), ())
 
 
 class Engines:

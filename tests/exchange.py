@@ -8,7 +8,8 @@ from engine.core.commands import OperatorCommand, SetState
 from engine.core.venue import Venue
 from proto.cluster import Instrument
 from proto.columns import NO_REASON, Outcome, ReportRow, delta_rows, report_rows
-from proto.feed import INDICATION, OP_MASK, STATISTICS, STATUS, BookSnapshot, Indication, Statistics, Status
+from proto.feed import INDICATION, OP_MASK, STATISTICS, STATUS, Indication, Statistics, Status
+from proto.snapshot import BookSnapshot
 from tools.flow.traders import Agent, Command
 from tools.run.day.watch import InstrumentDay
 

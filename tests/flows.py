@@ -225,7 +225,7 @@ class Player:
             )
         elif step.op == ADD:
             definition = ADDED if step.side or step.instrument == 5 else INSTRUMENTS[0]
-            self._door.operate(self.time, AddInstrument(definition))
+            self._door.operate(self.time, AddInstrument.of(definition))
         elif step.op == DELIST:
             self._door.operate(self.time, Delist(instrument))
         elif step.op == BUST:

@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 PATIENCE_S = 60.0
@@ -75,8 +77,9 @@ def venue(*options: str) -> Iterator[Venue]:
             os.close(ours)
 
 
+@pytest.mark.processes
 def test_the_listener_of_the_tour_survives_the_faults_of_the_tour(tmp_path: Path) -> None:
-    code = block("from bus.feed import Feed")
+    code = block("from bus.reader.feed import Feed")
     assert len(code.strip().splitlines()) <= 12
     (tmp_path / "listen.py").write_text(code)
     with venue("--duration", "11", "--seed", "5") as running:

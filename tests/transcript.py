@@ -191,7 +191,7 @@ def _operator(verb: str, words: list[str]) -> OperatorCommand:
         quantity, price = map(int, words[3].split("@"))
         return CorrectTrade(instrument, int(words[1]), price, quantity)
     if verb == "add":
-        return AddInstrument(ADDED if words[0] == "NOVA" else INSTRUMENTS[0])
+        return AddInstrument.of(ADDED if words[0] == "NOVA" else INSTRUMENTS[0])
     if verb == "delist":
         return Delist(instrument)
     if verb == "roll":

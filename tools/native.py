@@ -8,7 +8,6 @@ There is no second truth: a compiled module carries the hash of its source and r
 changed. Nothing needs the build; it is made in a directory of its own, and only what came out is copied.
 """
 
-import argparse
 import ast
 import hashlib
 import importlib
@@ -21,6 +20,8 @@ from collections.abc import Iterator, Sequence
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import Final
+
+from proto.dial import Parser
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 GROUP: Final = "lobmesh"
@@ -38,9 +39,12 @@ MODULES: Final = (
     "engine.core.desk",
     "engine.core.venue",
     "proto.feed",
+    "proto.snapshot",
     "bus.stream.sequencer",
     "bus.stream.mirror",
     "bus.stream.held",
+    "bus.stream.actions",
+    "bus.stream.asking",
     "bus.stream.feed_client",
 )
 SEEN: Final = ("engine", "bus", "proto")  # packages whose types the compiler looks at
@@ -72,7 +76,7 @@ setup(name={group!r}, packages=[], ext_modules=mypycify(files, group_name={group
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit 0; 1 if --check finds a stale build, or the build fails; 2 for wrong usage."""
-    parser = argparse.ArgumentParser(prog="python -m tools.native", description=(__doc__ or "").splitlines()[0])
+    parser = Parser(prog="python -m tools.native", description=(__doc__ or "").splitlines()[0])
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument("--check", action="store_true", help="say which modules run compiled")
     choice.add_argument("--clean", action="store_true", help="remove what was built")

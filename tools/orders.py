@@ -17,16 +17,15 @@ from typing import Any, Final
 import grpc
 from google.protobuf.json_format import MessageToDict
 
-from engine.entry.door import report_columns
 from engine.entry.guard import BEARER, token_in
-from engine.entry.service import liquidity
 from proto import cluster_pb2, cluster_pb2_grpc
 from proto import marketdata_pb2 as md
 from proto import marketdata_pb2_grpc as md_grpc
 from proto import orders_pb2 as pb
 from proto import orders_pb2_grpc as pb_grpc
 from proto.columns import FLAG_SELL, PRIORITY_KEPT, REPEAT, ReportRow
-from proto.dial import Parser
+from proto.dial import Parser, address
+from proto.orders import liquidity, report_columns
 
 CALL_S: Final = 5.0
 SETTLED_S: Final = 1.0  # without --follow, how long to listen
@@ -111,12 +110,6 @@ def ticks(text: str) -> int:
     return int(text)
 
 
-def endpoint(text: str) -> str:
-    if not re.fullmatch(r"[^\s/]{1,255}:[0-9]{1,5}", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
-    return text
-
-
 def token(path: str) -> str:
     try:
         return token_in(Path(path).read_text("utf-8"))
@@ -125,9 +118,11 @@ def token(path: str) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="orders", description="Orders by hand, and the operator's desk.", examples=EXAMPLES)
+    parser = Parser(
+        prog="python -m tools.orders", description="Orders by hand, and the operator's desk.", examples=EXAMPLES
+    )
     parser.add_argument(
-        "--at", type=endpoint, required=True, metavar="HOST:PORT", help="an engine, or, to look, any machine"
+        "--at", type=address, required=True, metavar="HOST:PORT", help="an engine, or, to look, any machine"
     )
     parser.add_argument(
         "--account", type=number, default=0, metavar="N", help="whose orders; of kill and unkill: 0 is all"

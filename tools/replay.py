@@ -23,10 +23,10 @@ from typing import Final, TextIO
 
 from engine.client.client import Client, ClientError, Commands, Session
 from engine.core.venue import Venue
-from engine.entry.door import report_columns
 from proto.cluster import PRICE_MAX, Instrument
 from proto.columns import CANCEL, STP_NONE, Batch, ReportRow, report_rows
 from proto.dial import Parser
+from proto.orders import report_columns
 from tools.flow import lobster, lobster_check, workload
 from tools.flow.lobster import Command, Step
 from tools.flow.lobster_check import LEVELS_JUDGED, Checker

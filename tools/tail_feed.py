@@ -28,29 +28,30 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from bus.directory import Changed, Directory, Entry, Event
-from bus.directory_service import DirectoryError, DirectoryLoop, ask
+from bus.access.directory import Changed, Directory, Entry, Event
+from bus.access.exchange import DirectoryError, DirectoryLoop, ask
+from bus.access.subscriber import Subscriber
 from bus.reader.history import HistoryError
-from bus.stream.conflation import Quoted, QuoteReader
-from bus.stream.feed_client import (
+from bus.stream.actions import (
     Action,
     Applied,
     AskRange,
     AskSnapshot,
-    FeedClient,
     Limits,
     MissingSpan,
     Standing,
     State,
     StateChanged,
 )
+from bus.stream.conflation import Quoted, QuoteReader
+from bus.stream.feed_client import FeedClient
 from bus.stream.mirror import BUY_SIDE, SELL_SIDE, MirrorBook
-from bus.subscriber import Subscriber
 from proto.cluster import Instrument
 from proto.dial import Parser
-from proto.feed import OP_MASK, TRADE, FeedError, Snapshot, decode
+from proto.feed import OP_MASK, TRADE, FeedError, decode
 from proto.feed import SELL as SELL_BIT
 from proto.marketdata_pb2 import HistoryRequest
+from proto.snapshot import Snapshot
 from tools.ladder import DEPTH, VALID, LadderView, Level, draw, tape
 from tools.tail.lines import Line, book_line, frame_line, lines_of, quote_line, sizes_of, stats_line
 from tools.tail.market_data import Machine

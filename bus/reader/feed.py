@@ -33,10 +33,10 @@ from typing import Any, Final, TypeVar
 
 import grpc
 
-from bus.directory import Changed, Conflict, Directory, Entry
-from bus.directory import Event as DirectoryEvent
-from bus.directory_service import CHANNEL_OPTIONS, DirectoryLoop
-from bus.node import levels_of
+from bus.access.directory import Changed, Conflict, Directory, Entry
+from bus.access.directory import Event as DirectoryEvent
+from bus.access.exchange import CHANNEL_OPTIONS, DirectoryLoop
+from bus.access.subscriber import Subscriber
 from bus.reader.events import (
     Book,
     BookEvent,
@@ -56,11 +56,12 @@ from bus.reader.events import (
     told_of,
 )
 from bus.reader.history import History, HistoryError, events_of, told
-from bus.stream import feed_client
+from bus.stream import actions
+from bus.stream.actions import Action, AskRange, AskSnapshot, Limits, Standing, State
 from bus.stream.conflation import Quoted, QuoteReader
-from bus.stream.feed_client import Action, AskRange, AskSnapshot, FeedClient, Limits, Standing, State
+from bus.stream.feed_client import FeedClient
+from bus.stream.levels import by_order
 from bus.stream.mirror import BUY_SIDE, SELL_SIDE, MirrorBook
-from bus.subscriber import Subscriber
 from proto import feed, marketdata_pb2, marketdata_pb2_grpc
 from proto.feed import END, OP_MASK, TOLD, Definition
 
@@ -283,27 +284,27 @@ class Feed:
 
     def _on_action(self, client: FeedClient, action: Action) -> None:
         stream = (client.engine, client.channel)
-        if isinstance(action, feed_client.Applied):
+        if isinstance(action, actions.Applied):
             if self._inboxes:
                 self._applied(client, action)
-        elif isinstance(action, feed_client.StateChanged):
+        elif isinstance(action, actions.StateChanged):
             self._tell_of(client, StreamState(*stream, action.after.value, action.before.value, action.reason))
-        elif isinstance(action, feed_client.GapOpened):
+        elif isinstance(action, actions.GapOpened):
             gap = action.gap
             self._tell_of(client, GapOpened(*stream, gap.epoch, gap.first, gap.last, gap.cause))
-        elif isinstance(action, feed_client.GapRepaired):
+        elif isinstance(action, actions.GapRepaired):
             gap = action.gap
             took_ms = gap.took_ns / 1e6
             self._tell_of(client, GapRepaired(*stream, gap.epoch, gap.first, gap.last, gap.how, took_ms, gap.source))
-        elif isinstance(action, feed_client.MissingSpan):
+        elif isinstance(action, actions.MissingSpan):
             self._tell_of(client, MissingSpan(*stream, action.epoch, action.first, action.last, "snapshot"))
-        elif isinstance(action, feed_client.Lagged):
+        elif isinstance(action, actions.Lagged):
             if action.conflate and self._back_s and self._running is not None:
                 self._running.back_later(client, self._back_s)
-        elif isinstance(action, feed_client.Alarm):
+        elif isinstance(action, actions.Alarm):
             self._tell_of(client, Trouble(f"stream {client.engine}.{client.channel}: {action.text}"))
 
-    def _applied(self, client: FeedClient, applied: feed_client.Applied) -> None:
+    def _applied(self, client: FeedClient, applied: actions.Applied) -> None:
         times = dict(applied.times)
         time_ns = 0
         pending: dict[int, list[Delta]] = {}
@@ -344,7 +345,7 @@ class Feed:
             told[name] = state
             self._tell(BookState(symbol, state, before), symbol)
 
-    def _on_quote(self, reader: QuoteReader, quoted: Quoted | feed_client.StateChanged) -> None:
+    def _on_quote(self, reader: QuoteReader, quoted: Quoted | actions.StateChanged) -> None:
         stream = (reader.engine, reader.channel)
         client = self._clients().get(stream)
         if client is None:
@@ -382,7 +383,7 @@ def _levels(book: MirrorBook, side: int, depth: int, sizes: Sizes) -> tuple[Leve
     return tuple(
         [
             Level(price * tick, quantity * lot, tuple([(order_id, left * lot) for order_id, left in orders]))
-            for price, quantity, _, orders in levels_of(book, side, depth, True)
+            for price, quantity, _, orders in by_order(book.queues(side), depth)
         ]
     )
 

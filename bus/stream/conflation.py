@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from bus.stream.feed_client import NEVER_NS, WINDOW_NS, State, StateChanged
+from bus.stream.actions import State, StateChanged
+from bus.stream.feed_client import NEVER_NS, WINDOW_NS
 from proto import feed
 from proto.feed import END_OF_STREAM, KIND_Q, FeedError, Quote
 

@@ -96,210 +96,42 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from enum import Enum
-from typing import Final, NamedTuple
+from typing import Final
 
+from bus.stream.actions import (
+    MS,
+    Action,
+    Alarm,
+    Applied,
+    AskRange,
+    AskSnapshot,
+    Doubted,
+    GapOpened,
+    GapRepaired,
+    Lagged,
+    Limits,
+    MissingSpan,
+    Standing,
+    State,
+    StateChanged,
+    Trusted,
+)
+from bus.stream.asking import Asking, Want
 from bus.stream.held import Held
 from bus.stream.ledger import Gap, Ledger
 from bus.stream.lines import Lines
 from bus.stream.mirror import Mirror, MirrorBook, MirrorError
 from bus.stream.sequencer import FrameRing, RangeStatus
 from proto import feed
-from proto.feed import (
-    END,
-    END_OF_STREAM,
-    FRESH,
-    KIND_D,
-    OP_MASK,
-    TOLD,
-    Digest,
-    Extra,
-    FeedError,
-    Frame,
-    Header,
-    Row,
-    Snapshot,
-)
+from proto.feed import END, END_OF_STREAM, FRESH, KIND_D, OP_MASK, TOLD, Digest, Extra, FeedError, Frame, Header, Row
+from proto.snapshot import Snapshot
 
-MS: Final = 1_000_000
 RECORDED_MAX: Final = 65_536  # deltas of doubted books kept while their snapshots are waited for
 WINDOW_NS: Final = 300_000 * MS  # half of the time over which the least delay is taken: clocks drift
 NEVER_NS: Final = 1 << 62
+LIMITS: Final = Limits()
 NO_CRC: Final = -1  # a snapshot is no frame
 _NONE: Final[Mapping[bytes, Frame]] = {}
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Times in nanoseconds, sizes in bytes, holes in deltas."""
-
-    silence_ns: int = 750 * MS  # three heartbeats
-    jitter_ns: int = MS // 2  # before a first ask, at most
-    range_ns: int = 250 * MS  # for the first try; each further one gets twice the time
-    range_tries: int = 3
-    instrument_tries: int = 5  # for one doubted book
-    snapshot_ns: int = 2_000 * MS
-    bear_ns: int = 50 * MS  # until what is said after a snapshot bears it out, where the publisher broke its word
-    retry_ns: int = 50 * MS  # after a failure; doubles, up to
-    retry_ns_max: int = 2_000 * MS
-    hole_max: int = 65_536  # a longer hole is left to a snapshot, which is cheaper
-    held_max: int = 64 << 20
-    doubted_max: int = 16  # books set aside; with more, all are asked for anew
-    lag_ns: int = 3_000 * MS  # behind the line at its best; 0: any lag will do
-    conflate: bool = False  # when lagged: over to the conflated quotes, and no snapshot
-    reorder_ns: int = 5 * MS  # before a hole is asked for, while two lines are up
-
-
-class State(Enum):
-    """Where the reader of a stream stands."""
-
-    DOWN = "down"
-    JOINING = "joining"  # subscribed, nothing heard yet
-    SNAPSHOT = "snapshot"  # frames are held, a snapshot is asked for
-    LIVE = "live"
-    REPAIR = "repair"  # frames are held behind a hole
-    STALE = "stale"  # nothing heard for three heartbeats
-    ENDED = "ended"
-    LAGGED = "lagged"  # too far behind to be worth reading
-
-
-class Standing(Enum):
-    """What one book is worth. Numbers as BookState in marketdata.proto."""
-
-    UNKNOWN = 0
-    VALID = 1
-    DOUBTFUL = 2
-    STALE = 3
-
-
-# What comes out
-
-
-@dataclass(frozen=True, slots=True)
-class AskRange:
-    """Fetch the frames that hold `first` to `last`, within `timeout_ns`; `attempt` counts from 0."""
-
-    ask: int
-    epoch: int
-    first: int
-    last: int
-    attempt: int
-    timeout_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class AskSnapshot:
-    """Fetch the books of the stream, or one (`instrument` not 0); each `attempt` from another source.
-
-    home: only the publisher itself may answer.
-    """
-
-    ask: int
-    instrument: int
-    attempt: int
-    home: bool
-    timeout_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class Withdrawn:
-    """The answer to this ask is not wanted any more."""
-
-    ask: int
-
-
-@dataclass(frozen=True, slots=True)
-class StateChanged:
-    before: State
-    after: State
-    reason: str
-
-
-class Applied(NamedTuple):  # a frame each: three times as fast to make as a frozen dataclass
-    """Whole events, now in the books: deltas `first` to `last` of the stream, rows and times as in feed.Frame."""
-
-    epoch: int
-    first: int
-    last: int
-    rows: list[Row]
-    times: list[tuple[int, int]]
-    extras: list[Extra]
-
-
-@dataclass(frozen=True, slots=True)
-class GapOpened:
-    gap: Gap
-
-
-@dataclass(frozen=True, slots=True)
-class GapRepaired:
-    """`gap.how` says by what."""
-
-    gap: Gap
-
-
-@dataclass(frozen=True, slots=True)
-class MissingSpan:
-    """A snapshot stands for `first` to `last`: their effect is in the books, their trades were not seen."""
-
-    epoch: int
-    first: int
-    last: int
-
-
-@dataclass(frozen=True, slots=True)
-class Doubted:
-    """This book alone is not to be trusted."""
-
-    instrument: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Trusted:
-    """A doubted book was replaced."""
-
-    instrument: int
-
-
-@dataclass(frozen=True, slots=True)
-class Lagged:
-    """What comes is `lag_ns` old: drop whatever waits in the line, then call rejoin(); with `conflate`, read kind Q."""
-
-    lag_ns: int
-    conflate: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Alarm:
-    """The publisher, or the line, did what must not be."""
-
-    text: str
-
-
-Action = (
-    AskRange
-    | AskSnapshot
-    | Withdrawn
-    | StateChanged
-    | Applied
-    | GapOpened
-    | GapRepaired
-    | MissingSpan
-    | Doubted
-    | Trusted
-    | Lagged
-    | Alarm
-)
-
-
-class _Want(Enum):
-    NOTHING = 0
-    RANGE = 1
-    SNAPSHOT = 2
-    INSTRUMENT = 3
-    CONFIRM = 4
 
 
 class FeedClient:
@@ -308,6 +140,7 @@ class FeedClient:
     mirror       the books; see standing() for what each is worth
     next_seq     the sequence due
     ledger       counters and gaps
+    asking       what is wanted of others, and asked for
     deadline_ns  when tick() is wanted next; None: not before another input
     Raises: nothing a peer can cause.
     """
@@ -318,7 +151,7 @@ class FeedClient:
         channel: int,
         rng: random.Random,
         ring: FrameRing | None = None,
-        limits: Limits = Limits(),
+        limits: Limits = LIMITS,
     ) -> None:
         self.engine = engine
         self.channel = channel
@@ -333,7 +166,7 @@ class FeedClient:
         self.epoch = 0  # 0: none heard of
         self.next_seq = 1
         self.heard_ns = 0  # when the newest frame came
-        self._rng = rng
+        self.asking = Asking(limits, rng)
         self._kept = (0, 0)  # epoch and sequence of books of an earlier run, until they are replaced
         self._joined = False  # the mirror is of this run
         self._silent = False
@@ -360,12 +193,6 @@ class FeedClient:
         self._times: list[tuple[int, int]] = []
         self._extras: list[Extra] = []
         self._doubted: list[int] = []  # instruments set aside
-        self._want = _Want.NOTHING
-        self._ask = 0  # number of the last ask
-        self._asked: AskRange | AskSnapshot | None = None  # not answered yet
-        self._ask_at_ns = 0  # when the next ask is due, if none is out
-        self._expires_ns = 0
-        self._tries = 0
 
     # What is known
 
@@ -403,14 +230,11 @@ class FeedClient:
 
     @property
     def deadline_ns(self) -> int | None:
-        due: list[int] = []
-        if self._asked is not None:
-            due.append(self._expires_ns)
-        elif self._want is not _Want.NOTHING:
-            due.append(self._ask_at_ns)
+        due_ns = self.asking.deadline_ns
         if self.state in (State.LIVE, State.REPAIR) and not self._silent:
-            due.append(self.heard_ns + self.limits.silence_ns)
-        return min(due, default=None)
+            silent_ns = self.heard_ns + self.limits.silence_ns
+            return silent_ns if due_ns is None else min(due_ns, silent_ns)
+        return due_ns
 
     # Inputs
 
@@ -505,7 +329,7 @@ class FeedClient:
             self._silent = True
             if self.state is State.LIVE:
                 self._go(State.STALE, "silence", actions)
-        if self._asked is not None and now_ns >= self._expires_ns:
+        if self.asking.has_expired(now_ns):
             self._failed("no answer in time", 0, now_ns, actions)
         self._send(now_ns, actions)
         return actions
@@ -514,7 +338,7 @@ class FeedClient:
         self, ask: int, status: RangeStatus, epoch: int, frames: Sequence[bytes], now_ns: int
     ) -> list[Action]:
         """An answer to AskRange: original frames, which may overhang at both ends, or why there are none."""
-        asked = self._answered(ask)
+        asked = self.asking.answered(ask)
         if not isinstance(asked, AskRange):
             return []
         actions: list[Action] = []
@@ -528,11 +352,11 @@ class FeedClient:
 
     def snapshot_reply(self, ask: int, snapshot: Snapshot, now_ns: int) -> list[Action]:
         """An answer to AskSnapshot."""
-        asked = self._answered(ask)
+        asked = self.asking.answered(ask)
         if not isinstance(asked, AskSnapshot):
             return []
         actions: list[Action] = []
-        if self._want is _Want.INSTRUMENT:
+        if self.asking.want is Want.INSTRUMENT:
             self._judge_one(asked, snapshot, now_ns, actions)
         else:
             self._judge_all(asked, snapshot, now_ns, actions)
@@ -541,7 +365,7 @@ class FeedClient:
 
     def failed(self, ask: int, reason: str, now_ns: int) -> list[Action]:
         """An ask could not be done: an error, an answer cut off or damaged, no source."""
-        if self._answered(ask) is None:
+        if self.asking.answered(ask) is None:
             return []
         actions: list[Action] = []
         self._failed(reason, self.limits.retry_ns, now_ns, actions)
@@ -655,7 +479,7 @@ class FeedClient:
             self._held = Held(self.next_seq)
         else:
             self._held.forget_below(self._held.top)
-        self._drop_ask(actions)
+        self.asking.drop(actions)
         self._silent = False
         self._first_held, self._proved = {}, {}
         self._go(State.LAGGED, f"{lag_ns // MS} ms behind", actions)
@@ -686,7 +510,7 @@ class FeedClient:
             if header.first_seq > self._held.top:
                 self._open_gap(frame, "lag", now_ns, actions)
             self._go(State.SNAPSHOT, f"first heard at {header.first_seq}", actions)
-            self._ask_soon(_Want.SNAPSHOT, now_ns, actions)
+            self._ask_soon(Want.SNAPSHOT, now_ns, actions)
         elif self.state is State.JOINING:
             self._held = Held(header.first_seq)
             if header.flags & FRESH and header.first_seq == 1:
@@ -694,7 +518,7 @@ class FeedClient:
                 self._go(State.LIVE, "fresh: every book is empty", actions)
             else:
                 self._go(State.SNAPSHOT, f"first heard at {header.first_seq}", actions)
-                self._ask_soon(_Want.SNAPSHOT, now_ns, actions)
+                self._ask_soon(Want.SNAPSHOT, now_ns, actions)
         if self.state in (State.LIVE, State.STALE, State.ENDED):
             self._place_live(frame, data, newest, now_ns, actions)
         else:
@@ -800,16 +624,15 @@ class FeedClient:
         self._run_sent_ns = run_sent_ns
         self._held = Held(sequence)
         self._go(State.SNAPSHOT, "a sequence sent anew", actions)
-        self._ask_soon(_Want.SNAPSHOT, now_ns, actions)
+        self._ask_soon(Want.SNAPSHOT, now_ns, actions)
         if relapses > 1:
-            limits = self.limits
-            self._ask_at_ns += self._jittered(min(limits.retry_ns << min(relapses - 2, 16), limits.retry_ns_max))
+            self.asking.due_ns += self.asking.backoff(self.limits.retry_ns, relapses - 1)
 
     def _doubt_incarnation(self, incarnation: int, now_ns: int, actions: list[Action]) -> None:
         """It is believed once the publisher itself, asked over another line, says so."""
         self._foreign = incarnation
-        if self._want is _Want.INSTRUMENT:
-            self._ask_soon(_Want.CONFIRM, now_ns, actions)
+        if self.asking.want is Want.INSTRUMENT:
+            self._ask_soon(Want.CONFIRM, now_ns, actions)
 
     # Books
 
@@ -951,7 +774,7 @@ class FeedClient:
     def _judge_one(self, asked: AskSnapshot, snapshot: Snapshot, now_ns: int, actions: list[Action]) -> None:
         """A snapshot of one book is spliced by its instrument sequence; one ahead of the stream waits for it."""
         if asked.instrument not in self._doubted:  # the stream has reached an earlier answer meanwhile
-            self._want = _Want.NOTHING
+            self.asking.want = Want.NOTHING
             return
         found = [book for book in snapshot.books if book.instrument == asked.instrument]
         if snapshot[:4] != (self.engine, self.channel, self.incarnation, self.epoch) or not found:
@@ -968,10 +791,10 @@ class FeedClient:
             return
         self._trust(actions)
         if asked.instrument in self._doubted:
-            self._tries += 1
-            self._ask_at_ns = now_ns + self.limits.snapshot_ns
+            self.asking.tries += 1
+            self.asking.due_ns = now_ns + self.limits.snapshot_ns
         else:
-            self._want = _Want.NOTHING
+            self.asking.want = Want.NOTHING
 
     # Holes and snapshots
 
@@ -994,7 +817,7 @@ class FeedClient:
         if not held.holes:
             assert not held.pieces
             assert held.top == self.next_seq
-            self._drop_ask(actions)
+            self.asking.drop(actions)
             self._proved = {}
             if self._end_seq == self.next_seq:
                 self._go(State.ENDED, "end of stream", actions)
@@ -1011,10 +834,11 @@ class FeedClient:
         if pieces:
             self._note_all_held()
         self._go(State.REPAIR, f"{self.next_seq} is due", actions)
-        if isinstance(self._asked, AskRange) and self._asked.last < self.next_seq:
-            self._drop_ask(actions)
-        if self._want is not _Want.RANGE:
-            self._ask_soon(_Want.RANGE, now_ns, actions)
+        asked = self.asking.asked
+        if isinstance(asked, AskRange) and asked.last < self.next_seq:
+            self.asking.drop(actions)
+        if self.asking.want is not Want.RANGE:
+            self._ask_soon(Want.RANGE, now_ns, actions)
 
     def _take_range(self, data: Sequence[bytes], now_ns: int, actions: list[Action]) -> None:
         frames = [(one, frame) for one in data if (frame := self._fitting(one)) is not None]
@@ -1024,8 +848,7 @@ class FeedClient:
                 self._regress(header.first_seq, header.sent_ns, self._sent_after(header.first_seq), now_ns, actions)
                 return
         if brought := self._fill(frames):
-            self._tries = 0
-            self._want = _Want.NOTHING
+            self.asking.done()
             self._drain(now_ns, actions, brought)
         else:
             self._failed("a range that brings nothing", self.limits.retry_ns, now_ns, actions)
@@ -1075,9 +898,9 @@ class FeedClient:
             else:
                 self._foreign = snapshot.incarnation
                 self._failed(f"a snapshot of incarnation {snapshot.incarnation}", retry_ns, now_ns, actions)
-        elif self._want is _Want.CONFIRM:
+        elif self.asking.want is Want.CONFIRM:
             self._foreign = 0
-            self._want = _Want.NOTHING
+            self.asking.want = Want.NOTHING
             self._want_next(now_ns, actions)
         elif snapshot.epoch < self.epoch:
             self._failed(f"a snapshot of epoch {snapshot.epoch}", retry_ns, now_ns, actions)
@@ -1086,7 +909,7 @@ class FeedClient:
             self._load(snapshot, now_ns, actions)
         elif self._run_sent_ns:
             self._claim = snapshot
-            self._ask_at_ns = now_ns + self.limits.snapshot_ns  # for another, if nothing bears this one out
+            self.asking.due_ns = now_ns + self.limits.snapshot_ns  # for another, if nothing bears this one out
         elif snapshot.last_seq + 1 < self._held.floor:
             self._failed(
                 f"a snapshot at {snapshot.last_seq}, and the next held is {self._held.floor}", retry_ns, now_ns, actions
@@ -1122,8 +945,7 @@ class FeedClient:
         self._foreign = 0
         self._claim = None
         self._loaded_ns = now_ns
-        self._want = _Want.NOTHING
-        self._tries = 0
+        self.asking.done()
         self._note_all_held()
         self._drain(now_ns, actions)
 
@@ -1137,7 +959,7 @@ class FeedClient:
 
     def _begin(self, epoch: int, incarnation: int, reason: str, now_ns: int, actions: list[Action]) -> None:
         """Nothing of what was, but the books to look at, belongs to what comes."""
-        self._drop_ask(actions)
+        self.asking.drop(actions)
         actions.extend(GapRepaired(gap) for gap in self.ledger.abandon(now_ns))
         self._kept = self.position
         self._joined = False
@@ -1163,8 +985,8 @@ class FeedClient:
     def _to_snapshot(self, reason: str, now_ns: int, actions: list[Action]) -> None:
         self._silent = False
         self._go(State.SNAPSHOT, reason, actions)
-        if self._want is not _Want.SNAPSHOT:
-            self._ask_soon(_Want.SNAPSHOT, now_ns, actions)
+        if self.asking.want is not Want.SNAPSHOT:
+            self._ask_soon(Want.SNAPSHOT, now_ns, actions)
 
     def _settle(self, now_ns: int, actions: list[Action]) -> None:
         if self.ledger.open:
@@ -1177,80 +999,43 @@ class FeedClient:
 
     # Asking
 
-    def _ask_soon(self, want: _Want, now_ns: int, actions: list[Action]) -> None:
-        """Ask for something else than before, after a moment that differs from reader to reader."""
-        self._drop_ask(actions)
-        self._want = want
-        self._tries = 0
-        self._ask_at_ns = now_ns + self._rng.randrange(self.limits.jitter_ns + 1)
-        if want is _Want.RANGE and self.lines is not None and self.lines.up(now_ns, self.limits.silence_ns) > 1:
-            self._ask_at_ns += self.limits.reorder_ns
-
-    def _drop_ask(self, actions: list[Action]) -> None:
-        if self._asked is not None:
-            actions.append(Withdrawn(self._asked.ask))
-            self._asked = None
-        self._want = _Want.NOTHING
+    def _ask_soon(self, want: Want, now_ns: int, actions: list[Action]) -> None:
+        """Ask for something else than before; for a range once another line had the time to bring it."""
+        several = want is Want.RANGE and self.lines is not None and self.lines.up(now_ns, self.limits.silence_ns) > 1
+        self.asking.soon(want, now_ns, self.limits.reorder_ns if several else 0, actions)
 
     def _want_next(self, now_ns: int, actions: list[Action]) -> None:
         """With nothing more urgent on hand: confirm an incarnation, or mend a doubted book."""
-        if self._want is _Want.INSTRUMENT and self._asked is None and not self._doubted:
-            self._want = _Want.NOTHING
-        if self._want is not _Want.NOTHING or self.state not in _SETTLED:
+        asking = self.asking
+        if asking.want is Want.INSTRUMENT and asking.asked is None and not self._doubted:
+            asking.want = Want.NOTHING
+        if asking.want is not Want.NOTHING or self.state not in _SETTLED:
             return
         if self._foreign:
-            self._ask_soon(_Want.CONFIRM, now_ns, actions)
+            self._ask_soon(Want.CONFIRM, now_ns, actions)
         elif len(self._doubted) > self.limits.doubted_max or self.mirror.recorded > RECORDED_MAX:
             self._to_snapshot(f"{len(self._doubted)} books in doubt", now_ns, actions)
         elif self._doubted:
-            self._ask_soon(_Want.INSTRUMENT, now_ns, actions)
-
-    def _answered(self, ask: int) -> AskRange | AskSnapshot | None:
-        """The ask that this answers, if it is the present one."""
-        asked = self._asked
-        if asked is None or asked.ask != ask:
-            return None
-        self._asked = None
-        return asked
+            self._ask_soon(Want.INSTRUMENT, now_ns, actions)
 
     def _failed(self, reason: str, retry_ns: int, now_ns: int, actions: list[Action]) -> None:
-        """Ask again, another source, after `retry_ns` doubled with each try; or give up on a range."""
-        self._asked = None
-        self._tries += 1
-        if self._want is _Want.RANGE and self._tries >= self.limits.range_tries:
-            self._to_snapshot(f"{self._tries} tries: {reason}", now_ns, actions)
-            return
-        if self._want is _Want.INSTRUMENT and self._tries >= self.limits.instrument_tries:
-            self._to_snapshot(f"{self._tries} tries: {reason}", now_ns, actions)
-            return
-        delay_ns = min(retry_ns << min(self._tries - 1, 16), self.limits.retry_ns_max)
-        self._ask_at_ns = now_ns + self._jittered(delay_ns)
+        """Ask again; or give up on a range, and on one book."""
+        if not self.asking.failed(retry_ns, now_ns):
+            self._to_snapshot(f"{self.asking.tries} tries: {reason}", now_ns, actions)
 
     def _send(self, now_ns: int, actions: list[Action]) -> None:
         """Ask, if it is time to."""
         self._want_next(now_ns, actions)
-        want = self._want
-        if want is _Want.NOTHING or self._asked is not None or now_ns < self._ask_at_ns:
+        asking = self.asking
+        if not asking.is_due(now_ns):
             return
-        self._ask += 1
-        limits = self.limits
-        asked: AskRange | AskSnapshot
-        if want is _Want.RANGE:
+        if asking.want is Want.RANGE:
             hole = self._held.holes[0]
-            timeout_ns = self._jittered(limits.range_ns << self._tries)
-            asked = AskRange(self._ask, self.epoch, hole.first, hole.end - 1, self._tries, timeout_ns)
+            actions.append(asking.range(self.epoch, hole.first, hole.end - 1, now_ns))
         else:
-            instrument = self._doubted[0] if want is _Want.INSTRUMENT else 0
-            home = want is _Want.CONFIRM or self._run_sent_ns != 0 or self._foreign != 0
-            timeout_ns = limits.snapshot_ns
-            asked = AskSnapshot(self._ask, instrument, self._tries, home, timeout_ns)
-        self._asked = asked
-        self._expires_ns = now_ns + timeout_ns
-        actions.append(asked)
-
-    def _jittered(self, time_ns: int) -> int:
-        """Three to five quarters of it."""
-        return time_ns * (768 + self._rng.randrange(513)) // 1024
+            instrument = self._doubted[0] if asking.want is Want.INSTRUMENT else 0
+            home = asking.want is Want.CONFIRM or self._run_sent_ns != 0 or self._foreign != 0
+            actions.append(asking.snapshot(instrument, home, now_ns))
 
 
 _SETTLED: Final = (State.LIVE, State.STALE, State.ENDED)

@@ -25,17 +25,16 @@ from proto.feed import (
     TOLD,
     TRADE,
     U64_MAX,
-    BookSnapshot,
     Definition,
     Digest,
     Extra,
     Indication,
     Row,
-    Snapshot,
     Statistics,
     Status,
     orders_hash,
 )
+from proto.snapshot import BookSnapshot, Snapshot
 
 BUY_SIDE: Final = 0
 SELL_SIDE: Final = 1
@@ -48,7 +47,7 @@ class MirrorError(Exception):
     """A delta or a snapshot does not fit: what was received is not what the engine did."""
 
 
-class Level:
+class MirrorLevel:
     """The orders of one side at one price: quantity by order id, in order of arrival."""
 
     __slots__ = ("price", "queue", "side")
@@ -59,7 +58,7 @@ class Level:
         self.queue: dict[int, int] = {}
 
 
-class Ladder:
+class MirrorLadder:
     """One side's levels, by price.
 
     `levels` come and go without a look at their order, which is found out when somebody asks for it: at the best price
@@ -73,17 +72,17 @@ class Ladder:
 
     def __init__(self, side: int) -> None:
         self.side = side
-        self.levels: dict[int, Level] = {}
+        self.levels: dict[int, MirrorLevel] = {}
         self._prices: SortedList[int] = SortedList()  # as last read
         self._unread: dict[int, bool] = {}  # by price that may have come or gone since: whether it is in _prices
 
-    def open(self, price: int) -> Level:
+    def open(self, price: int) -> MirrorLevel:
         """A new level at `price`, where there is none; an order must follow."""
-        level = self.levels[price] = Level(self.side, price)
+        level = self.levels[price] = MirrorLevel(self.side, price)
         self._unread[price] = False
         return level
 
-    def emptied(self, level: Level) -> None:
+    def emptied(self, level: MirrorLevel) -> None:
         """`level` has lost its last order."""
         unread = self._unread
         if level.price not in unread:
@@ -144,9 +143,9 @@ class MirrorBook:
         self.last_trade_id = 0
         self._statistics: Statistics | None = None
         self._tape: list[tuple[int, int]] = []  # price and quantity of the trades that are not in them yet
-        self._orders: dict[int, Level] = {}  # where each order is
-        self._bids = Ladder(BUY_SIDE)
-        self._asks = Ladder(SELL_SIDE)
+        self._orders: dict[int, MirrorLevel] = {}  # where each order is
+        self._bids = MirrorLadder(BUY_SIDE)
+        self._asks = MirrorLadder(SELL_SIDE)
 
     @property
     def count(self) -> int:
@@ -166,7 +165,7 @@ class MirrorBook:
         return self._statistics
 
     def best(self, side: int) -> int | None:
-        """The best price of a side, or None if it is empty. O(1), beside what Ladder says of a reading."""
+        """The best price of a side, or None if it is empty. O(1), beside what MirrorLadder says of a reading."""
         prices = self._ladder(side).prices()
         if not prices:
             return None
@@ -238,7 +237,7 @@ class MirrorBook:
                     assert quantity > 0, f"order {order_id} of {quantity}"
         assert count == len(self._orders), "an order outside the levels, or in two"
 
-    def _ladder(self, side: int) -> Ladder:
+    def _ladder(self, side: int) -> MirrorLadder:
         return self._asks if side == SELL_SIDE else self._bids
 
     def _prices(self, side: int) -> Iterator[int]:
@@ -317,8 +316,8 @@ class MirrorBook:
 
     def _clear(self) -> None:
         self._orders.clear()
-        self._bids = Ladder(BUY_SIDE)
-        self._asks = Ladder(SELL_SIDE)
+        self._bids = MirrorLadder(BUY_SIDE)
+        self._asks = MirrorLadder(SELL_SIDE)
 
     def _load(self, book: BookSnapshot) -> None:
         self.definition = book.definition

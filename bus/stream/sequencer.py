@@ -5,7 +5,7 @@ count, bytes and age; an event may span frames. Nothing here reads a clock: time
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
@@ -147,6 +147,7 @@ class Sequencer:
         "_incarnation",
         "_instrument_seqs",
         "_pending_since_ns",
+        "_reframed",
         "_rows",
         "_sent_ns",
         "_time_ns",
@@ -157,23 +158,36 @@ class Sequencer:
     )
 
     def __init__(
-        self, engine: int, channel: int, incarnation: int, epoch: int, fresh: bool, ring_frames: int = RING_FRAMES
+        self,
+        engine: int,
+        channel: int,
+        incarnation: int,
+        epoch: int,
+        fresh: bool,
+        ring_frames: int = RING_FRAMES,
+        *,
+        reframed: bool = False,
+        first_seq: int = 1,
+        instrument_seqs: Mapping[int, int] | None = None,
     ) -> None:
+        """`reframed`: what was published once is framed anew, from `first_seq` on, where `instrument_seqs` are the
+        sequences of each instrument's last delta before it."""
         self._engine = engine
         self._channel = channel
         self._incarnation = incarnation
         self._epoch = epoch
-        self._flags = feed.FRESH if fresh else 0
+        self._flags = feed.REFRAMED if reframed else feed.FRESH if fresh else 0
+        self._reframed = reframed
         self._rows: list[int] = []  # appended, not framed
         self._extras: list[Sequence[object]] = []  # what they carry, in their order
         self._times: list[tuple[int, int]] = []  # (sequence, time) where it changes, beyond _framed_seq
         self._time_ns = 0  # of the last event framed
-        self._framed_seq = 1  # the next to be framed
-        self._instrument_seqs: dict[int, int] = {}  # framed so far
+        self._framed_seq = first_seq  # the next to be framed
+        self._instrument_seqs: dict[int, int] = dict(instrument_seqs or {})  # framed so far
         self._sent_ns = 0
         self._follows = 0  # the crc of the last frame of deltas; 0 before the first
         self._pending_since_ns = 0
-        self.next_seq = 1
+        self.next_seq = first_seq
         self.ended = False
         self.ring = FrameRing(ring_frames)
         self.ring.clear(epoch)
@@ -301,7 +315,8 @@ class Sequencer:
             del self._extras[: len(extras)]
         self._framed_seq = first_seq + count
         self._sent_ns = sent_ns
-        self._follows = feed.crc_of(frame)
+        if not self._reframed:  # which belong to no chain
+            self._follows = feed.crc_of(frame)
         self.ring.append(self._epoch, first_seq, count, frame)
         taken.append(frame)
 

@@ -35,18 +35,6 @@ from typing import Any, Final, NamedTuple
 import grpc
 from google.protobuf.message import DecodeError
 
-from engine.entry.door import (
-    BATCH_MAX,
-    later_reports,
-    lots_of,
-    report_columns,
-    select,
-    ticks_of,
-    unwrap,
-    wrap,
-    write_batch,
-)
-from engine.entry.links import BROKEN_STREAM
 from proto import orders_pb2 as pb
 from proto.cluster import Instrument
 from proto.cluster_pb2 import DirectoryEntries, DirectoryEntry
@@ -74,8 +62,11 @@ from proto.columns import (
     UNKNOWN,
     Batch,
     Terms,
+    select,
 )
+from proto.connect import BROKEN_STREAM
 from proto.instrument import ListingError, instrument_of
+from proto.orders import BATCH_MAX, later_reports, lots_of, report_columns, ticks_of, unwrap, wrap, write_batch
 
 WINDOW: Final = 4_096  # commands sent and not answered, beyond which `submit` waits; a home engine remembers 8,192
 UNREAD_MAX: Final = 262_144  # reports not read, beyond which the session reads no further; then the engine cuts it off

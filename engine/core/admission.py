@@ -2,80 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from engine.core.market import Market
 from engine.core.order import Account, Order
 from proto.columns import (
-    ALL_OR_NONE,
     BAD_EXPIRY,
     BAD_LINK,
     BAD_OFFSET,
     BAD_QUANTITY,
-    CAPPED,
     FLAG_SELL,
     MALFORMED,
     NO_REASON,
     NOTIONAL_ABOVE_MAX,
-    POST_ONLY,
     PRICE_OUT_OF_LIMITS,
     QUANTITY_ABOVE_MAX,
-    TIF_DAY,
     TIF_FOK,
-    TIF_GTC,
     TIF_GTD,
     TIF_IOC,
     TIF_MASK,
     TYPE_ICEBERG,
-    TYPE_LIMIT,
     TYPE_MARKET,
     TYPE_MASK,
     TYPE_PEG_BID,
     TYPE_PEG_OFFER,
-    TYPE_STOP,
-    TYPE_STOP_LIMIT,
     WRONG_STATE,
     Terms,
+    is_peg,
+    is_priced,
+    is_stop,
+    malformed,
 )
-
-NO_TERMS: Final = Terms()
-
-
-def is_stop(flags: int) -> bool:
-    return flags & TYPE_MASK in (TYPE_STOP, TYPE_STOP_LIMIT)
-
-
-def is_peg(flags: int) -> bool:
-    return flags & TYPE_MASK >= TYPE_PEG_BID
-
-
-def is_priced(flags: int) -> bool:
-    """Whether the order's `price` says how far it may trade."""
-    kind = flags & TYPE_MASK
-    return kind in (TYPE_LIMIT, TYPE_STOP_LIMIT, TYPE_ICEBERG) or (kind >= TYPE_PEG_BID and flags & CAPPED != 0)
-
-
-def malformed(flags: int, terms: Terms) -> bool:
-    """Whether type, time in force and conditions do not go together."""
-    kind = flags & TYPE_MASK
-    force = flags & TIF_MASK
-    at_once = force in (TIF_IOC, TIF_FOK)
-    conditional = terms.minimum != 0 or flags & ALL_OR_NONE != 0
-    return (
-        force not in (TIF_GTC, TIF_DAY, TIF_GTD, TIF_IOC, TIF_FOK)
-        or (kind == TYPE_MARKET and (flags & POST_ONLY != 0 or force == TIF_GTD))
-        or (kind not in (TYPE_LIMIT, TYPE_MARKET) and at_once)
-        or (flags & POST_ONLY != 0 and (at_once or is_stop(flags)))
-        or (terms.stop_price != 0 and not is_stop(flags))
-        or (terms.display != 0 and kind != TYPE_ICEBERG)
-        or (terms.expires_ns != 0 and force != TIF_GTD)
-        or (terms.offset != 0 and not is_peg(flags))
-        or (flags & CAPPED != 0 and not is_peg(flags))
-        or (conditional and (kind != TYPE_LIMIT or force == TIF_FOK or flags & POST_ONLY != 0))
-        or (terms.minimum != 0 and flags & ALL_OR_NONE != 0)
-        or terms.minimum < 0
-        or terms.display < 0
-    )
 
 
 def refusal(market: Market, account: Account, flags: int, price: int, quantity: int, terms: Terms, time_ns: int) -> int:

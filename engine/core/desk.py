@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from engine.core.commands import (
     AddInstrument,
     BustTrade,
+    ChangeInstrument,
     CorrectTrade,
     Delist,
     Kill,
     OperatorCommand,
     Roll,
+    SetAccounts,
     SetState,
 )
 from engine.core.market import Market
 from engine.core.order import Order
 from engine.core.pit import Pit
-from proto.cluster import Instrument
+from proto.cluster import Account
 from proto.columns import (
     AUCTION_TRADE,
     BAD_QUANTITY,
@@ -27,6 +30,7 @@ from proto.columns import (
     DELTA_WIDTH,
     DUPLICATE_ID,
     KILLED,
+    MALFORMED,
     NO_REASON,
     NOTHING_TO_CHANGE,
     PRICE_OUT_OF_LIMITS,
@@ -37,6 +41,13 @@ from proto.columns import (
     WRONG_STATE,
 )
 from proto.feed import BUST, CLOSED, CORRECTION, DEFINITION, END, PRE_OPEN, STATUS
+from proto.instrument import Instrument
+from proto.table import edited
+
+# What of an instrument may change; allocation only while no order is live.
+CHANGEABLE: Final = frozenset((
+    "price_min", "price_max", "quantity_max", "notional_max", "collar", "band", "allocation",
+))  # fmt: skip
 
 
 class Desk(Pit):
@@ -48,6 +59,7 @@ class Desk(Pit):
         self._extras: dict[int, list[list[int | str]]] = {}
         self.kills: dict[tuple[int, int], bool] = {}  # (account or 0, instrument or 0), in order of the command
         self.amended: dict[tuple[int, int], tuple[int, int]] = {}  # price and quantity (0: none) by instrument, trade
+        self.allowed: dict[int, str] = {}  # accounts that may trade, and their names; without any, every account may
         for channel in sorted({instrument.channel for instrument in instruments}):
             self._open_channel(channel)
         for instrument in sorted(instruments, key=_by_instrument):
@@ -59,6 +71,11 @@ class Desk(Pit):
             return self._add(command.definition)
         if isinstance(command, Kill):
             return self._kill(command)
+        if isinstance(command, SetAccounts):
+            self.let_trade(command.accounts)
+            return NO_REASON
+        if isinstance(command, ChangeInstrument):
+            return self._change(command.definition)
         market = self.market(command.instrument)
         if market is None:
             return UNKNOWN_INSTRUMENT
@@ -98,10 +115,34 @@ class Desk(Pit):
         market = self._list(instrument)
         self._heed_kills()
         mark = len(market.deltas)
-        self.tell(market, DEFINITION, definition(instrument))
+        self.tell(market, DEFINITION, list(instrument.told))
         self.tell(market, STATUS, [market.state, market.reason])
         self.finish(market, mark)
         return NO_REASON
+
+    def _change(self, instrument: Instrument) -> int:
+        """Define an instrument anew. Orders that rest stay where they are, and can be canceled."""
+        market = self.market(instrument.id)
+        if market is None:
+            return UNKNOWN_INSTRUMENT
+        changes = edited(market.instrument, instrument)
+        if not changes:
+            return NOTHING_TO_CHANGE
+        if not CHANGEABLE.issuperset(changes) or instrument.price_min > instrument.price_max:
+            return MALFORMED
+        if "allocation" in changes and any(order.open for order in self.live_on(market)):
+            return WRONG_STATE
+        if not market.instrument.band and market.book.last_quantity:
+            market.band_reference = market.book.last_price  # where trading is, should there be a band from now on
+        market.define(instrument)
+        mark = len(market.deltas)
+        self.tell(market, DEFINITION, list(instrument.told))
+        self.finish(market, mark)
+        return NO_REASON
+
+    def let_trade(self, accounts: Iterable[Account]) -> None:
+        """These accounts and no others may trade; without any, every account may. The door heeds it."""
+        self.allowed = {account.id: account.name for account in accounts}
 
     def _set_state(self, market: Market, state: int) -> int:
         if not PRE_OPEN <= state <= CLOSED:
@@ -251,15 +292,6 @@ class Desk(Pit):
             ))  # fmt: skip
         self.finish(market, mark)
         return NO_REASON
-
-
-def definition(instrument: Instrument) -> list[int | str]:
-    """An instrument as the feed says it."""
-    return [
-        instrument.symbol, f"{instrument.tick_size:f}", f"{instrument.lot_size:f}", instrument.price_min,
-        instrument.price_max, instrument.quantity_max, instrument.notional_max, instrument.collar, instrument.band,
-        instrument.allocation, instrument.auction_reference,
-    ]  # fmt: skip
 
 
 def _by_instrument(instrument: Instrument) -> int:

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from engine.core.auction import NO_INDICATION, Indication
 from engine.core.book import Book, Ladder
 from engine.core.order import CONDITIONAL, IN_BOOK, LAPSED, PEG, STOP, Order, needs, whole_of
-from proto.cluster import PRO_RATA, STATES, Instrument
 from proto.columns import BUY, SELL, Boxed
 from proto.feed import AUCTION, OPEN, PRE_OPEN
+from proto.instrument import PRO_RATA, STATES, Instrument
 
 
 class Market:
@@ -54,13 +54,11 @@ class Market:
     )
 
     def __init__(self, instrument: Instrument, deltas: list[int], extras: list[list[int | str]]) -> None:
-        self.instrument = instrument
         self.book = Book(instrument.id)
         self.deltas = deltas
         self.extras = extras
-        self.price_min = instrument.price_min
-        self.price_max = instrument.price_max
-        self.pro_rata = instrument.allocation == PRO_RATA
+        self.price_min = self.price_max = 0
+        self.pro_rata = False
         self.state = STATES.index(instrument.state) + 1
         self.reason = 0
         self.delisted = False
@@ -78,6 +76,14 @@ class Market:
         self.guarded = False
         self.plain_min: Boxed = 0
         self.plain_max: Boxed = 0
+        self.define(instrument)
+
+    def define(self, instrument: Instrument) -> None:
+        """Trade it under these limits and rules from now on."""
+        self.instrument = instrument
+        self.price_min = instrument.price_min
+        self.price_max = instrument.price_max
+        self.pro_rata = instrument.allocation == PRO_RATA
         self.mind()
 
     def mind(self) -> None:
@@ -134,21 +140,14 @@ class Market:
         """All that decides what it does next, as plain values."""
         book, session = self.book, self.book.session
         yield (
-            *self.definition(), self.state, self.reason, self.delisted, self.band_reference, tuple(self.indication),
-            self.summary,
+            *self.instrument.values, self.state, self.reason, self.delisted, self.band_reference,
+            tuple(self.indication), self.summary,
             book.next_trade_id, book.last_price, book.last_quantity, session.contents(),
         )  # fmt: skip
         yield (list(self.stops), list(self.pegs), list(self.conditionals), [order.order_id for order in self.lapsed])
         for side in (BUY, SELL):
             for order in book.orders(side):
                 yield (order.order_id, order.price, order.open)
-
-    def definition(self) -> tuple[object, ...]:
-        i = self.instrument
-        return (
-            i.id, i.symbol, i.engine, i.channel, str(i.tick_size), str(i.lot_size), i.price_min, i.price_max,
-            i.quantity_max, i.notional_max, i.collar, i.band, i.allocation, i.auction_reference, i.state,
-        )  # fmt: skip
 
     def check(self) -> None:
         """Walk every invariant. Cost: O(orders). Raises: AssertionError for the first that is broken."""

@@ -9,6 +9,7 @@ gone from one that never was.
 from __future__ import annotations
 
 from collections import deque
+from itertools import islice
 from typing import Final, TypeAlias
 
 from proto.columns import FLAG_SELL, Boxed, Terms
@@ -210,7 +211,7 @@ class Account:
     numbered, and `next_seq` is the number of the first of them.
     """
 
-    __slots__ = ("_count", "_noted", "_passed", "commands", "id", "next_seq", "repeats", "reports")
+    __slots__ = ("_aside", "_count", "_noted", "_passed", "commands", "id", "next_seq", "repeats", "reports")
 
     def __init__(self, id: int) -> None:
         self.id = id
@@ -218,46 +219,73 @@ class Account:
         self._noted: deque[list[Boxed]] = deque()  # ids by batch, the oldest first
         self._passed = 0  # of the oldest batch, forgotten already
         self._count = 0  # ids in them, but for those
+        self._aside: deque[Boxed] = deque()  # ids of orders that were live when they were the oldest
         self.next_seq = 1
         self.reports: list[int] = []
         self.repeats: list[int] = []
 
-    def note(self, ids: list[Boxed]) -> None:
-        """Note commands that have just been answered, in their order; the list must not change any more."""
-        self._noted.append(ids)
-        self._count += len(ids)
+    def note(self, ids: list[Boxed], before: int) -> None:
+        """Note the commands of a batch that has just been answered, in their order; the list must not change any more.
+
+        `before` is how many commands were known before it. A repeat is no command of its own, and neither is one
+        that was refused because its id is taken: they are not noted, or they would push out the command they repeat.
+        """
+        new = len(self.commands) - before
+        if new != len(ids):
+            ids = list(islice(reversed(self.commands), new))
+            ids.reverse()
+        if new:
+            self._noted.append(ids)
+            self._count += new
+
+    def restore(self, noted: list[Boxed], aside: list[Boxed]) -> None:
+        """Take up what `noted` and `aside` told."""
+        self._noted.append(noted)
+        self._count = len(noted)
+        self._aside.extend(aside)
 
     def noted(self) -> list[int]:
         """The commands noted and not forgotten, the oldest first. Cost: O(n)."""
         return [id for ids in self._noted for id in ids][self._passed :]
 
-    def forget(self, retained: int, limit: int) -> None:
-        """Drop the oldest commands beyond `retained`; a live order is kept and stands as new again.
+    def aside(self) -> list[int]:
+        """The orders that outlived what was noted with them, in the order in which they are looked at again."""
+        return list(self._aside)
 
-        Cost: O(1) each, at most `limit`: with twice as many as came in, live orders
-        beyond `retained` are passed over without being looked at again and again.
+    def forget(self, retained: int, looks: int) -> None:
+        """Drop the oldest commands beyond `retained`. Live orders are put aside, where they take no room; one that is
+        seen to be dead, at one of so many `looks`, is noted as if it were new.
+
+        Cost: O(1) for each command noted since the last time, and for each look.
         """
-        excess = min(self._count - retained, limit)
-        if excess <= 0:
-            return
         commands = self.commands
-        self._count -= excess
-        live: list[Boxed] = []
-        while excess > 0:
+        aside = self._aside
+        while self._count > retained:
             first = self._passed
-            oldest = self._noted[0][first : first + excess]
-            excess -= len(oldest)
+            oldest = self._noted[0][first : first + self._count - retained]
+            self._count -= len(oldest)
             self._passed += len(oldest)
             if self._passed == len(self._noted[0]):
                 self._noted.popleft()
                 self._passed = 0
             for client_order_id in oldest:
-                known = commands.pop(client_order_id, None)
+                known = commands[client_order_id]
                 if isinstance(known, Order) and known.open:
-                    commands[client_order_id] = known
-                    live.append(client_order_id)
-        if live:
-            self.note(live)
+                    aside.append(client_order_id)
+                else:
+                    del commands[client_order_id]
+        if aside:
+            dead: list[Boxed] = []
+            for _ in range(min(looks, len(aside))):
+                client_order_id = aside.popleft()
+                known = commands[client_order_id]
+                if isinstance(known, Order) and known.open:
+                    aside.append(client_order_id)
+                else:
+                    dead.append(client_order_id)
+            if dead:
+                self._noted.append(dead)
+                self._count += len(dead)
 
     def live(self) -> list[Order]:
         """Its live orders, in the order of their entry. Cost: O(n log n) in the commands remembered."""

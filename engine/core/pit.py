@@ -9,7 +9,6 @@ from __future__ import annotations
 from heapq import heapify, heappop, heappush
 from typing import Final
 
-from engine.core.admission import is_peg, is_stop
 from engine.core.auction import NO_INDICATION, indicate
 from engine.core.market import Market
 from engine.core.matching import would_trade
@@ -64,6 +63,8 @@ from proto.columns import (
     WOULD_TRADE,
     Boxed,
     Terms,
+    is_peg,
+    is_stop,
 )
 from proto.feed import ADD, AUCTION, CLOSED, DELETE, END, EXECUTE, INDICATION, MODIFY, OPEN, STATISTICS, STATUS
 

@@ -14,7 +14,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from engine.core.admission import NO_TERMS, is_peg, is_priced, is_stop, linkable, malformed, refusal, too_large
+from engine.core.admission import linkable, refusal, too_large
 from engine.core.book import Book
 from engine.core.commands import OperatorCommand
 from engine.core.desk import Desk
@@ -23,7 +23,6 @@ from engine.core.matching import fillable, trade, would_trade
 from engine.core.order import CONDITIONAL, IN_BOOK, LAPSED, STOP, Account, Answer, Order, Row
 from engine.core.pit import peg_price
 from engine.core.plan import Plan
-from proto.cluster import Instrument
 from proto.columns import (
     ACCEPTED,
     ALL_OR_NONE,
@@ -49,6 +48,7 @@ from proto.columns import (
     NEW,
     NO_LIQUIDITY,
     NO_REASON,
+    NO_TERMS,
     NOT_FILLABLE,
     NOTHING_TO_CHANGE,
     NOTIONAL_LIMIT,
@@ -85,8 +85,13 @@ from proto.columns import (
     ChannelDeltas,
     Outcome,
     Terms,
+    is_peg,
+    is_priced,
+    is_stop,
+    malformed,
 )  # fmt: skip
 from proto.feed import ADD, CLOSED, DELETE, END, MODIFY
+from proto.instrument import Instrument
 
 RETAINED: Final = 8_192  # commands an account can repeat and be recognised, at least
 
@@ -123,8 +128,11 @@ class Venue(Desk):
             if not account.reports:
                 self._touched.append(account)
             commands = account.commands
+            before = len(commands)
             if batch.terms is not None or (self.kills and self._is_restricted(account)):
                 self._apply_slowly(account, batch)
+                account.note(batch.client_order_id, before)
+                account.forget(self.retained, len(batch.op))
                 continue
             assert len(batch.client_order_id) == len(batch.instrument) == len(batch.flags) == len(batch.op)
             assert len(batch.price) == len(batch.quantity) == len(batch.target) == len(batch.op)
@@ -145,8 +153,8 @@ class Venue(Desk):
                     reason = self._mass_cancel(account, (op, command, instrument, flags, price, quantity, target))
                 if reason:
                     self._refuse(account, (op, command, instrument, flags, price, quantity, target), None, reason)
-            account.note(batch.client_order_id)
-            account.forget(self.retained, 2 * len(batch.op))
+            account.note(batch.client_order_id, before)
+            account.forget(self.retained, len(batch.op))
         return self._close()
 
     def disconnect(self, position: int, time_ns: int, account: int, session: int) -> Outcome:
@@ -471,8 +479,6 @@ class Venue(Desk):
                 reason = self._mass_cancel(account, row)
             if reason:
                 self._refuse(account, row, terms, reason)
-        account.note(batch.client_order_id)
-        account.forget(self.retained, 2 * len(batch.op))
 
     def _enter(
         self, account: Account, batch: Batch, command: Boxed, instrument: int, flags: int, price: Boxed,
@@ -710,10 +716,12 @@ class Venue(Desk):
     def _state(self) -> Iterator[tuple[object, ...]]:
         yield (self.engine, self.position, self.time_ns, self.orders_entered, self.retained)
         yield (list(self.kills), list(self.amended.items()), [entry[:2] for entry in sorted(self._expiries, key=_when)])
+        if self.allowed:
+            yield tuple(self.allowed.items())
         for market in self.markets.values():
             yield from market.contents()
         for account in self.accounts.values():
-            yield (account.id, account.next_seq, account.noted())
+            yield (account.id, account.next_seq, account.noted(), account.aside())
             for command, known in account.commands.items():
                 if isinstance(known, Order):
                     yield (

@@ -30,11 +30,13 @@ from typing import Any, Final
 import grpc
 from google.protobuf.message import DecodeError
 
-from engine.entry.door import GarbledError, answers, read_reports, unwrap, wrap, write_reports
+from engine.entry.door import answers
 from engine.entry.reports import Cut, CutOffError, Follower, Hub, Outbox
 from engine.entry.router import Entry, Origin
 from engine.log.commit import Committer, Submission
+from proto import connect
 from proto.columns import OUTCOME_UNKNOWN, REFUSED, REPORT_WIDTH, UNAVAILABLE, UNKNOWN, Batch
+from proto.orders import GarbledError, read_reports, unwrap, wrap, write_reports
 from proto.orders_pb2 import (
     Following,
     LinkCommands,
@@ -47,30 +49,12 @@ from proto.orders_pb2 import (
 )
 
 MESSAGE_MAX: Final = 1 << 20  # bytes of a message that an engine takes in
-REPLY_MAX: Final = 4 << 20  # bytes of a message that an engine's clients must take
 QUEUE_MAX: Final = 65_536  # commands on the way to one home and not answered
 ANSWER_S: Final = 2.0  # a command on its way for so long has an unknown outcome
 CONNECT_S: Final = 2.0
 RETRY_S: Final = (0.05, 1.0)  # the first and the longest wait before a link is tried again
 GRACE_S: Final = 5.0  # how long a session may be without an engine before it counts as disconnected
 LINGER_S: Final = 10.0  # an account that nobody follows any more is followed for so long
-
-KEEPALIVE: Final = [
-    ("grpc.keepalive_time_ms", 5_000),
-    ("grpc.keepalive_timeout_ms", 3_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.max_pings_without_data", 0),
-]
-CHANNEL_OPTIONS: Final = [
-    *KEEPALIVE,
-    ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.max_receive_message_length", REPLY_MAX),
-    ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.max_reconnect_backoff_ms", 500),
-]
-
-# What reading from or writing to a stream raises that has ended: the library has three ways to say so.
-BROKEN_STREAM: Final = (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError)
 
 logger = logging.getLogger(__name__)
 
@@ -191,7 +175,7 @@ class HomeLink:
 
     async def _serve(self, endpoint: str) -> bool:
         """Open the stream and serve it to its end; whether it was ever up."""
-        channel = grpc.aio.insecure_channel(endpoint, options=CHANNEL_OPTIONS)
+        channel = connect.channel(endpoint)
         tasks: list[asyncio.Task[None]] = []
         was_up = False
         try:
@@ -209,7 +193,7 @@ class HomeLink:
             for task in done:
                 if not task.cancelled():
                     task.result()
-        except (*BROKEN_STREAM, TimeoutError, GarbledError, DecodeError) as e:
+        except (*connect.BROKEN_STREAM, TimeoutError, GarbledError, DecodeError) as e:
             if was_up:
                 logger.warning("link to engine %d lost: %s", self.home, _why(e))
         finally:
@@ -438,7 +422,7 @@ class _EntryLink:
                 self._hub.unfollow(follower)
                 del self._followers[account]
             return
-        last, first = self._hub.last_seq(account), self._hub.first_held(account)
+        last, first = self._hub.kept.last_seq(account), self._hub.kept.first_held(account)
         self.outbox.put(
             LinkReply(following=Following(account=account, last_seq=last, first_held=first)).SerializeToString()
         )

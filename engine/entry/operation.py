@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
-from decimal import Decimal
 from typing import Any
 
 import grpc
@@ -25,14 +23,13 @@ from engine.core.commands import (
     SetState,
 )
 from engine.core.venue import Venue
-from engine.entry.door import RefusedError, lots_of, shown, ticks_of
 from engine.entry.guard import Guard
 from engine.entry.service import abort, parse
 from engine.log.commit import Committer, Submission
-from proto import cluster
 from proto import orders_pb2 as pb
-from proto.cluster import Cluster, ClusterError, EngineEntry, Instrument
 from proto.columns import DUPLICATE_ID, LOG_FAILED, MALFORMED, NO_REASON, UNKNOWN_INSTRUMENT
+from proto.instrument import Instrument, ListingError, contradictions, instrument_of
+from proto.orders import BadValueError, lots_of, shown, ticks_of
 
 
 class OperatorServicer:
@@ -73,7 +70,7 @@ class OperatorServicer:
 
     async def add_instrument(self, data: bytes, context: Any) -> bytes:
         request = await parse(context, pb.AddInstrumentRequest, data)
-        return await self._answer(lambda: AddInstrument(self._definition(request)))
+        return await self._answer(lambda: AddInstrument.of(self._definition(request)))
 
     async def delist(self, data: bytes, context: Any) -> bytes:
         request = await parse(context, pb.DelistRequest, data)
@@ -124,7 +121,7 @@ class OperatorServicer:
     async def _answer(self, command: Callable[[], OperatorCommand]) -> bytes:
         try:
             said = command()
-        except RefusedError as e:
+        except BadValueError as e:
             return self._reply(e.reason, detail=str(e))
         done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
@@ -153,26 +150,22 @@ class OperatorServicer:
         for market in self._venue.markets.values():
             if market.instrument.symbol == symbol:
                 return market.instrument
-        raise RefusedError(UNKNOWN_INSTRUMENT, f"this engine has no instrument {shown(symbol)}")
+        raise BadValueError(UNKNOWN_INSTRUMENT, f"this engine has no instrument {shown(symbol)}")
 
     def _definition(self, request: pb.AddInstrumentRequest) -> Instrument:
-        """The instrument, checked as one of the cluster's file is. Raises: RefusedError, naming every fault."""
+        """The instrument, checked as one of the cluster's file is. Raises: BadValueError, naming every fault."""
         for other in self._taken().values():
             if other.symbol == request.symbol or other.id == request.id:
                 claims = f"engine {self._venue.engine} claims {shown(request.symbol)} as {request.id}"
                 has = f"engine {other.engine} has {other.symbol} as instrument {other.id}"
-                raise RefusedError(DUPLICATE_ID, f"{has}, and {claims}")
-        if not (cluster.SIZE.fullmatch(request.tick_size) and cluster.SIZE.fullmatch(request.lot_size)):
-            raise RefusedError(MALFORMED, "tick and lot size are decimal texts of 12 digits either side of the point")
-        instrument = Instrument(
-            request.id, request.symbol, self._venue.engine, request.channel or 1, Decimal(request.tick_size),
-            Decimal(request.lot_size), request.price_min, request.price_max, request.quantity_max,
-            request.notional_max, request.collar, request.band, request.allocation or cluster.FIFO,
-            request.auction_reference, request.state or "open",
-        )  # fmt: skip
-        entry = EngineEntry(self._venue.engine, channels=self._channels)
+                raise BadValueError(DUPLICATE_ID, f"{has}, and {claims}")
         try:
-            read = cluster.loads(cluster.dumps(Cluster("venue", (entry,), (instrument,))), "the definition")
-        except ClusterError as e:
-            raise RefusedError(MALFORMED, "; ".join(e.faults)) from None
-        return replace(read.instruments[0])
+            instrument = instrument_of(request, engine=self._venue.engine, channel=request.channel or 1)
+        except ListingError as e:
+            raise BadValueError(MALFORMED, str(e)) from None
+        wrong = contradictions(instrument)
+        if instrument.channel > self._channels:
+            wrong.append(f"engine {self._venue.engine} has no channel {instrument.channel}")
+        if wrong:
+            raise BadValueError(MALFORMED, "; ".join(wrong))
+        return instrument

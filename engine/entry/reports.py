@@ -1,28 +1,23 @@
-"""Execution reports on their way: kept for who comes back, handed to all who follow an account.
+"""Execution reports on their way to all who follow an account (those of the past: engine/log/kept.py).
 
-A report has a number, per (home engine, account), that the home's core gave it. A follower's cursor is the last number
-it was given of each home: what it has seen already is dropped, so that a history sent again after a reconnect and live
-reports may overlap, and nothing reaches it twice. A hole is never jumped: it cuts the follower off, and the cursor it
-comes back with closes it.
+A follower's cursor is the last number it was given of each home: what it has seen already is dropped, so that a
+history sent again after a reconnect and live reports may overlap, and nothing reaches it twice. A hole is never jumped:
+it cuts the follower off, and the cursor it comes back with closes it.
 
-    bound of a history   HISTORY_MAX reports an account; the oldest batch goes first
-    bound of an outbox   OUTBOX_MAX reports beyond what a history put there; a reader slower than that is cut off
+An outbox holds OUTBOX_MAX reports beyond what a history put there; a reader slower than that is cut off.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Iterator
 from enum import Enum
 from typing import Final
 
-from engine.entry.door import later_reports, wrap, write_reports
+from engine.log.kept import KeptBatch, KeptReports, parts
 from proto.columns import REPORT_WIDTH
+from proto.orders import later_reports, wrap, write_reports
 
-HISTORY_MAX: Final = 65_536
 OUTBOX_MAX: Final = 65_536
-REPORTS_MAX: Final = 8_192  # reports a message: at 50 to 80 bytes each, well below the 4 MiB that a gRPC client takes
 
 
 class Cut(Enum):
@@ -119,11 +114,12 @@ class Follower:
     `cursors` has, by home, the number of the last report it was given; a home not in it starts with whatever comes.
     Reports without a number (repeats, refusals by the door) pass as they come. `catching_up` has the homes that were
     asked to send what follows the cursor: until that comes, later reports are dropped, for it holds them too.
-    With `oldest`, a cursor of 0 means the oldest report held, not the first there ever was. `began` has where each
-    home's reports begin: those after that number are given.
+    With `oldest`, a cursor of 0 means the oldest report held, not the first there ever was; with `skip_lost`, so does
+    any cursor whose reports are no longer held. `began` has where each home's reports begin: those after that number
+    are given.
     """
 
-    __slots__ = ("account", "began", "catching_up", "cursors", "oldest", "outbox", "wrapped")
+    __slots__ = ("account", "began", "catching_up", "cursors", "oldest", "outbox", "skip_lost", "wrapped")
 
     def __init__(
         self,
@@ -133,6 +129,7 @@ class Follower:
         *,
         wrapped: bool = True,
         oldest: bool = False,
+        skip_lost: bool = False,
     ) -> None:
         self.account = account
         self.outbox = outbox
@@ -141,6 +138,7 @@ class Follower:
         self.catching_up: set[int] = set()
         self.wrapped = wrapped
         self.oldest = oldest
+        self.skip_lost = skip_lost
 
     def offer(self, home: int, first_seq: int, count: int, data: bytes, *, history: bool = False) -> None:
         """Take a ReportBatch, or the part of it that is new."""
@@ -169,8 +167,8 @@ class Follower:
         A cursor that cannot be continued cuts the reader off.
         """
         cursor = self.cursors.setdefault(home, last_seq)
-        if cursor == 0 and self.oldest:
-            cursor = self.cursors[home] = first_held - 1
+        if cursor + 1 < first_held and (self.skip_lost or (self.oldest and cursor == 0)):
+            cursor = self.cursors[home] = self.began[home] = first_held - 1
         self.began.setdefault(home, cursor)
         if cursor > last_seq:
             self.outbox.cut(Cut.ANEW, f"engine {home}: cursor {cursor}, last {last_seq}")
@@ -180,102 +178,26 @@ class Follower:
             self.catching_up.discard(home)
 
 
-class _Kept:
-    """A batch of reports in a history; encoded when it is first needed."""
-
-    __slots__ = ("count", "data", "first_seq", "position", "rows", "time_ns")
-
-    def __init__(self, first_seq: int, count: int, position: int, time_ns: int, rows: list[int], data: bytes) -> None:
-        self.first_seq = first_seq
-        self.count = count
-        self.position = position
-        self.time_ns = time_ns
-        self.rows = rows
-        self.data = data
-
-
-class History:
-    """The last reports of one account at its home engine."""
-
-    __slots__ = ("_held", "_kept", "last_seq")
-
-    def __init__(self) -> None:
-        self._kept: deque[_Kept] = deque()
-        self._held = 0
-        self.last_seq = 0
-
-    @property
-    def first_held(self) -> int:
-        """The number of the oldest report still here, or of the next one if there is none."""
-        return self._kept[0].first_seq if self._kept else self.last_seq + 1
-
-    def add(self, kept: _Kept) -> None:
-        assert kept.first_seq == self.last_seq + 1, "the core skipped a report number"
-        self._kept.append(kept)
-        self._held += kept.count
-        self.last_seq += kept.count
-        while self._held - self._kept[0].count >= HISTORY_MAX:
-            self._held -= self._kept.popleft().count
-
-    def after(self, seq: int) -> Iterator[_Kept]:
-        """Batches with reports after that number. Cost: O(batches held)."""
-        for kept in self._kept:
-            if kept.first_seq + kept.count - 1 > seq:
-                yield kept
-
-
 class Hub:
-    """Every account's followers at this engine, and the histories of the reports whose home it is."""
+    """Every account's followers at this engine, and the kept reports whose home it is."""
 
-    def __init__(self, home: int) -> None:
-        self.home = home
-        self._histories: dict[int, History] = {}
+    def __init__(self, kept: KeptReports) -> None:
+        self.home = kept.home
+        self.kept = kept
         self._followers: dict[int, list[Follower]] = {}  # of all homes: this engine's own clients
         self._links: dict[int, list[Follower]] = {}  # of this home alone: other engines
 
     def release(self, account: int, first_seq: int, position: int, time_ns: int, rows: list[int]) -> None:
         """Hand reports of the own core to whoever follows the account; keep the numbered ones."""
-        for seq, part in _parts(first_seq, rows):
+        for seq, part in parts(first_seq, rows):
             count = len(part) // REPORT_WIDTH
             data = write_reports(self.home, account, seq, position, time_ns, part)
             if seq:
-                self._history(account).add(_Kept(seq, count, position, time_ns, [], data))
+                self.kept.add(account, KeptBatch(seq, count, position, time_ns, [], data))
             for follower in self._followers.get(account, ()):
                 follower.offer(self.home, seq, count, data)
             for follower in self._links.get(account, ()):
                 follower.offer(self.home, seq, count, data)
-
-    def remember(self, account: int, first_seq: int, position: int, time_ns: int, rows: list[int]) -> None:
-        """Keep numbered reports, as a replay makes them, that nobody can follow yet."""
-        if first_seq:
-            for seq, part in _parts(first_seq, rows):
-                self._history(account).add(_Kept(seq, len(part) // REPORT_WIDTH, position, time_ns, part, b""))
-
-    def histories(self) -> Iterator[tuple[int, int, list[tuple[int, int, int, int, bytes]]]]:
-        """Account, number of its last report, and its batches: first number, reports, position, time, ReportBatch."""
-        for account, history in self._histories.items():
-            kept = [
-                (kept.first_seq, kept.count, kept.position, kept.time_ns, self._encoded(account, kept))
-                for kept in history.after(0)
-            ]
-            yield account, history.last_seq, kept
-
-    def restore(self, account: int, last_seq: int, batches: list[tuple[int, int, int, int, bytes]]) -> None:
-        """Have the history of an account that histories() gave."""
-        history = self._histories[account] = History()
-        history.last_seq = batches[0][0] - 1 if batches else last_seq
-        for first_seq, count, position, time_ns, data in batches:
-            history.add(_Kept(first_seq, count, position, time_ns, [], data))
-
-    def last_seq(self, account: int) -> int:
-        """The number of the account's last report at this home."""
-        history = self._histories.get(account)
-        return history.last_seq if history is not None else 0
-
-    def first_held(self, account: int) -> int:
-        """The oldest number that can still be served."""
-        history = self._histories.get(account)
-        return history.first_held if history is not None else 1
 
     def follow(self, follower: Follower, *, link: bool = False) -> None:
         """Add a follower: first it gets the own home's reports after its cursor, then all that comes.
@@ -284,16 +206,16 @@ class Hub:
         engine gets the own home's reports only: what came over one link must not leave by the next.
         """
         (self._links if link else self._followers).setdefault(follower.account, []).append(follower)
-        first, last = self.first_held(follower.account), self.last_seq(follower.account)
+        first, last = self.kept.first_held(follower.account), self.kept.last_seq(follower.account)
         follower.stands(self.home, first, last)
         if follower.cursors[self.home] < last:
             self.send_again(follower, follower.cursors[self.home])
 
     def send_again(self, follower: Follower, after: int) -> None:
         """Give a follower the own home's reports after that number, as far as they are held."""
-        follower.cursors[self.home] = max(after, self.first_held(follower.account) - 1)
-        for kept in self._history(follower.account).after(after):
-            follower.offer(self.home, kept.first_seq, kept.count, self._encoded(follower.account, kept), history=True)
+        follower.cursors[self.home] = max(after, self.kept.first_held(follower.account) - 1)
+        for batch, data in self.kept.after(follower.account, after):
+            follower.offer(self.home, batch.first_seq, batch.count, data, history=True)
 
     def unfollow(self, follower: Follower) -> None:
         """Twice is once."""
@@ -307,25 +229,3 @@ class Hub:
     def followers(self, account: int) -> list[Follower]:
         """The clients here that follow the account at all homes, in the order they came."""
         return list(self._followers.get(account, ()))
-
-    def _history(self, account: int) -> History:
-        history = self._histories.get(account)
-        if history is None:
-            history = self._histories[account] = History()
-        return history
-
-    def _encoded(self, account: int, kept: _Kept) -> bytes:
-        if not kept.data:
-            kept.data = write_reports(self.home, account, kept.first_seq, kept.position, kept.time_ns, kept.rows)
-            kept.rows = []
-        return kept.data
-
-
-def _parts(first_seq: int, rows: list[int]) -> Iterator[tuple[int, list[int]]]:
-    """Rows in parts that fit a message, each with the number of its first report."""
-    width = REPORTS_MAX * REPORT_WIDTH
-    if len(rows) <= width:
-        yield first_seq, rows
-        return
-    for start in range(0, len(rows), width):
-        yield first_seq and first_seq + start // REPORT_WIDTH, rows[start : start + width]

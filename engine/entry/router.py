@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from engine.entry.door import answers, check, read_batch, refusals, select, write_batch
+from engine.entry.door import answers, check, refusals
 from engine.log.commit import Committer, Submission
-from proto.columns import LOG_FAILED, MASS_CANCEL, NO_REASON, REFUSED, THROTTLED, UNAVAILABLE, Batch
+from proto.columns import LOG_FAILED, MASS_CANCEL, NO_REASON, REFUSED, THROTTLED, UNAVAILABLE, Batch, select
+from proto.orders import read_batch, write_batch
 
 THROTTLE_BURST_S: Final = 1.0  # a session may spend so many seconds' worth of commands at once
 

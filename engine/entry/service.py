@@ -26,35 +26,17 @@ from google.protobuf.message import DecodeError, Message
 from engine.core.order import IN_BOOK, More
 from engine.core.order import Order as LiveOrder
 from engine.core.venue import Venue
-from engine.entry.door import (
-    GarbledError,
-    RefusedError,
-    decimal_text,
-    lots_of,
-    read_reports,
-    report_columns,
-    shown,
-    ticks_of,
-    unwrap,
-    wrap,
-    write_batch,
-    write_reports,
-)
 from engine.entry.links import HomeLink, Presence, begin, cancelled, end, first_to_end, write_all
 from engine.entry.reports import Cut, CutOffError, Follower, Hub, Outbox
 from engine.entry.router import Bucket, Entry
 from proto import orders_pb2 as pb
-from proto.cluster import Instrument
+from proto.cluster import STATES, Instrument
 from proto.columns import (
     ALL_OR_NONE,
-    AUCTION_TRADE,
     BAD_CLIENT_ORDER_ID,
-    BUSTED,
     CANCEL,
     CAPPED,
-    CORRECTED,
     FLAG_SELL,
-    MAKER,
     MALFORMED,
     MASS_CANCEL,
     MASS_CANCELED,
@@ -63,6 +45,7 @@ from proto.columns import (
     OUTCOME_UNKNOWN,
     POST_ONLY,
     PRIORITY_KEPT,
+    REFUSED,
     REPEAT,
     REPLACE,
     REPORT_WIDTH,
@@ -70,7 +53,6 @@ from proto.columns import (
     STP_DECREMENT,
     TIF_MASK,
     TIF_SHIFT,
-    TRADED,
     TYPE_MASK,
     TYPE_SHIFT,
     UNAVAILABLE,
@@ -79,6 +61,21 @@ from proto.columns import (
     ReportRow,
     Terms,
 )
+from proto.orders import (
+    BadValueError,
+    GarbledError,
+    decimal_text,
+    liquidity,
+    lots_of,
+    read_reports,
+    report_columns,
+    ticks_of,
+    unwrap,
+    wrap,
+    write_batch,
+    write_reports,
+)
+from proto.refusals import cut, explain
 
 STANDING_S: Final = 0.25  # how long a session waits to hear where its account stands at a home
 CALL_S: Final = 3.0  # longest wait of a unary call; a command's own deadline on its way is shorter
@@ -216,7 +213,6 @@ class OrdersServicer:
         venue: Venue,
         links: dict[int, HomeLink],
         ids: SessionIds,
-        accounts: frozenset[int],
     ) -> None:
         self._entry = entry
         self._hub = hub
@@ -224,7 +220,6 @@ class OrdersServicer:
         self._venue = venue
         self._links = links
         self._ids = ids
-        self._accounts = accounts
         self._instruments: dict[int, Instrument] = {}
         self.symbols: dict[str, Instrument] = {}
         self.streams: dict[Outbox, None] = {}
@@ -252,7 +247,8 @@ class OrdersServicer:
         await begin(context)
         hello = await self._hello(context)
         session = self._open(hello)
-        follower = Follower(session.account, session.outbox, {c.home: c.last_seq for c in hello.cursors})
+        cursors = {c.home: c.last_seq for c in hello.cursors}
+        follower = Follower(session.account, session.outbox, cursors, skip_lost=hello.skip_lost)
         self._opened(session.outbox)
         how, closed = _ENDED, True
         try:
@@ -407,7 +403,7 @@ class OrdersServicer:
                 quantity=lots_of(request.quantity, instrument.lot_size),
                 terms=_terms(request, instrument),
             )
-        except RefusedError as e:
+        except BadValueError as e:
             return self._refusal(request, e)
         return await self._ask(batch)
 
@@ -416,7 +412,7 @@ class OrdersServicer:
         await self._check_account(context, request.account)
         try:
             batch = _one(request, CANCEL, self._instrument(request.symbol), target=request.target)
-        except RefusedError as e:
+        except BadValueError as e:
             return self._refusal(request, e)
         return await self._ask(batch)
 
@@ -426,7 +422,7 @@ class OrdersServicer:
         try:
             instrument = self._instrument(request.symbol)
             if not 0 <= request.meaning <= pb.QUANTITY_REDUCE_BY:
-                raise RefusedError(MALFORMED, "unknown meaning of the quantity")
+                raise BadValueError(MALFORMED, "unknown meaning of the quantity")
             batch = _one(
                 request,
                 REPLACE,
@@ -438,7 +434,7 @@ class OrdersServicer:
                 target=request.target,
                 terms=Terms(ticks_of(request.stop_price, instrument.tick_size)) if request.stop_price else None,
             )
-        except RefusedError as e:
+        except BadValueError as e:
             return self._refusal(request, e)
         return await self._ask(batch)
 
@@ -450,8 +446,8 @@ class OrdersServicer:
             if request.symbol:
                 instrument = self._instrument(request.symbol)
             if not request.client_order_id:
-                raise RefusedError(BAD_CLIENT_ORDER_ID, "a mass cancel needs an id of its own")
-        except RefusedError as e:
+                raise BadValueError(BAD_CLIENT_ORDER_ID, "a mass cancel needs an id of its own")
+        except BadValueError as e:
             refused = pb.Report.FromString(self._refusal(request, e))
             return pb.MassCancelReply(reports=[refused]).SerializeToString()
         batch = _one(request, MASS_CANCEL, instrument)
@@ -470,7 +466,7 @@ class OrdersServicer:
         await self._check_account(context, request.account)
         instrument = self.symbols.get(request.symbol)
         if instrument is None:
-            await abort(context, grpc.StatusCode.INVALID_ARGUMENT, f"unknown symbol {shown(request.symbol)}")
+            await abort(context, grpc.StatusCode.INVALID_ARGUMENT, self._unknown(request.symbol))
         wish = pb.FindOrdersRequest(account=request.account, client_order_id=request.client_order_id)
         found = await self._find(self._entry.home(instrument.id), wish)
         if found is None:
@@ -485,7 +481,7 @@ class OrdersServicer:
         await self._check_account(context, request.account)
         instrument = self.symbols.get(request.symbol)
         if request.symbol and instrument is None:
-            await abort(context, grpc.StatusCode.INVALID_ARGUMENT, f"unknown symbol {shown(request.symbol)}")
+            await abort(context, grpc.StatusCode.INVALID_ARGUMENT, self._unknown(request.symbol))
         wish = pb.FindOrdersRequest(account=request.account)
         homes = [self._entry.engine, *self._links]
         if instrument is not None:
@@ -548,10 +544,13 @@ class OrdersServicer:
     def _instrument(self, symbol: str) -> Instrument:
         instrument = self.symbols.get(symbol)
         if instrument is None:
-            raise RefusedError(UNKNOWN_INSTRUMENT, f"unknown symbol {shown(symbol)}")
+            raise BadValueError(UNKNOWN_INSTRUMENT, self._unknown(symbol))
         return instrument
 
-    def _refusal(self, request: Any, refused: RefusedError) -> bytes:
+    def _unknown(self, symbol: str) -> str:
+        return explain(UNKNOWN_INSTRUMENT, symbol=symbol, symbols=self.symbols)
+
+    def _refusal(self, request: Any, refused: BadValueError) -> bytes:
         return pb.Report(
             kind=pb.REPORT_REFUSED,
             reason=refused.reason,  # type: ignore[arg-type]
@@ -559,6 +558,7 @@ class OrdersServicer:
             account=request.account,
             client_order_id=request.client_order_id,
             symbol=request.symbol,
+            detail=cut(str(refused)),
         ).SerializeToString()
 
     def _report(self, account: int, answer: _Answer) -> pb.Report:
@@ -581,6 +581,10 @@ class OrdersServicer:
             then=[self._report(account, answer._replace(seq=seq, row=later, then=())) for seq, later in answer.then],
         )
         instrument = self._instruments.get(row.instrument)
+        if row.kind == REFUSED or row.kind == pb.REPORT_UNKNOWN:
+            market = self._venue.markets.get(row.instrument)
+            state = "" if market is None else STATES[market.state - 1]
+            report.detail = explain(row.reason, instrument, symbols=self.symbols, state=state)
         if instrument is not None:
             report.symbol = instrument.symbol
         if instrument is None or row.kind == MASS_CANCELED:  # orders are counted, not lots; or the instrument is none
@@ -618,7 +622,7 @@ class OrdersServicer:
     async def _check_account(self, context: Any, account: int) -> None:
         if not account:
             await abort(context, grpc.StatusCode.INVALID_ARGUMENT, "no account is named")
-        if self._accounts and account not in self._accounts:
+        if self._venue.allowed and account not in self._venue.allowed:
             await abort(context, grpc.StatusCode.PERMISSION_DENIED, f"account {account} may not trade here")
 
 
@@ -627,15 +631,6 @@ async def _begin(follower: Follower, home: int, link: HomeLink) -> None:
     last = await link.standing(follower.account)
     if last is not None and home not in follower.cursors:
         follower.stands(home, 1, last)
-
-
-def liquidity(row: ReportRow) -> Any:
-    """Which side of a trade it was, if it tells of one."""
-    if row.kind not in (TRADED, BUSTED, CORRECTED):
-        return pb.LIQUIDITY_NONE
-    if row.flags & AUCTION_TRADE:
-        return pb.LIQUIDITY_AUCTION
-    return pb.LIQUIDITY_MAKER if row.flags & MAKER else pb.LIQUIDITY_TAKER
 
 
 def _say_more(said: pb.Order, more: More, instrument: Instrument) -> None:
@@ -659,15 +654,15 @@ def _say_more(said: pb.Order, more: More, instrument: Instrument) -> None:
 
 
 def _flags(side: int, kind: int, force: int, post_only: bool, all_or_none: bool, *, capped: bool) -> int:
-    """Raises: RefusedError for numbers that mean nothing, before they could run into other bits."""
+    """Raises: BadValueError for numbers that mean nothing, before they could run into other bits."""
     if not 0 <= side <= 1 or not 0 <= kind <= 7 or not 0 <= force <= 7:
-        raise RefusedError(MALFORMED, "unknown side, type or time in force")
+        raise BadValueError(MALFORMED, "unknown side, type or time in force")
     flags = side | kind << TYPE_SHIFT | force << TIF_SHIFT
     return flags | post_only * POST_ONLY | all_or_none * ALL_OR_NONE | capped * CAPPED
 
 
 def _terms(request: pb.NewOrderRequest, instrument: Instrument) -> Terms | None:
-    """What a new order says beside the plain columns, if anything. Raises: RefusedError."""
+    """What a new order says beside the plain columns, if anything. Raises: BadValueError."""
     tick, lot = instrument.tick_size, instrument.lot_size
     stops = request.type in (pb.ORDER_TYPE_STOP, pb.ORDER_TYPE_STOP_LIMIT)
     terms = Terms(
@@ -695,7 +690,7 @@ def _one(
 ) -> Batch:
     """A batch of one command."""
     if not STP_CANCEL_NEWEST <= self_trade_prevention <= STP_DECREMENT:
-        raise RefusedError(MALFORMED, "unknown self-trade prevention")
+        raise BadValueError(MALFORMED, "unknown self-trade prevention")
     return Batch(
         request.account,
         0,

@@ -10,11 +10,19 @@ it came; under load the groups grow by themselves, since whatever comes during o
 
     state     event                     next      what is done
     READY     append done               READY     the next group starts, then this one is applied and released
-    READY     LogFailed                 FAILED    this group and all that gathered is refused; nothing was applied
+    READY     LogPaused                 PAUSED    this group and all that gathered is refused; nothing was applied
+    READY     LogFailed                 FAILED    likewise
     READY     LogConflict, unknown      STOPPED   nothing is answered; `stop` is called: the process has to end
     READY     the core breaks           STOPPED   likewise
+    PAUSED    submit                    PAUSED    refused at once, but that a session ended is kept; reads go on
+    PAUSED    a second has passed       PAUSED    the log is asked to resume, and a tick is appended
+    PAUSED    append done               READY     the tick is applied, then what was kept is logged
+    PAUSED    LogPaused                 PAUSED    tried again after a second
+    PAUSED    LogFailed, conflict, ...  as READY
     FAILED    submit                    FAILED    refused at once; reads go on
     STOPPED   anything                  STOPPED   no answer
+
+The append that ends a pause carries nobody's command: if its outcome is unknown, too, nobody is left without an answer.
 """
 
 from __future__ import annotations
@@ -22,19 +30,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from enum import Enum
 from queue import SimpleQueue
 from typing import Final, Protocol
 
 from engine.core.commands import OperatorCommand
-from engine.entry.door import read_batch
 from engine.log import records
-from engine.log.contract import Log, LogFailed
+from engine.log.contract import Log, LogFailed, LogPaused
 from proto.columns import NO_REASON, Batch, Outcome
 
 GROUP_COMMANDS: Final = 4_096  # a group takes no further batch once it has so many
 GROUP_BYTES: Final = 1 << 20
+RESUME_S: Final = 1.0  # between attempts to go on after a pause
 BACKLOG_MAX: Final = 32_768  # commands not yet durable, beyond which sessions are read no further
 
 logger = logging.getLogger(__name__)
@@ -107,6 +115,7 @@ class Submission:
 
 class State(Enum):
     READY = "ready"
+    PAUSED = "the log cannot take anything just now: no new commands until it can"
     FAILED = "the log has failed: no new commands"
     STOPPED = "stopped"
 
@@ -124,6 +133,7 @@ class Committer:
         clock_ns: Callable[[], int],
         release: Release,
         stop: Callable[[BaseException], None],
+        resume_s: float = RESUME_S,
     ) -> None:
         self.state = State.READY
         self.failure = ""
@@ -134,6 +144,8 @@ class Committer:
         self._clock_ns = clock_ns
         self._release = release
         self._stop = stop
+        self._resume_s = resume_s
+        self._ended: list[Submission] = []  # sessions that ended during a pause: to be logged when it is over
         self._position = log.position
         self._time_ns = time_ns  # of the last record; time never falls
         self._gathering: list[Submission] = []
@@ -158,8 +170,8 @@ class Committer:
     def submit(self, submission: Submission) -> None:
         """Take a batch. Its columns have been checked (engine/entry/door.py)."""
         if self.state is not State.READY:
-            if self.state is State.FAILED:
-                submission.done(False)
+            if self.state is not State.STOPPED:
+                self._refuse(submission)
             return
         self._gathering.append(submission)
         self._gathered += submission.count
@@ -195,7 +207,15 @@ class Committer:
         self._time_ns = max(self._clock_ns(), self._time_ns)
         self._syncing = _records(group, self._time_ns)
         bodies = [record.encode(self._epoch) for record in self._syncing]
-        self._thread.append(self._position, bodies)
+        self._thread.append(self._position, bodies, resume=False)
+
+    def _resume(self) -> None:
+        """Try whether the log takes anything again."""
+        if self.state is not State.PAUSED:
+            return
+        self._time_ns = max(self._clock_ns(), self._time_ns)
+        self._syncing = [_Record([Submission.tick()], self._time_ns)]
+        self._thread.append(self._position, [self._syncing[0].encode(self._epoch)], resume=True)
 
     def _take_group(self) -> list[Submission]:
         count = size = taken = 0
@@ -215,11 +235,16 @@ class Committer:
     def _synced(self, position: int, error: BaseException | None) -> None:
         """The log thread is done with the group."""
         done = self._syncing
-        if self.state is not State.READY:
+        if self.state not in (State.READY, State.PAUSED):
             return
         if error is not None:
             self._fail(error)
             return
+        if self.state is State.PAUSED:
+            logger.warning("the log takes commands again")
+            self.state, self.failure = State.READY, ""
+            self._gathering, self._ended = self._ended, []
+            self._gathered = len(self._gathering)
         assert position == self._position + len(done)
         first = self._position + 1
         self._position = position
@@ -242,15 +267,26 @@ class Committer:
         if not isinstance(error, LogFailed):
             self._halt(error)
             return
-        logger.error("no more commands: %s", error)
-        self.state = State.FAILED
+        if isinstance(error, LogPaused):
+            logger.error("no commands until the log takes them again: %s", error)
+            self.state = State.PAUSED
+            self._loop.call_later(self._resume_s, self._resume)
+        else:
+            logger.error("no more commands: %s", error)
+            self.state = State.FAILED
         self.failure = str(error)
         refused = [submission for record in self._syncing for submission in record.submissions] + self._gathering
         self._syncing, self._gathering = [], []
         self._gathered = self._in_flight = 0
         for submission in refused:
-            submission.done(False)
+            self._refuse(submission)
         self._let_in()
+
+    def _refuse(self, submission: Submission) -> None:
+        if self.state is State.PAUSED and submission.session and submission.batch is None:
+            self._ended.append(submission)
+        else:
+            submission.done(False)
 
     def _halt(self, error: BaseException) -> None:
         self.state = State.STOPPED
@@ -279,7 +315,7 @@ class _Record:
         for submission in self.submissions:
             batch = submission.batch
             if submission.command is not None:
-                parts.append(records.part_of(submission.command))
+                parts.append(submission.command)
             elif batch is None and submission.session:
                 parts.append(records.Disconnected(submission.account, submission.session))
             elif batch is not None:
@@ -323,12 +359,13 @@ class _LogThread:
         self._log = log
         self._loop = loop
         self._done = done
-        self._asked: SimpleQueue[tuple[int, list[bytes]] | None] = SimpleQueue()
+        self._asked: SimpleQueue[tuple[int, list[bytes], bool] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
 
-    def append(self, expected: int, bodies: list[bytes]) -> None:
-        self._asked.put((expected, bodies))
+    def append(self, expected: int, bodies: list[bytes], *, resume: bool) -> None:
+        """`resume`: the log has paused, and is to go on first."""
+        self._asked.put((expected, bodies, resume))
 
     def close(self) -> None:
         self._asked.put(None)
@@ -336,63 +373,15 @@ class _LogThread:
 
     def _run(self) -> None:
         while (asked := self._asked.get()) is not None:
+            expected, bodies, resume = asked
             position, error = 0, None
             try:
-                position = self._log.append(*asked)
+                if resume:
+                    self._log.resume()
+                position = self._log.append(expected, bodies)
             except Exception as e:  # handed to the loop, which tells the kinds apart
                 error = e
             try:
                 self._loop.call_soon_threadsafe(self._done, position, error)
             except RuntimeError:  # the loop is closed: nobody waits for this any more
                 return
-
-
-class Records(Protocol):
-    """What can be read like a log (engine/log/contract.py)."""
-
-    def read(self, after: int) -> Iterator[tuple[int, bytes]]: ...
-
-
-def _unheard(epoch: int, time_ns: int) -> None:
-    """Nobody asked to be told."""
-
-
-def replay(
-    log: Records, core: Core, after: int, epoch: int, release: Release, opened: Callable[[int, int], None] = _unheard
-) -> Iterator[tuple[int, int]]:
-    """Apply what the log holds after that position; gives (position, epoch) now and then and at the end.
-
-    An epoch record counts only if it names the current epoch; then `opened` is called with it and its time. Commands of
-    another epoch are void.
-    Raises: LogDamaged, RecordError.
-    """
-    position = after
-    for position, body in log.read(after):
-        record = records.decode(body)
-        if isinstance(record, records.Epoch):
-            if record.previous == epoch:
-                epoch = position
-                opened(epoch, record.time_ns)
-        elif record.epoch == epoch:
-            for outcome in _apply_logged(core, position, record):
-                release(position, record.time_ns, outcome)
-        if position % 256 == 0:
-            yield position, epoch
-    yield position, epoch
-
-
-def _apply_logged(core: Core, position: int, record: records.Commands) -> Iterator[Outcome]:
-    batches = []
-    if not record.parts:
-        yield core.tick(position, record.time_ns)
-    for part in record.parts:
-        if isinstance(part, records.Entered):
-            batches.append(read_batch(part.account, part.session, part.stp, part.commands))
-            continue
-        assert len(record.parts) == 1, "what stands alone shares a record"
-        if isinstance(part, records.Disconnected):
-            yield core.disconnect(position, record.time_ns, part.account, part.session)
-        else:
-            yield core.operate(position, record.time_ns, records.command_of(part))
-    if batches:
-        yield core.apply(position, record.time_ns, batches)

@@ -20,16 +20,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
-from engine.core.venue import Venue
-from engine.entry.reports import Hub
-from engine.log.commit import Records, replay
 from engine.log.contract import LogError
-from engine.log.numbering import Numbering, opening, traded
-from engine.log.records import RecordError
+from engine.log.kept import KeptReports
+from engine.log.numbering import opening, traded
+from engine.log.replay import Keeper, replay, restore
 from engine.log.sqlite import SqliteLogView
-from engine.log.state import History, State, StateError, dump, load
-from proto.cluster import ClusterError, Instrument
-from proto.cluster import load as load_cluster
+from engine.log.state import History, dump, load
+from proto import logs
 from proto.columns import Outcome
 from proto.dial import Parser
 
@@ -50,31 +47,21 @@ class SnapshotError(Exception):
     """What was loaded again is not what was written: our own bug. Nothing is kept."""
 
 
-class Keeper(Records, Protocol):
-    """What is needed of a log."""
-
-    def load_snapshot(self) -> tuple[int, bytes] | None: ...
+class Keeping(Keeper, Protocol):
+    """A log to keep snapshots in."""
 
     def save_snapshot(self, position: int, body: bytes) -> None: ...
 
 
-def condense(log: Keeper, engine: int, instruments: Sequence[Instrument]) -> int:
+def condense(log: Keeping) -> int:
     """Keep a snapshot at the log's present end; gives its position.
 
-    Raises: LogError, RecordError, SnapshotError.
+    Raises: LogError, StartRefused among them; SnapshotError.
     """
-    state = State(Venue(engine, instruments), 0, [], Numbering())
-    after = 0
-    snapshot = log.load_snapshot()
-    if snapshot is not None:
-        try:
-            state = load(snapshot[1], engine, instruments)
-            after = snapshot[0]
-        except StateError:
-            after = 0  # all of the log is still there, or reading it says that it is not
-    hub = Hub(engine)
+    after, state = restore(log)
+    kept = KeptReports(state.venue.engine)
     for history in state.histories:
-        hub.restore(history.account, history.last_seq, history.batches)
+        kept.restore(history.account, history.last_seq, history.batches)
 
     numbering, markets = state.numbering, state.venue.markets
 
@@ -85,18 +72,15 @@ def condense(log: Keeper, engine: int, instruments: Sequence[Instrument]) -> int
     def remember(position: int, time_ns: int, outcome: Outcome) -> None:
         numbering.count(outcome.deltas)
         for reports in outcome.reports:
-            hub.remember(reports.account, reports.first_seq, position, time_ns, reports.rows)
+            kept.remember(reports.account, reports.first_seq, position, time_ns, reports.rows)
 
-    end, epoch = after, state.epoch
-    for reached in replay(log, state.venue, after, state.epoch, remember, opened):
-        end, epoch = reached
-    state.epoch = epoch
+    end = max(replay(log, state, after, remember, opened))
     if end == after:
         return end
-    state.histories = [History(account, last_seq, batches) for account, last_seq, batches in hub.histories()]
-    body = dump(state, instruments)
-    again = load(body, engine, instruments)
-    if again.venue.digest() != state.venue.digest() or dump(again, instruments) != body:
+    state.histories = [History(account, last_seq, batches) for account, last_seq, batches in kept.histories()]
+    body = dump(state)
+    again = load(body)
+    if again.venue.digest() != state.venue.digest() or dump(again) != body:
         raise SnapshotError(f"the snapshot at position {end} does not lead back to the state it was made of")
     log.save_snapshot(end, body)
     return end
@@ -154,10 +138,8 @@ def parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m engine.log.condense",
         description="Make a snapshot of an engine's state out of its log, so that its next start is short.",
-        epilog="example: python -m engine.log.condense --cluster cluster.toml --engine 1 --data data/engine-1",
+        epilog="example: python -m engine.log.condense --data data/engine-1",
     )
-    parser.add_argument("--cluster", type=Path, required=True, metavar="FILE", help="the venue (proto/cluster.py)")
-    parser.add_argument("--engine", type=int, required=True, metavar="N", help="which of its engines")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="where its log is")
     parser.add_argument("--with-stdin", action="store_true", help="end when standard input does")
     return parser
@@ -174,25 +156,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Exit 0 when there is a snapshot at the log's end, 1 if it came out wrong, 2 for wrong usage, 3 if the log cannot
     be read or the snapshot not be written."""
     args = parser().parse_args(argv)
+    logs.set_up()
     if args.with_stdin:
         os.nice(NICE)
         threading.Thread(target=leave_with_stdin, daemon=True).start()
     gc.disable()  # a million orders are no garbage, and looking at them again and again takes long
     try:
-        instruments = load_cluster(args.cluster).instruments_of(args.engine)
-    except ClusterError as e:
-        print(f"condense: {e}", file=sys.stderr)
-        return EXIT_USAGE
-    try:
         log = SqliteLogView(args.data)
         try:
-            condense(log, args.engine, instruments)
+            condense(log)
         finally:
             log.close()
     except SnapshotError as e:
         print(f"condense: {e}", file=sys.stderr)
         return EXIT_DIFFERS
-    except (LogError, RecordError, OSError) as e:
+    except (LogError, OSError) as e:
         print(f"condense: {e}", file=sys.stderr)
         return EXIT_CANNOT_READ
     return EXIT_OK

@@ -4,11 +4,13 @@ A log is a row of records, numbered from 1 without holes; what a record means is
 An append is durable when it returns. When it raises, the exception says what is known:
 
     LogConflict     `expected` is not the last position: nothing was appended, the log is as it was
-    LogFailed       nothing was appended, now or ever again through this object; reads go on (LogFull: for want of room)
+    LogFailed       nothing was appended, now or ever again through this object; reads go on
+    LogPaused       likewise, but `resume` may make appends possible again: there was no room (LogFull), or another
+                    process was writing (LogBusy)
     OutcomeUnknown  it may or may not have become durable: only opening the log again tells; then as LogFailed
 
-Nothing is tried again: after a failed sync the system may have dropped the very pages, and then call the next sync a
-success.
+Nothing but what LogPaused says is tried again: after a failed sync the system may have dropped the very pages, and then
+call the next sync a success.
 """
 
 from collections.abc import Iterator, Sequence
@@ -51,8 +53,16 @@ class LogFailed(LogError):
     """Nothing was appended, and nothing will be any more."""
 
 
-class LogFull(LogFailed):
-    """LogFailed for want of room."""
+class LogPaused(LogFailed):
+    """Nothing was appended, and nothing is until `Log.resume` succeeds."""
+
+
+class LogFull(LogPaused):
+    """For want of room."""
+
+
+class LogBusy(LogPaused):
+    """Another process was writing to the log's file, for longer than an append waits."""
 
 
 class OutcomeUnknown(LogError):
@@ -78,6 +88,12 @@ class Log(Protocol):
         """Make `bodies` the records after `expected`, all or none, and give the new last position.
 
         Cost: one sync. Raises: LogConflict, LogFailed, OutcomeUnknown.
+        """
+
+    def resume(self) -> None:
+        """Let appends be tried again after LogPaused, once the log is seen to end where it did.
+
+        Raises: LogFailed (a LogPaused: try later), LogConflict if the log ends elsewhere.
         """
 
     def read(self, after: int) -> Iterator[tuple[int, bytes]]:

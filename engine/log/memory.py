@@ -3,14 +3,17 @@
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
+from typing import Final
 
 from engine.log.contract import (
     SNAPSHOTS_KEPT,
+    LogBusy,
     LogConflict,
     LogDamaged,
     LogFailed,
     LogFull,
     LogLocked,
+    LogPaused,
     OutcomeUnknown,
 )
 
@@ -20,8 +23,12 @@ class Fault(Enum):
 
     BEFORE = "fails; nothing is durable"
     FULL = "has no room; nothing is durable"
+    BUSY = "is held by another process; nothing is durable"
     AFTER = "is durable, but fails to say so"
     LOST = "is not durable, and fails to say so"
+
+
+_PAUSES: Final[dict[Fault, type[LogPaused]]] = {Fault.FULL: LogFull, Fault.BUSY: LogBusy}
 
 
 class Disk:
@@ -49,7 +56,7 @@ class Disk:
 class MemoryLog:
     """The log on a simulated disk: the same contract, no I/O, and faults on demand."""
 
-    __slots__ = ("_closed", "_disk", "_failure", "_full", "incarnation", "position")
+    __slots__ = ("_closed", "_disk", "_failure", "_paused", "incarnation", "position")
 
     def __init__(self, disk: Disk | None = None) -> None:
         self._disk = disk if disk is not None else Disk()
@@ -57,7 +64,7 @@ class MemoryLog:
             raise LogLocked("memory", 0)
         self._disk.held = True
         self._failure: str | None = None
-        self._full = False
+        self._paused: type[LogPaused] | None = None
         self._closed = False
         self.incarnation = self._disk.incarnation
         self.position = self._disk.dropped + len(self._disk.bodies)
@@ -74,12 +81,17 @@ class MemoryLog:
         if fault in (None, Fault.AFTER):
             self._disk.bodies.extend(bodies)
         if fault is not None:
-            self._failure, self._full = fault.value, fault is Fault.FULL
+            self._failure, self._paused = fault.value, _PAUSES.get(fault)
             if fault in (Fault.AFTER, Fault.LOST):
                 raise OutcomeUnknown(expected, fault.value)
             raise self._refusal()
         self.position += len(bodies)
         return self.position
+
+    def resume(self) -> None:
+        if self._closed or (self._failure is not None and self._paused is None):
+            raise self._refusal()
+        self._failure = self._paused = None
 
     def read(self, after: int) -> Iterator[tuple[int, bytes]]:
         while after < self.position:
@@ -113,7 +125,7 @@ class MemoryLog:
         if not self._closed:
             self._closed = True
             self._disk.held = False
-            self._failure = self._failure or "the log is closed"
+            self._failure, self._paused = self._failure or "the log is closed", None
 
     def _refusal(self) -> LogFailed:
-        return LogFull(self._failure) if self._full else LogFailed(self._failure)
+        return (self._paused or LogFailed)(self._failure)

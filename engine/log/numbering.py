@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from engine.core.market import Market
 from proto.columns import ChannelDeltas
-from proto.feed import DEFINITION, DELTA_WIDTH, END, STATISTICS, STATUS, Definition, Statistics
+from proto.feed import DEFINITION, DELTA_WIDTH, END, STATISTICS, STATUS, Statistics
 
 
 def opening(markets: Iterable[Market]) -> list[ChannelDeltas]:
@@ -22,7 +22,7 @@ def opening(markets: Iterable[Market]) -> list[ChannelDeltas]:
         name, channel = market.instrument.id, market.instrument.channel
         deltas = channels.setdefault(channel, ChannelDeltas(channel, [], []))
         told: list[tuple[int, Sequence[int | str]]] = [
-            (DEFINITION, definition_of(market)),
+            (DEFINITION, market.instrument.told),
             (STATUS, (market.state, market.reason)),
         ]
         statistics = statistics_of(market)
@@ -34,12 +34,6 @@ def opening(markets: Iterable[Market]) -> list[ChannelDeltas]:
     for deltas in channels.values():
         deltas.rows[-DELTA_WIDTH] |= END
     return list(channels.values())
-
-
-def definition_of(market: Market) -> Definition:
-    """What the feed says of the instrument."""
-    i = market.instrument
-    return Definition(i.symbol, f"{i.tick_size:f}", f"{i.lot_size:f}", i.price_min, i.price_max)
 
 
 def statistics_of(market: Market) -> Statistics | None:

@@ -10,6 +10,7 @@ silently too, acknowledged or not. The mark finds that out: a log that ends befo
 chain for a record that was changed, taken out or put in.
 """
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -25,11 +26,13 @@ from typing import Final, NamedTuple
 from engine.log.contract import (
     BODY_MAX,
     SNAPSHOTS_KEPT,
+    LogBusy,
     LogConflict,
     LogDamaged,
     LogFailed,
     LogFull,
     LogLocked,
+    LogPaused,
     OutcomeUnknown,
 )
 
@@ -74,7 +77,7 @@ class SqliteLog:
         self._open: list[sqlite3.Connection] = []
         self._mark_fd = -1
         self._failure: str | None = None
-        self._full = False
+        self._paused: type[LogPaused] | None = None  # what kind of failure it is, if `resume` may end it
         self._since_checkpoint = 0
         # Taken in this order, where one is taken within another.
         self._checkpointing = Lock()
@@ -112,6 +115,25 @@ class SqliteLog:
             self._since_checkpoint += sum(_wal_need(body) for body in bodies)
             self._write_mark()
             return self.position
+
+    def resume(self) -> None:
+        with self._writing:
+            if self._failure is None:
+                return
+            if self._paused is None:
+                raise self._refusal()
+            try:
+                row = self._db.execute("SELECT position, link FROM record ORDER BY position DESC LIMIT 1").fetchone()
+            except sqlite3.Error as e:
+                raise self._fail(e, "the log cannot be read") from e
+            position, link = row or (self._dropped, self._dropped_link)
+            if (position, link) != (self.position, self._link):
+                self._paused = None
+                raise LogConflict(self.position, position)
+            self._failure = self._paused = None
+            self._write_mark()
+            if self._failure is not None:
+                raise self._refusal()
 
     def read(self, after: int) -> Iterator[tuple[int, bytes]]:
         """Records are read a few at a time: a slow reader holds up no checkpoint."""
@@ -168,7 +190,7 @@ class SqliteLog:
     def close(self) -> None:
         """Waits for an append that is under way."""
         with self._checkpointing, self._writing, self._reading, self._snapshotting:
-            self._failure = self._failure or "the log is closed"
+            self._failure, self._paused = self._failure or "the log is closed", None
             for connection in self._open:
                 connection.close()
             self._open.clear()
@@ -294,8 +316,9 @@ class SqliteLog:
         fields = _MARK.pack(self.incarnation, self.position, self._link, 0)[:-4]
         try:
             os.pwrite(self._mark_fd, fields + zlib.crc32(fields).to_bytes(4, "little"), 0)
-        except OSError as e:  # The append stands; there will not be another.
+        except OSError as e:  # The append stands; there will not be another before the mark is right.
             self._failure = f"mark not written: {e}"
+            self._paused = LogFull if e.errno in (errno.ENOSPC, errno.EDQUOT) else None
 
     def _rows(self, bodies: Sequence[bytes]) -> list["_Row"]:
         rows: list[_Row] = []
@@ -321,13 +344,14 @@ class SqliteLog:
             raise OutcomeUnknown(self.position, str(e)) from e
 
     def _fail(self, error: sqlite3.Error, what: str) -> LogFailed:
-        self._failure = f"{what}: {error}"
-        self._full = getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL
+        if self._failure is None or self._paused is not None:  # what is for good stays so
+            self._failure = f"{what}: {error}"
+            self._paused = _PAUSES.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
         _roll_back(self._db)
         return self._refusal()
 
     def _refusal(self) -> LogFailed:
-        return LogFull(self._failure) if self._full else LogFailed(self._failure)
+        return (self._paused or LogFailed)(self._failure)
 
     def _read_rows(self, after: int) -> list["_Row"]:
         with self._reading:
@@ -418,6 +442,7 @@ class SqliteLogView:
         self._snapshots.close()
 
 
+_PAUSES: Final[dict[int, type[LogPaused]]] = {sqlite3.SQLITE_FULL: LogFull, sqlite3.SQLITE_BUSY: LogBusy}
 _SNAPSHOTS: Final = (
     "CREATE TABLE IF NOT EXISTS snapshot (position INTEGER PRIMARY KEY, crc INTEGER, link BLOB, body BLOB)"
 )

@@ -1,26 +1,27 @@
 """All that an engine knows at one position of its log, as bytes: so that a restart need not begin at the first record.
 
-    State     [version, engine, instruments, epoch, venue, desk, markets, orders, accounts, histories, streams]
+    State     [version, engine, identity, epoch, venue, desk, markets, orders, accounts, histories, streams, rest]
     venue     [position, time_ns, orders entered, retained]
     desk      [kill switches, amended trades, orders that expire as a heap, when that is swept]
     market    its definition, its book as orders by index in priority order, its session, what waits beside the book
     orders    the account of each by index, a column for each of ORDER_COLUMNS; then, for those that have it, how they
               were entered, or what makes them more than plain
-    account   [account, next report, recent, commands, places, answers]
+    account   [account, next report, recent, commands, places, answers, aside]
               command i is the order places[i], or the answer −1 − places[i]
     history   [account, last report, [[first report, reports, position, time_ns, ReportBatch], ...]]
     streams   [next sequence by channel, last sequence by instrument], within the epoch
 
-`instruments` is a hash of the instruments in the cluster's file: a state is of use only where they are the same. A
-state of another version is not read; the log, from which it can be made again, is the authority. To carry a new field
-of an order, name it among the columns, or in _More; to carry a new thing, put it where it belongs above; and raise
-VERSION. Whether all is carried is for Venue.digest to say: whoever writes a state compares (engine/log/condense.py).
+`identity` is the log's (engine/log/records.py); `rest` is the version of the rules of the epoch, the channels in the
+order in which they were opened, and who may trade. A state of this version and of the one before is
+read, so that no log is lost that begins behind a state; the log, from which it can be made again, is the authority. To
+carry a new field of an order, name it among the columns, or in _More; to carry a new thing, put it where it belongs
+above; and raise VERSION. Whether all is carried is for Venue.digest to say: whoever writes a state compares
+(engine/log/condense.py).
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, Final
@@ -31,12 +32,15 @@ from engine.core.auction import Indication
 from engine.core.book import Ladder
 from engine.core.market import Market
 from engine.core.order import Account, Answer, More, Node, Order
+from engine.core.rules import RULES
 from engine.core.venue import Venue
 from engine.log.numbering import Numbering
-from proto.cluster import Instrument
+from engine.log.records import Identity
 from proto.columns import BUY, SELL, Terms
+from proto.instrument import Instrument
 
-VERSION: Final = 4
+VERSION: Final = 5
+EARLIER: Final = 4  # whose states are read, too: they have no identity, and nothing behind the streams
 
 # In the order in which Order() takes them, then those it does not take.
 ORDER_COLUMNS: Final = (
@@ -46,7 +50,7 @@ NOBODY: Final = -1  # the index of no order
 
 
 class StateError(ValueError):
-    """These bytes are no state of this engine: damaged, of another version, or of other instruments."""
+    """These bytes are no state: damaged, or of another version."""
 
 
 class History(msgspec.Struct, array_like=True, gc=False):
@@ -124,12 +128,13 @@ class _Account(msgspec.Struct, array_like=True, gc=False):
     commands: list[int]
     places: list[int]
     answers: list[Answer]
+    aside: list[int] = []
 
 
 class _State(msgspec.Struct, array_like=True, gc=False):
     version: int
     engine: int
-    instruments: bytes
+    identity: Identity | bytes | None  # bytes: in the version before
     epoch: int
     venue: tuple[int, int, int, int]
     desk: _Desk
@@ -141,6 +146,7 @@ class _State(msgspec.Struct, array_like=True, gc=False):
     accounts: list[_Account]
     histories: list[History]
     streams: tuple[dict[int, int], dict[int, int]]
+    rest: tuple[int, list[int], dict[int, str]] = (1, [], {})
 
 
 _encoder: Final = msgspec.msgpack.Encoder()
@@ -150,13 +156,31 @@ _decoder: Final = msgspec.msgpack.Decoder(_State)
 class State:
     """A venue as it stood, the epoch it stood in, its accounts' reports, and how far its streams had come."""
 
-    __slots__ = ("epoch", "histories", "numbering", "venue")
+    __slots__ = ("epoch", "histories", "identity", "numbering", "rules", "venue")
 
-    def __init__(self, venue: Venue, epoch: int, histories: list[History], numbering: Numbering) -> None:
+    def __init__(
+        self,
+        venue: Venue,
+        epoch: int = 0,
+        histories: list[History] | None = None,
+        numbering: Numbering | None = None,
+        *,
+        rules: int = RULES,
+        identity: Identity | None = None,
+    ) -> None:
         self.venue = venue
         self.epoch = epoch
-        self.histories = histories
-        self.numbering = numbering
+        self.histories = histories or []
+        self.numbering = numbering or Numbering()
+        self.rules = rules  # of the epoch
+        self.identity = identity  # the last one logged; None: none was, yet
+
+
+def founded(identity: Identity) -> State:
+    """How an engine of that identity begins."""
+    venue = Venue(identity.engine.id, identity.instruments, retained=identity.retained)
+    venue.let_trade(identity.accounts)
+    return State(venue, identity=identity)
 
 
 class _Orders:
@@ -194,7 +218,7 @@ class _Orders:
         return found
 
 
-def dump(state: State, instruments: Sequence[Instrument]) -> bytes:
+def dump(state: State) -> bytes:
     """The state as bytes. Cost: 1 µs an order and a command, in one go: not for an engine that trades."""
     venue = state.venue
     orders = _Orders(venue)
@@ -211,7 +235,7 @@ def dump(state: State, instruments: Sequence[Instrument]) -> bytes:
         _State(
             VERSION,
             venue.engine,
-            fingerprint(instruments),
+            state.identity,
             state.epoch,
             (venue.position, venue.time_ns, venue.orders_entered, venue.retained),
             desk,
@@ -223,6 +247,7 @@ def dump(state: State, instruments: Sequence[Instrument]) -> bytes:
             accounts,
             state.histories,
             (state.numbering.next_seqs, dict(state.numbering.instrument_seqs)),
+            (state.rules, list(venue._channels), venue.allowed),
         )
     )
 
@@ -298,21 +323,25 @@ def _dump_account(account: Account, orders: _Orders) -> _Account:
         else:
             answers.append(known)
             places.append(-len(answers))
-    return _Account(account.id, account.next_seq, account.noted(), list(account.commands), places, answers)
+    return _Account(
+        account.id, account.next_seq, account.noted(), list(account.commands), places, answers, account.aside()
+    )
 
 
-def load(body: bytes, engine: int, instruments: Sequence[Instrument]) -> State:
+def load(body: bytes) -> State:
     """The state again. Cost: 1 µs an order. Raises: StateError."""
     try:
-        if body[1:2] != bytes([VERSION]):  # the first element of an array of fewer than 16
-            raise StateError("a state of another version")
+        version = body[1:2]  # the first element of an array of fewer than 16
+        if version not in (bytes([EARLIER]), bytes([VERSION])):
+            raise StateError(f"a state of version {version.hex() or 'none'}, and not of {EARLIER} or {VERSION}")
         found = _decoder.decode(body)
     except msgspec.MsgspecError as e:
         raise StateError(f"no state: {e}") from e
-    if (found.engine, found.instruments) != (engine, fingerprint(instruments)):
-        raise StateError("a state of another engine, or of other instruments")
     try:
-        return State(_load(found, instruments), found.epoch, found.histories, _load_numbering(found))
+        identity = None if isinstance(found.identity, bytes) else found.identity
+        return State(
+            _load(found), found.epoch, found.histories, _load_numbering(found), rules=found.rest[0], identity=identity
+        )
     except (ValueError, IndexError, KeyError) as e:
         raise StateError(f"a state that contradicts itself: {e}") from e
 
@@ -324,14 +353,17 @@ def _load_numbering(found: _State) -> Numbering:
     return numbering
 
 
-def _load(found: _State, instruments: Sequence[Instrument]) -> Venue:
+def _load(found: _State) -> Venue:
     position, time_ns, entered, retained = found.venue
-    venue = Venue(found.engine, instruments, retained=retained)
+    _, channels, allowed = found.rest
+    venue = Venue(found.engine, (), retained=retained)
+    for channel in channels or sorted({content.definition.channel for content in found.markets}):
+        venue._open_channel(channel)
+    venue.allowed = allowed
     venue.position, venue.time_ns, venue.orders_entered = position, time_ns, entered
     for holder in found.accounts:
         account = venue.accounts[holder.account] = Account(holder.account)
         account.next_seq = holder.next_seq
-        account.note(holder.recent)
     orders = _load_orders(found, list(venue.accounts.values()))
     for holder, account in zip(found.accounts, venue.accounts.values(), strict=True):
         answers = holder.answers
@@ -341,10 +373,11 @@ def _load(found: _State, instruments: Sequence[Instrument]) -> Venue:
             else map(orders.__getitem__, holder.places)
         )
         account.commands = dict(zip(holder.commands, known, strict=True))
+        # The version before noted repeats, too, which may be forgotten by now.
+        noted = [id for id in dict.fromkeys(holder.recent) if id in account.commands]
+        account.restore(noted if found.version == EARLIER else holder.recent, holder.aside)
     for content in found.markets:
-        instrument = content.definition
-        market = venue.markets.get(instrument.id) or venue._list(instrument)  # it was added by an operator
-        _load_market(market, content, orders)
+        _load_market(venue._list(content.definition), content, orders)
     venue.kills = dict.fromkeys(found.desk.kills, True)
     venue.amended = dict(found.desk.amended)
     venue._expiries = [(expires_ns, order_id, orders[place]) for expires_ns, order_id, place in found.desk.expiries]
@@ -389,12 +422,3 @@ def _load_more(found: _More, orders: list[Order]) -> More:
         place = getattr(found, name)
         setattr(more, name, None if place == NOBODY else orders[place])
     return more
-
-
-def fingerprint(instruments: Sequence[Instrument]) -> bytes:
-    """What the instruments are, in 16 bytes."""
-    return hashlib.blake2b(repr(sorted(instruments, key=_by_id)).encode(), digest_size=16).digest()
-
-
-def _by_id(instrument: Instrument) -> int:
-    return instrument.id

@@ -22,23 +22,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol
 
-from engine.core.venue import Venue
+from bus.stream.sequencer import DELTAS_MAX as FRAME_DELTAS
+from bus.stream.sequencer import Sequencer
 from engine.log import records
-from engine.log.commit import Records, replay
-from engine.log.condense import EXIT_CANNOT_READ, EXIT_OK, EXIT_USAGE, NICE, ROOT, leave_with_stdin
+from engine.log.condense import EXIT_CANNOT_READ, EXIT_OK, NICE, ROOT, leave_with_stdin
 from engine.log.contract import LogError
 from engine.log.numbering import Numbering, opening, traded
 from engine.log.records import RecordError
+from engine.log.replay import Records, beginning, replay
 from engine.log.sqlite import SqliteLogView
 from engine.log.state import State, StateError, load
-from proto import feed, marketdata_pb2
-from proto.cluster import ClusterError, Instrument
-from proto.cluster import load as load_cluster
+from proto import logs, marketdata_pb2
 from proto.columns import ChannelDeltas, Outcome
 from proto.dial import Parser
-from proto.feed import DELTA_WIDTH, END, OP_MASK, REFRAMED, TOLD
+from proto.feed import DELTA_WIDTH, END
 
-FRAME_DELTAS: Final = 64
 REPLY_BYTES: Final = 256 << 10
 DELTAS_MAX: Final = 1_000_000  # in one history
 READ_MAX: Final = 1 << 20  # bytes that wait in the engine for a caller
@@ -116,17 +114,14 @@ class Telling:
         self._span = span
         self._numbering = numbering
         self._begun = False
-        self._sent_ns = 0
+        self._sequencer: Sequencer | None = None  # of the epoch, once something of it is told
+        self._sent_ns = 0  # of the next frame
         self._frames: list[bytes] = []
-        self._first_seq = 0  # of what pends
-        self._rows: list[int] = []
-        self._extras: list[Sequence[object]] = []
-        self._times: list[tuple[int, int]] = []
-        self._instruments: dict[int, int] = {}
 
     def open(self, epoch: int) -> None:
         """An epoch begins. Raises: NotTold if the one asked for has passed."""
-        self._flush()
+        self._take(True)
+        self._sequencer = None
         self.ended()
         self.epoch = epoch
         self._numbering.begin()
@@ -158,7 +153,7 @@ class Telling:
 
     def end(self) -> list[bytes]:
         """All the rest."""
-        self._flush()
+        self._take(True)
         return self.take()
 
     def _reached(self) -> int:
@@ -176,14 +171,16 @@ class Telling:
             if not rows[at] & END:
                 continue
             event = rows[start : at + DELTA_WIDTH]
-            before = dict(sequences)
+            before = dict(sequences) if self._sequencer is None else {}
             for name in event[1::DELTA_WIDTH]:
                 sequences[name] = sequences.get(name, self._numbering.instrument_seqs[name]) + 1
             self._judge(time_ns, first_seq + start // DELTA_WIDTH, event, sequences)
             if self.done:
                 return
             if self._begun:
-                self._tell(time_ns, first_seq + start // DELTA_WIDTH, event, before, deltas.extras)
+                if self._sequencer is None:
+                    self._begin(time_ns, first_seq + start // DELTA_WIDTH, before)
+                self._tell(time_ns, event, deltas.extras)
             start = at + DELTA_WIDTH
 
     def _judge(self, time_ns: int, first_seq: int, event: list[int], sequences: dict[int, int]) -> None:
@@ -199,71 +196,40 @@ class Telling:
         elif self.told >= DELTAS_MAX:
             self.done = self.cut = True
 
-    def _tell(
-        self,
-        time_ns: int,
-        first_seq: int,
-        event: list[int],
-        before: dict[int, int],
-        extras: Sequence[Sequence[object]],
-    ) -> None:
-        for at in range(0, len(event), DELTA_WIDTH):
-            row = event[at : at + DELTA_WIDTH]
-            name = row[1]
-            before[name] = sequence = before.get(name, self._numbering.instrument_seqs[name]) + 1
-            if not self._rows:
-                self._first_seq = first_seq + at // DELTA_WIDTH
-                self._times = [(0, time_ns)]
-            elif not at and time_ns != self._times[-1][1]:
-                self._times.append((len(self._rows) // DELTA_WIDTH, time_ns))
-            self._instruments.setdefault(name, sequence)
-            if row[0] & OP_MASK in TOLD:
-                self._extras.append(extras[row[2]])
-                row[2] = len(self._extras) - 1
-            self._rows += row
-            if len(self._rows) >= FRAME_DELTAS * DELTA_WIDTH:
-                self._flush()
+    def _begin(self, time_ns: int, first_seq: int, before: dict[int, int]) -> None:
+        """What is told of this epoch begins there; `before`: the instruments' sequences that have changed since."""
         span = self._span
+        self._sequencer = Sequencer(
+            self._engine, span.channel, self._incarnation, self.epoch, fresh=False, ring_frames=0, reframed=True,
+            first_seq=first_seq, instrument_seqs={**self._numbering.instrument_seqs, **before},
+        )  # fmt: skip
+        self._sent_ns = max(self._sent_ns, time_ns)
+
+    def _tell(self, time_ns: int, event: list[int], extras: Sequence[Sequence[object]]) -> None:
+        span, sequencer = self._span, self._sequencer
+        assert sequencer is not None
+        sequencer.append(time_ns, event, extras)
         self.told += len(event) // DELTA_WIDTH
-        self.next_seq = first_seq + len(event) // DELTA_WIDTH
-        if span.instrument:
-            self.next_seq = before.get(span.instrument, self._numbering.instrument_seqs[span.instrument]) + 1
+        self.next_seq = sequencer.instrument_seq(span.instrument) + 1 if span.instrument else sequencer.next_seq
         self.done = 0 < span.last < self.next_seq
+        if sequencer.pending >= FRAME_DELTAS:
+            self._take(False)
 
-    def _flush(self) -> None:
-        if not self._rows:
-            return
-        self._sent_ns = max(self._times[-1][1], self._sent_ns + 1)
-        self._frames.append(
-            feed.encode_frame(
-                self._engine,
-                self._span.channel,
-                REFRAMED,
-                self._incarnation,
-                self.epoch,
-                self._first_seq,
-                self._sent_ns,
-                self._times,
-                list(self._instruments.items()),
-                self._rows,
-                self._extras,
-            )
-        )
-        self._rows, self._extras, self._instruments = [], [], {}
+    def _take(self, flush: bool) -> None:
+        if self._sequencer is not None:
+            taken = self._sequencer.take(self._sent_ns, flush)
+            self._sent_ns += len(taken)
+            self._frames += taken
 
 
-def tell(
-    log: View, engine: int, instruments: Sequence[Instrument], span: Span
-) -> Iterator[marketdata_pb2.HistoryReply]:
+def tell(log: View, span: Span) -> Iterator[marketdata_pb2.HistoryReply]:
     """The replies to a request, the last one with its end. Raises: LogError, RecordError."""
     telling: Telling | None = None
     try:
         if span.first:
             _check_epoch(log, span.epoch)
-        after, state = _begin(log, engine, instruments, span)
-        if after < log.dropped:
-            raise NotTold(OUT_OF_RANGE, f"the log begins behind its record {log.dropped}")
-        telling = Telling(engine, log.incarnation, span, state.epoch, state.numbering)
+        after, state = _begin(log, span)
+        telling = Telling(state.venue.engine, log.incarnation, span, state.epoch, state.numbering)
         frames: list[bytes] = []
         size = 0
         for _ in _played(_Up(log, span.through), after, state, telling):
@@ -302,7 +268,7 @@ def _played(log: Records, after: int, state: State, telling: Telling) -> Iterato
     def release(position: int, time_ns: int, outcome: Outcome) -> None:
         telling.hear(time_ns, outcome.deltas)
 
-    for _ in replay(log, state.venue, after, state.epoch, release, opened):
+    for _ in replay(log, state, after, release, opened):
         yield
 
 
@@ -315,16 +281,18 @@ def _check_epoch(log: View, epoch: int) -> None:
         raise NotTold(UNKNOWN_EPOCH, f"there was no epoch {epoch}")
 
 
-def _begin(log: View, engine: int, instruments: Sequence[Instrument], span: Span) -> tuple[int, State]:
+def _begin(log: View, span: Span) -> tuple[int, State]:
     """The last state before what is asked for, and its position."""
     for position, body in log.snapshots():
         try:
-            state = load(body, engine, instruments)
+            state = load(body)
         except StateError:
             continue
-        if position <= span.through and _is_before(state, span):
+        if log.dropped <= position <= span.through and _is_before(state, span):
             return position, state
-    return 0, State(Venue(engine, instruments), 0, [], Numbering())
+    if log.dropped:
+        raise NotTold(OUT_OF_RANGE, f"the log begins behind its record {log.dropped}")
+    return 0, beginning(log)
 
 
 def _is_before(state: State, span: Span) -> bool:
@@ -394,11 +362,8 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m engine.publish.history",
         description="Write to standard output what an engine published, out of its log: HistoryReply messages "
         "(proto/marketdata.proto), each behind its length in 4 bytes, little-endian.",
-        epilog="example: python -m engine.publish.history --cluster cluster.toml --engine 1 --data data/engine-1 "
-        "--channel 1 --epoch 1 --first 1",
+        epilog="example: python -m engine.publish.history --data data/engine-1 --channel 1 --epoch 1 --first 1",
     )
-    parser.add_argument("--cluster", type=Path, required=True, metavar="FILE", help="the venue (proto/cluster.py)")
-    parser.add_argument("--engine", type=int, required=True, metavar="N", help="which of its engines")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="where its log is")
     parser.add_argument("--channel", type=int, default=1, metavar="N", help="which of its streams (default 1)")
     parser.add_argument("--epoch", type=int, default=0, metavar="N", help="of the sequences")
@@ -417,22 +382,18 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit 0 when the last reply was written, whatever it says; 2 for wrong usage; 3 if the log cannot be read."""
     args = parser().parse_args(argv)
+    logs.set_up()
     if args.with_stdin:
         os.nice(NICE)
         threading.Thread(target=leave_with_stdin, daemon=True).start()
     gc.disable()
-    try:
-        instruments = load_cluster(args.cluster).instruments_of(args.engine)
-    except ClusterError as e:
-        print(f"history: {e}", file=sys.stderr)
-        return EXIT_USAGE
     span = Span(
         args.channel, args.epoch, args.first, args.last, args.from_ns, args.to_ns, args.instrument, args.through
     )
     try:
         log = SqliteLogView(args.data)
         try:
-            write(tell(log, args.engine, instruments, span), sys.stdout.buffer)
+            write(tell(log, span), sys.stdout.buffer)
         finally:
             log.close()
     except BrokenPipeError:

@@ -12,28 +12,21 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from bus.publisher import Publisher
-from bus.service import Level, Look, StreamLook
-from bus.stream.feed_client import Standing
+from bus.service import Look, StreamLook
+from bus.stream.actions import Standing
+from bus.stream.levels import Queues, ShownLevel, by_order, by_price
 from bus.stream.sequencer import RangeResult
 from engine.core.book import Book
 from engine.core.venue import Venue
-from engine.log.numbering import definition_of, opening, statistics_of
+from engine.log.numbering import opening, statistics_of
 from engine.publish.cut import Cut
-from proto import feed
-from proto.cluster import Instrument
 from proto.columns import BUY, SELL, ChannelDeltas
-from proto.feed import (
-    SLICE_ORDERS,
-    BookSnapshot,
-    Digest,
-    Indication,
-    Quote,
-    Statistics,
-    Status,
-    orders_hash,
-)
+from proto.feed import Digest, Indication, Quote, Statistics, Status, orders_hash
+from proto.instrument import Instrument
+from proto.snapshot import BookSnapshot, encode_books
 
 LIVE: Final = "live"
+SLICE_ORDERS: Final = 1_024  # a digest ends at the level that brings it to so many orders
 
 
 class TakenBooks:
@@ -53,7 +46,7 @@ class TakenBooks:
 
     def encode(self) -> bytes:
         orders = self._cut.orders
-        return feed.encode_books(
+        return encode_books(
             self._head, ((book, orders(book.instrument, BUY), orders(book.instrument, SELL)) for book in self._books)
         )
 
@@ -167,7 +160,7 @@ class EngineFeed:
             return None
         return self.publisher.find(channel, epoch, first_seq, last_seq)
 
-    def look(self, symbol: str, depth: int, by_order: bool) -> Look | None:
+    def look(self, symbol: str, depth: int, orders: bool) -> Look | None:
         instrument = self._symbols.get(symbol)
         if instrument is None:
             return None
@@ -185,8 +178,8 @@ class EngineFeed:
             book.last_price,
             book.last_quantity,
             book.next_trade_id - 1,
-            _levels(book, BUY, depth, by_order),
-            _levels(book, SELL, depth, by_order),
+            _levels(book, BUY, depth, orders),
+            _levels(book, SELL, depth, orders),
         )
 
     def instruments(self) -> Sequence[Instrument]:
@@ -208,7 +201,7 @@ class EngineFeed:
         book, market = self._venue.books[name], self._venue.markets[name]
         return BookSnapshot(
             name,
-            None if market.delisted else definition_of(market),
+            None if market.delisted else market.instrument.told,
             self._status(name),
             self.publisher.instrument_seq(channel, name),
             book.last_price,
@@ -251,13 +244,10 @@ class EngineFeed:
         return Quote(self._clock_ns(), name, sequence, self._venue.markets[name].state, *bid, *ask, *last)
 
 
-def _levels(book: Book, side: int, depth: int, by_order: bool) -> list[Level]:
-    if not by_order:
-        return [(price, quantity, count, []) for price, quantity, count in book.levels(side, depth)]
-    levels: list[Level] = []
+def _levels(book: Book, side: int, depth: int, orders: bool) -> list[ShownLevel]:
+    return by_order(_queues(book, side), depth) if orders else by_price(book.levels(side, depth))
+
+
+def _queues(book: Book, side: int) -> Queues:
     for level in book.asks if side else book.bids:
-        if depth and len(levels) == depth:
-            break
-        orders = [(order.order_id, order.open) for order in level]
-        levels.append((level.price, sum([quantity for _, quantity in orders]), len(orders), orders))
-    return levels
+        yield level.price, [(order.order_id, order.open) for order in level]

@@ -18,17 +18,19 @@ from typing import Any
 import grpc
 import pytest
 
-from bus.directory import Directory, Entry
-from bus.directory_service import DirectoryLoop
-from bus.node import Node, levels_of
+from bus.access.directory import Directory, Entry
+from bus.access.exchange import DirectoryLoop
+from bus.node import Node
 from bus.publisher import Publisher
 from bus.service import SNAPSHOTS_PER_PEER, Look, MarketData, NotServed, StreamLook
-from bus.stream.feed_client import Standing, State
+from bus.stream.actions import Standing, State
+from bus.stream.levels import by_order
 from bus.stream.mirror import Mirror
 from bus.stream.sequencer import RangeResult, RangeStatus
 from proto import feed, marketdata_pb2, marketdata_pb2_grpc
 from proto.cluster import Instrument
 from proto.feed import ADD, DEFINITION, DELETE, END, EXECUTE, MODIFY, SELL, Digest, Row
+from proto.snapshot import Chunk, Snapshot, decode_snapshot, join_chunks
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 10.0
@@ -137,7 +139,7 @@ class TinyEngine:
             raise NotServed("not today")
         return (77, self.epoch, self.truth.last_seq) if (engine, channel) == (1, 1) else None
 
-    def snapshot(self, engine: int, channel: int, instruments: Sequence[int]) -> feed.Snapshot:
+    def snapshot(self, engine: int, channel: int, instruments: Sequence[int]) -> Snapshot:
         return self.truth.snapshot(1, 1, 77, self.epoch, time.time_ns(), instruments)
 
     def find(self, engine: int, channel: int, epoch: int, first_seq: int, last_seq: int) -> RangeResult | None:
@@ -341,11 +343,9 @@ def test_however_many_ask_one_encoding_serves_all() -> None:
             stub: Any = marketdata_pb2_grpc.MarketDataStub
             asked = marketdata_pb2.SnapshotRequest(engine=1, channel=1)
 
-            async def snapshot() -> feed.Snapshot:
+            async def snapshot() -> Snapshot:
                 chunks = [chunk async for chunk in stub(channel).GetSnapshot(asked)]
-                return feed.decode_snapshot(
-                    feed.join_chunks([feed.Chunk(c.index, c.count, c.crc32, c.body) for c in chunks])
-                )
+                return decode_snapshot(join_chunks([Chunk(c.index, c.count, c.crc32, c.body) for c in chunks]))
 
             answers = await asyncio.gather(*(snapshot() for _ in range(SNAPSHOTS_PER_PEER)))
             assert [answer.last_seq for answer in answers] == [2_003] * SNAPSHOTS_PER_PEER
@@ -488,9 +488,10 @@ async def until_served(target: str, engine: TinyEngine) -> None:
             assert [
                 (level.price, level.quantity, level.count, [(o.order_id, o.quantity) for o in level.orders])
                 for level in levels
-            ] == levels_of(truth, side, 0, True)
+            ] == by_order(truth.queues(side))
 
 
+@pytest.mark.processes
 def test_a_node_killed_and_started_again_is_in_step_again_and_a_clean_stop_is_clean() -> None:
     async def body() -> None:
         engine = TinyEngine()
@@ -520,6 +521,7 @@ def test_a_node_killed_and_started_again_is_in_step_again_and_a_clean_stop_is_cl
 
 
 @pytest.mark.parametrize("args", [[], ["--name", "a b"], ["--engine", "0"], ["--engine", "1", "--join", "nowhere"]])
+@pytest.mark.processes
 def test_wrong_usage_is_told_and_exits_2(args: list[str]) -> None:
     done = subprocess.run([sys.executable, "-m", "bus", *args], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
@@ -541,6 +543,7 @@ raise SystemExit(main(["--engine", "1"]))
 """
 
 
+@pytest.mark.processes
 def test_a_node_that_finds_a_fault_of_its_own_stops() -> None:
     done = subprocess.run(
         [sys.executable, "-c", BROKEN], cwd=ROOT, capture_output=True, text=True, check=False, timeout=PATIENCE_S
@@ -549,6 +552,7 @@ def test_a_node_that_finds_a_fault_of_its_own_stops() -> None:
     assert "on purpose" in done.stderr
 
 
+@pytest.mark.processes
 def test_a_port_that_is_taken_exits_3() -> None:
     with process_of("--engine", "1") as (_, ready):
         done = subprocess.run(

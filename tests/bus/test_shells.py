@@ -7,18 +7,20 @@ from collections.abc import Sequence
 import pytest
 import zmq
 
+import bus.access.subscriber
 import bus.publisher
-import bus.subscriber
-from bus.asking import Recovery
-from bus.directory import Directory, Entry
+from bus.access.asking import Recovery
+from bus.access.directory import Directory, Entry
+from bus.access.subscriber import Subscriber
 from bus.node import MirrorSource, Node
 from bus.publisher import Publisher
 from bus.service import MarketData, NotServed
-from bus.stream.feed_client import AskRange, AskSnapshot, FeedClient, Limits, State
+from bus.stream.actions import AskRange, AskSnapshot, Limits, State
+from bus.stream.feed_client import FeedClient
 from bus.stream.sequencer import RangeStatus
-from bus.subscriber import Subscriber
 from proto import feed, marketdata_pb2
 from proto.feed import ADD, END, END_OF_STREAM
+from proto.snapshot import Snapshot
 from tests.bus.stream.test_feed_client import beat, books_at, data, flip, in_repair, live_at
 from tests.bus.test_node import Peer, TinyEngine, in_step, node_of, run, until
 
@@ -128,7 +130,7 @@ def test_sockets_are_set_as_the_design_says() -> None:
 
 
 def test_a_burst_is_read_to_its_end_though_the_descriptor_tells_of_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bus.subscriber, "DRAIN_MAX", 4)
+    monkeypatch.setattr(bus.access.subscriber, "DRAIN_MAX", 4)
 
     async def body() -> None:
         engine = TinyEngine()
@@ -153,7 +155,7 @@ class Scripted(Recovery):
         self.cancelled = 0
         self._hang = hang
 
-    async def _snapshot(self, target: str, client: FeedClient, asked: AskSnapshot, left_s: float) -> feed.Snapshot:
+    async def _snapshot(self, target: str, client: FeedClient, asked: AskSnapshot, left_s: float) -> Snapshot:
         self.tried.append(target)
         if self._hang:
             try:
@@ -296,8 +298,8 @@ def test_streams_say_what_became_of_each_gap() -> None:
         [stream] = reply.streams
         [gap] = stream.gaps
         assert (gap.epoch, gap.first, gap.last, gap.cause, gap.how, gap.missing) == (5, 12, 13, "frame", "open", 2)
-        client.failed(client._ask, "unavailable", 0)
-        client.range_reply(client._ask, RangeStatus.OK, 5, [data(12, 2)], 7_000)
+        client.failed(client.asking.last, "unavailable", 0)
+        client.range_reply(client.asking.last, RangeStatus.OK, 5, [data(12, 2)], 7_000)
         client.ledger.closed[0].source = "127.0.0.1:4001"
         reply = await service.GetStreams(marketdata_pb2.StreamsRequest(), Peer())
         [gap] = reply.streams[0].gaps

@@ -16,9 +16,10 @@ from bus.stream.sequencer import Sequencer
 from engine.core.venue import Venue
 from proto import feed
 from proto.columns import Batch
+from proto.snapshot import BookSnapshot, Snapshot, decode_snapshot, encode_snapshot
 from tests import stranger
 from tests.engines import cluster_of
-from tests.proto import test_feed
+from tests.proto import test_feed, test_snapshot
 from tests.stranger import Follower, Told
 
 PAGE = (Path(__file__).resolve().parents[2] / "proto" / "FEED.md").read_text()
@@ -89,7 +90,7 @@ def in_words(extra: feed.Extra | None) -> Told | None:
     return extra._asdict() if extra is not None else None
 
 
-def book_in_words(book: MirrorBook | feed.BookSnapshot) -> Told:
+def book_in_words(book: MirrorBook | BookSnapshot) -> Told:
     if isinstance(book, MirrorBook):
         book = book.snapshot()
     return {
@@ -102,7 +103,7 @@ def book_in_words(book: MirrorBook | feed.BookSnapshot) -> Told:
     }  # fmt: skip
 
 
-def snapshot_in_words(snapshot: feed.Snapshot) -> Told:
+def snapshot_in_words(snapshot: Snapshot) -> Told:
     return {
         "engine": snapshot.engine, "channel": snapshot.channel, "incarnation": snapshot.incarnation,
         "epoch": snapshot.epoch, "last_seq": snapshot.last_seq, "time": snapshot.time_ns,
@@ -134,7 +135,7 @@ def test_the_stranger_reads_the_golden_frames(name: str) -> None:
 
 def test_the_stranger_reads_the_golden_snapshot() -> None:
     told = stranger.read_snapshot(GOLDEN["snapshot"])
-    assert told == snapshot_in_words(feed.decode_snapshot(GOLDEN["snapshot"]))
+    assert told == snapshot_in_words(decode_snapshot(GOLDEN["snapshot"]))
     assert sorted(told["books"]) == [7, 9]
 
 
@@ -193,11 +194,11 @@ def test_the_stranger_reads_any_quote(
     assert theirs(frame) == ours(frame) != "refused"
 
 
-@given(test_feed.snapshots(), st.booleans())
+@given(test_snapshot.snapshots(), st.booleans())
 @settings(deadline=None, max_examples=100)
-def test_the_stranger_reads_any_snapshot(snapshot: feed.Snapshot, packed: bool) -> None:
-    data = feed.encode_snapshot(snapshot, packed)
-    assert stranger.read_snapshot(data) == snapshot_in_words(feed.decode_snapshot(data))
+def test_the_stranger_reads_any_snapshot(snapshot: Snapshot, packed: bool) -> None:
+    data = encode_snapshot(snapshot, packed)
+    assert stranger.read_snapshot(data) == snapshot_in_words(decode_snapshot(data))
 
 
 # What is wrong is refused by both, or by neither
@@ -306,7 +307,7 @@ def test_both_refuse_the_same_snapshots() -> None:
             continue
         data = whole[:4] + len(raw).to_bytes(4, "little") + raw
         try:
-            mine: Any = snapshot_in_words(feed.decode_snapshot(data))
+            mine: Any = snapshot_in_words(decode_snapshot(data))
         except feed.FeedError:
             mine = "refused"
         try:
@@ -399,7 +400,7 @@ def test_the_stranger_keeps_the_venues_books(seed: int) -> None:
         follower.hear(stranger.read(data))
         mirror.apply(feed.decode(data).rows)
         if at == len(frames) // 2 and not mirror.held:
-            late = stranger.read_snapshot(feed.encode_snapshot(mirror.snapshot(1, channel, 9, 5, 1)))
+            late = stranger.read_snapshot(encode_snapshot(mirror.snapshot(1, channel, 9, 5, 1)))
             for book in late["books"].values():
                 del book["next"]
             follower.begin(late)

@@ -85,6 +85,7 @@ def venue(tmp_path: Path) -> Iterator[Venue]:
         yield venue
 
 
+@pytest.mark.processes
 def test_it_says_where_it_serves_in_one_line_and_stops_cleanly(venue: Venue) -> None:
     grpc_endpoint = venue.start(1)
     ready = venue.ready[1]
@@ -96,6 +97,7 @@ def test_it_says_where_it_serves_in_one_line_and_stops_cleanly(venue: Venue) -> 
     assert (venue.processes[1].returncode, out) == (0, "")
 
 
+@pytest.mark.processes
 def test_what_keeps_it_from_starting_is_said_and_is_in_the_exit_code(venue: Venue) -> None:
     endpoint = venue.start(1)
     code, why = venue.run(1)
@@ -116,6 +118,7 @@ def test_what_keeps_it_from_starting_is_said_and_is_in_the_exit_code(venue: Venu
     assert (code, "cluster.toml" in why) == (2, True)
 
 
+@pytest.mark.processes
 def test_an_engine_starts_without_what_another_added_too_and_an_operator_settles_it(
     venue: Venue, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -173,6 +176,7 @@ def executions_of(at: str, capfd: pytest.CaptureFixture[str]) -> list[str]:
     return capfd.readouterr().out.splitlines()
 
 
+@pytest.mark.processes
 def test_a_damaged_log_is_not_served(venue: Venue) -> None:
     venue.start(1)
     venue.signal(1, signal.SIGTERM)
@@ -182,6 +186,7 @@ def test_a_damaged_log_is_not_served(venue: Venue) -> None:
     assert (code, "engine-1 cannot start: log damaged" in why) == (3, True)
 
 
+@pytest.mark.processes
 def test_an_epoch_is_opened_at_each_start_and_a_book_is_there_again(venue: Venue) -> None:
     async def book(endpoint: str) -> marketdata_pb2.Book:
         async with grpc.aio.insecure_channel(endpoint) as channel:
@@ -212,6 +217,7 @@ async def linked(client: Client) -> OpenOrdersReply:
     return answer
 
 
+@pytest.mark.processes
 def test_kill_9_under_load_loses_no_acknowledged_order_and_doubles_none(venue: Venue) -> None:
     async def test() -> None:
         seed = venue.start(2)
@@ -258,6 +264,7 @@ def test_kill_9_under_load_loses_no_acknowledged_order_and_doubles_none(venue: V
     asyncio.run(test())
 
 
+@pytest.mark.processes
 def test_a_paused_home_engine_costs_its_own_instruments_only(venue: Venue) -> None:
     async def test() -> None:
         seed = venue.start(1)
@@ -301,6 +308,7 @@ def test_a_paused_home_engine_costs_its_own_instruments_only(venue: Venue) -> No
     asyncio.run(test())
 
 
+@pytest.mark.processes
 def test_an_engine_that_has_snapshots_made_restarts_from_them_after_kill_9(venue: Venue) -> None:
     async def book(endpoint: str) -> marketdata_pb2.Book:
         async with grpc.aio.insecure_channel(endpoint) as channel:
@@ -342,6 +350,7 @@ def test_an_engine_that_has_snapshots_made_restarts_from_them_after_kill_9(venue
     assert snapshots() >= made
 
 
+@pytest.mark.processes
 def test_an_engine_told_to_drops_what_two_snapshots_cover_and_comes_back_with_the_same_book(venue: Venue) -> None:
     async def book(endpoint: str) -> marketdata_pb2.Book:
         async with grpc.aio.insecure_channel(endpoint) as channel:
@@ -362,8 +371,7 @@ def test_an_engine_told_to_drops_what_two_snapshots_cover_and_comes_back_with_th
     asyncio.run(enter(venue.start(1, "--snapshot-after", "0"), 40))
     venue.signal(1, signal.SIGTERM)
     assert venue.processes[1].wait(10) == 0
-    cluster, data = str(venue.directory / "cluster.toml"), str(venue.directory / "engine-1")
-    condense = [sys.executable, "-m", "engine.log.condense", "--engine", "1", "--cluster", cluster, "--data", data]
+    condense = [sys.executable, "-m", "engine.log.condense", "--data", str(venue.directory / "engine-1")]
     subprocess.run(condense, check=True, timeout=30, cwd=ROOT)
     first = log()[1]
     endpoint = venue.start(1, "--snapshot-after", "1", "--keep-log", "30")
@@ -385,6 +393,7 @@ def test_an_engine_told_to_drops_what_two_snapshots_cover_and_comes_back_with_th
     assert list(before.bids) == list(after.bids) != []
 
 
+@pytest.mark.processes
 def test_to_drop_what_no_snapshot_covers_is_wrong_usage(venue: Venue) -> None:
     assert venue.run(1, "--keep-log", "5", "--snapshot-after", "0") == (
         2, "engine: --keep-log needs snapshots: --snapshot-after must not be 0\n"

@@ -11,7 +11,7 @@ import engine.log.condense
 import engine.publish.history
 import run_cluster
 import tools.bench.__main__
-from proto.dial import Parser
+from proto.dial import AT, Parser, address, default_address, endpoint
 from tools import faults, orders, replay, tail_feed
 from tools.flow import replay_flow, trade
 from tools.run import strangers
@@ -47,3 +47,23 @@ def test_examples_come_first_and_a_part_of_a_program_has_none() -> None:
     part = parser.add_subparsers().add_parser("part")
     assert parser.format_help().startswith("demo 1\nusage: python -m tools.demo ")
     assert part.format_help().startswith("usage: python -m tools.demo part")
+
+
+def test_the_environment_may_say_whom_to_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(AT, raising=False)
+    assert default_address() == ""
+    monkeypatch.setenv(AT, " 127.0.0.1:4001\n")
+    assert default_address() == "127.0.0.1:4001"
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1:0", "localhost:65535", "[::1]:4001", "engine-1.example:4001"])
+def test_an_address_is_a_host_and_a_port(text: str) -> None:
+    assert address(text) == text
+    assert endpoint(f"tcp://{text}") == f"tcp://{text}"
+
+
+@pytest.mark.parametrize("text", ["", "nowhere", "127.0.0.1:65536", "::1:4001", "[::1]", "a b:1", "h:-1"])
+def test_what_is_no_address_is_refused(text: str) -> None:
+    for check, given in ((address, text), (endpoint, f"tcp://{text}"), (endpoint, text)):
+        with pytest.raises(argparse.ArgumentTypeError):
+            check(given)

@@ -161,36 +161,6 @@ def test_a_quote_comes_out_as_it_went_in(
     assert frame.header == feed.Header(feed.KIND_Q, feed.END_OF_EVENT, 12, 3, 1, 1, 99, 5, 8, TIME_NS)
 
 
-def sorted_side(orders: list[tuple[int, int, int]], best: int) -> list[tuple[int, int, int]]:
-    return sorted(orders, key=lambda order: order[1] * best)
-
-
-@st.composite
-def snapshots(draw: st.DrawFn) -> feed.Snapshot:
-    books = []
-    for instrument in draw(st.lists(st.integers(1, feed.U32_MAX), max_size=3, unique=True)):
-        orders = [(i, draw(prices), draw(quantities)) for i in draw(st.lists(ids, max_size=12, unique=True))]
-        half = len(orders) // 2
-        last_id = draw(st.integers(0, 1 << 60))
-        books.append(
-            feed.BookSnapshot(
-                instrument, draw(st.none() | definitions), draw(statuses), draw(u64),
-                draw(prices), draw(quantities), last_id, last_id + 1,
-                draw(st.none() | statistics), draw(st.none() | indications),
-                sorted_side(orders[:half], -1), sorted_side(orders[half:], 1),
-            )
-        )  # fmt: skip
-    return feed.Snapshot(12, 3, 99, 5, draw(st.integers(0, 1 << 62)), TIME_NS, books)
-
-
-@given(snapshots(), st.booleans(), st.integers(1, 60))
-@settings(deadline=None, max_examples=80)
-def test_a_snapshot_comes_out_of_its_chunks_as_it_went_in(snapshot: feed.Snapshot, compress: bool, size: int) -> None:
-    parts = feed.chunks(feed.encode_snapshot(snapshot, compress), size)
-    assert all(len(part.body) <= size for part in parts)
-    assert feed.decode_snapshot(feed.join_chunks(parts)) == snapshot
-
-
 # Topics and rows
 
 
@@ -256,13 +226,6 @@ def test_every_value_may_stand_at_its_limit() -> None:
         [value for row in rows for value in row], frame.extras,
     )  # fmt: skip
     assert feed.decode(sent) == frame
-    book = feed.BookSnapshot(
-        feed.U32_MAX, None, feed.Status(5, feed.U32_MAX), 0, -price, price, top - 1, top, None, None,
-        [(top, price, price), (1, price, 1), (2, -price, 1)], [(3, -price, 1), (4, -price, 1), (5, price, 1)],
-    )  # fmt: skip
-    for stream in ((999, 99, feed.U32_MAX), (1, 0, 0)):
-        snapshot = feed.Snapshot(*stream, feed.U64_MAX, feed.U64_MAX - 1, feed.TIME_MAX, [book])
-        assert feed.decode_snapshot(feed.encode_snapshot(snapshot)) == snapshot
 
 
 # What is wrong is refused
@@ -547,16 +510,6 @@ SOURCES = [
     feed.encode_heartbeat(**STREAM, flags=0, next_seq=9, sent_ns=1, digests=[feed.Digest(7, 1, 0, -2, 2, 3)] * 3),
     with_body(GOOD_QUOTE, kind=feed.KIND_Q),
 ]
-SNAPSHOT = feed.Snapshot(
-    12, 3, 99, 5, 15, TIME_NS,
-    [
-        feed.BookSnapshot(
-            7, feed.Definition("ALFA", "0.01", "1", 1, 100), feed.Status(2, 0), 4, 100, 3, 41, 42,
-            feed.Statistics(1, 2, 3, 4, 5, 6, 7), feed.Indication(3, 2, -1),
-            [(1, 100, 5), (5, 100, 9), (2, -1, 3)], [(4, 101, 2)],
-        )
-    ],
-)  # fmt: skip
 TELLING = bytes([0, 1, 0x7F, 0x80, 0x90, 0x95, 0xA1, 0xC0, 0xC2, 0xC3, 0xC7, 0xCB, 0xCF, 0xD3, 0xD9, 0xDD, 0xDF, 0xFF])
 
 
@@ -586,107 +539,6 @@ def test_mutated_frames_give_a_feed_error_or_a_frame(source: bytes, rng: random.
 @settings(deadline=None, max_examples=300)
 def test_random_bytes_give_a_feed_error(noise: bytes, as_body: bool) -> None:
     refused(with_body(noise) if as_body else noise)
-
-
-@given(st.booleans(), st.randoms(use_true_random=False))
-@settings(deadline=None, max_examples=500)
-def test_mutated_snapshots_give_a_feed_error_or_a_snapshot(compress: bool, rng: random.Random) -> None:
-    body = mutated(feed.encode_snapshot(SNAPSHOT, compress), rng)
-    with suppress(FeedError):
-        assert isinstance(feed.decode_snapshot(body), feed.Snapshot)
-
-
-@given(st.binary(max_size=100))
-@settings(deadline=None, max_examples=100)
-def test_random_bytes_are_no_snapshot(noise: bytes) -> None:
-    with pytest.raises(FeedError):
-        feed.decode_snapshot(noise)
-
-
-def packed_snapshot(payload: bytes, size: int, packing: int = 1) -> bytes:
-    return bytes([1, packing, 0, 0]) + size.to_bytes(4, "little") + payload
-
-
-def test_a_zip_bomb_is_refused_before_it_is_unpacked() -> None:
-    bomb = zlib.compress(bytes(80 << 20), 1)
-    for size in (100, feed.SNAPSHOT_MAX, feed.SNAPSHOT_MAX + 1):
-        with pytest.raises(FeedError):
-            feed.decode_snapshot(packed_snapshot(bomb, size))
-
-
-SNAPSHOT_BOOK: list[Any] = [7, ALFA, [2, 0], 4, [100, 3, 41, 42], [], [[1, 4], [100, -1], [5, 6]], [[3], [101], [2]]]
-BOOK_FAULTS: dict[str, tuple[int, Any]] = {
-    "instrument 0": (0, 0),
-    "a definition of three": (1, ALFA[:3]),
-    "an unknown state": (2, [6, 0]),
-    "a negative sequence": (3, -1),
-    "a next trade id that is none": (4, [100, 3, 41, 41]),
-    "a last quantity of 2^40": (4, [100, 1 << 40, 41, 42]),
-    "a last price of 2^40": (4, [1 << 40, 1, 41, 42]),
-    "columns of different lengths": (6, [[1, 4], [100, -1], [5]]),
-    "two columns": (6, [[1], [100]]),
-    "bids that get better": (6, [[1, 4], [100, 1], [5, 6]]),
-    "asks that get better": (7, [[2, 6], [101, -1], [2, 2]]),
-    "an order twice on a side": (6, [[1, 0], [100, -1], [5, 6]]),
-    "an order on both sides": (7, [[5], [101], [2]]),
-    "an order id of 0": (7, [[0], [101], [2]]),
-    "an order id beyond 63 bits": (7, [[feed.ID_MAX, 1], [101, 0], [2, 2]]),
-    "a quantity of 0": (7, [[3], [101], [0]]),
-    "a quantity of 2^40": (7, [[3], [101], [1 << 40]]),
-    "a price of 2^40": (7, [[3], [1 << 40], [2]]),
-    "a float for a price": (7, [[3], [101.0], [2]]),
-}
-
-
-def snapshot_of(books: list[Any], head: tuple[Any, ...] = (12, 3, 99, 5, 15, 1)) -> bytes:
-    raw = msgpack.packb([*head, books])
-    return packed_snapshot(raw, len(raw), 0)
-
-
-def test_the_snapshot_those_faults_are_made_from_is_good() -> None:
-    book = feed.decode_snapshot(snapshot_of([SNAPSHOT_BOOK])).books[0]
-    assert (book.bids, book.asks) == ([(1, 100, 5), (5, 99, 6)], [(3, 101, 2)])
-
-
-@pytest.mark.parametrize("fault", BOOK_FAULTS)
-def test_a_book_with_one_fault_is_refused(fault: str) -> None:
-    at, wrong = BOOK_FAULTS[fault]
-    with pytest.raises(FeedError):
-        feed.decode_snapshot(snapshot_of([[*SNAPSHOT_BOOK[:at], wrong, *SNAPSHOT_BOOK[at + 1 :]]]))
-
-
-@pytest.mark.parametrize("head", [(0, 3, 99, 5, 15, 1), (1000, 3, 99, 5, 15, 1), (12, 100, 99, 5, 15, 1),
-                                  (12, 3, 1 << 32, 5, 15, 1), (12, 3, 99, 0, 15, 1), (12, 3, 99, 5, -1, 1),
-                                  (12, 3, 99, 5, 15, -1), (12, 3, 99, 5, 15, 1.0)])  # fmt: skip
-def test_a_snapshot_with_a_wrong_head_is_refused(head: tuple[Any, ...]) -> None:
-    with pytest.raises(FeedError):
-        feed.decode_snapshot(snapshot_of([], head))
-
-
-def test_a_snapshot_with_an_instrument_twice_is_refused() -> None:
-    with pytest.raises(FeedError, match="twice"):
-        feed.decode_snapshot(snapshot_of([SNAPSHOT_BOOK, SNAPSHOT_BOOK]))
-
-
-@pytest.mark.parametrize("packing", [0, 1])
-def test_a_snapshot_whose_size_is_not_as_said_is_refused(packing: int) -> None:
-    body = feed.encode_snapshot(SNAPSHOT, compress=packing == 1)
-    size = int.from_bytes(body[4:8], "little")
-    for wrong in (body[:-1], body + b"\0", packed_snapshot(body[8:], size - 1, packing),
-                  packed_snapshot(body[8:], size + 1, packing), b"\3" + body[1:], body[:1] + b"\2" + body[2:],
-                  body[:2] + b"\1" + body[3:]):  # fmt: skip
-        with pytest.raises(FeedError):
-            feed.decode_snapshot(wrong)
-
-
-def test_chunks_that_are_missing_mixed_or_damaged_are_refused() -> None:
-    parts = feed.chunks(feed.encode_snapshot(SNAPSHOT), 20)
-    damaged = feed.Chunk(1, len(parts), parts[1].crc32, parts[1].body[:-1] + b"?")
-    recounted = feed.Chunk(1, len(parts) + 1, parts[1].crc32, parts[1].body)
-    for wrong in ([], parts[:-1], parts[1:], [*parts[::-1]], [parts[0], *parts], [*parts, parts[-1]],
-                  [parts[0], damaged, *parts[2:]], [parts[0], recounted, *parts[2:]]):  # fmt: skip
-        with pytest.raises(FeedError):
-            feed.join_chunks(wrong)
 
 
 # Hashes

@@ -9,6 +9,7 @@ import pytest
 
 from proto import feed
 from proto.feed import Definition, Digest, Frame, Header, Quote, Row, Statistics, Status
+from proto.snapshot import BookSnapshot, Snapshot, decode_snapshot, encode_snapshot
 
 FEED_MD = (Path(__file__).resolve().parents[2] / "proto" / "FEED.md").read_text()
 
@@ -77,15 +78,15 @@ FRAMES = {
     "quote heartbeat": Frame(header(feed.HEARTBEAT, 0, 16, feed.KIND_Q), [], [], [], [], []),
 }  # fmt: skip
 
-SNAPSHOT = feed.Snapshot(
+SNAPSHOT = Snapshot(
     1, 0, 0x01020304, 5, 15, SENT_NS,
     [
-        feed.BookSnapshot(
+        BookSnapshot(
             7, ALFA, Status(feed.AUCTION, 0), 4, 100, 3, 41, 42, SESSION, feed.Indication(101, 30, -5),
             [(ID + 1, 100, 5), (ID + 5, 100, 1_000_000), (ID + 2, -1, 3)],
             [(ID + 4, 101, 2)],
         ),
-        feed.BookSnapshot(9, None, Status(0, 0), 3, 0, 0, 0, 1, None, None, [], []),
+        BookSnapshot(9, None, Status(0, 0), 3, 0, 0, 0, 1, None, None, [], []),
     ],
 )  # fmt: skip
 
@@ -169,22 +170,11 @@ def test_the_header_is_laid_out_as_in_the_table() -> None:
 
 
 def test_the_snapshot_of_feed_md_is_written_and_read() -> None:
-    assert feed.encode_snapshot(SNAPSHOT, compress=False).hex() == golden("snapshot").hex()
-    assert feed.decode_snapshot(golden("snapshot")) == SNAPSHOT
-    assert feed.decode_snapshot(feed.encode_snapshot(SNAPSHOT)) == SNAPSHOT
+    assert encode_snapshot(SNAPSHOT, compress=False).hex() == golden("snapshot").hex()
+    assert decode_snapshot(golden("snapshot")) == SNAPSHOT
+    assert decode_snapshot(encode_snapshot(SNAPSHOT)) == SNAPSHOT
     raw = golden("snapshot")[8:]
     assert msgpack.packb(msgpack.unpackb(raw)) == raw
-
-
-def test_a_snapshot_of_version_1_is_read_too_and_knows_no_indications() -> None:
-    *head, books = msgpack.unpackb(golden("snapshot")[8:])
-    payload = msgpack.packb([*head, [[*book[:6], *book[7:]] for book in books]])
-    first = b"\x01\0\0\0" + len(payload).to_bytes(4, "little") + payload
-    books = [book._replace(indication=None) for book in SNAPSHOT.books]
-    assert feed.decode_snapshot(first) == SNAPSHOT._replace(books=books)
-    for version in (b"\0", b"\x02", b"\x03"):
-        with pytest.raises(feed.FeedError):
-            feed.decode_snapshot(version + first[1:])
 
 
 def test_the_hashes_of_feed_md_come_out() -> None:

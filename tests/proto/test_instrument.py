@@ -111,6 +111,7 @@ def added(instrument: Instrument) -> pb.AddInstrumentRequest:
     )  # fmt: skip
 
 
+@pytest.mark.processes
 def test_an_instrument_added_on_an_empty_channel_is_traded_and_seen_everywhere_until_it_is_delisted(
     tmp_path: Path,
 ) -> None:

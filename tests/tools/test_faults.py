@@ -333,6 +333,7 @@ def subscribed(publisher: zmq.Socket[bytes]) -> bool:
     return bool(publisher.poll(5_000)) and publisher.recv()[:1] == b"\x01"
 
 
+@pytest.mark.processes
 def test_the_proxy_passes_on_what_the_plan_lets_through_also_from_a_publisher_that_comes_back(tmp_path: Path) -> None:
     asyncio.run(_proxy_test(tmp_path))
 

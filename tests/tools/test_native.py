@@ -21,6 +21,7 @@ def checkout(tmp_path: Path) -> Path:
         (root / package / "__init__.py").write_text('"""A package."""\n')
     for module in native.MODULES:
         path = root / (module.replace(".", "/") + ".py")
+        path.parent.mkdir(exist_ok=True)
         path.write_text(f'"""{module}."""\n')
         path.with_suffix(EXTENSION_SUFFIXES[0]).write_bytes(b"code")
     (root / f"{native.GROUP}__mypyc{EXTENSION_SUFFIXES[0]}").write_bytes(b"code")
@@ -45,13 +46,13 @@ def test_what_is_compiled_keeps_its_docstring_and_refuses_a_changed_source(check
     workshop = tmp_path / "workshop"
     native.prepare(checkout, workshop)
     assert [name for name in tree(workshop) if not name.endswith(".py")] == []
-    compiled = (workshop / "engine" / "book.py").read_text()
-    source = checkout / "engine" / "book.py"
+    compiled = (workshop / "engine" / "core" / "book.py").read_text()
+    source = checkout / "engine" / "core" / "book.py"
     module = {"__file__": str(source.with_suffix(EXTENSION_SUFFIXES[0]))}
     exec(compiled, module)
     assert module["__doc__"] == "engine.core.book."
     source.write_text(source.read_text() + "\n")
-    with pytest.raises(ImportError, match=r"engine\.book has changed since it was compiled"):
+    with pytest.raises(ImportError, match=r"engine\.core\.book has changed since it was compiled"):
         exec(compiled, module)
 
 

@@ -104,6 +104,7 @@ def test_every_order_an_operator_can_give_is_put_into_its_call() -> None:
     )  # fmt: skip
 
 
+@pytest.mark.processes
 def test_a_day_at_two_engines_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     secret = tmp_path / "token"
     secret.write_text(TOKEN + "\n")

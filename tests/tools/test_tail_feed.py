@@ -25,8 +25,9 @@ import msgspec
 import pytest
 import zmq
 
+from bus.stream.actions import Action, Applied, State, StateChanged
 from bus.stream.conflation import Quoted, QuoteReader
-from bus.stream.feed_client import Action, Applied, FeedClient, State, StateChanged
+from bus.stream.feed_client import FeedClient
 from bus.stream.sequencer import RangeStatus, Sequencer
 from engine.client.client import Client, Session
 from proto import cluster, feed
@@ -539,6 +540,7 @@ def test_a_recording_that_ends_with_an_open_gap_ends_with_4(tmp_path: Path, caps
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["open_gaps"] == 1
 
 
+@pytest.mark.processes
 def test_a_recording_goes_on_by_a_frame_for_each_line_and_ends_when_told_to_though_none_comes(tmp_path: Path) -> None:
     recording(tmp_path / "a.rec")
     command = [sys.executable, "-m", "tools.tail_feed", "--play", str(tmp_path / "a.rec"), "--step"]
@@ -578,6 +580,7 @@ def on_terminal(recorded: Path, columns: int, rows: int = 40, **environment: str
     return out.decode()
 
 
+@pytest.mark.processes
 def test_on_a_terminal_it_is_a_ladder_as_wide_as_the_terminal(tmp_path: Path) -> None:
     recording(tmp_path / "a.rec")
     for columns in (80, 120):
@@ -589,6 +592,7 @@ def test_on_a_terminal_it_is_a_ladder_as_wide_as_the_terminal(tmp_path: Path) ->
         assert "lag 0 ms  gaps 1" in shown
 
 
+@pytest.mark.processes
 def test_on_a_low_terminal_there_are_fewer_levels_and_both_sides_are_seen(tmp_path: Path) -> None:
     recording(tmp_path / "a.rec")
     for rows in (24, 16):
@@ -601,6 +605,7 @@ def test_on_a_low_terminal_there_are_fewer_levels_and_both_sides_are_seen(tmp_pa
         assert spread - 3 == trades - spread - 1 == (rows - 5 - (len(lines) - trades)) // 2
 
 
+@pytest.mark.processes
 def test_a_terminal_of_another_size_is_cleared_and_drawn_upon_anew(tmp_path: Path) -> None:
     recording(tmp_path / "a.rec")
     ours, theirs = pty.openpty()
@@ -629,6 +634,7 @@ def test_a_terminal_of_another_size_is_cleared_and_drawn_upon_anew(tmp_path: Pat
     os.close(ours)
 
 
+@pytest.mark.processes
 def test_without_colour_it_says_as_much(tmp_path: Path) -> None:
     recording(tmp_path / "a.rec")
     coloured, plain = on_terminal(tmp_path / "a.rec", 80), on_terminal(tmp_path / "a.rec", 80, NO_COLOR="1")
@@ -637,6 +643,7 @@ def test_without_colour_it_says_as_much(tmp_path: Path) -> None:
     assert "✓ valid" in plain
 
 
+@pytest.mark.processes
 def test_a_dumb_terminal_gets_json_lines(tmp_path: Path) -> None:
     recording(tmp_path / "a.rec")
     lines = on_terminal(tmp_path / "a.rec", 80, TERM="dumb").splitlines()
@@ -719,6 +726,7 @@ async def _engine(children: Children, tmp_path: Path) -> Child:
     return engine
 
 
+@pytest.mark.processes
 def test_a_book_that_was_falsified_on_the_way_is_found_by_another_opinion_and_ends_with_1(tmp_path: Path) -> None:
     async def venue() -> None:
         with Children() as children:
@@ -738,6 +746,7 @@ def test_a_book_that_was_falsified_on_the_way_is_found_by_another_opinion_and_en
     asyncio.run(venue())
 
 
+@pytest.mark.processes
 def test_a_gap_that_nobody_can_fill_any_more_ends_with_4(tmp_path: Path) -> None:
     kept: list[bytes] = []
 
@@ -784,6 +793,7 @@ def added(frames: list[bytes]) -> list[bytes]:
     return [frame for frame, header in headers if header.count and header.kind == feed.KIND_D]
 
 
+@pytest.mark.processes
 def test_snapshots_that_are_refused_or_cut_on_the_way_are_asked_for_until_one_is_whole(tmp_path: Path) -> None:
     async def venue() -> None:
         with Children() as children:
@@ -806,6 +816,7 @@ def test_snapshots_that_are_refused_or_cut_on_the_way_are_asked_for_until_one_is
     asyncio.run(venue())
 
 
+@pytest.mark.processes
 def test_a_comparison_that_cannot_be_made_in_time_says_why_and_the_next_one_is_made(tmp_path: Path) -> None:
     async def venue() -> None:
         with Children() as children:
@@ -823,6 +834,7 @@ def test_a_comparison_that_cannot_be_made_in_time_says_why_and_the_next_one_is_m
     asyncio.run(venue())
 
 
+@pytest.mark.processes
 def test_it_waits_for_a_venue_records_it_and_ends_with_it(tmp_path: Path) -> None:
     kept = tmp_path / "kept.rec"
 
@@ -876,6 +888,7 @@ def lines_until(program: subprocess.Popen[str], event: str, times: int = 1) -> l
     return lines
 
 
+@pytest.mark.processes
 def test_beside_a_real_engine_it_tells_the_book_then_what_changes_and_agrees_with_the_engine(tmp_path: Path) -> None:
     asyncio.run(_beside_a_real_engine(tmp_path))
 

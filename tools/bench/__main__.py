@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from proto.dial import Parser
-from tools.bench import codec, compare, core, document, entry, feed, flows, log, peers, recovery, scale, show
-from tools.bench.machine import this_machine
-from tools.bench.measure import Options, Report, say
+from tools.bench import codec, core, entry, feed, flows, log, peers, recovery, scale, show
+from tools.bench.measure import Options, Report, say, this_machine
 
 Part = Callable[[Options], Report]
 PARTS: Final[dict[str, Part]] = {
@@ -26,13 +25,11 @@ PARTS: Final[dict[str, Part]] = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit 0 when everything was measured, 1 when a part broke down (the others are measured all the same); `compare`:
-    1 if something became worse; 2 for wrong usage or no input."""
+    """Exit 0 when everything was measured, 1 when a part broke down (the others are measured all the same), 2 for wrong
+    usage."""
     args = parser().parse_args(argv)
-    if args.part == "compare":
-        return compare.main(args.before, args.after)
     data = None if args.synthetic else flows.find_data()
-    options = Options(args.quick, args.seed, args.rounds, data, getattr(args, "peers", ""))
+    options = Options(args.quick, args.seed, args.rounds, data, getattr(args, "peers", False))
     runs = chosen(args.part, options.peers)
     code = 0
     for name, run in runs.items():
@@ -50,17 +47,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             print(f"## {report.part}\n\n{show.text(report)}\n", flush=True)
         if args.write:
-            document.write(args.write, [report])
+            show.write(args.write, report)
             say(f"{name}: wrote {args.write}")
     return code
 
 
-def chosen(part: str, python: str) -> dict[str, Part]:
+def chosen(part: str, with_peers: bool) -> dict[str, Part]:
     """What to run, in order; the engines of PyPI beside our core if they are asked for, or are there already."""
     runs: dict[str, Part] = {}
     for name in PARTS if part == "all" else [part]:
         runs[name] = PARTS[name]
-        if name == "core" and (python or peers.is_ready(sys.executable)):
+        if name == "core" and (with_peers or peers.is_ready()):
             runs["peers"] = peers.run
     return runs
 
@@ -77,14 +74,11 @@ def parser() -> argparse.ArgumentParser:
         part.add_argument("--synthetic", action="store_true", help="synthesise the flow even where recorded flow is")
         if name in ("core", "all"):
             part.add_argument(
-                "--peers", nargs="?", const=sys.executable, default="", metavar="PYTHON",
-                help="install the matching engines of PyPI in an environment of their own, for this interpreter; from "
-                "then on they are driven beside ours",
+                "--peers", action="store_true",
+                help="install the matching engines of PyPI in an environment of their own; from then on they are "
+                "driven beside ours",
             )  # fmt: skip
         part.add_argument("--write", type=Path, metavar="FILE", help="put the tables in this Markdown file too")
-    against = parts.add_parser("compare", help="what changed between two files of --json")
-    against.add_argument("before", type=Path)
-    against.add_argument("after", type=Path)
     return parser
 
 

@@ -5,32 +5,29 @@ that the integers are as fresh as in an engine, and the reports are encoded just
 lets go of them.
 """
 
-import json
-import subprocess
-import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import repeat
 from multiprocessing import get_context
-from pathlib import Path
-from typing import Final
+from multiprocessing.connection import Connection
+from typing import Any, Final
 
 from engine.core.venue import Venue
-from engine.entry.door import read_batch, write_reports
 from proto.columns import MAKER, STP_NONE, TRADED, Batch, report_rows
+from proto.orders import read_batch, write_reports
 from tools.bench import flows
 from tools.bench.bare import BareMatcher, Trade
+from tools.bench.child import Child
 from tools.bench.flows import ACCOUNT, BATCH, INSTRUMENT, LARGE, REGIMES, Flow
-from tools.bench.machine import build_of
-from tools.bench.measure import Options, Report, Rounds, cpu_ns, hash_of, in_turns, quiet, result, say
+from tools.bench.measure import Options, Report, Rounds, build, cpu_ns, hash_of, in_turns, quiet, result, say
 from tools.flow import workload
 from tools.flow.workload import Answers
 
 GOAL_PLAIN: Final = 800_000
 GOAL_COMPILED: Final = 1_800_000
-ROOT: Final = Path(__file__).resolve().parents[2]
-MODULES: Final = ("engine.core.order", "engine.core.book", "engine.core.matching", "engine.core.venue")
+COMMAND: Final = "python -m tools.bench core"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +133,7 @@ def run(options: Options) -> Report:
     say(f"core: {rounds} rounds")
     found = measure(works, REGIMES, rounds)
     found |= measure(works, (LARGE,), min(rounds, 5))
-    compiled = build_of(MODULES) == "compiled"
+    compiled = build() == "compiled"
     goal = GOAL_COMPILED if compiled else GOAL_PLAIN
     report = Report(
         "core",
@@ -154,14 +151,14 @@ def run(options: Options) -> Report:
                 "messages/s",
                 found[name],
                 found[_bare(name)],
-                command="python -m tools.bench core",
+                command=COMMAND,
                 digest=all_of_it if title == "worst" else works[name].answers.sha256[:16],
                 against="a bare bisect matcher: no ids, accounts, repeats, reports or deltas",
                 goal=f">= {goal:,}" if title in ("worst", LARGE) else "",
             )
         )
     if compiled:
-        beside_plain(report, worst, works[worst], options, min(rounds, 5))
+        beside_plain(report, worst, works[worst], min(rounds, 5))
     report.notes.append(
         f"The worst regime is {worst}. Trades equal the bare matcher's in every flow. SHA-256 of the answers:\n\n"
         + "\n".join(
@@ -172,48 +169,31 @@ def run(options: Options) -> Report:
     return report
 
 
-def beside_plain(report: Report, name: str, work: Checked, options: Options, rounds: int) -> None:
+def beside_plain(report: Report, name: str, work: Checked, rounds: int) -> None:
     """core.compiled: the compiled build beside the same source in plain Python, in turns."""
-    asked = json.dumps({
-        "name": name, "data": str(options.data) if options.data else "", "seed": options.seed,
-        "count": work.count,
-    })  # fmt: skip
-    say("core: the same in plain Python")
-    command = [sys.executable, "-m", "tools.bench.plain"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
-        assert process.stdin
-        assert process.stdout
-        found: Rounds = {"compiled": [], "plain": []}
-        for _ in range(rounds):
-            found["compiled"].append(venue_rate(work.batches))
-            process.stdin.write(asked + "\n")
-            process.stdin.flush()
-            found["plain"].append(json.loads(process.stdout.readline()))
-        process.stdin.close()
+    say(f"core: {name} in plain Python")
+    with Child("tools.bench.core:serve", plain=True) as twin:
+        found = in_turns({"ours": partial(venue_rate, work.batches), "plain": partial(twin.ask, work.batches)}, rounds)
     report.results.append(result(
-        "core.compiled", "messages/s", found["compiled"], found["plain"], command="python -m tools.bench core",
+        "core.compiled", "messages/s", found["ours"], found["plain"], command=COMMAND,
         digest=work.answers.sha256[:16], against="the same source in plain Python, on the same flow",
         goal="ratio >= 1.50",
     ))  # fmt: skip
 
 
+def serve(connection: "Connection[Any, Any]") -> None:
+    """Answer batches with the rate of `Venue.apply` on them."""
+    assert build() == "plain Python"
+    while True:
+        connection.send(venue_rate(*connection.recv()))
+
+
 def measure(works: dict[str, Checked], names: tuple[str, ...], rounds: int) -> Rounds:
     contenders: dict[str, Callable[[], float]] = {}
     for name in names:
-        contenders[name] = _Timed(venue_rate, works[name].batches)
-        contenders[_bare(name)] = _Timed(bare_rate, works[name].batches)
+        contenders[name] = partial(venue_rate, works[name].batches)
+        contenders[_bare(name)] = partial(bare_rate, works[name].batches)
     return in_turns(contenders, rounds)
-
-
-class _Timed:
-    """A contender: what to run, and on what."""
-
-    def __init__(self, rate: Callable[[list[bytes]], float], batches: list[bytes]) -> None:
-        self._rate = rate
-        self._batches = batches
-
-    def __call__(self) -> float:
-        return self._rate(self._batches)
 
 
 def _bare(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Matching engines of PyPI, each driven on a recorded flow: run by `bench core --peers` in an environment of their own.
+"""Matching engines of PyPI, each driven on a recorded flow, in an environment of their own (tools/bench/peers.txt).
 
     python drivers.py ENGINE FLOW LIMIT        one JSON object: messages a second, trades, a hash of them
 
@@ -18,18 +18,24 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-Trade = tuple[int, int, int, int]  # taker, maker, price, quantity
 
-
-class LightMatchingEngine:
-    """lightmatchingengine"""
+class Driver:
+    """An engine, what it knows each live order by, and its trades: taker, maker, price, quantity, the flow's ids."""
 
     def __init__(self) -> None:
+        self.own: dict[int, Any] = {}
+        self.flow: dict[Any, int] = {}
+        self.trades: list[tuple[int, int, int, int]] = []
+        self.begin()
+
+    def begin(self) -> None:
+        raise NotImplementedError
+
+
+class LightMatchingEngine(Driver):
+    def begin(self) -> None:
         module: Any = importlib.import_module("lightmatchingengine.lightmatchingengine")
         self.engine = module.LightMatchingEngine()
-        self.own: dict[int, int] = {}
-        self.flow: dict[int, int] = {}
-        self.trades: list[Trade] = []
 
     def new(self, side: int, ioc: int, quantity: int, order_id: int, price: int) -> None:
         order, trades = self.engine.add_order("X", price, quantity, 1 + side)
@@ -43,23 +49,16 @@ class LightMatchingEngine:
 
     def cancel(self, order_id: int) -> bool:
         own = self.own.pop(order_id, None)
-        if own is None:
-            return False
-        order = self.engine.order_books["X"].order_id_map.get(own)
+        order = self.engine.order_books["X"].order_id_map.get(own) if own is not None else None
         return bool(order and order.leaves_qty and self.engine.cancel_order(own, "X"))
 
 
-class PyOrderBook:
-    """pyorderbook"""
-
-    def __init__(self) -> None:
-        module: Any = importlib.import_module("pyorderbook.book")
+class PyOrderBook(Driver):
+    def begin(self) -> None:
         orders: Any = importlib.import_module("pyorderbook.order")
-        self.book = module.Book()
+        book: Any = importlib.import_module("pyorderbook.book")
+        self.book = book.Book()
         self.make, self.sides = orders.Order, (orders.Side.BID, orders.Side.ASK)
-        self.own: dict[int, Any] = {}
-        self.flow: dict[Any, int] = {}
-        self.trades: list[Trade] = []
 
     def new(self, side: int, ioc: int, quantity: int, order_id: int, price: int) -> None:
         order = self.make(self.sides[side], "X", price, quantity)
@@ -79,10 +78,8 @@ class PyOrderBook:
         return True
 
 
-class OrderMatching:
-    """order-matching"""
-
-    def __init__(self) -> None:
+class OrderMatching(Driver):
+    def begin(self) -> None:
         module: Any = importlib.import_module("order_matching.matching_engine")
         orders: Any = importlib.import_module("order_matching.order")
         enums: Any = importlib.import_module("order_matching.enums")
@@ -91,14 +88,12 @@ class OrderMatching:
         self.make, self.sides = orders.LimitOrder, (enums.Side.BUY, enums.Side.SELL)
         self.batch: Any = importlib.import_module("order_matching.orders").Orders
         self.time = datetime(2026, 1, 1)
-        self.live: dict[int, str] = {}
         self.entered = 0
-        self.trades: list[Trade] = []
 
     def new(self, side: int, ioc: int, quantity: int, order_id: int, price: int) -> None:
         self.time += timedelta(microseconds=1)
         self.entered += 1
-        own = f"{order_id} {self.entered}"
+        self.own[order_id] = own = f"{order_id} {self.entered}"
         order = self.make(
             side=self.sides[side], price=price, size=quantity, timestamp=self.time, order_id=own, trader_id="x"
         )
@@ -106,25 +101,21 @@ class OrderMatching:
         for trade in self.engine.match(self.time).trades:
             maker = int(trade.book_order_id.split()[0])
             self.trades.append((order_id, maker, int(trade.price), int(trade.size)))
-        self.live[order_id] = own
         if ioc and order.size:
             self.engine.cancel_order(own)
 
     def cancel(self, order_id: int) -> bool:
-        own = self.live.pop(order_id, None)
+        own = self.own.pop(order_id, None)
         if own is None or self.engine.unprocessed_orders.find_order_by_id(own) is None:
             return False
         self.engine.cancel_order(own)
         return True
 
 
-class Liquibook:
-    """liquibook"""
-
-    def __init__(self) -> None:
+class Liquibook(Driver):
+    def begin(self) -> None:
         module: Any = importlib.import_module("liquibook")
-        trades: list[Trade] = []
-        flow: dict[int, int] = {}
+        trades, flow = self.trades, self.flow
 
         class Listener(module.OrderListener):  # type: ignore[misc]
             def on_accept(self, order: Any) -> None: ...
@@ -138,42 +129,33 @@ class Liquibook:
                 taker.fill(quantity, cost, 0)
                 trades.append((flow[taker.order_id_], flow[maker.order_id_], cost, quantity))
 
-        self.trades = trades
-        self.flow = flow
         self.listener = Listener()
         self.book = module.DepthOrderBook("X")
         self.book.set_order_listener(self.listener)
         self.make, self.ioc = module.SimpleOrder, module.oc_immediate_or_cancel
-        self.live: dict[int, Any] = {}
 
     def new(self, side: int, ioc: int, quantity: int, order_id: int, price: int) -> None:
-        if ioc:
-            order = self.make(side == 0, price, quantity, 0, self.ioc)
-            self.flow[order.order_id_] = order_id
-            self.book.add(order, self.ioc)
-            return
-        order = self.make(side == 0, price, quantity)
+        conditions = self.ioc if ioc else 0
+        order = self.make(side == 0, price, quantity, 0, conditions) if ioc else self.make(side == 0, price, quantity)
         self.flow[order.order_id_] = order_id
-        self.live[order_id] = order
-        self.book.add(order, 0)
+        if not ioc:
+            self.own[order_id] = order
+        self.book.add(order, conditions)
 
     def cancel(self, order_id: int) -> bool:
-        order = self.live.pop(order_id, None)
+        order = self.own.pop(order_id, None)
         if order is None or not order.open_qty():
             return False
         self.book.cancel(order)
         return True
 
 
-class LimitOrderBook:
-    """limit-order-book"""
+class LimitOrderBook(Driver):
+    """It reports no trades."""
 
-    reports_trades = False
-
-    def __init__(self) -> None:
+    def begin(self) -> None:
         module: Any = importlib.import_module("limit_order_book")
         self.book = module.LimitOrderBook()
-        self.trades: list[Trade] = []
 
     def new(self, side: int, ioc: int, quantity: int, order_id: int, price: int) -> None:
         (self.book.limit_sell if side else self.book.limit_buy)(order_id, quantity, price)
@@ -187,39 +169,8 @@ class LimitOrderBook:
         return True
 
 
-class MatchingEngine:
-    """matching-engine"""
-
-    def __init__(self) -> None:
-        module: Any = importlib.import_module("matching_engine.engine")
-        domain: Any = importlib.import_module("matching_engine.domain")
-        events: Any = importlib.import_module("matching_engine.events")
-        self.engine = module.MatchingEngine()
-        self.sequenced, self.make, self.unmake = domain.SequencedCommand, domain.NewOrder, domain.CancelOrder
-        self.sides, self.limit = (domain.Side.BUY, domain.Side.SELL), domain.OrderType.LIMIT
-        self.forces, self.none = (domain.TimeInForce.GTC, domain.TimeInForce.IOC), domain.SelfTradePrevention.NONE
-        self.traded, self.canceled = events.Trade, events.OrderCancelled
-        self.seq = 0
-        self.trades: list[Trade] = []
-
-    def new(self, side: int, ioc: int, quantity: int, order_id: int, price: int) -> None:
-        self.seq += 1
-        order = self.make(
-            order_id, 7, self.sides[side], price, quantity, self.limit, self.forces[ioc], False, self.none
-        )  # fmt: skip
-        for event in self.engine.process(self.sequenced(self.seq, self.seq, order)):
-            if type(event) is self.traded:
-                self.trades.append((order_id, event.maker_order_id, event.price, event.qty))
-
-    def cancel(self, order_id: int) -> bool:
-        self.seq += 1
-        events = self.engine.process(self.sequenced(self.seq, self.seq, self.unmake(order_id, 7)))
-        return type(events[0]) is self.canceled
-
-
 ENGINES: dict[str, type[Any]] = {
     "order-matching": OrderMatching,
-    "matching-engine": MatchingEngine,
     "liquibook": Liquibook,
     "lightmatchingengine": LightMatchingEngine,
     "limit-order-book": LimitOrderBook,
@@ -243,14 +194,11 @@ def main() -> int:
             new(side, 0, quantity, order_id, price)
     spent = time.thread_time_ns() - before
     trades = [list(map(int, trade)) for trade in engine.trades]
-    found = {
-        "rate": len(rows) * 1e9 / spent,
-        "rows": len(rows),
-        "trades": len(trades) if getattr(engine, "reports_trades", True) else None,
+    print(json.dumps({
+        "rate": len(rows) * 1e9 / spent, "trades": len(trades),
         "sha256": hashlib.sha256(json.dumps(trades).encode()).hexdigest(),
         "version": importlib.metadata.version(name),
-    }
-    print(json.dumps(found))
+    }))  # fmt: skip
     return 0
 
 

@@ -18,12 +18,13 @@ import grpc
 import uvloop
 import zmq
 
-from bus.stream.feed_client import Action, Applied, FeedClient, State
-from bus.subscriber import Subscriber
-from engine.entry.door import write_batch
+from bus.access.subscriber import Subscriber
+from bus.stream.actions import Action, Applied, State
+from bus.stream.feed_client import FeedClient
 from engine.log import records
 from engine.log.sqlite import SqliteLog
 from proto.columns import FLAG_SELL, MASS_CANCEL, NEW, STP_NONE, Batch
+from proto.orders import write_batch
 from proto.orders_pb2 import NewOrderRequest
 from tools.bench import echo, flows, path, show, venue
 from tools.bench.deltas import START_NS

@@ -11,20 +11,20 @@ from collections.abc import Sequence
 from time import perf_counter_ns
 from typing import Final
 
-from bus.stream.feed_client import FeedClient, Limits, State
+from bus.stream.actions import Limits, State
+from bus.stream.feed_client import FeedClient
 from bus.stream.sequencer import FrameRing, Sequencer
 from engine.core.venue import Venue
+from engine.publish.source import SLICE_ORDERS
 from proto.columns import DELTA_WIDTH
-from proto.feed import SLICE_ORDERS, Digest, decode, orders_hash
+from proto.feed import Digest, decode, orders_hash
 from tools.bench import deltas, flows, sockets, whole_book
 from tools.bench.core import read
 from tools.bench.flows import INSTRUMENT
-from tools.bench.machine import build_of
-from tools.bench.measure import Options, Report, cpu_ns, hash_of, in_turns, quiet, result, say
+from tools.bench.measure import Options, Report, build, cpu_ns, hash_of, in_turns, quiet, result, say
 
 COMMAND: Final = "python -m tools.bench feed"
 DIGEST_EVERY: Final = 16_384  # deltas: far more often than a heartbeat of 250 ms would at these rates
-MODULES: Final = ("proto.feed", "bus.stream.sequencer", "bus.stream.feed_client", "bus.stream.mirror")
 GOAL_PLAIN: Final = 700_000
 GOAL_COMPILED: Final = 1_200_000
 BURST: Final = 512  # frames that the bare socket is given before it is read
@@ -56,7 +56,7 @@ def run(options: Options) -> Report:
 
     with quiet(), sockets.Joined() as pair:
         found = in_turns({"ours": ours, "over": over_socket, "socket": socket, "json": naive}, rounds)
-    goal = GOAL_COMPILED if build_of(MODULES) == "compiled" else GOAL_PLAIN
+    goal = GOAL_COMPILED if build() == "compiled" else GOAL_PLAIN
     report = Report(
         "feed",
         f"at least {GOAL_PLAIN:,} deltas/s on one core in plain Python, {GOAL_COMPILED:,} compiled",

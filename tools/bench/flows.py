@@ -11,8 +11,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
-from engine.entry.door import write_batch
 from proto.cluster import Instrument
+from proto.orders import write_batch
 from tools.flow import messages as flow
 from tools.flow import workload
 from tools.flow.messages import WorkloadRow

@@ -4,8 +4,11 @@ A machine that is shared runs at half speed for minutes, so a figure alone says 
 turns, round by round, and a ratio is the median of the rounds' own ratios: both sides of each saw the same machine.
 """
 
+import datetime
 import gc
 import hashlib
+import os
+import platform
 import statistics
 import sys
 import time
@@ -15,10 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from tools.bench.machine import Machine
-
 # For what one thread does without waiting for anything: the time it spends, and not what others take from it meanwhile.
 cpu_ns: Final = time.thread_time_ns
+
+PURE: Final = ("engine.core.venue", "engine.core.book", "proto.feed", "bus.stream.feed_client", "bus.stream.mirror")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +32,7 @@ class Options:
     seed: int = 7
     rounds: int = 0  # 0: as many as the part thinks right
     data: Path | None = None  # where recorded flow is; None: synthesise it
-    peers: str = ""  # the interpreter to run the engines of PyPI with
+    peers: bool = False  # install the engines of PyPI
 
     def take(self, full: int, quick: int) -> int:
         """How many of something."""
@@ -73,7 +76,7 @@ class Report:
     processes: str  # which processes shared the cores
     results: list[Result] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    machine: Machine | None = None
+    machine: str = ""
 
 
 Rounds = dict[str, list[float]]
@@ -133,6 +136,34 @@ def quiet() -> Iterator[None]:
         if was_on:
             gc.enable()
         gc.collect()
+
+
+def this_machine() -> str:
+    """What a reader needs to judge a figure: where and when it was measured, whether the pure cores ran compiled, and
+    how many processes of others wanted a core in the minute before (another part's own included, if one ran)."""
+    return (
+        f"{len(os.sched_getaffinity(0))} cores of {_cpu()}, {platform.system()} {platform.release()}, "
+        f"Python {platform.python_version()}, {build()}, {datetime.date.today().isoformat()}, "
+        f"load {os.getloadavg()[0]:.1f} before it began"
+    )
+
+
+def build() -> str:
+    """`plain Python`, `compiled`, or which of the pure modules are compiled."""
+    compiled = [name for name in PURE if not (__import__(name, fromlist=["_"]).__file__ or "").endswith(".py")]
+    if len(compiled) in (0, len(PURE)):
+        return "compiled" if compiled else "plain Python"
+    return f"compiled: {', '.join(compiled)}"
+
+
+def _cpu() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
 
 
 def hash_of(*parts: object) -> str:

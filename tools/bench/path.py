@@ -11,10 +11,11 @@ from typing import Final
 
 from bus.publisher import Publisher
 from engine.core.venue import Venue
-from engine.entry.door import check, read_batch, read_reports, report_columns, unwrap, wrap, write_batch, write_reports
+from engine.entry.door import check
 from engine.log import records
 from engine.log.sqlite import SqliteLog
 from proto.columns import STP_NONE, Batch
+from proto.orders import read_batch, read_reports, report_columns, unwrap, wrap, write_batch, write_reports
 from tools.bench.deltas import RECORD_NS, START_NS
 from tools.bench.flows import INSTRUMENT
 from tools.bench.measure import cpu_ns

@@ -21,8 +21,8 @@ from typing import Final
 import grpc
 import uvloop
 
-from engine.entry.door import write_batch
 from proto.columns import CANCEL, NEW, STP_NONE, Batch
+from proto.orders import write_batch
 from tools.bench.flows import INSTRUMENT
 from tools.bench.venue import SessionStream
 

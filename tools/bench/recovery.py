@@ -17,10 +17,12 @@ import grpc
 import uvloop
 import zmq
 
-from bus.asking import Recovery
-from bus.stream.feed_client import Action, AskRange, AskSnapshot, FeedClient, Limits, State, Withdrawn
-from engine.entry.door import write_batch
+from bus.access.asking import Recovery
+from bus.stream.actions import Action, AskRange, AskSnapshot, Limits, State, Withdrawn
+from bus.stream.feed_client import FeedClient
 from proto import feed, marketdata_pb2, marketdata_pb2_grpc
+from proto.orders import write_batch
+from proto.snapshot import Chunk, decode_snapshot, join_chunks
 from tools.bench import echo, flows, probe, show, venue
 from tools.bench.flows import INSTRUMENT, LARGE
 from tools.bench.measure import Options, Report, hash_of, quiet, result, say
@@ -268,10 +270,10 @@ async def _snapshot(readers: Readers) -> float:
     request = marketdata_pb2.SnapshotRequest(engine=INSTRUMENT.engine, channel=INSTRUMENT.channel)
     began = perf_counter()
     chunks = [
-        feed.Chunk(chunk.index, chunk.count, chunk.crc32, chunk.body)
+        Chunk(chunk.index, chunk.count, chunk.crc32, chunk.body)
         async for chunk in readers.stub.GetSnapshot(request, timeout=WAIT_S)
     ]
-    feed.decode_snapshot(feed.join_chunks(chunks))
+    decode_snapshot(join_chunks(chunks))
     return perf_counter() - began
 
 

@@ -16,8 +16,8 @@ from typing import Any, Final
 
 from bus.publisher import Publisher
 from engine.core.venue import Venue
-from engine.entry.door import write_batch
 from proto.columns import CANCEL, FLAG_SELL, NEW, STP_NONE, Batch
+from proto.orders import write_batch
 from tools.bench import flows, readers, show, slices
 from tools.bench.core import read
 from tools.bench.flows import ACCOUNT, BATCH, INSTRUMENT

@@ -1,7 +1,14 @@
-"""Results as people and programs read them: tables, a histogram, a plot in text, one JSON object a line."""
+"""Results as people and programs read them: tables, a histogram, one JSON object a line, a section of a Markdown file.
+
+A part's section stands between two marks; what is outside them is not touched:
+
+    <!-- bench core -->
+    <!-- end of core -->
+"""
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 from tools.bench.measure import Report, Result
@@ -108,3 +115,23 @@ def histogram(title: str, values_s: Sequence[float], rows: int = 12) -> str:
 def percentile(ordered: Sequence[float], q: float) -> float:
     """The value at quantile q of sorted values."""
     return ordered[min(len(ordered) - 1, int(q * len(ordered)))]
+
+
+def write(path: Path, report: Report) -> None:
+    """Put the report into its section; a compiled run has one of its own beside the plain one. Raises: OSError,
+    ValueError when a section never ends."""
+    part = report.part if ", plain Python," in report.machine else f"{report.part} compiled"
+    path.write_text(put(path.read_text() if path.exists() else "", part, text(report)))
+
+
+def put(content: str, part: str, section: str) -> str:
+    """`content` with that part's section replaced or, if it has none, appended."""
+    start, end = f"<!-- bench {part} -->", f"<!-- end of {part} -->"
+    block = f"{start}\n{section}\n{end}"
+    before, found, rest = content.partition(start)
+    if not found:
+        return f"{content.rstrip()}\n\n## {part}\n\n{block}\n".lstrip()
+    _, closed, after = rest.partition(end)
+    if not closed:
+        raise ValueError(f"{start} is not followed by {end}")
+    return before + block + after

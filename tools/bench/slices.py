@@ -21,12 +21,13 @@ import uvloop
 
 from engine.core.book import Book
 from engine.core.venue import Venue as Core
-from engine.entry.door import write_batch
 from engine.publish import source as publish
 from engine.publish.cut import Cut
 from engine.publish.source import EngineFeed
-from proto import feed, marketdata_pb2, marketdata_pb2_grpc
+from proto import marketdata_pb2, marketdata_pb2_grpc
 from proto.columns import BUY, CANCEL, FLAG_SELL, NEW, SELL, STP_NONE, Batch
+from proto.orders import write_batch
+from proto.snapshot import decode_snapshot
 from tools.bench import probe, show, venue
 from tools.bench.core import read
 from tools.bench.flows import INSTRUMENT
@@ -221,7 +222,7 @@ async def _alone(count: int, options: Options, report: Report) -> None:
 
 
 def _compare(body: bytes, books: list[list[tuple[int, int, int]]], position: tuple[int, int, int]) -> None:
-    snapshot = feed.decode_snapshot(body)
+    snapshot = decode_snapshot(body)
     if (snapshot.incarnation, snapshot.epoch, snapshot.last_seq) != position:
         raise AssertionError("the snapshot names another sequence than it was taken at")
     for ours, theirs in zip(books, (snapshot.books[0].bids, snapshot.books[0].asks), strict=True):

@@ -14,10 +14,10 @@ from typing import Any, Final
 
 import grpc
 
-from engine.entry.door import read_reports, report_columns, unwrap, wrap
 from proto import cluster as cluster_file
 from proto.cluster import Cluster, EngineEntry
 from proto.columns import IOC_REMAINDER, STP_NONE, TRADED
+from proto.orders import read_reports, report_columns, unwrap, wrap
 from proto.orders_pb2 import Hello, SelfTradePrevention, SessionRequest
 from tools.bench import echo
 from tools.bench.flows import INSTRUMENT

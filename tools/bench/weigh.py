@@ -14,9 +14,9 @@ from typing import Final
 from bus.stream.feed_client import FeedClient
 from bus.stream.sequencer import Sequencer
 from engine.core.venue import Venue
-from engine.entry.door import write_batch
 from proto.columns import ENGINE_SHIFT, FLAG_SELL, NEW, STP_NONE, Batch
 from proto.feed import ADD, END, SELL
+from proto.orders import write_batch
 from tools.bench.core import read
 from tools.bench.deltas import START_NS
 from tools.bench.flows import ACCOUNT, INSTRUMENT

@@ -23,16 +23,17 @@ from typing import Any, Final
 
 import grpc
 
-from bus.directory_service import DirectoryError, ask
-from bus.stream.feed_client import Action, Applied, AskRange, AskSnapshot, FeedClient, MissingSpan, State
+from bus.access.exchange import DirectoryError, ask
+from bus.access.subscriber import Subscriber
+from bus.stream.actions import Action, Applied, AskRange, AskSnapshot, MissingSpan, State
+from bus.stream.feed_client import FeedClient
 from bus.stream.mirror import Mirror
-from bus.subscriber import Subscriber
 from engine.client.client import Client, ClientError, Commands, Session
-from engine.entry.door import report_columns
 from proto.cluster import Instrument
 from proto.columns import STP_NONE, ReportRow
 from proto.dial import Parser
 from proto.feed import END
+from proto.orders import report_columns
 from tools.flow import lobster, lobster_check, workload
 from tools.flow.lobster import Step
 from tools.flow.lobster_check import LEVELS_JUDGED, Checker

@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from engine.client.client import Client, ClientError, Commands, Session
-from engine.entry.door import report_columns
 from proto import cluster
 from proto.cluster import Cluster, ClusterError
 from proto.columns import CANCEL, OUTCOME_UNKNOWN, UNAVAILABLE, ReportRow
 from proto.dial import Parser
+from proto.orders import report_columns
 from proto.orders_pb2 import ReportBatch
 from tools.flow.tally import Latencies, Tally
 from tools.flow.traders import Agent, Command, MarketMaker, made_traders

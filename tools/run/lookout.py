@@ -9,7 +9,8 @@ from typing import Final, TypeVar
 import grpc
 
 from proto.cluster import Instrument
-from proto.feed import STATE_NAMES, FeedError, Snapshot
+from proto.feed import STATE_NAMES, FeedError
+from proto.snapshot import Snapshot
 from tools.flow.tally import Counted
 from tools.run import verdict as judge
 from tools.run.live_view import Board, InstrumentRow, MachineRow

@@ -9,7 +9,7 @@ from typing import Final
 
 import grpc
 
-from bus.directory_service import DirectoryError, ask
+from bus.access.exchange import DirectoryError, ask
 from engine.client.client import Client, ClientError
 from proto.cluster import Instrument
 from proto.columns import BUY

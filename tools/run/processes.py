@@ -22,6 +22,7 @@ from typing import IO, Any, Final
 STOP_S: Final = 5.0  # from SIGTERM to SIGKILL
 POLL_S: Final = 0.02
 LINE_MAX: Final = 1 << 20
+ROOT: Final = Path(__file__).resolve().parents[2]
 LOG_TAIL: Final = 600  # characters of a log that a failed start shows
 
 # Run as `python -c BIRTH PARENT PROGRAM ARGUMENTS...`. The parent may have died before prctl took effect.
@@ -36,6 +37,12 @@ os.execv(sys.argv[2], sys.argv[2:])
 """
 
 
+def environment() -> dict[str, str]:
+    """One in which a child finds this very code, from whatever directory it is begun."""
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
 class StartError(Exception):
     """A process did not come to serve: which, why, and the end of what it complained of."""
 
@@ -48,7 +55,7 @@ class Child:
         self.log = log
         self.ready: dict[str, Any] = {}
         self.paused = False
-        self._argv = [sys.executable, "-m", module, *arguments]
+        self._argv = [sys.executable, "-P", "-m", module, *arguments]
         self._popen: subprocess.Popen[bytes] | None = None
         self._log_file: IO[bytes] | None = None
         self._output: asyncio.StreamReader | None = None
@@ -77,7 +84,12 @@ class Child:
         self._log_file = self.log.open("ab")
         birth = [sys.executable, "-I", "-S", "-c", BIRTH, str(os.getpid()), *self._argv]
         self._popen = subprocess.Popen(
-            birth, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log_file, process_group=0
+            birth,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log_file,
+            process_group=0,
+            env=environment(),
         )
         loop = asyncio.get_running_loop()
         self._output = asyncio.StreamReader(limit=LINE_MAX)

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import grpc
 
-from bus.directory_service import DirectoryError, ask
+from bus.access.exchange import DirectoryError, ask
 from proto.dial import Parser
 from tools import tail_feed
 from tools.tail_feed import Listener

@@ -10,7 +10,7 @@ from typing import Final
 
 from proto import cluster as cluster_file
 from proto.cluster import Cluster, ClusterError
-from proto.feed import Snapshot
+from proto.snapshot import Snapshot
 from tools.chaos.plan import FaultSpec, TimedFault
 from tools.flow.tally import Counted
 from tools.run import moves

@@ -1,6 +1,6 @@
 """Whether a mirror is its owner's book, and where it is not."""
 
-from proto.feed import BookSnapshot, Snapshot
+from proto.snapshot import BookSnapshot, Snapshot
 
 
 def differences(owner: Snapshot, mirror: Snapshot) -> tuple[str, ...]:

@@ -7,13 +7,11 @@ from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any, Final
 
-from bus.stream.conflation import Quoted
-from bus.stream.feed_client import (
+from bus.stream.actions import (
     Action,
     Alarm,
     Applied,
     Doubted,
-    FeedClient,
     GapOpened,
     GapRepaired,
     MissingSpan,
@@ -21,6 +19,8 @@ from bus.stream.feed_client import (
     StateChanged,
     Trusted,
 )
+from bus.stream.conflation import Quoted
+from bus.stream.feed_client import FeedClient
 from bus.stream.mirror import BUY_SIDE, SELL_SIDE, MirrorBook
 from proto import feed
 from proto.feed import (

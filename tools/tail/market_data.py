@@ -8,8 +8,9 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 
 from bus.reader.history import told
-from proto import feed, marketdata_pb2, marketdata_pb2_grpc
-from proto.feed import Frame, Snapshot
+from proto import marketdata_pb2, marketdata_pb2_grpc
+from proto.feed import Frame
+from proto.snapshot import Chunk, Snapshot, decode_snapshot, join_chunks
 
 CALL_S: Final = 2.0
 SNAPSHOT_S: Final = 10.0
@@ -68,10 +69,10 @@ class Machine:
         """A stream's books, or those named. Raises also: FeedError when what comes is not one."""
         request = marketdata_pb2.SnapshotRequest(engine=engine, channel=channel, instruments=instruments)
         parts = [
-            feed.Chunk(part.index, part.count, part.crc32, part.body)
+            Chunk(part.index, part.count, part.crc32, part.body)
             async for part in self._stub.GetSnapshot(request, timeout=timeout_s)
         ]
-        return feed.decode_snapshot(feed.join_chunks(parts))
+        return decode_snapshot(join_chunks(parts))
 
     async def range(self, engine: int, channel: int, epoch: int, first: int, last: int) -> list[bytes]:
         """Frames that hold `first` and what follows, at most to `last`. Raises also: LookupError when it has none."""

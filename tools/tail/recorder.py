@@ -9,11 +9,12 @@ from typing import Any, Final, cast
 
 import zmq
 
-from bus.asking import Recovery, Sources
-from bus.stream.feed_client import Action, AskRange, AskSnapshot, FeedClient, State, StateChanged, Withdrawn
+from bus.access.asking import Recovery, Sources
+from bus.stream.actions import Action, AskRange, AskSnapshot, State, StateChanged, Withdrawn
+from bus.stream.feed_client import FeedClient
 from bus.stream.sequencer import RangeStatus
 from proto import feed
-from proto.feed import Snapshot
+from proto.snapshot import Snapshot, encode_snapshot
 from tools.tail.recording import FAILED, FRAME, RANGE, SEED, SNAPSHOT, Record, Writer, range_body
 
 HIGH_WATER: Final = 100_000
@@ -84,7 +85,7 @@ class _Kept:
         return self.client.range_reply(ask, status, epoch, frames, now_ns)
 
     def snapshot_reply(self, ask: int, snapshot: Snapshot, now_ns: int) -> list[Action]:
-        self._keep(SNAPSHOT, now_ns, feed.encode_snapshot(snapshot))
+        self._keep(SNAPSHOT, now_ns, encode_snapshot(snapshot))
         return self.client.snapshot_reply(ask, snapshot, now_ns)
 
     def failed(self, ask: int, reason: str, now_ns: int) -> list[Action]:

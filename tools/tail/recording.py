@@ -23,11 +23,12 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import BinaryIO, Final, NamedTuple
 
-from bus.stream.feed_client import Action, AskRange, AskSnapshot, FeedClient, Withdrawn
+from bus.stream.actions import Action, AskRange, AskSnapshot, Withdrawn
+from bus.stream.feed_client import FeedClient
 from bus.stream.sequencer import RangeStatus
-from proto import feed
 from proto.cluster import Instrument
-from proto.feed import FeedError, Snapshot
+from proto.feed import FeedError
+from proto.snapshot import Snapshot, decode_snapshot
 
 MAGIC: Final = b"lobmesh recording 1\n"
 VENUE: Final = b"V"
@@ -182,6 +183,6 @@ class Player:
 
 def _snapshot(record: Record) -> Snapshot:
     try:
-        return feed.decode_snapshot(record.body)
+        return decode_snapshot(record.body)
     except FeedError as e:
         raise RecordingError(f"a snapshot that cannot be read: {e}") from None

@@ -7,9 +7,10 @@ last deltas, so the snapshot can be carried to exactly the sequence where our bo
 from collections import deque
 from typing import Final
 
-from bus.stream.feed_client import Applied, FeedClient
+from bus.stream.actions import Applied
+from bus.stream.feed_client import FeedClient
 from bus.stream.mirror import Mirror, MirrorError
-from proto.feed import Snapshot
+from proto.snapshot import Snapshot
 from tools.tail.compare import differences
 
 RECENT_MAX: Final = 100_000  # deltas kept, about

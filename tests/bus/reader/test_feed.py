@@ -11,8 +11,9 @@ import grpc
 import pytest
 
 import bus.reader.feed
-from bus.directory import Directory, Entry
-from bus.directory_service import DirectoryLoop
+from bus.access.directory import Directory, Entry
+from bus.access.exchange import DirectoryLoop
+from bus.access.subscriber import Subscriber
 from bus.reader.events import (
     Book,
     BookEvent,
@@ -27,7 +28,6 @@ from bus.reader.events import (
 )
 from bus.reader.feed import Feed, _Back, _Inbox
 from bus.stream.mirror import Mirror
-from bus.subscriber import Subscriber
 from proto.feed import ADD, END, EXECUTE, SELL
 from tests.bus.test_node import SYMBOLS, TinyEngine, run, until
 

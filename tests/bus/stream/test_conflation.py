@@ -11,22 +11,12 @@ from pathlib import Path
 
 import zmq
 
+from bus.access.subscriber import Subscriber
 from bus.publisher import HIGH_WATER, Publisher
+from bus.stream.actions import Action, Applied, AskRange, AskSnapshot, Limits, Standing, State, StateChanged
 from bus.stream.conflation import AGAIN, BEAT_NS, PERIOD_NS, SILENCE_NS, TAKEN_MAX, Quoted, QuoteReader, Quotes
-from bus.stream.feed_client import (
-    WINDOW_NS,
-    Action,
-    Applied,
-    AskRange,
-    AskSnapshot,
-    FeedClient,
-    Limits,
-    Standing,
-    State,
-    StateChanged,
-)
+from bus.stream.feed_client import WINDOW_NS, FeedClient
 from bus.stream.sequencer import FrameRing
-from bus.subscriber import Subscriber
 from proto import feed
 from proto.columns import BUY, NEW, Batch
 from proto.feed import ADD, END, END_OF_STREAM, Quote

@@ -7,14 +7,13 @@ from itertools import pairwise
 import pytest
 
 import bus.stream.feed_client
-from bus.stream.feed_client import (
+from bus.stream.actions import (
     Action,
     Alarm,
     Applied,
     AskRange,
     AskSnapshot,
     Doubted,
-    FeedClient,
     GapOpened,
     GapRepaired,
     Lagged,
@@ -26,11 +25,13 @@ from bus.stream.feed_client import (
     Trusted,
     Withdrawn,
 )
+from bus.stream.feed_client import FeedClient
 from bus.stream.lines import Lines
 from bus.stream.mirror import Mirror
 from bus.stream.sequencer import FrameRing, RangeStatus
 from proto import feed
-from proto.feed import ADD, DELETE, END, END_OF_STREAM, FRESH, SELL, Digest, Snapshot
+from proto.feed import ADD, DELETE, END, END_OF_STREAM, FRESH, SELL, Digest
+from proto.snapshot import Snapshot
 
 INCARNATION, EPOCH = 77, 5
 SECOND = 1_000_000_000
@@ -151,14 +152,14 @@ def in_snapshot() -> FeedClient:
 def live() -> FeedClient:
     client = joining()
     client.frame(data(11), 0)
-    client.snapshot_reply(client._ask, snapshot(14), 0)
+    client.snapshot_reply(client.asking.last, snapshot(14), 0)
     return client
 
 
 def in_repair() -> FeedClient:
     client = joining()
     client.frame(data(11), 0)
-    client.snapshot_reply(client._ask, snapshot(10), 0)
+    client.snapshot_reply(client.asking.last, snapshot(10), 0)
     client.frame(TOP, 0)
     return client
 
@@ -200,15 +201,15 @@ def framed(frame: bytes) -> Callable[[FeedClient], list[Action]]:
 def ranged(
     *frames: bytes, status: RangeStatus = RangeStatus.OK, epoch: int = EPOCH
 ) -> Callable[[FeedClient], list[Action]]:
-    return lambda client: client.range_reply(client._ask, status, epoch, frames, 0)
+    return lambda client: client.range_reply(client.asking.last, status, epoch, frames, 0)
 
 
 def answered(reply: Snapshot) -> Callable[[FeedClient], list[Action]]:
-    return lambda client: client.snapshot_reply(client._ask, reply, 0)
+    return lambda client: client.snapshot_reply(client.asking.last, reply, 0)
 
 
 def overdue(client: FeedClient) -> list[Action]:
-    return client.tick(client._expires_ns if client._asked else 0)
+    return client.tick(client.asking.expires_ns if client.asking.asked else 0)
 
 
 def third_time_overdue(client: FeedClient) -> list[Action]:
@@ -285,7 +286,7 @@ INPUTS: dict[str, Callable[[FeedClient], list[Action]]] = {
     "snapshot too old": answered(snapshot(9)),
     "snapshot, older epoch": answered(snapshot(14, epoch=3)),
     "snapshot, newer epoch": answered(snapshot(4, epoch=9)),
-    "ask failed": lambda client: client.failed(client._ask, "unavailable", 0),
+    "ask failed": lambda client: client.failed(client.asking.last, "unavailable", 0),
     "answer not asked for": lambda client: client.snapshot_reply(999, snapshot(14), 0),
 }
 
@@ -388,7 +389,7 @@ def live_at(last: int, limits: Limits = AT_ONCE) -> FeedClient:
     client.start(0)
     client.frame(beat(last + 1), 0)
     client.tick(limits.jitter_ns)
-    client.snapshot_reply(client._ask, snapshot(last), 0)
+    client.snapshot_reply(client.asking.last, snapshot(last), 0)
     assert client.state is State.LIVE
     return client
 
@@ -408,7 +409,7 @@ def test_an_instrument_whose_first_held_delta_continues_its_sequence_stays_valid
     client.frame(data(12), 0)  # the first hole is filled, and the next begins with instrument 1
     assert client.next_seq == 14
     assert standings(client) == ["DOUBTFUL", "DOUBTFUL"]
-    client.range_reply(client._ask, RangeStatus.OK, EPOCH, [data(14, 3)], 0)
+    client.range_reply(client.asking.last, RangeStatus.OK, EPOCH, [data(14, 3)], 0)
     assert standings(client) == ["VALID", "VALID"]
 
 
@@ -425,9 +426,9 @@ def test_a_snapshot_must_reach_beyond_a_hole_that_is_too_far() -> None:
     client.frame(data(12), 0)
     client.frame(data(100), 0)
     assert client.state is State.SNAPSHOT
-    client.snapshot_reply(client._ask, snapshot(50), 0)
+    client.snapshot_reply(client.asking.last, snapshot(50), 0)
     assert (client.state, client.counters.resnapshots) == (State.SNAPSHOT, 0)
-    client.snapshot_reply(client._ask, snapshot(99), 0)
+    client.snapshot_reply(client.asking.last, snapshot(99), 0)
     assert (client.state, client.next_seq, client.counters.resnapshots) == (State.LIVE, 101, 1)
     closed = [(gap.first, gap.last, gap.how) for gap in client.ledger.closed]
     assert closed == [(11, 11, "snapshot"), (13, 99, "snapshot")]
@@ -437,9 +438,9 @@ def test_of_a_range_nothing_is_taken_that_the_line_has_not_announced() -> None:
     client = live_at(10)
     client.frame(data(12, after=data(9, 3)), 0)
     of_others = [data(11, epoch=9), data(11, incarnation=78), data(200), beat(11), b"", feed.topic(feed.KIND_D, 1, 1)]
-    client.range_reply(client._ask, RangeStatus.OK, EPOCH, of_others, 0)
+    client.range_reply(client.asking.last, RangeStatus.OK, EPOCH, of_others, 0)
     assert client.state is State.REPAIR
-    client.range_reply(client._ask, RangeStatus.OK, EPOCH, [data(9, 3)], 0)
+    client.range_reply(client.asking.last, RangeStatus.OK, EPOCH, [data(9, 3)], 0)
     assert (client.state, client.next_seq) == (State.LIVE, 13)
     assert (client.counters.received, client.counters.repaired) == (1, 1)
 
@@ -459,7 +460,7 @@ def test_silence_in_repair_takes_validity_and_ends_in_stale() -> None:
     client.frame(data(13), 0)
     client.tick(client.heard_ns + AT_ONCE.silence_ns)
     assert (client.state, standings(client)) == (State.REPAIR, ["STALE", "STALE"])
-    client.range_reply(client._ask, RangeStatus.OK, EPOCH, [data(12)], SECOND)
+    client.range_reply(client.asking.last, RangeStatus.OK, EPOCH, [data(12)], SECOND)
     assert (client.state, standings(client)) == (State.STALE, ["STALE", "STALE"])
     client.frame(beat(14), SECOND)
     assert (client.state, standings(client)) == (State.LIVE, ["VALID", "VALID"])
@@ -505,7 +506,7 @@ def test_what_was_heard_of_an_event_and_not_delivered_is_missing_when_a_snapshot
     client.frame(data(11, rows=rows[:6]), 0)
     client.frame(data(100), 0)
     assert client.state is State.SNAPSHOT
-    actions = client.snapshot_reply(client._ask, snapshot(99), 0)
+    actions = client.snapshot_reply(client.asking.last, snapshot(99), 0)
     assert only(MissingSpan, actions) == [MissingSpan(EPOCH, 11, 99)]
     counters = client.counters
     assert (counters.received, counters.repaired, counters.covered) == (2, 0, 98)
@@ -535,11 +536,11 @@ def test_a_range_that_brings_a_part_may_be_tried_three_times_again() -> None:
     client = live_at(11)
     client.frame(data(16), 0)
     for due in (12, 13, 14):
-        client.failed(client._ask, "unavailable", 0)
-        client.failed(client._ask, "unavailable", 0)
-        client.range_reply(client._ask, RangeStatus.OK, EPOCH, [data(due)], 0)
+        client.failed(client.asking.last, "unavailable", 0)
+        client.failed(client.asking.last, "unavailable", 0)
+        client.range_reply(client.asking.last, RangeStatus.OK, EPOCH, [data(due)], 0)
         assert (client.state, client.next_seq) == (State.REPAIR, due + 1)
-    client.range_reply(client._ask, RangeStatus.OK, EPOCH, [data(15)], 0)
+    client.range_reply(client.asking.last, RangeStatus.OK, EPOCH, [data(15)], 0)
     assert (client.state, client.next_seq) == (State.LIVE, 17)
     assert [(gap.first, gap.last, gap.how, gap.ranged) for gap in client.ledger.closed] == [(12, 15, "range", 4)]
 
@@ -569,10 +570,10 @@ def test_a_hole_is_accounted_for_by_how_each_part_of_it_came() -> None:
     client = live_at(10)
     client.frame(data(21), 0)
     client.frame(data(13, 2, after=data(10, 3)), 0)  # late: the hole falls in two
-    client.range_reply(client._ask, RangeStatus.OK, EPOCH, [data(10, 3)], 0)  # overhangs at the left
+    client.range_reply(client.asking.last, RangeStatus.OK, EPOCH, [data(10, 3)], 0)  # overhangs at the left
     assert client.next_seq == 15
-    client.range_reply(client._ask, RangeStatus.OUT_OF_RANGE, EPOCH, [], 0)
-    actions = client.snapshot_reply(client._ask, snapshot(20), 0)
+    client.range_reply(client.asking.last, RangeStatus.OUT_OF_RANGE, EPOCH, [], 0)
+    actions = client.snapshot_reply(client.asking.last, snapshot(20), 0)
     [gap] = client.ledger.closed
     assert (gap.first, gap.last, gap.cause) == (11, 20, "frame")
     assert (gap.late, gap.ranged, gap.snapshotted, gap.abandoned, gap.missing) == (2, 2, 6, 0, 0)
@@ -587,7 +588,7 @@ def test_what_was_repaired_can_be_asked_of_us_in_turn() -> None:
     client = live_at(10)
     client.frame(data(11), 0)
     client.frame(TOP, 0)
-    client.range_reply(client._ask, RangeStatus.OK, EPOCH, [PAIR], 0)
+    client.range_reply(client.asking.last, RangeStatus.OK, EPOCH, [PAIR], 0)
     assert client.ring is not None
     found = client.ring.find(EPOCH, 11, 14)
     assert (found.status, found.frames) == (RangeStatus.OK, [data(11), PAIR, TOP])
@@ -597,7 +598,7 @@ def test_the_end_of_stream_waits_until_the_holes_are_closed() -> None:
     client = live_at(10)
     client.frame(beat(13, flags=END_OF_STREAM, after=data(11, 2)), 0)
     assert client.state is State.REPAIR
-    client.range_reply(client._ask, RangeStatus.OK, EPOCH, [data(11, 2)], 0)
+    client.range_reply(client.asking.last, RangeStatus.OK, EPOCH, [data(11, 2)], 0)
     assert (client.state, client.next_seq) == (State.ENDED, 13)
     assert standings(client) == ["STALE", "STALE"]
     assert [gap.cause for gap in client.ledger.closed] == ["end"]
@@ -612,9 +613,9 @@ def test_held_data_is_bounded() -> None:
     assert client._held.size <= AT_ONCE.held_max
     assert client.state is State.SNAPSHOT
     assert client.counters.overflows > 0
-    client.snapshot_reply(client._ask, snapshot(2_000), 0)
+    client.snapshot_reply(client.asking.last, snapshot(2_000), 0)
     assert client.state is State.SNAPSHOT  # what was dropped must be covered, too
-    client.snapshot_reply(client._ask, snapshot(5_011), 0)
+    client.snapshot_reply(client.asking.last, snapshot(5_011), 0)
     assert (client.state, standings(client)) == (State.LIVE, ["VALID", "VALID"])
 
 
@@ -639,9 +640,9 @@ def test_a_book_whose_digest_differs_is_mended_alone_while_the_stream_goes_on() 
     client.frame(frame, 0)
     assert (client.next_seq, standings(client)) == (15, ["DOUBTFUL", "VALID"])
     # A snapshot of before the doubt will not do; one ahead of the stream waits for it.
-    client.snapshot_reply(client._ask, snapshot(8, only=(1,)), 0)
+    client.snapshot_reply(client.asking.last, snapshot(8, only=(1,)), 0)
     assert standings(client) == ["DOUBTFUL", "VALID"]
-    assert client.snapshot_reply(client._ask, snapshot(18, only=(1,)), 0) == []
+    assert client.snapshot_reply(client.asking.last, snapshot(18, only=(1,)), 0) == []
     frame = data(15, 2, after=frame)
     client.frame(frame, 0)
     assert standings(client) == ["DOUBTFUL", "VALID"]
@@ -660,7 +661,7 @@ def test_deltas_published_since_are_applied_to_the_snapshot_of_a_doubted_book() 
     flip(client, 4)
     client.frame(beat(11, sent=11_001, digests=books_at(10).digests(1)), 0)
     client.frame(data(11, 9, sent=12_000), 0)
-    actions = client.snapshot_reply(client._ask, snapshot(14, only=(1,)), 0)
+    actions = client.snapshot_reply(client.asking.last, snapshot(14, only=(1,)), 0)
     assert actions == [Trusted(1)]
     assert client.mirror.books[1].digests() == books_at(19).books[1].digests()
 
@@ -677,7 +678,7 @@ def test_a_delta_that_does_not_fit_puts_its_book_alone_in_doubt() -> None:
     truth.books[1].sequence += 1  # the delta that did nothing
     truth.apply(feed.decode(data(13, 2)).rows)
     answer = truth.snapshot(1, 1, INCARNATION, EPOCH, 0, (1,))
-    assert client.snapshot_reply(client._ask, answer, 0) == [Trusted(1)]
+    assert client.snapshot_reply(client.asking.last, answer, 0) == [Trusted(1)]
     assert client.mirror.books[1].digests() == truth.books[1].digests()
 
 
@@ -687,9 +688,9 @@ def test_an_instrument_sequence_that_does_not_go_on_takes_trust_from_all_books()
     actions = client.frame(frame, 0)
     assert (client.state, standings(client)) == (State.SNAPSHOT, ["DOUBTFUL", "DOUBTFUL"])
     assert len(only(Alarm, actions)) == 1
-    client.snapshot_reply(client._ask, snapshot(10), 0)
+    client.snapshot_reply(client.asking.last, snapshot(10), 0)
     assert client.state is State.SNAPSHOT  # the frame that contradicts must be covered
-    client.snapshot_reply(client._ask, snapshot(11), 0)
+    client.snapshot_reply(client.asking.last, snapshot(11), 0)
     assert (client.state, standings(client)) == (State.LIVE, ["VALID", "VALID"])
 
 
@@ -699,7 +700,7 @@ def test_many_books_in_doubt_are_asked_for_at_once() -> None:
     flip(client, 5)
     client.frame(beat(11, sent=11_001, digests=(*books_at(10).digests(1), *books_at(10).digests(2))), 0)
     assert client.state is State.SNAPSHOT
-    client.snapshot_reply(client._ask, snapshot(10), 0)
+    client.snapshot_reply(client.asking.last, snapshot(10), 0)
     assert (client.state, standings(client), client.doubted) == (State.LIVE, ["VALID", "VALID"], [])
 
 
@@ -714,7 +715,7 @@ def test_after_an_old_sequence_in_a_newer_frame_only_the_publisher_is_believed()
     assert (client.counters.received, client.counters.covered, client.next_seq) == (0, 0, 1)
     client.frame(data(32), 0)  # sent before
     assert client.counters.lower_epoch == 1
-    client.snapshot_reply(client._ask, snapshot(7), 0)
+    client.snapshot_reply(client.asking.last, snapshot(7), 0)
     client.frame(data(7, sent=50_001), 0)  # sent too soon after it to say anything
     assert client.state is State.SNAPSHOT
     eighth = data(8, sent=BORNE - 2)
@@ -727,9 +728,9 @@ def test_after_an_old_sequence_in_a_newer_frame_only_the_publisher_is_believed()
     assert client.state is State.SNAPSHOT
     client.frame(data(11, sent=BORNE + 3, after=tenth), 0)  # goes on from there
     assert (client.state, client.position, client.counters.regressions) == (State.REPAIR, (EPOCH, 7), 1)
-    client.range_reply(client._ask, RangeStatus.OK, EPOCH, [data(8)], 0)  # a frame of the earlier run
+    client.range_reply(client.asking.last, RangeStatus.OK, EPOCH, [data(8)], 0)  # a frame of the earlier run
     assert client.next_seq == 8
-    client.range_reply(client._ask, RangeStatus.OK, EPOCH, [eighth, ninth, tenth], 0)
+    client.range_reply(client.asking.last, RangeStatus.OK, EPOCH, [eighth, ninth, tenth], 0)
     assert (client.state, client.next_seq, standings(client)) == (State.LIVE, 12, ["VALID", "VALID"])
     adds_up(client)
 
@@ -744,7 +745,7 @@ def broken(limits: Limits = AT_ONCE) -> FeedClient:
     client.frame(data(5, sent=50_000), 0)
     client.frame(data(9, sent=50_001), 0)
     client.tick(0)
-    client.snapshot_reply(client._ask, snapshot(34), 0)
+    client.snapshot_reply(client.asking.last, snapshot(34), 0)
     return client
 
 
@@ -757,7 +758,7 @@ def test_a_stream_that_stays_behind_what_its_publisher_says_is_not_shown() -> No
         assert client.deadline_ns is not None
         client.tick(client.deadline_ns)
         assert client.state is State.SNAPSHOT
-        client.snapshot_reply(client._ask, snapshot(34), 0)
+        client.snapshot_reply(client.asking.last, snapshot(34), 0)
     assert client.counters.regressions == 6
     adds_up(client)
 
@@ -770,7 +771,7 @@ def test_each_further_old_sequence_is_asked_about_later() -> None:
         assert client.deadline_ns is not None
         waits.append(client.deadline_ns)  # time stands still but for this
         client.tick(client.deadline_ns)
-        client.snapshot_reply(client._ask, snapshot(34), 0)
+        client.snapshot_reply(client.asking.last, snapshot(34), 0)
     assert waits[0] < SECOND // 10
     assert min(waits[-3:]) > SECOND
 
@@ -797,7 +798,7 @@ def test_a_stream_that_for_long_brings_only_what_a_snapshot_has_overtaken_is_not
     client = reader()
     client.start(0)
     client.frame(beat(11), 0)
-    client.snapshot_reply(client._ask, snapshot(30), 0)
+    client.snapshot_reply(client.asking.last, snapshot(30), 0)
     assert standings(client) == ["VALID", "VALID"]
     late = AT_ONCE.silence_ns
     first = data(11, sent=12_000)
@@ -822,7 +823,7 @@ def test_a_stream_that_for_long_brings_only_what_a_snapshot_has_overtaken_is_not
 def test_a_frame_in_a_range_must_have_been_sent_when_its_sequence_says(frame: bytes, anew: bool) -> None:
     client = live_at(10)
     client.frame(data(14, sent=14_000, after=frame), 0)
-    actions = client.range_reply(client._ask, RangeStatus.OK, EPOCH, [frame], 0)
+    actions = client.range_reply(client.asking.last, RangeStatus.OK, EPOCH, [frame], 0)
     assert (client.counters.regressions, len(only(Alarm, actions))) == (anew, anew)
     assert (client.state, client.next_seq) == ((State.SNAPSHOT, 1) if anew else (State.LIVE, 15))
     adds_up(client)
@@ -838,9 +839,9 @@ def test_a_frame_with_the_sequence_due_that_follows_another_puts_all_books_in_do
     assert parted(client.frame(data(12, after=STRAY), 0))  # all that was sent between may have been lost
     assert (client.state, client.counters.regressions) == (State.SNAPSHOT, 1)
     assert standings(client) == ["DOUBTFUL", "DOUBTFUL"]
-    assert isinstance(client._asked, AskSnapshot)
-    assert client._asked.home
-    client.snapshot_reply(client._ask, snapshot(13), 0)
+    assert isinstance(client.asking.asked, AskSnapshot)
+    assert client.asking.asked.home
+    client.snapshot_reply(client.asking.last, snapshot(13), 0)
     thirteenth = data(13, sent=BORNE)
     client.frame(thirteenth, 0)
     assert client.state is State.SNAPSHOT
@@ -866,14 +867,14 @@ def test_a_frame_follows_what_the_heartbeat_before_it_follows() -> None:
 def test_what_was_held_behind_a_hole_must_follow_what_fills_it() -> None:
     for frame, fine in ((PAIR, True), (data(12, 2, sent=12_001), False)):
         client = in_repair()
-        assert parted(client.range_reply(client._ask, RangeStatus.OK, EPOCH, [frame], 0)) is not fine
+        assert parted(client.range_reply(client.asking.last, RangeStatus.OK, EPOCH, [frame], 0)) is not fine
         assert (client.state, client.next_seq) == ((State.LIVE, 15) if fine else (State.SNAPSHOT, 1))
         adds_up(client)
 
 
 def test_what_was_sent_before_the_newest_frame_is_refused_when_a_hole_was_filled_with_another() -> None:
     client = in_repair()
-    assert parted(client.range_reply(client._ask, RangeStatus.OK, EPOCH, [data(12, 2, after=STRAY)], 0))
+    assert parted(client.range_reply(client.asking.last, RangeStatus.OK, EPOCH, [data(12, 2, after=STRAY)], 0))
     client.frame(data(13), 0)
     assert (client.state, client.counters.lower_epoch, client._held.pieces) == (State.SNAPSHOT, 1, [])
 
@@ -882,7 +883,7 @@ def test_what_fills_a_hole_must_be_what_the_heartbeat_follows_that_showed_it() -
     for frame, fine in ((data(11, 2), True), (data(11, 2, sent=11_001), False)):
         client = live_at(10)
         client.frame(beat(13, after=data(11, 2)), 0)
-        assert parted(client.range_reply(client._ask, RangeStatus.OK, EPOCH, [frame], 0)) is not fine
+        assert parted(client.range_reply(client.asking.last, RangeStatus.OK, EPOCH, [frame], 0)) is not fine
         assert (client.state, client.next_seq) == ((State.LIVE, 13) if fine else (State.SNAPSHOT, 1))
         adds_up(client)
 
@@ -891,7 +892,7 @@ def test_what_fills_a_hole_must_not_begin_within_the_frame_before_it() -> None:
     client = live_at(10)
     client.frame(data(11), 0)
     client.frame(data(13, after=data(11, 2)), 0)
-    assert parted(client.range_reply(client._ask, RangeStatus.OK, EPOCH, [data(11, 2)], 0))
+    assert parted(client.range_reply(client.asking.last, RangeStatus.OK, EPOCH, [data(11, 2)], 0))
 
 
 def test_the_first_frame_behind_a_snapshot_may_follow_any_and_the_next_one_must_follow_it() -> None:
@@ -920,7 +921,7 @@ def test_the_first_frame_of_an_epoch_follows_none_in_a_range_either() -> None:
     client.frame(beat(1, flags=FRESH), 0)
     first = data(1, sent=1_001, flags=FRESH, after=STRAY)
     client.frame(data(2, flags=FRESH, after=first), 0)
-    assert parted(client.range_reply(client._ask, RangeStatus.OK, EPOCH, [first], 0))
+    assert parted(client.range_reply(client.asking.last, RangeStatus.OK, EPOCH, [first], 0))
 
 
 def test_another_incarnation_is_believed_when_the_publisher_says_so() -> None:
@@ -944,7 +945,7 @@ def test_old_books_stay_readable_and_marked_until_the_new_epochs_snapshot() -> N
     client.frame(data(3, epoch=9), 0)
     assert (client.position, standings(client)) == ((EPOCH, 10), ["DOUBTFUL", "DOUBTFUL"])
     assert client.mirror.books[1].digests() == books_at(10).books[1].digests()
-    client.snapshot_reply(client._ask, snapshot(2, epoch=9), 0)
+    client.snapshot_reply(client.asking.last, snapshot(2, epoch=9), 0)
     assert (client.position, standings(client)) == ((9, 3), ["VALID", "VALID"])
 
 
@@ -977,9 +978,9 @@ def test_a_reader_too_far_behind_says_so_and_begins_again_in_the_present() -> No
     [opened] = only(GapOpened, actions)
     assert isinstance(opened, GapOpened)
     assert (opened.gap.first, opened.gap.last, opened.gap.cause) == (12, 30, "lag")
-    client.snapshot_reply(client._ask, snapshot(25), LAG + 2 * SECOND)
+    client.snapshot_reply(client.asking.last, snapshot(25), LAG + 2 * SECOND)
     assert client.counters.resnapshots == 0  # what was passed over must be covered
-    actions = client.snapshot_reply(client._ask, snapshot(30), LAG + 2 * SECOND)
+    actions = client.snapshot_reply(client.asking.last, snapshot(30), LAG + 2 * SECOND)
     assert only(MissingSpan, actions) == [MissingSpan(EPOCH, 12, 30)]
     assert (client.state, client.position, standings(client)) == (State.LIVE, (EPOCH, 31), ["VALID", "VALID"])
     assert [(gap.first, gap.last, gap.cause, gap.how) for gap in client.ledger.closed] == [(12, 30, "lag", "snapshot")]
@@ -993,7 +994,7 @@ def test_a_hole_that_is_open_when_the_reader_lags_is_covered_by_the_snapshot_beh
     assert (client.state, client._held.pieces) == (State.LAGGED, [])
     client.rejoin(10 * SECOND)
     client.frame(beat(21), 10 * SECOND)
-    client.snapshot_reply(client._ask, snapshot(20), 10 * SECOND)
+    client.snapshot_reply(client.asking.last, snapshot(20), 10 * SECOND)
     assert (client.state, client.position) == (State.LIVE, (EPOCH, 20))
     closed = [(gap.first, gap.last, gap.cause, gap.how) for gap in client.ledger.closed]
     assert closed == [(11, 12, "frame", "snapshot"), (14, 20, "lag", "snapshot")]
@@ -1032,7 +1033,7 @@ def test_a_drift_of_clocks_is_no_lag() -> None:
 def test_repaired_frames_are_no_lag_though_they_are_old() -> None:
     client = live_at(10)
     client.frame(data(12, sent=10 * SECOND), 10 * SECOND)
-    client.range_reply(client._ask, RangeStatus.OK, EPOCH, [data(11)], 20 * SECOND)
+    client.range_reply(client.asking.last, RangeStatus.OK, EPOCH, [data(11)], 20 * SECOND)
     assert client.state is State.LIVE
     client.frame(data(9), 20 * SECOND)
     assert (client.state, client.counters.duplicates) == (State.LIVE, 1)

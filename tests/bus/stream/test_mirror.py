@@ -30,6 +30,7 @@ from proto.feed import (
     Statistics,
     Status,
 )
+from proto.snapshot import BookSnapshot, decode_snapshot, encode_snapshot
 
 ALFA = Definition("ALFA", "0.01", "1", 1, 100_000)
 SESSION = Statistics(1, 2, 3, 4, 5, 6, 7)
@@ -278,9 +279,9 @@ def test_a_mirror_loaded_from_a_snapshot_is_the_mirror_it_was_taken_from() -> No
     m.books[7].indication = GATHERED
     taken = m.snapshot(1, 0, 9, 5, 1_000)
     assert (taken.last_seq, [b.instrument for b in taken.books]) == (8, [7, 9])
-    assert taken.books[0] == feed.BookSnapshot(7, ALFA, Status(2, 1), 7, 102, 3, 9, 10, SESSION, GATHERED, BIDS, ASKS)
+    assert taken.books[0] == BookSnapshot(7, ALFA, Status(2, 1), 7, 102, 3, 9, 10, SESSION, GATHERED, BIDS, ASKS)
     other = mirror((ADD, 3, 77, 1, 1, 0))
-    other.load(feed.decode_snapshot(feed.encode_snapshot(taken)))
+    other.load(decode_snapshot(encode_snapshot(taken)))
     other.check()
     assert other.snapshot(1, 0, 9, 5, 1_000) == taken
     assert (other.held, other.next_seq, other.digests(7)) == (0, 9, m.digests(7))

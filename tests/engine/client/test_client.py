@@ -21,10 +21,9 @@ from engine.client.client import (
     SessionError,
     UnreachableError,
 )
-from engine.entry import reports
-from engine.entry.door import unwrap, write_batch, write_reports
 from engine.entry.links import LinkState
 from engine.entry.reports import Follower, Outbox
+from engine.log import kept
 from engine.log.memory import Fault
 from proto.columns import (
     ACCEPTED,
@@ -42,6 +41,7 @@ from proto.columns import (
     TYPE_MARKET,
     UNAVAILABLE,
 )
+from proto.orders import unwrap, write_batch, write_reports
 from tests.engines import Engines, Stuck, run, until
 
 E1A, E2A = 10, 20
@@ -209,7 +209,7 @@ def test_reports_go_on_after_restarts_without_a_hole_and_without_a_repeat() -> N
             await until(engines.linked)
             for account in (7, 8):
                 for home in (1, 2):
-                    last = engines[home].hub.last_seq(account)
+                    last = engines[home].kept.last_seq(account)
                     await until(partial(_has, got[account], home, last))
                     assert _numbers(got[account], home) == list(range(1, last + 1)), seed
             bought = sum(r.quantity for r in got[7] if r.kind == TRADED)
@@ -300,7 +300,7 @@ def test_a_session_that_is_not_wanted_says_why() -> None:
 
 
 def test_lost_reports_are_said_and_not_jumped_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reports, "HISTORY_MAX", 2)
+    monkeypatch.setattr(kept, "HISTORY_MAX", 2)
 
     async def test(engines: Engines) -> None:
         seeds = Seeds(engines)

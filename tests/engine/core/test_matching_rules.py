@@ -2,7 +2,7 @@
 
 import pytest
 
-from proto.columns import NOTIONAL_LIMIT, QUANTITY_LIMIT
+from proto.columns import NEW, NOTIONAL_LIMIT, QUANTITY_LIMIT, REPEAT, TIF_IOC, Batch, report_rows
 from tests.transcript import Floor
 
 
@@ -316,6 +316,59 @@ def test_a_repeat_is_recognised_as_long_as_it_is_retained_and_live_orders_for_ev
         "ann: canceled by 3 2 buy 5@99 on ALFA, open 0, filled 0",
         "feed: delete ALFA buy #2.",
     ]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "buy 9 1@100 ioc", "buy 9 1@100 fok", "buy 9 1@5000", "buy 9 1@100 min 2", "cancel 9 of 1", "cancel 9 of 77",
+        "replace 9 of 1 to 4@100", "replace 9 of 77 to 4@100", "mass-cancel 9 on BETA", "mass-cancel 9 on NOWHERE",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("again", [False, True])
+def test_a_command_has_one_effect_however_often_its_id_is_sent(command: str, again: bool) -> None:
+    floor = Floor(retained=4)
+    floor.say("ann buy 1 5@90", "bob sell 1 50@100")
+    first = floor.say(f"ann {command}")[0]
+    for _ in range(12):
+        if again:
+            assert floor.say(f"ann {command}") == [f"ann: again: {first.removeprefix('ann: ')}"]
+        else:
+            assert floor.say("ann buy 9 3@3") == ["ann: refused 9, duplicate id"]
+
+
+def test_a_command_is_remembered_past_many_repeats_in_its_own_batch() -> None:
+    venue = Floor(retained=4).venue
+    ids = [1, 1, 2, 1, 1, 3, 3, 1, 2, 4, 1, 4]
+    batch = Batch(
+        1, 0, 0, [NEW] * 12, ids, [1] * 12, [TIF_IOC] * 12, [5] * 12, [1] * 12, [0] * 12,
+    )  # fmt: skip
+    heard = [
+        [
+            (row.client_order_id, bool(row.flags & REPEAT))
+            for reports in outcome.reports
+            for row in report_rows(reports.rows)
+        ]
+        for outcome in (venue.apply(position, 1, [batch]) for position in (1, 2))
+    ]
+    assert [id for id, repeat in heard[0] if not repeat] == [1, 1, 2, 2, 3, 3, 4, 4]  # accepted and canceled
+    assert heard[1] == [(id, True) for id in ids]
+
+
+@pytest.mark.parametrize("live", [3, 5, 12])
+def test_live_orders_take_no_room_from_the_commands_that_are_remembered(live: int) -> None:
+    floor = Floor(retained=4)
+    floor.say("bob sell 1 50@100", *(f"ann buy {id} 1@{id}" for id in range(1, live + 1)))
+    for round in range(100, 200, 10):
+        floor.say(f"ann buy {round} 1@100 ioc", *(f"ann cancel {round + nth} of 77" for nth in range(1, 4)))
+        assert floor.say(f"ann buy {round} 1@100 ioc")[0].startswith(f"ann: again: accepted {round}")
+    assert floor.say("ann buy 1 1@1")[0].startswith("ann: again: accepted 1")
+    floor.say("ann cancel 500 of 1", "ann cancel 501 of 77", "ann cancel 502 of 77", "ann cancel 503 of 77")
+    assert floor.say("ann buy 1 1@1")[0].startswith("ann: again: accepted 1")
+    account = floor.venue.accounts[1]
+    floor.say(*(f"ann cancel {id} of 77" for id in range(600, 640)))
+    assert len(account.commands) == live - 1 + 4
+    assert sorted(account.noted() + account.aside()) == sorted(account.commands)
 
 
 # Self-trade prevention

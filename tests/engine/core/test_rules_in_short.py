@@ -89,13 +89,15 @@ SENTENCES = {
     "pro-rata: at each level": ("pro_rata_shares_in_proportion_rounded_down_and_what_is_left_over_goes_to_the_first"),
     "Kill (account or all": "the_kill_switch_cancels_and_refuses_until_it_is_lifted",
     "Delist: all orders": "an_instrument_can_be_added_and_delisted_while_the_venue_runs",
+    "A command has one effect": "a_command_has_one_effect_however_often_its_id_is_sent",
     "Nothing else is rewound": "a_bust_tells_both_sides_and_rewinds_nothing",
 }
 
 
 def named() -> set[str]:
     """The names of all tests of the rules."""
-    files = [*(ROOT / "tests").glob("test_*rules*.py"), ROOT / "tests" / "test_oracle.py"]
+    here = Path(__file__).parent
+    files = [*here.glob("test_*rules*.py"), here / "test_oracle.py"]
     return {name for file in files for name in re.findall(r"^def test_(\w+)\(", file.read_text(), re.M)}
 
 

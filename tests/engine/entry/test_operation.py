@@ -199,10 +199,14 @@ def test_an_instrument_is_added_with_all_its_rules_and_delisted_again() -> None:
         ({"id": 0}, MALFORMED, "id = 0 is not within"),
         ({"symbol": "gold"}, MALFORMED, "symbol"),
         ({"channel": 2}, MALFORMED, "engine 1 has no channel 2"),
-        ({"tick_size": "x"}, MALFORMED, "tick and lot size are decimal texts"),
+        ({"tick_size": "x"}, MALFORMED, 'tick_size = "x" is not a decimal number as text'),
         ({"tick_size": "0"}, MALFORMED, "tick_size"),
-        ({"lot_size": "1000000000000"}, MALFORMED, "12 digits either side"),  # more than the feed can say
-        ({"tick_size": "1e999999999"}, MALFORMED, "tick and lot size are decimal texts"),
+        (
+            {"lot_size": "1000000000000"},
+            MALFORMED,
+            'lot_size = "1000000000000" is not a decimal',
+        ),  # more than the feed can say
+        ({"tick_size": "1e999999999"}, MALFORMED, "is not a decimal number as text"),
         ({"auction_reference": 501}, MALFORMED, "auction_reference = 501 is not within the price limits"),
         ({"price_min": 501}, MALFORMED, "price_min = 501 is above price_max = 500"),
         ({"collar": 2**63}, MALFORMED, "collar"),

@@ -10,6 +10,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc  # type:
 
 from engine.entry import reports
 from engine.entry.links import MESSAGE_MAX
+from engine.log import kept
 from engine.log.memory import Fault
 from engine.node import LINKS
 from proto import orders_pb2 as pb
@@ -33,6 +34,7 @@ from proto.columns import (
     TRADED,
     UNKNOWN_INSTRUMENT,
 )
+from proto.refusals import DETAIL_MAX
 from tests.engines import EndOfStream, Engines, Stream, Stuck, run, status_of, until
 from tools.tail.market_data import Machine
 
@@ -175,6 +177,9 @@ REFUSALS = [
 ]
 
 
+DETAILS = {BAD_PRICE: "0.01", BAD_QUANTITY: "one", UNKNOWN_INSTRUMENT: "E1A, E1B"}
+
+
 async def _read_all(call: Any) -> None:
     while await call.read() is not grpc.aio.EOF:
         pass
@@ -188,6 +193,10 @@ def test_what_the_door_refuses_has_a_reason_and_leaves_the_engine_untouched() ->
         for changes, reason in REFUSALS:
             report = await stub.NewOrder(order(2, **changes))
             assert (report.kind, report.reason, report.seq) == (REFUSED, reason, 0), changes
+            assert {BAD_PRICE: "0.01", BAD_QUANTITY: "one", UNKNOWN_INSTRUMENT: "E1A, E1B"}.get(
+                reason, ""
+            ) in report.detail
+            assert 0 < len(report.detail) <= DETAIL_MAX, changes
         assert (engine.venue.digest(), engine.log.position) == before
         assert (await stub.NewOrder(order(2))).kind == ACCEPTED
 
@@ -197,15 +206,19 @@ def test_what_the_door_refuses_has_a_reason_and_leaves_the_engine_untouched() ->
 def test_what_the_venue_refuses_is_logged_and_numbered() -> None:
     async def test(engines: Engines) -> None:
         stub = engines.stub()
-        for id, changes, reason in (
-            (1, {"price": "1000.01"}, PRICE_OUT_OF_LIMITS),
-            (2, {"price": "-1"}, PRICE_OUT_OF_LIMITS),
-            (1, {"price": "1000.02"}, DUPLICATE_ID),
+        for id, changes, reason, detail in (
+            (1, {"price": "1000.01"}, PRICE_OUT_OF_LIMITS, "E1A takes 0.01 to 1000.00 in steps of 0.01"),
+            (2, {"price": "-1"}, PRICE_OUT_OF_LIMITS, "E1A takes 0.01 to 1000.00 in steps of 0.01"),
+            (1, {"price": "1000.02"}, DUPLICATE_ID, "another command of this account had this client order id"),
         ):
             report = await stub.NewOrder(order(id, **changes))
             assert (report.kind, report.reason) == (REFUSED, reason)
+            assert report.detail.endswith(detail)
             assert report.seq
-        assert engines[1].log.position == 4
+        assert not (await stub.NewOrder(order(3))).detail
+        await engines.operator().SetState(pb.SetStateRequest(symbol="E1A", state=pb.TRADING_STATE_HALTED))
+        assert (await stub.NewOrder(order(4))).detail.endswith("E1A is halted")
+        assert engines[1].log.position == 7
 
     run(test)
 
@@ -218,11 +231,10 @@ def test_garbled_calls_are_invalid_and_leave_the_engine_untouched() -> None:
             assert await status_of(call(b"\xff\xff")) == (INVALID, f"garbled: not a {method}Request")
             assert (await status_of(call(b"")))[1] == "no account is named"
         stub = engines.stub()
-        for wish in (pb.GetOrderRequest(account=7, symbol="NOPE", client_order_id=1),):
-            assert await status_of(stub.GetOrder(wish)) == (INVALID, "unknown symbol 'NOPE'")
-        assert await status_of(stub.OpenOrders(pb.OpenOrdersRequest(account=7, symbol="NOPE"))) == (
-            INVALID, "unknown symbol 'NOPE'",
-        )  # fmt: skip
+        unknown = (INVALID, "there is no instrument 'NOPE': there are E1A, E1B")
+        wish = pb.GetOrderRequest(account=7, symbol="NOPE", client_order_id=1)
+        assert await status_of(stub.GetOrder(wish)) == unknown
+        assert await status_of(stub.OpenOrders(pb.OpenOrdersRequest(account=7, symbol="NOPE"))) == unknown
         wish = pb.GetOrderRequest(account=7, symbol="E1A", client_order_id=1)
         assert (await status_of(stub.GetOrder(wish)))[0] is grpc.StatusCode.NOT_FOUND
         assert (engines[1].venue.digest(), engines[1].log.position) == before
@@ -381,7 +393,7 @@ def test_a_cursor_inside_a_batch_gets_the_rest_of_it() -> None:
 
 
 def test_a_cursor_that_cannot_be_continued_is_out_of_range(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reports, "HISTORY_MAX", 2)
+    monkeypatch.setattr(kept, "HISTORY_MAX", 2)
 
     async def test(engines: Engines) -> None:
         stub = engines.stub()
@@ -393,6 +405,9 @@ def test_a_cursor_that_cannot_be_continued_is_out_of_range(monkeypatch: pytest.M
                 await stream.next(1)
             assert ended.value.code is grpc.StatusCode.OUT_OF_RANGE
             assert why in ended.value.details
+        skips = await engines.session(cursors=[pb.Cursor(home=1, last_seq=1)], skip_lost=True)
+        assert list(skips.welcome.cursors) == [pb.Cursor(home=1, last_seq=2)]
+        assert [seq for _, seq, *_ in await skips.next(2)] == [3, 4]
         copy = stub.Executions(pb.ExecutionsRequest(account=7))
         assert [(await copy.read()).first_seq for _ in range(2)] == [3, 4]
 
@@ -520,13 +535,40 @@ def test_a_failed_log_refuses_commands_with_its_reason_and_reads_go_on() -> None
         await stub.NewOrder(order(1))
         await stream.next(1)
         before = engines[1].venue.digest()
-        engines.disks[1].faults.append(Fault.FULL)
+        engines.disks[1].faults.append(Fault.BEFORE)
         await stream.new(2, 10, 0, 100, 5)
         assert await stream.next(1) == [(1, 0, REFUSED, 2, 2, 5, 0, LOG_FAILED)]
         report = await stub.NewOrder(order(3))
         assert (report.kind, report.reason) == (REFUSED, LOG_FAILED)
         assert engines[1].venue.digest() == before
         assert len((await stub.OpenOrders(pb.OpenOrdersRequest(account=7))).orders) == 1
+
+    run(test)
+
+
+def test_health_says_whether_the_log_takes_commands_and_trading_goes_on_when_it_does() -> None:
+    async def test(engines: Engines) -> None:
+        stub, health = engines.stub(), health_pb2_grpc.HealthStub(engines.channel())
+
+        async def serves(status: int) -> bool:
+            asked = [health.Check(health_pb2.HealthCheckRequest(service=name)) for name in ("", "lobmesh.v1.Orders")]
+            return [(await reply).status for reply in asked] == [status, status]
+
+        async def until_it(status: int) -> None:
+            async with asyncio.timeout(10):
+                while not await serves(status):
+                    await asyncio.sleep(0.01)
+
+        assert await serves(health_pb2.HealthCheckResponse.SERVING)
+        engines.disks[1].faults.extend([Fault.FULL] * 1_000_000)
+        engines[1].committer._resume_s = 0.01
+        assert (await stub.NewOrder(order(1))).reason == LOG_FAILED
+        await until_it(health_pb2.HealthCheckResponse.NOT_SERVING)
+        assert (await stub.NewOrder(order(2))).reason == LOG_FAILED
+        assert not (await stub.OpenOrders(pb.OpenOrdersRequest(account=7))).orders
+        engines.disks[1].faults.clear()
+        await until_it(health_pb2.HealthCheckResponse.SERVING)
+        assert (await stub.NewOrder(order(1))).kind == ACCEPTED
 
     run(test)
 

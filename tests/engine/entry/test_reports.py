@@ -6,8 +6,10 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from engine.entry import reports
-from engine.entry.door import read_reports, unwrap
 from engine.entry.reports import Cut, CutOffError, Follower, Hub, Outbox
+from engine.log import kept
+from engine.log.kept import KeptReports
+from proto.orders import read_reports, unwrap, write_reports
 
 HOME = 1
 
@@ -40,7 +42,7 @@ def run(test: Callable[[], Awaitable[None]]) -> None:
 
 def test_a_follower_without_a_cursor_begins_live_and_one_with_a_cursor_after_it() -> None:
     async def test() -> None:
-        hub = Hub(HOME)
+        hub = Hub(KeptReports(HOME))
         release(hub, 1, 3)
         live, past = Follower(7, Outbox(), {}), Follower(7, Outbox(), {HOME: 1})
         other = Follower(8, Outbox(), {})
@@ -63,11 +65,11 @@ def test_a_follower_without_a_cursor_begins_live_and_one_with_a_cursor_after_it(
 def test_what_a_follower_has_seen_is_dropped_and_a_hole_cuts_it_off() -> None:
     async def test() -> None:
         follower = Follower(7, Outbox(), {HOME: 3})
-        batch = reports.write_reports(HOME, 7, 2, 0, 0, rows(2, 4))
+        batch = write_reports(HOME, 7, 2, 0, 0, rows(2, 4))
         follower.offer(HOME, 2, 4, batch)
         follower.offer(HOME, 2, 4, batch)
         assert await taken(follower) == [4, 5]
-        follower.offer(HOME, 7, 1, reports.write_reports(HOME, 7, 7, 0, 0, rows(7, 1)))
+        follower.offer(HOME, 7, 1, write_reports(HOME, 7, 7, 0, 0, rows(7, 1)))
         with pytest.raises(CutOffError) as cut:
             await follower.outbox.take()
         assert cut.value.cut is Cut.GAP
@@ -81,7 +83,7 @@ def test_while_it_catches_up_a_follower_waits_for_what_comes_next() -> None:
         follower = Follower(7, Outbox(), {HOME: 3})
         follower.catching_up.add(HOME)
         for first in (7, 4, 5, 6, 7):
-            follower.offer(HOME, first, 1, reports.write_reports(HOME, 7, first, 0, 0, rows(first, 1)))
+            follower.offer(HOME, first, 1, write_reports(HOME, 7, first, 0, 0, rows(first, 1)))
         assert await taken(follower) == [4, 5, 6, 7]
         assert not follower.catching_up
 
@@ -89,25 +91,30 @@ def test_while_it_catches_up_a_follower_waits_for_what_comes_next() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cursor", "oldest", "first_held", "last_seq", "cut", "after"),
+    ("cursor", "options", "first_held", "last_seq", "cut", "after"),
     [
-        ({}, False, 1, 5, None, 5),
-        ({HOME: 5}, False, 1, 5, None, 5),
-        ({HOME: 2}, False, 3, 5, None, 2),
-        ({HOME: 1}, False, 3, 5, Cut.GONE, 1),
-        ({HOME: 6}, False, 3, 5, Cut.ANEW, 6),
-        ({HOME: 0}, True, 3, 5, None, 2),
-        ({HOME: 0}, False, 3, 5, Cut.GONE, 0),
-        ({HOME: 0}, False, 1, 0, None, 0),
+        ({}, [], 1, 5, None, 5),
+        ({HOME: 5}, [], 1, 5, None, 5),
+        ({HOME: 2}, [], 3, 5, None, 2),
+        ({HOME: 1}, [], 3, 5, Cut.GONE, 1),
+        ({HOME: 1}, ["oldest"], 3, 5, Cut.GONE, 1),
+        ({HOME: 1}, ["skip_lost"], 3, 5, None, 2),
+        ({HOME: 2}, ["skip_lost"], 3, 5, None, 2),
+        ({HOME: 6}, [], 3, 5, Cut.ANEW, 6),
+        ({HOME: 6}, ["skip_lost"], 3, 5, Cut.ANEW, 6),
+        ({HOME: 0}, ["oldest"], 3, 5, None, 2),
+        ({HOME: 0}, ["skip_lost"], 3, 5, None, 2),
+        ({HOME: 0}, [], 3, 5, Cut.GONE, 0),
+        ({HOME: 0}, [], 1, 0, None, 0),
     ],
 )
 def test_where_a_home_stands_decides_whether_a_cursor_can_be_continued(
-    cursor: dict[int, int], oldest: bool, first_held: int, last_seq: int, cut: Cut | None, after: int
+    cursor: dict[int, int], options: list[str], first_held: int, last_seq: int, cut: Cut | None, after: int
 ) -> None:
     async def test() -> None:
-        follower = Follower(7, Outbox(), dict(cursor), oldest=oldest)
+        follower = Follower(7, Outbox(), dict(cursor), **dict.fromkeys(options, True))
         follower.stands(HOME, first_held, last_seq)
-        assert follower.cursors == {HOME: after}
+        assert follower.cursors == follower.began == {HOME: after}
         if cut is None:
             follower.outbox.finish()
             assert await follower.outbox.take() == []
@@ -120,14 +127,14 @@ def test_where_a_home_stands_decides_whether_a_cursor_can_be_continued(
 
 
 def test_a_history_is_bounded_and_says_what_it_holds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reports, "HISTORY_MAX", 10)
+    monkeypatch.setattr(kept, "HISTORY_MAX", 10)
 
     async def test() -> None:
-        hub = Hub(HOME)
-        assert (hub.first_held(7), hub.last_seq(7)) == (1, 0)
+        hub = Hub(KeptReports(HOME))
+        assert (hub.kept.first_held(7), hub.kept.last_seq(7)) == (1, 0)
         for first in range(1, 100, 3):
             release(hub, first, 3)
-        assert (hub.first_held(7), hub.last_seq(7)) == (88, 99)
+        assert (hub.kept.first_held(7), hub.kept.last_seq(7)) == (88, 99)
         follower = Follower(7, Outbox(), {HOME: 0}, oldest=True)
         hub.follow(follower)
         assert await taken(follower) == list(range(88, 100))
@@ -136,10 +143,10 @@ def test_a_history_is_bounded_and_says_what_it_holds(monkeypatch: pytest.MonkeyP
 
 
 def test_a_large_record_is_cut_into_messages_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reports, "REPORTS_MAX", 4)
+    monkeypatch.setattr(kept, "REPORTS_MAX", 4)
 
     async def test() -> None:
-        hub = Hub(HOME)
+        hub = Hub(KeptReports(HOME))
         follower = Follower(7, Outbox(), {})
         hub.follow(follower)
         release(hub, 1, 10)
@@ -148,16 +155,16 @@ def test_a_large_record_is_cut_into_messages_that_fit(monkeypatch: pytest.Monkey
         assert [(m.first_seq, list(m.command)) for m in messages] == [
             (1, [1, 2, 3, 4]), (5, [5, 6, 7, 8]), (9, [9, 10]), (0, [50, 51, 52, 53]), (0, [54]),
         ]  # fmt: skip
-        assert hub.last_seq(7) == 10
+        assert hub.kept.last_seq(7) == 10
 
     run(test)
 
 
 def test_a_history_made_by_a_replay_is_the_same_to_a_follower() -> None:
     async def test() -> None:
-        lived, replayed = Hub(HOME), Hub(HOME)
+        lived, replayed = Hub(KeptReports(HOME)), Hub(KeptReports(HOME))
         release(lived, 1, 3)
-        replayed.remember(7, 1, 101, 1_001, rows(1, 3))
+        replayed.kept.remember(7, 1, 101, 1_001, rows(1, 3))
         found = []
         for hub in (lived, replayed):
             follower = Follower(7, Outbox(), {HOME: 0})
@@ -204,7 +211,7 @@ def test_a_finished_outbox_gives_what_it_has_and_then_nothing() -> None:
 
 
 def test_a_number_skipped_by_the_core_is_our_own_fault() -> None:
-    hub = Hub(HOME)
+    hub = Hub(KeptReports(HOME))
     release(hub, 1, 2)
     with pytest.raises(AssertionError, match="skipped a report number"):
         release(hub, 4, 1)

@@ -7,12 +7,15 @@ from collections.abc import Awaitable, Callable, Sequence
 import pytest
 
 from engine.core.commands import OperatorCommand, SetState
-from engine.entry.door import write_batch
+from engine.core.rules import RULES
 from engine.log import records
-from engine.log.commit import BACKLOG_MAX, GROUP_COMMANDS, Committer, State, Submission, replay
+from engine.log.commit import BACKLOG_MAX, GROUP_COMMANDS, Committer, State, Submission
 from engine.log.contract import LogConflict, OutcomeUnknown
 from engine.log.memory import Disk, Fault, MemoryLog
+from engine.log.replay import replay
+from engine.log.state import State as Before
 from proto.columns import NEW, WRONG_STATE, Batch, Outcome
+from proto.orders import write_batch
 
 
 def batch_of(first: int, count: int = 1, session: int = 0) -> Batch:
@@ -66,6 +69,7 @@ class Bench:
             clock_ns=lambda: self.now,
             release=lambda position, time_ns, outcome: self.released.append(position),
             stop=self.stopped.append,
+            resume_s=0.001,
         )
 
     def submit(self, batch: Batch) -> None:
@@ -200,7 +204,7 @@ def test_the_end_of_a_session_is_a_record_of_its_own_in_its_place() -> None:
     assert bench.released == [1, 2, 3]
 
 
-@pytest.mark.parametrize("fault", [Fault.BEFORE, Fault.FULL])
+@pytest.mark.parametrize("fault", [Fault.BEFORE, Fault.FULL, Fault.BUSY])
 def test_a_failed_append_changes_nothing_and_refuses_all_that_wait_and_all_that_come(fault: Fault) -> None:
     disk = Disk()
     gate = Gate(disk)
@@ -223,6 +227,70 @@ def test_a_failed_append_changes_nothing_and_refuses_all_that_wait_and_all_that_
     assert bench.answers == [(1, True), (2, False), (3, False), (4, False)]
     assert bench.stopped == []
     assert len(disk.bodies) == 1
+
+
+async def until(reached: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not reached():
+            await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize("fault", [Fault.FULL, Fault.BUSY])
+def test_after_a_pause_a_tick_is_the_first_record_and_then_sessions_that_ended_meanwhile(fault: Fault) -> None:
+    disk = Disk()
+    disk.faults.extend([None, fault, fault, fault])
+
+    async def test(bench: Bench) -> None:
+        bench.submit(batch_of(1, session=9))
+        await bench.settled()
+        bench.submit(batch_of(2))
+        bench.committer.submit(Submission.disconnect(7, 9))  # waits for the next record
+        await bench.settled()
+        bench.submit(batch_of(3))
+        bench.committer.submit(Submission.disconnect(7, 8))
+        assert (bench.committer.state, bench.committer.failure) == (State.PAUSED, fault.value)
+        await until(lambda: bench.committer.state is State.READY)
+        bench.submit(batch_of(4))
+        await bench.settled()
+
+    bench = run(test, disk)
+    assert bench.answers == [(1, True), (2, False), (3, False), (4, True)]
+    assert bench.core.told == [(1, 1_000, [1]), (2, 1_000), (3, 1_000, (7, 9)), (4, 1_000, (7, 8)), (5, 1_000, [4])]
+    assert (bench.committer.failure, bench.stopped, len(disk.bodies)) == ("", [], 5)
+
+
+@pytest.mark.parametrize(
+    ("second", "state", "told"),
+    [(Fault.BEFORE, State.FAILED, []), (Fault.AFTER, State.STOPPED, [OutcomeUnknown])],
+)
+def test_a_pause_ends_for_good_with_any_other_failure(second: Fault, state: State, told: list[type]) -> None:
+    disk = Disk()
+    disk.faults.extend([Fault.FULL, second])
+
+    async def test(bench: Bench) -> None:
+        bench.submit(batch_of(1))
+        await bench.settled()
+        await until(lambda: bench.committer.state is not State.PAUSED)
+        assert bench.committer.state is state
+
+    bench = run(test, disk)
+    assert [type(error) for error in bench.stopped] == told
+    assert bench.answers == [(1, False)]
+
+
+def test_after_a_pause_a_log_that_ends_elsewhere_stops_the_engine() -> None:
+    disk = Disk()
+    disk.faults.append(Fault.BUSY)
+
+    async def test(bench: Bench) -> None:
+        bench.submit(batch_of(1))
+        await bench.settled()
+        bench.log.resume()
+        bench.log.append(0, [b"what held it was a second writer"])
+        await until(lambda: bench.committer.state is State.STOPPED)
+
+    bench = run(test, disk)
+    assert [type(error) for error in bench.stopped] == [LogConflict]
 
 
 @pytest.mark.parametrize("fault", [Fault.AFTER, Fault.LOST])
@@ -281,7 +349,7 @@ def test_what_an_operator_says_is_a_record_of_its_own_and_answered_with_its_posi
     assert answers == [(True, (2, WRONG_STATE))]
     disk.crash()
     core = Core()
-    list(replay(MemoryLog(disk), core, 0, 0, lambda position, time_ns, outcome: None))
+    list(replay(MemoryLog(disk), Before(core), 0, lambda position, time_ns, outcome: None))
     assert core.told == told
 
 
@@ -296,7 +364,7 @@ def test_a_replay_tells_the_core_what_it_was_told_and_skips_what_is_void() -> No
 
     told = run(test, disk).core.told
     for record in (
-        records.Epoch(0, "second owner"),  # position 3: the epoch is 3
+        records.Epoch(0, "second owner", 0, RULES),  # position 3: the epoch is 3
         records.Commands(0, 2_000, [records.Entered(7, 0, 0, write_batch(batch_of(5)))]),  # void: of the first owner
         records.Epoch(0, "too late"),  # void: the epoch is not 0 any more
         records.Commands(3, 2_000, [records.Entered(7, 0, 0, write_batch(batch_of(6)))]),
@@ -306,7 +374,8 @@ def test_a_replay_tells_the_core_what_it_was_told_and_skips_what_is_void() -> No
     disk.crash()
     core = Core()
     released: list[int] = []
-    reached = list(replay(MemoryLog(disk), core, 0, 0, lambda position, time_ns, outcome: released.append(position)))
+    state = Before(core)
+    reached = list(replay(MemoryLog(disk), state, 0, lambda position, time_ns, outcome: released.append(position)))
     assert core.told == [*told, (6, 2_000, [6]), (7, 2_001)]
     assert released == [1, 2, 6, 7]
-    assert reached[-1] == (7, 3)
+    assert (reached[-1], state.epoch) == (7, 3)

@@ -18,7 +18,17 @@ from typing import Any
 
 import pytest
 
-from engine.log.contract import Log, LogConflict, LogDamaged, LogError, LogFailed, LogFull, LogLocked, OutcomeUnknown
+from engine.log.contract import (
+    Log,
+    LogBusy,
+    LogConflict,
+    LogDamaged,
+    LogError,
+    LogFailed,
+    LogFull,
+    LogLocked,
+    OutcomeUnknown,
+)
 from engine.log.memory import Disk, Fault, MemoryLog
 from engine.log.sqlite import WAL_BYTES, SqliteLog
 
@@ -225,6 +235,7 @@ def outcome(act: Callable[[Log], object], log: Log) -> object:
     [
         (Fault.BEFORE, LogFailed, False),
         (Fault.FULL, LogFull, False),
+        (Fault.BUSY, LogBusy, False),
         (Fault.AFTER, OutcomeUnknown, True),
         (Fault.LOST, OutcomeUnknown, False),
     ],
@@ -292,6 +303,7 @@ def tamper(directory: Path, *statements: str, database: str = "log.sqlite") -> N
     connection.close()
 
 
+@pytest.mark.processes
 def test_the_refusal_of_a_second_opener_names_the_process(tmp_path: Path) -> None:
     child = subprocess.Popen(
         [sys.executable, "-c", CHILD, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True
@@ -451,11 +463,57 @@ def test_a_full_disk_ends_appends_before_they_are_acknowledged_and_reads_go_on(t
     with pytest.raises(LogFull):
         log.drop_through(last)
     assert [position for position, _ in records(log)] == list(range(1, last + 1))
+    log.resume()  # it ends where it did; whether there is room, the next append tells
+    with pytest.raises(LogFull):
+        log.append(last, [bytes(9000)])
+    log._db.execute("PRAGMA max_page_count = 1000000")
+    with pytest.raises(LogFull):
+        log.append(last, [b"small"])
+    log.resume()
+    assert log.append(last, [b"small"]) == last + 1
     log.close()
     again = SqliteLog(tmp_path, wal_bytes=0)
-    assert again.position == last
-    assert again.append(last, [b"small"]) == last + 1
+    assert records(again, last) == [(last + 1, b"small")]
     again.close()
+
+
+def test_a_log_that_another_process_holds_goes_on_afterwards_from_the_same_position(tmp_path: Path) -> None:
+    log = SqliteLog(tmp_path, wal_bytes=0)
+    fill(log, 9)
+    log._db.execute("PRAGMA busy_timeout = 20")
+    other = sqlite3.connect(tmp_path / "log.sqlite", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    for _ in range(2):
+        with pytest.raises(LogBusy):
+            log.append(9, [body_of(10)])
+        log.resume()
+    other.execute("ROLLBACK")
+    assert log.append(9, [body_of(10)]) == 10
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(LogBusy):
+        log.append(10, [body_of(11)])
+    other.execute("INSERT INTO record VALUES (11, 0, x'', x'')")  # it was there to write
+    other.execute("COMMIT")
+    other.close()
+    with pytest.raises(LogConflict):
+        log.resume()
+    with pytest.raises(LogFailed):
+        log.resume()
+    log.close()
+
+
+def test_a_failure_that_may_pass_does_not_hide_one_that_does_not(tmp_path: Path) -> None:
+    log = SqliteLog(tmp_path, wal_bytes=0)
+    fill(log, 9)
+    log._db = FailingCommit(log._db, durable=False)  # type: ignore[assignment]
+    with pytest.raises(OutcomeUnknown):
+        log.append(9, [body_of(10)])
+    full = sqlite3.OperationalError("database or disk is full")
+    full.sqlite_errorcode = sqlite3.SQLITE_FULL
+    log._fail(full, "checkpoint failed")
+    with pytest.raises(LogFailed, match="disk I/O error"):
+        log.resume()
+    log.close()
 
 
 class FailingCommit:
@@ -506,6 +564,7 @@ def test_a_commit_without_room_is_known_not_to_be_durable(tmp_path: Path) -> Non
     assert positions(tmp_path) == list(range(1, 10))
 
 
+@pytest.mark.processes
 def test_a_write_that_fails_never_takes_an_acknowledged_record_with_it(tmp_path: Path) -> None:
     """A real one: the child's files may not grow beyond a limit."""
     done = subprocess.run(
@@ -612,6 +671,7 @@ log.close()
 """
 
 
+@pytest.mark.processes
 def test_a_killed_process_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
     seed = 20
     print("seed", seed)

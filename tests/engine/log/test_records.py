@@ -12,8 +12,8 @@ from engine.log.records import Commands, Disconnected, Entered, Epoch, Record, R
 U64 = 2**64 - 1
 
 GOLDEN: list[tuple[Record, str]] = [
-    (Epoch(0, "engine-1", 10**18), "94 01 00 a8656e67696e652d31 cf0de0b6b3a7640000"),
-    (Epoch(U64, ""), "94 01 cfffffffffffffffff a0 00"),
+    (Epoch(0, "engine-1", 10**18), "96 01 00 a8656e67696e652d31 cf0de0b6b3a7640000 01 c0"),
+    (Epoch(U64, ""), "96 01 cfffffffffffffffff a0 00 01 c0"),
     (Commands(5, 1, []), "94 02 05 01 90"),
     (
         Commands(300, 10**18, [Entered(7, 9, 1, b"\x0a\x01"), Disconnected(7, 9)]),
@@ -28,8 +28,9 @@ def test_golden_bytes(record: Record, golden: str) -> None:
     assert decode(bytes.fromhex(golden)) == record
 
 
-def test_an_epoch_written_without_its_time_is_read() -> None:
-    assert decode(bytes.fromhex("930100a8656e67696e652d31")) == Epoch(0, "engine-1", 0)
+def test_an_epoch_written_without_its_time_its_rules_and_an_identity_is_read() -> None:
+    assert decode(bytes.fromhex("930100a8656e67696e652d31")) == Epoch(0, "engine-1", 0, 1)
+    assert decode(bytes.fromhex("940100a8656e67696e652d3105")) == Epoch(0, "engine-1", 5, 1)
 
 
 def test_msgpack_reads_the_same() -> None:
@@ -64,7 +65,9 @@ def test_a_record_is_the_same_after_writing_and_reading(record: Record) -> None:
         [3, 1, 2],
         [1, 0],
         [1, 0, "engine-1", -1],
-        [1, 0, "engine-1", 0, 0],
+        [1, 0, "engine-1", 0, 0, 0],
+        [1, 0, "engine-1", 0, 0, None, 0],
+        [4, 1, 2],
         [1, -1, "engine-1"],
         [1, 0.0, "engine-1"],
         [1, True, "engine-1"],
@@ -72,7 +75,7 @@ def test_a_record_is_the_same_after_writing_and_reading(record: Record) -> None:
         [1, 0, "x" * 129],
         [2, 1, 1],
         [2, 1, 1, None],
-        [2, 1, 1, [[10, 1, 1]]],
+        [2, 1, 1, [[12, 1, 1]]],
         [2, 1, 1, [[1, 1, 1, 0]]],
         [2, 1, 1, [[1, 1, 1, 256, b""]]],
         [2, 1, 1, [[1, 1, 1, 0, "text"]]],

@@ -8,11 +8,11 @@ from random import Random
 import pytest
 
 from engine.core.commands import AddInstrument, BustTrade, CorrectTrade, Delist, Kill, OperatorCommand, Roll, SetState
+from engine.core.rules import RULES
 from engine.core.venue import Venue
-from engine.entry.door import write_batch
-from engine.log.commit import replay
 from engine.log.memory import MemoryLog
-from engine.log.records import Commands, Disconnected, Entered, Epoch, Part, encode, part_of
+from engine.log.records import Commands, Disconnected, Entered, Epoch, Part, encode
+from engine.log.replay import replay, restore
 from proto import feed
 from proto.cluster import FIFO, PRO_RATA, STATES
 from proto.columns import (
@@ -41,6 +41,8 @@ from proto.columns import (
     delta_rows,
     report_rows,
 )
+from proto.orders import write_batch
+from tests.engines import identity_of
 from tests.flows import DELIST, ENGINE, FATES, INSTRUMENTS, KINDS, MEANINGS, MORE, TERMS, Player, Step
 from tests.oracle import Oracle
 
@@ -78,7 +80,7 @@ class Recorder:
         self.heard: Heard = []
         self.used: Counter[str] = Counter()
         self._oracle = Oracle(ENGINE, INSTRUMENTS)
-        self.log.append(0, [encode(Epoch(0, "first"))])
+        self.log.append(0, [encode(Epoch(0, "first", 0, RULES, identity_of(INSTRUMENTS)))])
 
     def apply(self, time_ns: int, batches: Sequence[Batch]) -> None:
         parts = [Entered(batch.account, batch.session, batch.stp, write_batch(batch)) for batch in batches]
@@ -105,7 +107,7 @@ class Recorder:
 
     def operate(self, time_ns: int, command: OperatorCommand) -> None:
         outcome = self.venue.operate(self.log.position + 1, time_ns, command)
-        self._log(time_ns, [part_of(command)], outcome)
+        self._log(time_ns, [command], outcome)
         if not outcome.refused:
             self.used[_named(command)] += 1
         self._oracle.operate(time_ns, command)
@@ -180,11 +182,12 @@ def _step(rng: Random) -> Step:
     return Step(*fate, meaning[0], rng.choice(KINDS), *meaning[1:], *rng.choice(TERMS), *rng.choice(MORE))
 
 
-def _replayed(recorder: Recorder, venue: Venue, after: int = 0, epoch: int = 0) -> Heard:
+def _replayed(recorder: Recorder) -> tuple[Heard, Venue]:
     heard: Heard = []
-    for _ in replay(recorder.log, venue, after, epoch, lambda *told: heard.append(told)):
+    after, state = restore(recorder.log)
+    for _ in replay(recorder.log, state, after, lambda *told: heard.append(told)):
         pass
-    return heard
+    return heard, state.venue
 
 
 def test_every_rule_is_in_use(recorded: Recorder) -> None:
@@ -199,7 +202,7 @@ def test_every_rule_is_in_use(recorded: Recorder) -> None:
 
 def test_a_replay_gives_the_same_events_and_the_same_digest_twice(recorded: Recorder) -> None:
     for _ in range(2):
-        venue = Venue(ENGINE, INSTRUMENTS)
-        assert _replayed(recorded, venue) == recorded.heard
+        heard, venue = _replayed(recorded)
+        assert heard == recorded.heard
         assert venue.digest() == recorded.venue.digest()
         venue.check()

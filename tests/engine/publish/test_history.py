@@ -18,11 +18,13 @@ from bus.reader.feed import Feed
 from bus.reader.history import HistoryError
 from bus.service import MarketData
 from engine.client.client import Client
+from engine.core.rules import RULES
 from engine.core.venue import Venue
 from engine.log import records
-from engine.log.commit import replay
 from engine.log.condense import condense
+from engine.log.replay import replay
 from engine.log.sqlite import SqliteLog, SqliteLogView
+from engine.log.state import State
 from engine.publish.history import Historian, Span, tell
 from engine.publish.source import EngineFeed
 from proto import feed, marketdata_pb2, marketdata_pb2_grpc
@@ -32,6 +34,7 @@ from tests import stranger
 from tests.engine.log.test_replay import Recorder
 from tests.engine.log.test_replay import _step as any_step
 from tests.engine.test_process import Venue as Processes
+from tests.engines import identity_of
 from tests.flows import DELIST, ENGINE, INSTRUMENTS, Player
 from tools import tail_feed
 from tools.tail.market_data import Machine
@@ -78,9 +81,9 @@ class Published:
         assert isinstance(before[-1], records.Commands)
         time_ns = before[-1].time_ns
         self.records: list[records.Record] = [
-            records.Epoch(0, "first", 1),
+            records.Epoch(0, "first", 1, RULES, identity_of(INSTRUMENTS)),
             *before,
-            records.Epoch(1, "second", time_ns),
+            records.Epoch(1, "second", time_ns, RULES),
             *(records.Commands(self.second, r.time_ns, r.parts) for r in after if isinstance(r, records.Commands)),
         ]
         self.log = SqliteLog(path)
@@ -102,7 +105,7 @@ class Published:
         def release(position: int, time_ns: int, outcome: Outcome) -> None:
             feeds[-1].publish(time_ns, outcome.deltas, idle=position % 3 == 0)
 
-        for _ in replay(self.log, venue, 0, 0, release, opened):
+        for _ in replay(self.log, State(venue), 0, release, opened):
             pass
         self._keep(feeds)
 
@@ -143,7 +146,7 @@ def span(channel: int = 1, **given: int) -> Span:
 
 
 def ask(view: SqliteLogView, asked: Span) -> tuple[list[Delta], marketdata_pb2.HistoryEnd]:
-    *replies, last = tell(view, ENGINE, INSTRUMENTS, asked)
+    *replies, last = tell(view, asked)
     assert not any(reply.HasField("end") for reply in replies)
     frames = [feed.decode_reframed(data) for reply in (*replies, last) for data in reply.frames]
     assert all(frame.header.flags & REFRAMED for frame in frames)
@@ -179,7 +182,7 @@ def test_any_part_of_it_is_told_by_sequence_by_instrument_and_by_time(
         log.append(log.position, bodies[log.position : upto])
         if condensed:
             view = SqliteLogView(tmp_path)
-            condense(view, ENGINE, INSTRUMENTS)
+            condense(view)
             view.close()
     log.close()
     view = SqliteLogView(tmp_path)
@@ -257,7 +260,7 @@ def test_records_that_were_dropped_are_out_of_range(published: Published, tmp_pa
     log = SqliteLog(tmp_path)
     log.append(0, [body for _, body in published.log.read(0)])
     view = SqliteLogView(tmp_path)
-    condense(view, ENGINE, INSTRUMENTS)
+    condense(view)
     view.close()
     log.drop_through(100)
     log.close()
@@ -290,7 +293,7 @@ def test_a_long_history_is_cut_and_goes_on_where_it_was_cut(
 def test_a_frame_of_a_history_is_no_frame_of_the_stream_and_the_other_way_round(
     change: str, view: SqliteLogView
 ) -> None:
-    data = next(iter(tell(view, ENGINE, INSTRUMENTS, span(from_ns=1)))).frames[0]
+    data = next(iter(tell(view, span(from_ns=1)))).frames[0]
     with pytest.raises(feed.FeedError, match="reserved bits"):
         feed.decode(data)
     with pytest.raises(stranger.Refused):
@@ -440,6 +443,7 @@ def test_who_has_no_log_says_who_has_and_an_unknown_stream_is_said() -> None:
     serving(Slow(), unknown)
 
 
+@pytest.mark.processes
 def test_a_log_that_cannot_be_played_is_said(tmp_path: Path) -> None:
     async def body() -> None:
         historian = Historian(["false"], lambda: (1, 1))
@@ -463,6 +467,7 @@ def told(events: Sequence[Event]) -> list[Any]:
     return found
 
 
+@pytest.mark.processes
 def test_a_reader_is_told_by_the_log_what_another_heard_live_in_two_lives_of_an_engine(tmp_path: Path) -> None:
     async def trade(endpoint: str, count: int) -> None:
         async with Client([endpoint], 7).session() as session:
@@ -513,6 +518,7 @@ def test_a_reader_is_told_by_the_log_what_another_heard_live_in_two_lives_of_an_
     assert {one[0] for one in since if isinstance(one, tuple)} == {1, second[0][0]}
 
 
+@pytest.mark.processes
 def test_tail_feed_tells_what_is_kept_for_repair_no_more_and_earlier_epochs_by_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 
 from bus.service import MarketData
-from bus.stream.feed_client import AskSnapshot, FeedClient, Limits, Standing, State
+from bus.stream.actions import AskSnapshot, Limits, Standing, State
+from bus.stream.feed_client import FeedClient
 from bus.stream.mirror import Mirror
 from bus.stream.sequencer import RangeStatus
 from engine.core.commands import AddInstrument, BustTrade, Delist, OperatorCommand, Roll, SetState
@@ -19,6 +20,7 @@ from engine.publish.source import EngineFeed
 from proto import feed, marketdata_pb2
 from proto.columns import BUY, CANCEL, NEW, REPLACE, SELL, Batch, Outcome
 from proto.feed import END, MODIFY, Definition, Status
+from proto.snapshot import Snapshot, decode_snapshot
 from tests.engines import cluster_of
 
 EPOCH = 5
@@ -88,9 +90,9 @@ class Bench:
             first_seq = frames[-1].header.first_seq + frames[-1].header.count
         return found
 
-    def snapshot(self, instruments: Sequence[int] = ()) -> feed.Snapshot:
+    def snapshot(self, instruments: Sequence[int] = ()) -> Snapshot:
         """As a reader gets it."""
-        return feed.decode_snapshot(asyncio.run(self.feed.snapshot(1, 1, instruments)).encode())
+        return decode_snapshot(asyncio.run(self.feed.snapshot(1, 1, instruments)).encode())
 
     def agrees_with(self, mirror: Mirror) -> None:
         """Book for book, order for order, digest for digest."""
@@ -240,9 +242,9 @@ def test_all_who_ask_while_a_snapshot_is_taken_share_it_and_trading_goes_on(
         served = MarketData(bench.feed)
         asked = marketdata_pb2.SnapshotRequest(engine=1, channel=1)
 
-        async def snapshot() -> feed.Snapshot:
+        async def snapshot() -> Snapshot:
             bodies = [chunk.body async for chunk in served.GetSnapshot(asked, Peer())]
-            return feed.decode_snapshot(b"".join(bodies))
+            return decode_snapshot(b"".join(bodies))
 
         before = bench.feed.position(1, 1)
         first = asyncio.create_task(snapshot())
@@ -283,7 +285,7 @@ def test_an_added_instrument_is_in_digests_and_snapshots_and_a_delisted_one_has_
     async def added_meanwhile(channel: int, instruments: Sequence[int]) -> tuple[Cut, list[int]]:
         found = await copied(channel, instruments)
         if 99 not in bench.venue.markets:
-            bench.operate(AddInstrument(new))
+            bench.operate(AddInstrument.of(new))
             bench.feed.learn(new)
         return found
 
@@ -316,7 +318,7 @@ def test_quotes_say_the_trading_state_and_go_round_what_was_added(bench: Bench) 
     bench.operate(SetState(10, feed.HALTED))
     assert told() == {10: feed.HALTED}
     new = replace(bench.instruments[0], id=99, symbol="NOVA", state="pre-open")
-    bench.operate(AddInstrument(new))
+    bench.operate(AddInstrument.of(new))
     bench.feed.learn(new)
     assert told() == {99: feed.PRE_OPEN}
 
@@ -331,7 +333,7 @@ def test_a_channel_without_an_instrument_is_a_stream_all_the_same() -> None:
         empty.open(1_000)
         assert [look.channel for look in empty.streams()] == [1, 2, 3]
         assert empty.position(1, 3) == (9, EPOCH, 0)
-        assert feed.decode_snapshot(asyncio.run(empty.snapshot(1, 3, ())).encode()).books == []
+        assert decode_snapshot(asyncio.run(empty.snapshot(1, 3, ())).encode()).books == []
         empty.publisher.heartbeat(3, time.time_ns())
     finally:
         empty.publisher.end()

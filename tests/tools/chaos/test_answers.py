@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import pytest
 
-from proto import feed, marketdata_pb2, marketdata_pb2_grpc
+from proto import marketdata_pb2, marketdata_pb2_grpc
 from proto.feed import FeedError
+from proto.snapshot import Chunk, chunks, join_chunks
 from tools.chaos.answers import AnswerPlan, AnswerProxy, cut
 from tools.chaos.plan import ANSWER_FAULTS, FaultError, MessageFault, parse, parse_answers
 
@@ -26,7 +27,7 @@ class Machine(marketdata_pb2_grpc.MarketDataServicer):
 
     def GetSnapshot(self, request, context):  # type: ignore[no-untyped-def]
         self._sequence += 1
-        for part in feed.chunks(BODY, self._chunk):
+        for part in chunks(BODY, self._chunk):
             yield marketdata_pb2.SnapshotChunk(
                 last_seq=self._sequence, index=part.index, count=part.count, crc32=part.crc32, body=part.body
             )
@@ -51,7 +52,7 @@ def asked(answers: str, times: int, chunk: int = 1_000) -> list[tuple[int, bytes
             for _ in range(times):
                 try:
                     parts = list(stub.GetSnapshot(marketdata_pb2.SnapshotRequest(engine=1, channel=1), timeout=1.0))
-                    body = feed.join_chunks(feed.Chunk(p.index, p.count, p.crc32, p.body) for p in parts)
+                    body = join_chunks(Chunk(p.index, p.count, p.crc32, p.body) for p in parts)
                     out.append((parts[-1].last_seq, body))
                 except grpc.RpcError as e:
                     out.append(e.code().name)

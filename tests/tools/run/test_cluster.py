@@ -87,6 +87,7 @@ def wait_for(condition: Any, timeout_s: float = PATIENCE_S) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.processes
 def test_a_lossy_cluster_whose_engine_dies_and_comes_back_is_in_step_in_the_end(tmp_path: Path) -> None:
     faults = "drop=0.05,dup=0.02,reorder=0.02,kill=engine-2@1,restart=engine-2@2.5,pause=fabric-1@1:1"
     report = tmp_path / "report.json"
@@ -114,6 +115,7 @@ def test_a_lossy_cluster_whose_engine_dies_and_comes_back_is_in_step_in_the_end(
     assert processes_with(str(tmp_path)) == []
 
 
+@pytest.mark.processes
 def test_a_trading_day_goes_through_its_phases_and_holds_though_an_engine_dies_on_it(tmp_path: Path) -> None:
     faults = "drop=0.02,kill=engine-2@1.2,restart=engine-2@2"  # its auction begins while it is down
     arguments = [*SMALL, "--traders", "8", "--trading-day", "--duration", "12", "--faults", faults]
@@ -131,6 +133,7 @@ def test_a_trading_day_goes_through_its_phases_and_holds_though_an_engine_dies_o
     assert processes_with(str(tmp_path)) == []
 
 
+@pytest.mark.processes
 def test_a_second_day_goes_on_from_the_first_and_ctrl_c_ends_it_early(tmp_path: Path) -> None:
     arguments = [*SMALL, "--trading-day", "--data-dir", str(tmp_path / "run")]
     log = tmp_path / "run" / "logs" / "fabric-2.log"
@@ -152,6 +155,7 @@ def test_a_second_day_goes_on_from_the_first_and_ctrl_c_ends_it_early(tmp_path: 
     assert refused.value.stderr.endswith("another run: --engines 2 --instruments 3 --trading-day\n")
 
 
+@pytest.mark.processes
 def test_ctrl_c_ends_trading_early_and_still_gives_the_verdict(tmp_path: Path) -> None:
     with started(*SMALL, "--duration", "600", "--data-dir", str(tmp_path / "run")) as program:
         wait_for((tmp_path / "run" / "logs" / "fabric-2.log").exists)
@@ -162,6 +166,7 @@ def test_ctrl_c_ends_trading_early_and_still_gives_the_verdict(tmp_path: Path) -
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's death")
+@pytest.mark.processes
 def test_killed_outright_it_leaves_no_process_behind(tmp_path: Path) -> None:
     with started(*SMALL, "--duration", "600", "--data-dir", str(tmp_path / "run")) as program:
         wait_for((tmp_path / "run" / "logs" / "fabric-2.log").exists)
@@ -172,6 +177,7 @@ def test_killed_outright_it_leaves_no_process_behind(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not LOBSTER.is_dir(), reason=f"no recorded flow at {LOBSTER}")
+@pytest.mark.processes
 def test_recorded_flow_sent_over_grpc_gives_nasdaqs_books_and_fills() -> None:
     files = ["--replay", str(LOBSTER / "MSFT_message_50.csv.gz"), "--check", str(LOBSTER / "MSFT_orderbook_50.csv.gz")]
     with started(*files, "--engines", "2", "--json") as program:
@@ -223,6 +229,7 @@ def test_a_data_directory_of_another_venue_is_refused(tmp_path: Path, capsys: py
     assert capsys.readouterr() == ("", says)
 
 
+@pytest.mark.processes
 def test_without_a_picture_it_says_line_by_line_where_to_listen_and_minds_no_reader_that_left() -> None:
     arguments = [word for word in SMALL if word != "--json"]
     with started(*arguments, "--duration", "1") as program:
@@ -238,6 +245,7 @@ def test_without_a_picture_it_says_line_by_line_where_to_listen_and_minds_no_rea
         assert program.stderr.read() == ""
 
 
+@pytest.mark.processes
 def test_an_engine_that_cannot_start_ends_it_with_3_and_its_own_words(tmp_path: Path) -> None:
     (tmp_path / "engine-1").write_text("this is no directory")
     with started(*SMALL, "--data-dir", str(tmp_path)) as program:

@@ -14,11 +14,11 @@ from pathlib import Path
 import grpc
 import pytest
 
-from bus.stream.feed_client import State
-from bus.subscriber import Subscriber
-from engine.entry.door import write_batch
+from bus.access.subscriber import Subscriber
+from bus.stream.actions import State
 from proto import cluster
 from proto.columns import NEW, STP_NONE, Batch
+from proto.orders import write_batch
 from tools.bench.venue import SessionStream
 from tools.chaos.plan import MESSAGE_FAULTS
 from tools.run.layout import made_up
@@ -41,6 +41,7 @@ def run_of(*arguments: str) -> dict[str, dict[str, object]]:
     return {each["title"]: each for each in verdict["findings"]}
 
 
+@pytest.mark.processes
 def test_a_machine_joins_through_any_other_and_one_leaves_and_all_others_are_in_step() -> None:
     found = run_of("--duration", "5", "--faults", "join@1,leave=engine-2@2.5,leave=fabric-1@3.5")
     moved = [found[title] for title in ("engine-3 joined", "engine-2 left", "fabric-1 left")]
@@ -50,6 +51,7 @@ def test_a_machine_joins_through_any_other_and_one_leaves_and_all_others_are_in_
     assert str(found["mirrors equal"]["text"]).startswith("4 of 4 copies on 2 machines: ")
 
 
+@pytest.mark.processes
 def test_a_machine_that_comes_back_on_another_port_is_in_step_within_seconds_and_disturbs_nobody() -> None:
     for name in ("engine-2", "fabric-1"):
         found = run_of("--duration", "4", "--faults", f"kill={name}@1,restart={name}@2")
@@ -116,6 +118,7 @@ class Halfway:
         writer.close()
 
 
+@pytest.mark.processes
 def test_a_fabric_node_killed_while_it_serves_a_snapshot_costs_its_reader_a_moment_and_nobody_else_anything(
     tmp_path: Path,
 ) -> None:
@@ -181,6 +184,7 @@ def test_a_fabric_node_killed_while_it_serves_a_snapshot_costs_its_reader_a_mome
     asyncio.run(venue())
 
 
+@pytest.mark.processes
 def test_under_every_kind_of_message_fault_the_verdict_holds() -> None:
     timed = {"partition": "1@1:0.7", "tail": "1@2:1", "regress": "1@4:0.5", "slow": "30@5:1"}
     faults = ",".join(f"{kind}={timed.get(kind, '0.01')}" for kind in MESSAGE_FAULTS)
@@ -190,6 +194,7 @@ def test_under_every_kind_of_message_fault_the_verdict_holds() -> None:
     assert found["strangers agree"]["mark"] == found["engine-3 joined"]["mark"] == "holds"
 
 
+@pytest.mark.processes
 def test_under_spoilt_snapshots_and_a_partition_the_verdict_holds() -> None:
     spoilt = "snapshot-stale=0.3,snapshot-slow=0.05,snapshot-fail=0.3,snapshot-cut=0.2"
     timed = "partition=1@1:0.7,kill=fabric-1@2,restart=fabric-1@3,join@3.5"
@@ -211,6 +216,7 @@ def test_readers_who_begin_anew_elsewhere_were_disturbed() -> None:
 
 
 @pytest.mark.parametrize("claims", ["id", "instrument"])
+@pytest.mark.processes
 def test_an_engine_that_claims_what_another_has_is_refused_with_both_names(tmp_path: Path, claims: str) -> None:
     async def venue() -> str:
         first = made_up(2, 2)

@@ -1,7 +1,8 @@
 """The judge's own ear on the feeds: it adds up trades once each, and knows what it did not hear."""
 
 from proto import feed
-from proto.feed import ADD, END, EXECUTE, OPEN, PRE_OPEN, SELL, TRADE, BookSnapshot, Row, Status
+from proto.feed import ADD, END, EXECUTE, OPEN, PRE_OPEN, SELL, TRADE, Row, Status
+from proto.snapshot import BookSnapshot
 from tools.flow.tally import TradeKey, TradeSum
 from tools.run.day.watch import InstrumentDay
 from tools.run.observer import TradeWatch

@@ -17,7 +17,7 @@ from tools.run.processes import Child, Children, StartError
 PARENT = """
 import asyncio, sys, time
 from pathlib import Path
-from tools.processes import Child, Children
+from tools.run.processes import Child, Children
 
 async def main():
     with Children() as children:
@@ -53,6 +53,7 @@ def gone(pid: int, timeout_s: float = 5.0) -> bool:
     return True
 
 
+@pytest.mark.processes
 def test_a_child_serves_speaks_and_ends_when_told_to(tmp_path: Path) -> None:
     async def run() -> None:
         with Children() as children:
@@ -69,6 +70,7 @@ def test_a_child_serves_speaks_and_ends_when_told_to(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.processes
 def test_a_paused_child_hears_that_it_shall_end(tmp_path: Path) -> None:
     async def run() -> None:
         with Children() as children:
@@ -81,6 +83,7 @@ def test_a_paused_child_hears_that_it_shall_end(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.processes
 def test_a_killed_child_is_reaped(tmp_path: Path) -> None:
     async def run() -> None:
         with Children() as children:
@@ -93,6 +96,7 @@ def test_a_killed_child_is_reaped(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.processes
 def test_a_child_that_ends_before_it_serves_fails_the_start_with_what_it_said(tmp_path: Path) -> None:
     async def run() -> str:
         with Children() as children:
@@ -106,6 +110,7 @@ def test_a_child_that_ends_before_it_serves_fails_the_start_with_what_it_said(tm
     )
 
 
+@pytest.mark.processes
 def test_a_child_that_says_nothing_fails_the_start_in_time(tmp_path: Path) -> None:
     async def run() -> None:
         with Children() as children:
@@ -117,6 +122,7 @@ def test_a_child_that_says_nothing_fails_the_start_in_time(tmp_path: Path) -> No
     asyncio.run(run())
 
 
+@pytest.mark.processes
 def test_an_error_in_the_run_leaves_no_child(tmp_path: Path) -> None:
     pids: list[int] = []
 
@@ -135,6 +141,7 @@ def test_an_error_in_the_run_leaves_no_child(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's death")
 @pytest.mark.parametrize("state", ["run", "pause"])
+@pytest.mark.processes
 def test_a_parent_killed_outright_takes_its_children_along(tmp_path: Path, state: str) -> None:
     script = PARENT.format(then="time.sleep(60)")
     with subprocess.Popen(
@@ -147,6 +154,7 @@ def test_a_parent_killed_outright_takes_its_children_along(tmp_path: Path, state
     assert gone(pid)
 
 
+@pytest.mark.processes
 def test_a_signal_to_the_terminals_group_does_not_reach_a_child(tmp_path: Path) -> None:
     async def run() -> None:
         with Children() as children:

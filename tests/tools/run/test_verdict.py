@@ -20,7 +20,8 @@ from proto.columns import (
     WOULD_TRADE,
     ReportRow,
 )
-from proto.feed import BookSnapshot, Definition, Snapshot, Status
+from proto.feed import Definition, Status
+from proto.snapshot import BookSnapshot, Snapshot
 from tools.flow.tally import Counted, Latencies, Tally, TradeKey, TradeSum, added
 from tools.run import verdict as v
 from tools.run.verdict import FAILS, HOLDS, NOTE, Evidence, Finding, Verdict, judge

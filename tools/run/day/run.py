@@ -10,7 +10,8 @@ from typing import Final
 
 from engine.client.client import Client, ClientError
 from proto.cluster import Instrument
-from proto.feed import AUCTION, OPEN, STATE_NAMES, Snapshot
+from proto.feed import AUCTION, OPEN, STATE_NAMES
+from proto.snapshot import Snapshot
 from tools.run.day.control import ControlError, MarketControl
 from tools.run.day.plan import Agenda, Day
 from tools.run.day.verdict import DayEvidence, Live, closing_of, happened, statistics_row

@@ -25,13 +25,13 @@ from proto.feed import (
     SELL,
     STATE_NAMES,
     TRADE,
-    BookSnapshot,
     Extra,
     Indication,
     Row,
     Statistics,
     Status,
 )
+from proto.snapshot import BookSnapshot
 
 NOTHING: Final = Indication(0, 0, 0)
 NO_STATISTICS: Final = Statistics(0, 0, 0, 0, 0, 0, 0)

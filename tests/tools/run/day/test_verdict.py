@@ -20,11 +20,11 @@ from proto.feed import (
     SELL,
     STATISTICS,
     STATUS,
-    BookSnapshot,
     Indication,
     Statistics,
     Status,
 )
+from proto.snapshot import BookSnapshot
 from tools.run.day.plan import Day
 from tools.run.day.verdict import DayEvidence, Live, day_to_json, happened, in_order, judge_day
 from tools.run.day.watch import InstrumentDay

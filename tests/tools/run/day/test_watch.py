@@ -22,12 +22,12 @@ from proto.feed import (
     STATISTICS,
     STATUS,
     TRADE,
-    BookSnapshot,
     Extra,
     Indication,
     Statistics,
     Status,
 )
+from proto.snapshot import BookSnapshot
 from tests.exchange import Exchange
 from tools.flow.traders import made_traders
 from tools.run.day.plan import BAND as BAND_TICKS

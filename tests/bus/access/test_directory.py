@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bus.directory import Changed, Conflict, Directory, Doubted, Entry, Event, Superseded
-from bus.directory_service import DirectoryError, DirectoryLoop, DirectoryRefused, ask, entry_of, message_of
+from bus.access.directory import Changed, Conflict, Directory, Doubted, Entry, Event, Superseded
+from bus.access.exchange import DirectoryError, DirectoryLoop, DirectoryRefused, ask, entry_of, message_of
 from proto import cluster_pb2, cluster_pb2_grpc
 from proto.cluster import Instrument
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import grpc
 
-from bus.directory import Changed, Conflict, Directory, Doubted, Entry, Event
+from bus.access.directory import Changed, Conflict, Directory, Doubted, Entry, Event
 from proto import cluster_pb2, cluster_pb2_grpc, marketdata_pb2
 from proto import instrument as listing
 from proto.cluster import CHANNEL_MAX, ENGINE_MAX, Instrument

@@ -14,10 +14,12 @@ from typing import Any, Final
 
 import grpc
 
-from bus.directory_service import CHANNEL_OPTIONS
-from bus.stream.feed_client import Action, AskRange, AskSnapshot, FeedClient
+from bus.access.exchange import CHANNEL_OPTIONS
+from bus.stream.actions import Action, AskRange, AskSnapshot
+from bus.stream.feed_client import FeedClient
 from bus.stream.sequencer import RangeStatus
 from proto import feed, marketdata_pb2, marketdata_pb2_grpc
+from proto.snapshot import SNAPSHOT_MAX, Chunk, Snapshot, decode_snapshot, join_chunks
 
 MESSAGE_MAX: Final = 4 << 20
 ON_LOOP_MAX: Final = 1 << 16  # bytes of a snapshot decoded on the event loop; a longer one goes to a thread
@@ -126,23 +128,23 @@ class Recovery:
         reply: marketdata_pb2.RangeReply = await self._stub(target).GetRange(request, timeout=left_s)
         return reply
 
-    async def _snapshot(self, target: str, client: FeedClient, asked: AskSnapshot, left_s: float) -> feed.Snapshot:
+    async def _snapshot(self, target: str, client: FeedClient, asked: AskSnapshot, left_s: float) -> Snapshot:
         request = marketdata_pb2.SnapshotRequest(
             engine=client.engine,
             channel=client.channel,
             instruments=[asked.instrument] if asked.instrument else [],
         )
-        parts: list[feed.Chunk] = []
+        parts: list[Chunk] = []
         size = 0
         async for chunk in self._stub(target).GetSnapshot(request, timeout=left_s):
-            parts.append(feed.Chunk(chunk.index, chunk.count, chunk.crc32, chunk.body))
+            parts.append(Chunk(chunk.index, chunk.count, chunk.crc32, chunk.body))
             size += len(chunk.body)
-            if size > feed.SNAPSHOT_MAX:
+            if size > SNAPSHOT_MAX:
                 raise feed.FeedError("a snapshot too long")
-        body = feed.join_chunks(parts)
+        body = join_chunks(parts)
         if size > ON_LOOP_MAX:
-            return await asyncio.to_thread(feed.decode_snapshot, body)
-        return feed.decode_snapshot(body)
+            return await asyncio.to_thread(decode_snapshot, body)
+        return decode_snapshot(body)
 
     def _ranged(self, client: FeedClient, asked: AskRange, reply: marketdata_pb2.RangeReply, target: str) -> None:
         status = RangeStatus(reply.status)

@@ -14,16 +14,14 @@ from typing import Final
 
 import zmq
 
-from bus.asking import Recovery, Sources
-from bus.publisher import HIGH_WATER, heartbeats
-from bus.stream.conflation import Quoted, QuoteReader
-from bus.stream.feed_client import (
+from bus.access.asking import Recovery, Sources
+from bus.access.sockets import HIGH_WATER, connect
+from bus.stream.actions import (
     Action,
     Alarm,
     Applied,
     AskRange,
     AskSnapshot,
-    FeedClient,
     GapOpened,
     Lagged,
     Limits,
@@ -31,6 +29,8 @@ from bus.stream.feed_client import (
     StateChanged,
     Withdrawn,
 )
+from bus.stream.conflation import Quoted, QuoteReader
+from bus.stream.feed_client import FeedClient
 from bus.stream.lines import Lines
 from bus.stream.sequencer import FrameRing
 from proto import feed
@@ -216,8 +216,7 @@ class Subscriber:
         socket.setsockopt(zmq.MAXMSGSIZE, feed.FRAME_MAX)
         socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
         socket.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MS_MAX)
-        heartbeats(socket)
-        socket.connect(endpoint)
+        connect(socket, endpoint)
         for topic in line.topics():
             socket.subscribe(topic)
 

@@ -1,0 +1,194 @@
+"""What becomes of an edit of cluster.toml when the engine starts again.
+
+The log is what counts; the file began it. Of the file, only what was edited since it was last heeded is looked at:
+
+    CHANGES     from now on, by a logged command: limits, bands, collars, allocation (without live orders), accounts
+    IDENTIFIES  never: the start is refused, with the way out
+    BEGINS      has no effect on an instrument that has begun
+    PLACES      where the engine binds and what channels it has: as the file says, at each start
+
+What an operator changed while the engine ran stays, and so does an instrument that is gone from the file: whoever edits
+is told. Every edit is told in one line, and logged with the identity (engine/log/records.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from enum import Enum
+from typing import Final
+
+from engine.core.commands import AddInstrument, ChangeInstrument, OperatorCommand, SetAccounts
+from engine.core.desk import CHANGEABLE
+from engine.core.market import Market
+from engine.core.venue import Venue
+from engine.log.records import Identity
+from proto.instrument import Instrument
+from proto.table import edited, written
+
+
+class Effect(Enum):
+    """What an edit of a key has for an effect."""
+
+    CHANGES = "from now on"
+    IDENTIFIES = "refused"
+    BEGINS = "only begins an instrument"
+    PLACES = "from this start on"
+
+
+INSTRUMENT: Final = {
+    "id": Effect.IDENTIFIES,
+    "symbol": Effect.IDENTIFIES,
+    "engine": Effect.IDENTIFIES,
+    "channel": Effect.IDENTIFIES,
+    "tick_size": Effect.IDENTIFIES,
+    "lot_size": Effect.IDENTIFIES,
+    "state": Effect.BEGINS,
+    "auction_reference": Effect.BEGINS,
+    **dict.fromkeys(sorted(CHANGEABLE), Effect.CHANGES),
+}
+ACCOUNT: Final = {"id": Effect.CHANGES, "name": Effect.CHANGES}
+ENGINE: Final = {
+    "id": Effect.IDENTIFIES,
+    "grpc": Effect.PLACES,
+    "feed": Effect.PLACES,
+    "channels": Effect.PLACES,
+}
+VENUE: Final = {"name": Effect.IDENTIFIES}
+
+_ANEW: Final = "trade it under another id and symbol instead, and delist this one"
+
+
+class Edits:
+    """What follows from the file, as against what it said before: commands to log, lines to tell, or what forbids it.
+
+    `elsewhere` are the file's instruments of other engines.
+    """
+
+    def __init__(self, before: Identity, now: Identity, venue: Venue, elsewhere: Iterable[Instrument] = ()) -> None:
+        self.commands: list[OperatorCommand] = []
+        self.told: list[str] = []
+        self.refused: list[str] = []
+        self._before = before
+        self._now = now
+        self._venue = venue
+        self._elsewhere = {instrument.id: instrument for instrument in elsewhere}
+        self._identities()
+        if not self.refused:
+            self._places()
+            self._instruments()
+            self._accounts()
+
+    def _identities(self) -> None:
+        before, now = self._before, self._now
+        if before.engine.id != now.engine.id:
+            whose = f"this is the log of engine {before.engine.id} ({before.name} of the venue {before.venue})"
+            self.refused.append(
+                f"{whose}, and not of engine {now.engine.id}: name its own directory, or begin a new one"
+            )
+        elif before.venue != now.venue:
+            self.refused.append(
+                f"this is a log of the venue {written(before.venue)}, and the file is of {written(now.venue)}: name it "
+                "as before, or begin a new log"
+            )
+        elif before.name != now.name:
+            self.refused.append(
+                f"this is the log of {before.name}, and not of {now.name}: start it with --name {before.name}"
+            )
+
+    def _places(self) -> None:
+        before, now = self._before.engine, self._now.engine
+        for key in edited(before, now):
+            self.told.append(f"engine {now.id}: {_change(before, now, key)}")
+
+    def _instruments(self) -> None:
+        before = {instrument.id: instrument for instrument in self._before.instruments}
+        now = {instrument.id: instrument for instrument in self._now.instruments}
+        for id, instrument in now.items():
+            market = self._venue.markets.get(id)
+            if before.get(id) == instrument:
+                continue
+            if market is None:
+                self._add(instrument)
+            elif market.delisted:
+                self.told.append(f"{instrument.symbol} (instrument {id}) was delisted: the edit has no effect")
+            else:
+                self._edit(market, before.get(id), instrument)
+        for id, instrument in before.items():
+            market = self._venue.market(id)
+            if id in now or market is None:
+                continue
+            whose = f"{instrument.symbol} (instrument {id})"
+            if id in self._elsewhere:
+                self.refused.append(f"{whose}: {_change(instrument, self._elsewhere[id], 'engine')} cannot be: {_ANEW}")
+            else:
+                self.told.append(
+                    f"{whose} is gone from the file and stays: tools.orders delist {instrument.symbol} ends it"
+                )
+
+    def _add(self, instrument: Instrument) -> None:
+        for market in self._venue.markets.values():
+            if market.instrument.symbol == instrument.symbol:
+                what = (
+                    f"instrument {instrument.id} ({instrument.symbol}) of the file is {market.instrument.id} in the log"
+                )
+                self.refused.append(f"{what}, and an id stays: write {market.instrument.id} again, or another symbol")
+                return
+        self.commands.append(AddInstrument.of(instrument))
+        self.told.append(f"{instrument.symbol} (instrument {instrument.id}) is traded from now on")
+
+    def _edit(self, market: Market, before: Instrument | None, now: Instrument) -> None:
+        """`before` None: an operator added it, and now it is in the file, too."""
+        present, whose = market.instrument, f"{market.instrument.symbol} (instrument {now.id})"
+        changes: dict[str, object] = {}
+        for key in edited(before or present, now):
+            to = getattr(now, key)
+            if INSTRUMENT[key] is Effect.BEGINS:
+                self.told.append(f"{whose}: {key} = {written(to)} only begins an instrument, and this one has begun")
+            elif to == getattr(present, key):
+                self.told.append(f"{whose}: {key} = {written(to)} already")
+            elif INSTRUMENT[key] is Effect.IDENTIFIES:
+                self.refused.append(f"{whose}: {_change(present, now, key)} cannot be: {_ANEW}")
+            elif before is None or getattr(present, key) != getattr(before, key):
+                self.told.append(f"{whose}: {key} stays {written(getattr(present, key))}: an operator set it")
+            else:
+                changes[key] = to
+        if not changes:
+            return
+        after = replace(present, **changes)  # type: ignore[arg-type]
+        if after.price_min > after.price_max:
+            self.refused.append(f"{whose}: price_min = {after.price_min} would be above price_max = {after.price_max}")
+        elif "allocation" in changes and any(True for _ in self._venue.live_on(market)):
+            self.refused.append(
+                f"{whose}: {_change(present, after, 'allocation')} while orders are live: cancel them first"
+            )
+        elif "band" in changes and not (present.band or market.band_reference or market.book.last_quantity):
+            self.refused.append(
+                f"{whose}: band = {after.band} needs a price that it is about: trade first, or an auction"
+            )
+        else:
+            self.commands.append(ChangeInstrument.of(after))
+            self.told += [f"{whose}: {_change(present, after, key)} from now on" for key in changes]
+
+    def _accounts(self) -> None:
+        before = {account.id: account for account in self._before.accounts}
+        now = {account.id: account for account in self._now.accounts}
+        if before == now:
+            return
+        self.commands.append(SetAccounts(self._now.accounts))
+        for id, account in now.items():
+            if id not in before:
+                self.told.append(f"account {id} ({account.name}) may trade from now on")
+            elif before[id] != account:
+                self.told.append(f"account {id}: {_change(before[id], account, 'name')} from now on")
+        for id in before:
+            if id not in now:
+                self.told.append(
+                    f"account {id} may trade no more; its orders stay: tools.orders --account {id} kill cancels them"
+                )
+        if not now or not before:
+            self.told.append("every account may trade" if not now else "only the accounts in the file may trade")
+
+
+def _change(before: object, after: object, key: str) -> str:
+    return f"{key} = {written(getattr(before, key))} -> {written(getattr(after, key))}"
