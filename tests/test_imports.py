@@ -42,18 +42,18 @@ MAY_IMPORT = {
 OWED: frozenset[tuple[str, str]] = frozenset(
     {
         ("run_cluster", "tools.faults"),
-        ("tools.bench.echo", "tools.run.processes"),
-        ("tools.bench.log", "tools.run.processes"),
+        ("tools.bench.echo", "tools.child"),
+        ("tools.bench.log", "tools.child"),
         ("tools.bench.log", "tools.tail.market_data"),
-        ("tools.bench.venue", "tools.run.processes"),
+        ("tools.bench.venue", "tools.child"),
         ("tools.bench.venue", "tools.tail.market_data"),
         ("tools.flow.replay_flow", "tools.run.verdict"),
         ("tools.flow.replay_flow", "tools.tail.market_data"),
-        ("tools.run.lookout", "tools.tail.compare"),
-        ("tools.run.lookout", "tools.tail.market_data"),
+        ("tools.run.polling", "tools.tail.compare"),
+        ("tools.run.polling", "tools.tail.market_data"),
         ("tools.run.machines", "tools.tail.market_data"),
-        ("tools.run.strangers", "tools"),
-        ("tools.run.strangers", "tools.tail_feed"),
+        ("tools.run.late_joiners", "tools"),
+        ("tools.run.late_joiners", "tools.tail_feed"),
     }
 )
 

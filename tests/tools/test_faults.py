@@ -31,7 +31,7 @@ from tools.chaos.plan import (
     parse,
     parse_script,
 )
-from tools.run.processes import Child, Children
+from tools.child import Child, Children
 
 SEED = 5
 ALL = tuple(MessageFault(kind, 0.1) for kind in MESSAGE_FAULTS if kind != "slow")

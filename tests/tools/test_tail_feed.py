@@ -38,7 +38,7 @@ from tools import tail_feed
 from tools.chaos.plan import sealed
 from tools.ladder import Level, draw, plain
 from tools.run.layout import made_up
-from tools.run.processes import Child, Children
+from tools.child import Child, Children
 from tools.tail.lines import Line, book_line, frame_line, lines_of
 from tools.tail.recording import (
     FRAME,

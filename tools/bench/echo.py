@@ -28,7 +28,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from proto.marketdata_pb2 import Book
 from proto.orders_pb2 import CommandBatch
-from tools.run.processes import Child, Children
+from tools.child import Child, Children
 
 SERVICE: Final = "lobmesh.bench.Echo"
 EMPTY: Final = f"/{SERVICE}/Empty"

@@ -27,7 +27,7 @@ from tools.bench import flows, show
 from tools.bench.deltas import START_NS
 from tools.bench.flows import ACCOUNT, BATCH, INSTRUMENT, LARGE
 from tools.bench.measure import Options, Report, Rounds, hash_of, in_turns, result, say
-from tools.run.processes import Child, Children
+from tools.child import Child, Children
 from tools.tail.market_data import Machine
 
 COMMAND: Final = "python -m tools.bench log"

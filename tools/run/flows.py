@@ -5,9 +5,9 @@ from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from tools.flow.tally import Counted, added
+from tools.flow.order_counts import Counted, added
 from tools.run.machines import START_S, Machines
-from tools.run.processes import Child, Children, StartError
+from tools.child import Child, Children, StartError
 from tools.run.verdict import Finding, Seen, Strangers
 
 OPENING_S: Final = 60.0  # for the traders' opening ladders
@@ -76,7 +76,7 @@ class Flows:
         machines = [place.asked.target for place in self._machines.fabrics.values()]
         arguments = [*machines, "--every", str(STRANGERS_S)]
         self.strangers = await self._processes.start(
-            self._machines.child("strangers", "tools.run.strangers", arguments)
+            self._machines.child("strangers", "tools.run.late_joiners", arguments)
         )
         await self.strangers.wait_ready(START_S)
         self._readers.append(asyncio.create_task(self._hear_strangers(self.strangers)))

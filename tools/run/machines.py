@@ -11,7 +11,7 @@ from engine.node import LINKS
 from proto.cluster import Cluster, EngineEntry, dumps
 from tools.chaos.plan import FaultSpec
 from tools.run.layout import symbol
-from tools.run.processes import Child, Children, StartError
+from tools.child import Child, Children, StartError
 from tools.tail.market_data import Machine
 
 START_S: Final = 20.0

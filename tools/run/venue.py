@@ -12,8 +12,7 @@ from proto import cluster as cluster_file
 from proto.cluster import Cluster, ClusterError
 from proto.snapshot import Snapshot
 from tools.chaos.plan import FaultSpec, TimedFault
-from tools.flow.tally import Counted
-from tools.run import moves
+from tools.flow.order_counts import Counted
 from tools.run import verdict as judge
 from tools.run.day.plan import day_of, ruled
 from tools.run.day.run import DayRun
@@ -21,10 +20,10 @@ from tools.run.day.verdict import DayEvidence, day_to_json, judge_day
 from tools.run.flows import Flows, within
 from tools.run.layout import made_up, symbols_of
 from tools.run.live_view import Board
-from tools.run.lookout import LOOK_S, Lookout
 from tools.run.machines import START_S, Machines, Place
 from tools.run.observer import Observer
-from tools.run.processes import Child, Children, StartError
+from tools.run.polling import LOOK_S, Lookout
+from tools.child import Child, Children, StartError
 from tools.run.verdict import Ended, Engine, Evidence, Moved, Outage, Seen, Verdict
 
 RATE: Final = 1_500  # orders/s of all traders together
@@ -241,7 +240,7 @@ class ClusterRun:
         try:
             await machines.restart(name)
             self._is_back(name)
-            took_s, missing = await moves.back(machines, place)
+            took_s, missing = await membership.back(machines, place)
         except StartError as e:
             self._is_back(name)
             took_s, missing = self._now_s() - from_s, (str(e).splitlines()[0],)
@@ -266,7 +265,7 @@ class ClusterRun:
             self._happened(f"{name} joins with {symbols}, and fabric-{id} beside it")
             try:
                 await machines.join(id)
-                took_s, missing = await moves.joined(machines, machines.engines[id], machines.fabrics[id])
+                took_s, missing = await membership.joined(machines, machines.engines[id], machines.fabrics[id])
             except StartError as e:
                 took_s, missing = self._now_s() - from_s, (str(e).splitlines()[0],)
             what = f"{symbols}: ordered and canceled through each engine; mirrored by each fabric node"
@@ -276,7 +275,7 @@ class ClusterRun:
             place = machines.place(name)
             await machines.leave(name, fault.at_s)
             self._happened(f"{name} left")
-            took_s, missing = await moves.left(machines, place)
+            took_s, missing = await membership.left(machines, place)
         await lookout.look(self._flows.counted())
         self._happened(f"all in step after {took_s:.1f} s" if not missing else f"not in step: {missing[0]}")
         how = "joined" if fault.kind == "join" else "left"
@@ -298,7 +297,7 @@ class ClusterRun:
         faults = self.options.faults  # of these some make readers begin anew, too
         others = [each.kind for each in faults.timed if each.name != name and each.kind not in ("join", "leave")]
         quiet = not (faults.messages or faults.answers or others)
-        disturbed = moves.disturbed(before, self._lookout.seen(), int(name.rpartition("-")[2]), name)
+        disturbed = membership.disturbed(before, self._lookout.seen(), int(name.rpartition("-")[2]), name)
         return Moved(
             name=name,
             how=how,

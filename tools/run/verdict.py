@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from tools.chaos.plan import ANSWER_FAULTS, LOSSES, MESSAGE_FAULTS
-from tools.flow.tally import Counted, Executed, TradeSum
+from tools.flow.order_counts import Counted, Executed, TradeSum
 
 HOLDS: Final = "holds"
 FAILS: Final = "fails"

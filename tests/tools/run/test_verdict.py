@@ -22,7 +22,7 @@ from proto.columns import (
 )
 from proto.feed import Definition, Status
 from proto.snapshot import BookSnapshot, Snapshot
-from tools.flow.tally import Counted, Latencies, Tally, TradeKey, TradeSum, added
+from tools.flow.order_counts import Counted, Latencies, Tally, TradeKey, TradeSum, added
 from tools.run import verdict as v
 from tools.run.verdict import FAILS, HOLDS, NOTE, Evidence, Finding, Verdict, judge
 from tools.tail.compare import differences

@@ -1,10 +1,10 @@
 """The audit of one stream of deltas, event by event: who was to trade next, and whether the book is crossed."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from bus.stream.mirror import Mirror, MirrorError
+from bus.stream.mirror import Mirror, MirrorBook, MirrorError
 from proto.feed import (
     ADD,
     END,
@@ -12,16 +12,20 @@ from proto.feed import (
     OP_MASK,
     OPEN,
     STATUS,
+    TOLD,
     TRADE,
     Extra,
     Row,
-    Snapshot,
 )
+from proto.snapshot import Snapshot
 from tools.run.audit.breaches import BOOKS, CROSSED, PRIORITY, SIDES, Breaches
 
 TRADES_KEPT: Final = 500_000  # of a stream, for the reports to be held against; of older ones nothing is said
 SHARES_KEPT: Final = 50_000  # shares by size, likewise
 UNKNOWN_STATE: Final = 0
+
+
+Listener = Callable[[MirrorBook | None, Row, Extra | None, int], None]
 
 
 class Resting(NamedTuple):
@@ -58,10 +62,12 @@ class Shares(NamedTuple):
 class FeedAudit:
     """One stream of deltas. `begin` with its books, then `take` whole events in order; `lose` when some passed unseen.
 
+    `before` is called with each delta, the book as it is until then, what the delta points at, and its time.
+
     Cost: O(1) a delta, O(log levels) where prices come or go; O(orders of a level) for one that is shared out by size.
     """
 
-    def __init__(self, by_size: Iterable[int] = ()) -> None:
+    def __init__(self, by_size: Iterable[int] = (), before: Listener | None = None) -> None:
         self.mirror = Mirror()
         self.breaches = Breaches()
         self.following = False  # from `begin` to `lose`
@@ -71,6 +77,7 @@ class FeedAudit:
         self.told_from: dict[int, int] = {}  # the first trade of each instrument that was told since the last loss
         self.shares: list[Shares] = []
         self._by_size = frozenset(by_size)
+        self._before = before
         self._emptied: list[tuple[int, int, int, Told]] = []  # what may be followed by its next slice
         self._level: tuple[int, int, int] | None = None  # that is being shared out: instrument, side, price
         self._queue: dict[int, int] = {}
@@ -87,13 +94,6 @@ class FeedAudit:
         self.following = True
         self._forget_event()
 
-    def begin_empty(self) -> None:
-        """Nothing was ever published."""
-        self.mirror = Mirror()
-        self.told_from = {}
-        self.following = True
-        self._forget_event()
-
     def lose(self) -> None:
         """Events passed unseen: nothing is judged until `begin`."""
         self.following = False
@@ -107,6 +107,10 @@ class FeedAudit:
             if at in begins:
                 self._time_ns = begins[at]
             code = op & OP_MASK
+            if self._before is not None:
+                extra = extras[order_id] if code in TOLD else None
+                row = (op, instrument, order_id, price, quantity, trade_id)
+                self._before(self.mirror.books.get(instrument), row, extra, self._time_ns)
             if code == EXECUTE:
                 self._executes(instrument, order_id, op >> 4 & 1, price, quantity, trade_id)
             elif code == TRADE:

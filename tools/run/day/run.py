@@ -18,10 +18,10 @@ from tools.run.day.verdict import DayEvidence, Live, closing_of, happened, stati
 from tools.run.day.watch import GATHERING, InstrumentDay
 from tools.run.flows import Flows, within
 from tools.run.live_view import Board, InstrumentRow
-from tools.run.lookout import Lookout
 from tools.run.machines import START_S, Machines
 from tools.run.observer import Observer
-from tools.run.processes import StartError
+from tools.run.polling import Lookout
+from tools.child import StartError
 
 POLL_S: Final = 0.02
 FINISH_S: Final = 10.0  # for the last commands

@@ -3,7 +3,7 @@
 from proto import feed
 from proto.feed import ADD, END, EXECUTE, OPEN, PRE_OPEN, SELL, TRADE, Row, Status
 from proto.snapshot import BookSnapshot
-from tools.flow.tally import TradeKey, TradeSum
+from tools.flow.order_counts import TradeKey, TradeSum
 from tools.run.day.watch import InstrumentDay
 from tools.run.observer import TradeWatch
 

@@ -11,7 +11,7 @@ import grpc
 from proto.cluster import Instrument
 from proto.feed import STATE_NAMES, FeedError
 from proto.snapshot import Snapshot
-from tools.flow.tally import Counted
+from tools.flow.order_counts import Counted
 from tools.run import verdict as judge
 from tools.run.live_view import Board, InstrumentRow, MachineRow
 from tools.run.machines import Machines, Place

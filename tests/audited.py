@@ -2,18 +2,22 @@
 
 from collections.abc import Sequence
 
+from bus.stream.actions import Applied
 from bus.stream.sequencer import Sequencer
 from engine.core.commands import OperatorCommand
 from engine.core.venue import Venue
 from proto import feed
 from proto.cluster import PRO_RATA, STATES, Instrument
 from proto.columns import Batch, Outcome, report_rows
-from proto.feed import BookSnapshot, Snapshot, Status
-from tests.flows import ENGINE, INSTRUMENTS
+from proto.feed import Status
+from proto.snapshot import BookSnapshot, Snapshot
 from tools.run.audit.books import reconcile, resting, shown
 from tools.run.audit.breaches import Breaches
-from tools.run.audit.feed import FeedAudit
 from tools.run.audit.reports import ReportAudit
+from tools.run.day.watch import InstrumentDay
+from tools.run.feeds import StreamWatch
+
+END_NS = 1 << 62  # of everything
 
 
 def empty_book(instrument: Instrument) -> BookSnapshot:
@@ -24,20 +28,30 @@ def empty_book(instrument: Instrument) -> BookSnapshot:
 class AuditedVenue:
     """Every record goes in; `breaches` is what the audit has found, of everything."""
 
-    def __init__(self, instruments: Sequence[Instrument] = INSTRUMENTS) -> None:
-        self.venue = Venue(ENGINE, instruments)
+    def __init__(self, engine: int, instruments: Sequence[Instrument]) -> None:
+        self.venue = Venue(engine, instruments)
         by_size = [each.id for each in instruments if each.allocation == PRO_RATA]
         channels = sorted({each.channel for each in instruments})
-        self.feeds = {channel: FeedAudit(by_size) for channel in channels}
+        self.watches = {channel: StreamWatch(by_size) for channel in channels}
         self.reports = ReportAudit(by_size=by_size)
         self.position = 0
         self._sequencers = {
-            channel: Sequencer(ENGINE, channel, incarnation=1, epoch=1, fresh=True, ring_frames=1)
+            channel: Sequencer(engine, channel, incarnation=1, epoch=1, fresh=True, ring_frames=1)
             for channel in channels
         }
-        for channel, audit in self.feeds.items():
+        for channel in channels:
             books = [empty_book(each) for each in instruments if each.channel == channel]
-            audit.begin(Snapshot(ENGINE, channel, 1, 1, 0, 0, books))
+            self._begin(channel, Snapshot(engine, channel, 1, 1, 0, 0, books))
+
+    def _begin(self, channel: int, snapshot: Snapshot) -> None:
+        self.watches[channel].passed_over(lambda: snapshot)
+
+    def watch_days(self) -> None:
+        """Follow every instrument's day from here on, where nothing rests yet."""
+        for watch in self.watches.values():
+            for instrument, book in watch.audit.mirror.books.items():
+                watch.days[instrument] = InstrumentDay(self.venue.engine)
+                watch.days[instrument].begin(book.snapshot(), 0)
 
     def apply(self, time_ns: int, batches: Sequence[Batch]) -> None:
         self.position += 1
@@ -63,20 +77,27 @@ class AuditedVenue:
         for reports in outcome.reports:
             if reports.first_seq:
                 rows = list(report_rows(reports.rows))
-                self.reports.take(ENGINE, reports.account, reports.first_seq, time_ns, rows)
+                self.reports.take(self.venue.engine, reports.account, reports.first_seq, time_ns, rows)
         for channel in outcome.deltas:
             sequencer = self._sequencers[channel.channel]
             sequencer.append(time_ns, channel.rows, channel.extras)
             for data in sequencer.take(time_ns, flush=True):
                 frame = feed.decode(data)
-                self.feeds[channel.channel].take(frame.rows, frame.times, frame.extras)
+                first = frame.header.first_seq
+                applied = Applied(1, first, frame.next_seq - 1, frame.rows, frame.times, frame.extras)
+                self.watches[channel.channel].applied(applied, _unseen)
 
     def breaches(self) -> Breaches:
+        """All that the audit has found by now."""
         out = Breaches()
         out.merge(self.reports.breaches)
         out.merge(self.reports.net())
-        for audit in self.feeds.values():
+        for audit in (watch.audit for watch in self.watches.values()):
             out.merge(audit.breaches)
-            out.merge(reconcile(audit, self.reports, 1 << 62))
-            out.merge(resting(shown(audit), None, self.reports, 1 << 62, audit.mirror.books))
+            out.merge(reconcile(audit, self.reports, END_NS))
+            out.merge(resting(shown(audit), None, self.reports, END_NS, audit.mirror.books))
         return out
+
+
+def _unseen() -> Snapshot:
+    raise AssertionError("a delta was passed over")

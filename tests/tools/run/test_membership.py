@@ -22,8 +22,8 @@ from proto.orders import write_batch
 from tools.bench.venue import SessionStream
 from tools.chaos.plan import MESSAGE_FAULTS
 from tools.run.layout import made_up
-from tools.run.moves import UNDISTURBED, disturbed
-from tools.run.processes import Child, Children, StartError
+from tools.run.membership import UNDISTURBED, disturbed
+from tools.child import Child, Children, StartError
 from tools.run.verdict import Seen
 from tools.tail.compare import differences
 from tools.tail.market_data import Machine, StreamState
