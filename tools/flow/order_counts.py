@@ -4,7 +4,7 @@ A tally is taken where commands are sent, in constant memory but for what is sti
 judges the run as JSON. Tallies of several processes add up.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -240,6 +240,10 @@ class Counted:
     @property
     def answered(self) -> int:
         return sum(self.answers.values())
+
+    def with_others(self, executed: Mapping[int, Executed]) -> "Counted":
+        """The same, with the trades of accounts that were not counted here."""
+        return added([self, Counted(executed=dict(executed))])
 
     @classmethod
     def from_json(cls, line: dict[str, Any]) -> "Counted":

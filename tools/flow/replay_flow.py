@@ -31,11 +31,11 @@ from proto.feed import END
 from proto.orders import report_columns
 from tools.child import patience_asked, ready, run, say, told
 from tools.flow import lobster, lobster_check, workload
+from tools.flow.findings import FAILS, HOLDS, NOTE, UNKNOWN, Finding
 from tools.flow.lobster import Step
 from tools.flow.lobster_check import LEVELS_JUDGED, Checker
 from tools.flow.messages import FlowError, WorkloadRow, is_workload, read_books, read_messages, read_workload
 from tools.flow.order_counts import Tally
-from tools.run.verdict import FAILS, HOLDS, NOTE, UNKNOWN, Finding
 from tools.tail.market_data import Machine
 
 TALLY_S: Final = 0.5

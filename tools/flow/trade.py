@@ -28,7 +28,7 @@ from proto.orders import report_columns
 from proto.orders_pb2 import ReportBatch
 from tools.child import patience_asked, ready, run, say, told
 from tools.flow.order_counts import Latencies, Tally
-from tools.flow.traders import Agent, Command, MarketMaker, made_traders
+from tools.flow.traders import FIRST_ACCOUNT, Agent, Command, MarketMaker, made_traders
 
 PACE_S: Final = 0.05  # each agent acts so often
 BATCH_MAX: Final = 256
@@ -177,7 +177,7 @@ class Floor:
 
     def __init__(self, venue: Cluster, joins: Sequence[str], traders: int, rate: int, seed: int, first_id: int) -> None:
         self.tally = Tally()
-        agents = made_traders(traders, venue.instruments, seed, first_id)
+        agents = made_traders(traders, venue.instruments, seed, first_id, FIRST_ACCOUNT)
         self._news = agents[0].news
         self._engines = [engine.id for engine in venue.engines]
         self.desks = [

@@ -13,9 +13,9 @@ from bus.access.exchange import DirectoryError, ask
 from engine.client.client import Client, ClientError
 from proto.cluster import Instrument
 from proto.columns import BUY
+from tools.run.evidence import Seen, counter
 from tools.run.machines import Machines, Place
 from tools.run.polling import LIVE, answer
-from tools.run.verdict import Seen, counter
 
 STEP_S: Final = 5.0  # within which everybody is in step
 POLL_S: Final = 0.05

@@ -23,6 +23,7 @@ class Live(NamedTuple):
     """An order that its home says is live; `visible`: it, or a slice of it, is in the book."""
 
     order_id: int
+    instrument: int
     open: int
     visible: bool
 

@@ -83,6 +83,7 @@ class FeedAudit:
         self._queue: dict[int, int] = {}
         self._got: dict[int, int] = {}
         self._got_in: list[int] = []
+        self._unclear = False
         self._time_ns = 0
         self._entered: dict[int, None] = {}  # instruments whose book may have become crossed in this event
 
@@ -116,8 +117,8 @@ class FeedAudit:
             elif code == TRADE:
                 self._trades(instrument, op >> 4 & 1, price, quantity, trade_id)
             else:
-                if self._level is not None:
-                    self._shared_out(code == ADD or order_id in self._queue)
+                if self._level is not None and (code == ADD or order_id in self._queue):
+                    self._unclear = True
                 if code == ADD:
                     self._entered[instrument] = None
                     if self._emptied:
@@ -156,7 +157,7 @@ class FeedAudit:
         if book.state == OPEN and left and price != best:
             self.breaches.add(PRIORITY, f"{what} traded at {price}, not at its own price {best}")
         if self._level is not None and self._level != (instrument, side, best):
-            self._shared_out(False)
+            self._shared_out()
         if book.state == OPEN and instrument in self._by_size and best is not None:
             if self._level is None:
                 self._level, self._queue, self._got, self._got_in = (instrument, side, best), in_turn, {}, []
@@ -175,7 +176,7 @@ class FeedAudit:
     def _trades(self, instrument: int, aggressor: int, price: int, quantity: int, trade_id: int) -> None:
         """An order that is not displayed has traded: was nothing displayed before it?"""
         if self._level is not None:
-            self._shared_out(False)
+            self._shared_out()
         self._emptied.clear()
         self._new(instrument, price, quantity, trade_id)
         book = self.mirror.books.get(instrument)
@@ -203,21 +204,21 @@ class FeedAudit:
                 return
         self._emptied.clear()
 
-    def _shared_out(self, unclear: bool) -> None:
-        """A level that is shared by size has had its turn. Where a slice follows, more was there than was seen; where an
-        order of it leaves (the other half of a pair), its share was shared anew."""
+    def _shared_out(self) -> None:
+        """A level that is shared by size has had its turn. It is unclear where a slice followed, of which more was there
+        than was seen, and where an order of it left (the other half of a pair): its share was shared anew."""
         assert self._level
         instrument, _, price = self._level
-        if not unclear and len(self.shares) < SHARES_KEPT:
+        if not self._unclear and len(self.shares) < SHARES_KEPT:
             queue = tuple(self._queue.items())
             self.shares.append(Shares(instrument, price, self._time_ns, queue, self._got, tuple(self._got_in)))
-        self._level = None
+        self._level, self._unclear = None, False
 
     def _ends(self) -> None:
         self.events += 1
         self._emptied.clear()
         if self._level is not None:
-            self._shared_out(False)
+            self._shared_out()
         for instrument in self._entered:
             book = self.mirror.books[instrument]
             if book.state == OPEN:
@@ -230,7 +231,7 @@ class FeedAudit:
     def _forget_event(self) -> None:
         self._emptied.clear()
         self._entered.clear()
-        self._level = None
+        self._level, self._unclear = None, False
 
 
 def shared_by_size(queue: Sequence[tuple[int, int]], total: int) -> dict[int, int]:
