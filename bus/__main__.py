@@ -77,7 +77,13 @@ async def run(args: argparse.Namespace) -> int:
         loop.default_exception_handler(context)
 
     loop.set_exception_handler(on_exception)
-    node = Node(args.name, engine=args.engine, only=args.only, seed=args.seed)
+    displaced: list[str] = []
+
+    def on_displaced(why: str) -> None:
+        displaced.append(why)
+        stopping.set()
+
+    node = Node(args.name, engine=args.engine, only=args.only, seed=args.seed, displaced=on_displaced)
     try:
         await node.serve(args.grpc, args.join, args.advertise_grpc or "")
     except (RuntimeError, OSError, DirectoryRefused) as e:
@@ -89,11 +95,15 @@ async def run(args: argparse.Namespace) -> int:
         print(json.dumps(ready), flush=True)
     await stopping.wait()
     await node.stop()
+    if displaced:
+        print(f"bus: {args.name} stopped: {displaced[0]}", file=sys.stderr)
+        return EXIT_CANNOT_START
     return EXIT_BROKEN if broken else EXIT_OK
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit 0 after a clean stop, 1 after a fault of our own, 2 for wrong usage, 3 if it cannot start."""
+    """Exit 0 after a clean stop, 1 after a fault of our own, 2 for wrong usage, 3 if it cannot start, or another
+    machine has its name."""
     args = parser().parse_args(argv)
     if args.name is None:
         if not args.engine:

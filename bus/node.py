@@ -12,6 +12,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any, Final
 
@@ -19,8 +20,10 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 
-from bus.access.directory import Changed, Directory, Entry, Event
-from bus.access.exchange import DirectoryLoop
+from bus.access.claim import claim
+from bus.access.directory import Changed, Directory, Displaced, Entry, Event, Superseded
+from bus.access.exchange import DirectoryLoop, DirectoryRefused, new_start
+from bus.access.inquiry import inquire
 from bus.access.subscriber import Listener, Subscriber
 from bus.service import Look, MarketData, NotServed, StreamLook
 from bus.stream.actions import AskRange, AskSnapshot, Limits, Standing, State
@@ -183,8 +186,11 @@ class Node:
         seed: int = 0,
         limits: Limits | None = None,
         listen: Listener | None = None,
+        displaced: Callable[[str], None] = logger.critical,
     ) -> None:
+        """`displaced`: told why, if another machine turns out to have the name: this one is to stop."""
         self.name = name
+        self._displaced = displaced
         self.engine = engine
         self.grpc = ""
         self.directory = Directory()
@@ -200,8 +206,11 @@ class Node:
     async def serve(self, address: str = "127.0.0.1:0", join: Sequence[str] = (), advertise: str = "") -> int:
         """Open the port and join; returns the port. Others find it at `advertise`, if not where it is bound.
 
-        Raises: RuntimeError if it cannot be had; DirectoryRefused.
+        Raises: RuntimeError if it cannot be had; DirectoryRefused, also if a machine of this name runs.
         """
+        found = claim(self.name, 0, (await inquire(join, lambda entry: entry.name == self.name)).seen, None)
+        if found.taken:
+            raise DirectoryRefused(found.taken)
         server = self._server = grpc.aio.server(options=SERVER_OPTIONS)
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
@@ -213,7 +222,8 @@ class Node:
         port = server.add_insecure_port(address)
         await server.start()
         self.grpc = f"{address.rpartition(':')[0]}:{port}"
-        loop.announce(Entry(self.name, self.engine, True, 0, 0, time.time_ns(), advertise or self.grpc))
+        entry = Entry(self.name, self.engine, True, 0, 0, time.time_ns(), advertise or self.grpc)
+        loop.announce(replace(entry, start=new_start(), follows=found.follows))
         loop.start()
         if not await loop.joined(JOIN_S):
             logger.warning("nobody answered at %s yet; trying on", ", ".join(join))
@@ -231,7 +241,11 @@ class Node:
             await self._server.stop(STOP_S)
 
     def _on_event(self, event: Event) -> None:
-        """Follow engines, wherever they come back."""
+        """Follow engines, wherever they come back; give way to a machine that has our name."""
+        if isinstance(event, Displaced):
+            self._displaced(event.why)
+        elif isinstance(event, Superseded):
+            self._displaced(f"{self.name} was silent, and another of its name has begun at {event.entry.grpc}")
         if not isinstance(event, Changed):
             return
         entry = event.entry

@@ -184,7 +184,7 @@ class Process:
     def _condenser(self) -> Condenser:
         engine, args = self._engine, self._args
         command = self._child("engine.log.condense")
-        logged = lambda: engine.replayed + engine.committer.commands  # noqa: E731
+        logged = lambda: engine.kept.remembered + engine.committer.commands  # noqa: E731
         return Condenser(command, args.snapshot_after, logged, self._forget)
 
     async def _forget(self) -> None:

@@ -27,12 +27,17 @@ from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 from engine.core.commands import AddInstrument, OperatorCommand
 from engine.core.rules import RULES
 from engine.core.venue import RETAINED, Venue
+from engine.entry.calls import Calls
 from engine.entry.guard import Guard
-from engine.entry.links import GRACE_S, MESSAGE_MAX, HomeLink, LinkState, PeersServicer, Presence
+from engine.entry.home import GRACE_S, Home, Presence
+from engine.entry.link import ANSWER_S, HomeLink, LinkState
 from engine.entry.operation import OperatorServicer
+from engine.entry.reference import Reference
+from engine.entry.release import Feed, Release
 from engine.entry.reports import Hub
-from engine.entry.router import Entry
-from engine.entry.service import OrdersServicer, SessionIds
+from engine.entry.router import Router
+from engine.entry.sessions import SessionIds, Sessions
+from engine.entry.streams import ORDERS, PEERS, Streams
 from engine.log import records
 from engine.log.commit import Committer, State, Submission
 from engine.log.contract import Log, LogConflict, LogFailed, OutcomeUnknown
@@ -44,7 +49,6 @@ from engine.log.sqlite import SqliteLog
 from engine.log.state import founded
 from proto import connect
 from proto.cluster import Cluster
-from proto.columns import REPORT_WIDTH, ChannelDeltas, Outcome
 from proto.instrument import Instrument
 
 EXIT_OK: Final = 0
@@ -55,11 +59,11 @@ EXIT_LOG_LOST: Final = 4  # the log's outcome is unknown, or somebody else write
 
 STREAMS_MAX: Final = 1_024  # calls at once on one connection
 STOP_S: Final = 1.0
-ORDERS: Final = "lobmesh.v1.Orders"  # its health, as that of the whole: whether the log takes commands
-LINKS: Final = "lobmesh.v1.Peers"  # its health: whether an order for any other engine can be carried there
+LINKS: Final = PEERS  # its health: whether an order for any other engine can be carried there
 HOUSE_S: Final = 0.1
 IDLE_S: Final = 0.5  # without a command for so long, there is time to collect garbage
 
+MESSAGE_MAX: Final = 1 << 20  # bytes of a message that an engine takes in
 SERVER_OPTIONS: Final = [
     *connect.SERVED,
     ("grpc.max_receive_message_length", MESSAGE_MAX),
@@ -67,12 +71,6 @@ SERVER_OPTIONS: Final = [
 ]
 
 logger = logging.getLogger(__name__)
-
-
-class Feed(Protocol):
-    """Where deltas go; `engine/publish/source.py` is the real one."""
-
-    def publish(self, time_ns: int, deltas: list[ChannelDeltas], *, idle: bool) -> None: ...
 
 
 class Services(Protocol):
@@ -109,7 +107,7 @@ class Engine:
         owner: str = "",
         clock_ns: Callable[[], int] = time.time_ns,
         grace_s: float = GRACE_S,
-        answer_s: float = 2.0,
+        answer_s: float = ANSWER_S,
         operator_token: str = "",
     ) -> None:
         self.engine = engine
@@ -121,7 +119,7 @@ class Engine:
         self.presence = Presence(grace_s)
         self.links: dict[int, HomeLink] = {}
         self.feed: Feed | None = None
-        self.replayed = 0  # reports, at the start: about as many as commands
+        self.reference = Reference(engine, lambda: self.venue.allowed)
         self.listed: Callable[[Instrument], None] = _unheard  # one was added or delisted while the engine runs
         self._cluster = cluster
         self._where = where
@@ -151,7 +149,7 @@ class Engine:
         after, self._state = restore(self.log, self._file)
         for history in self._state.histories:
             self.kept.restore(history.account, history.last_seq, history.batches)
-        yield from replay(self.log, self._state, after, self._remember)
+        yield from replay(self.log, self._state, after, self.kept.remember)
 
     def begin(self) -> Begun:
         """Open an epoch: the log is this engine's from here on. With it goes what was edited in the file since the last
@@ -194,53 +192,33 @@ class Engine:
         """Open the port; the engine takes orders when this returns. Raises: RuntimeError if the port is taken."""
         loop = asyncio.get_running_loop()
         self.stopping: asyncio.Future[int] = loop.create_future()
+        release = Release(self.hub, self.feed, lambda: self.committer.backlog)
         self.committer = Committer(
             self.log,
             self.venue,
             self.begun.epoch,
             time_ns=self.begun.time_ns,
             clock_ns=self._clock_ns,
-            release=self._release,
+            release=release,
             stop=self._broken,
         )
-        homes = {instrument.id: instrument.engine for instrument in self._cluster.instruments}
-        self.entry = Entry(self.engine, self.committer, homes)
-        self.orders = OrdersServicer(
-            self.entry,
-            self.hub,
-            self.presence,
-            self.venue,
-            self.links,
-            SessionIds(self.engine, self._clock_ns),
-        )
-        self.peers = PeersServicer(
-            self.entry, self.hub, self.presence, epoch=self.begun.epoch, incarnation=self.log.incarnation
-        )
-        self._take_up()
+        self.router = Router(self.reference, self.committer)
+        self.streams = Streams()
+        self._take_up(release)
         self.presence.committer = self.committer
         self.presence.found(self.venue.sessions(), loop.time())
         self.learn(self._cluster.instruments, [entry.id for entry in self._cluster.engines])
         self.learn([market.instrument for market in self.venue.markets.values()], [])
-        self.operator = OperatorServicer(
-            self.venue,
-            self.committer,
-            lambda: self.orders.symbols,
-            self._listed,
-            channels=self.channels,
-            guard=self._guard,
-        )
         port = await self._open(address, services)
         self._run(self._keep_house())
         return port
 
     def learn(self, instruments: Iterable[Instrument], engines: Iterable[int]) -> None:
         """Instruments and engines of the venue, from the cluster's file or because they joined."""
-        instruments = list(instruments)
-        self.entry.learn({instrument.id: instrument.engine for instrument in instruments})
-        self.orders.learn(instruments)
+        self.reference.learn(instruments)
         for engine in sorted(set(engines) - {self.engine} - set(self.links)):
             link = HomeLink(self.engine, engine, self.hub, self._endpoint_of(engine), answer_s=self._answer_s)
-            self.links[engine] = self.entry.carriers[engine] = link
+            self.links[engine] = self.router.carriers[engine] = link
             self._run(link.run())
 
     async def stop(self) -> None:
@@ -248,8 +226,7 @@ class Engine:
         self.presence.committer = None  # our going is not our clients': their orders stay, and they come back
         if self._health is not None:
             await self._health.enter_graceful_shutdown()
-        self.orders.stop()
-        self.peers.stop()
+        await self.streams.stop(STOP_S)
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             task.cancel()
@@ -258,20 +235,32 @@ class Engine:
             await self._server.stop(STOP_S)
         self.committer.close()
 
-    def _take_up(self) -> None:
+    def _take_up(self, release: Release) -> None:
         """Apply the edits that were logged with the epoch, as a replay will."""
         first = self.begun.epoch + 1
         for position, command in enumerate(self._edits, first):
-            self._release(position, self.begun.time_ns, self.venue.operate(position, self.begun.time_ns, command))
+            release(position, self.begun.time_ns, self.venue.operate(position, self.begun.time_ns, command))
             if isinstance(command, AddInstrument):
                 self.listed(command.definition)
         self._edits = []
 
     async def _open(self, address: str, services: Iterable[Services]) -> int:
-        peers = self.peers
+        router, reference, hub, links, streams = self.router, self.reference, self.hub, self.links, self.streams
+        ids, begun = SessionIds(self.engine, self._clock_ns), self.begun
+        sessions = Sessions(router, reference, hub, self.presence, links, streams, ids)
+        calls = Calls(router, reference, hub, self.venue, links)
+        home = Home(router, hub, self.presence, streams, epoch=begun.epoch, incarnation=begun.incarnation)
+        operator = OperatorServicer(
+            self.venue,
+            self.committer,
+            lambda: reference.symbols,
+            self._listed,
+            channels=self.channels,
+            guard=self._guard,
+        )
         server = grpc.aio.server(options=SERVER_OPTIONS)
         self._server = server
-        server.add_generic_rpc_handlers((_orders(self.orders), _peers(peers, self.orders), self.operator.handlers()))
+        server.add_generic_rpc_handlers((sessions.handlers(), *calls.handlers(), home.handlers(), operator.handlers()))
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = [f"lobmesh.v1.{name}" for name in ("Orders", "Operator", "Peers", "MarketData", "Directory")]
@@ -302,23 +291,11 @@ class Engine:
     def _endpoint_of(self, engine: int) -> Callable[[], str | None]:
         return lambda: self._where(engine)
 
-    def _release(self, position: int, time_ns: int, outcome: Outcome) -> None:
-        for reports in outcome.reports:
-            self.hub.release(reports.account, reports.first_seq, position, time_ns, reports.rows)
-        if self.feed is not None and outcome.deltas:
-            self.feed.publish(time_ns, outcome.deltas, idle=not self.committer.backlog)
-
-    def _remember(self, position: int, time_ns: int, outcome: Outcome) -> None:
-        for reports in outcome.reports:
-            self.replayed += len(reports.rows) // REPORT_WIDTH
-            self.kept.remember(reports.account, reports.first_seq, position, time_ns, reports.rows)
-
     def _broken(self, error: BaseException) -> None:
         """No command may be answered any more: have the process end."""
         known = isinstance(error, OutcomeUnknown | LogConflict)
         logger.critical("stopping: %s", error, exc_info=None if known else error)
-        self.orders.stop()
-        self.peers.stop()
+        self.streams.break_off()
         if not self.stopping.done():
             self.stopping.set_result(EXIT_LOG_LOST if known else EXIT_BROKEN)
 
@@ -358,29 +335,6 @@ class Engine:
 def _status(serves: bool) -> Any:
     status = health_pb2.HealthCheckResponse
     return status.SERVING if serves else status.NOT_SERVING
-
-
-def _orders(servicer: OrdersServicer) -> grpc.GenericRpcHandler:
-    unary = grpc.unary_unary_rpc_method_handler
-    handlers: dict[str, Any] = {
-        "Session": grpc.stream_stream_rpc_method_handler(servicer.session),
-        "NewOrder": unary(servicer.new_order),
-        "CancelOrder": unary(servicer.cancel_order),
-        "ReplaceOrder": unary(servicer.replace_order),
-        "MassCancel": unary(servicer.mass_cancel),
-        "GetOrder": unary(servicer.get_order),
-        "OpenOrders": unary(servicer.open_orders),
-        "Executions": grpc.unary_stream_rpc_method_handler(servicer.executions),
-    }
-    return grpc.method_handlers_generic_handler(ORDERS, handlers)
-
-
-def _peers(servicer: PeersServicer, orders: OrdersServicer) -> grpc.GenericRpcHandler:
-    handlers: dict[str, Any] = {
-        "Link": grpc.stream_stream_rpc_method_handler(servicer.link),
-        "FindOrders": grpc.unary_unary_rpc_method_handler(orders.find_orders),
-    }
-    return grpc.method_handlers_generic_handler("lobmesh.v1.Peers", handlers)
 
 
 def owner_name(name: str) -> str:

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from proto import marketdata_pb2 as proto_dot_marketdata__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13proto/cluster.proto\x12\nlobmesh.v1\x1a\x16proto/marketdata.proto\"\xdc\x01\n\x0e\x44irectoryEntry\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x02 \x01(\r\x12\x0e\n\x06\x66\x61\x62ric\x18\x03 \x01(\x08\x12\x13\n\x0bincarnation\x18\x04 \x01(\r\x12\r\n\x05\x65poch\x18\x05 \x01(\x04\x12\x0f\n\x07version\x18\x06 \x01(\x04\x12\x0c\n\x04grpc\x18\x07 \x01(\t\x12\x0c\n\x04\x66\x65\x65\x64\x18\x08 \x01(\t\x12+\n\x0binstruments\x18\t \x03(\x0b\x32\x16.lobmesh.v1.Instrument\x12\x10\n\x08\x63hannels\x18\n \x01(\r\x12\x0c\n\x04left\x18\x0b \x01(\x08\"M\n\x10\x44irectoryEntries\x12+\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1a.lobmesh.v1.DirectoryEntry\x12\x0c\n\x04\x66rom\x18\x02 \x01(\t2S\n\tDirectory\x12\x46\n\x08\x45xchange\x12\x1c.lobmesh.v1.DirectoryEntries\x1a\x1c.lobmesh.v1.DirectoryEntriesb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13proto/cluster.proto\x12\nlobmesh.v1\x1a\x16proto/marketdata.proto\"\xfc\x01\n\x0e\x44irectoryEntry\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x02 \x01(\r\x12\x0e\n\x06\x66\x61\x62ric\x18\x03 \x01(\x08\x12\x13\n\x0bincarnation\x18\x04 \x01(\r\x12\r\n\x05\x65poch\x18\x05 \x01(\x04\x12\x0f\n\x07version\x18\x06 \x01(\x04\x12\x0c\n\x04grpc\x18\x07 \x01(\t\x12\x0c\n\x04\x66\x65\x65\x64\x18\x08 \x01(\t\x12+\n\x0binstruments\x18\t \x03(\x0b\x32\x16.lobmesh.v1.Instrument\x12\x10\n\x08\x63hannels\x18\n \x01(\r\x12\x0c\n\x04left\x18\x0b \x01(\x08\x12\r\n\x05start\x18\x0c \x01(\x06\x12\x0f\n\x07\x66ollows\x18\r \x01(\x06\"8\n\x07Reached\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05start\x18\x02 \x01(\x06\x12\x10\n\x08position\x18\x03 \x01(\x04\"\x83\x01\n\x10\x44irectoryEntries\x12+\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1a.lobmesh.v1.DirectoryEntry\x12\x0c\n\x04\x66rom\x18\x02 \x01(\t\x12$\n\x07reached\x18\x03 \x03(\x0b\x32\x13.lobmesh.v1.Reached\x12\x0e\n\x06now_ns\x18\x04 \x01(\x04\x32S\n\tDirectory\x12\x46\n\x08\x45xchange\x12\x1c.lobmesh.v1.DirectoryEntries\x1a\x1c.lobmesh.v1.DirectoryEntriesb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,9 +33,11 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'proto.cluster_pb2', _global
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_DIRECTORYENTRY']._serialized_start=60
-  _globals['_DIRECTORYENTRY']._serialized_end=280
-  _globals['_DIRECTORYENTRIES']._serialized_start=282
-  _globals['_DIRECTORYENTRIES']._serialized_end=359
-  _globals['_DIRECTORY']._serialized_start=361
-  _globals['_DIRECTORY']._serialized_end=444
+  _globals['_DIRECTORYENTRY']._serialized_end=312
+  _globals['_REACHED']._serialized_start=314
+  _globals['_REACHED']._serialized_end=370
+  _globals['_DIRECTORYENTRIES']._serialized_start=373
+  _globals['_DIRECTORYENTRIES']._serialized_end=504
+  _globals['_DIRECTORY']._serialized_start=506
+  _globals['_DIRECTORY']._serialized_end=589
 # @@protoc_insertion_point(module_scope)

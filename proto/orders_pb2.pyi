@@ -78,6 +78,7 @@ class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REASON_THROTTLED: _ClassVar[Reason]
     REASON_BATCH_TOO_LARGE: _ClassVar[Reason]
     REASON_BAD_CLIENT_ORDER_ID: _ClassVar[Reason]
+    REASON_UNKNOWN_ACCOUNT: _ClassVar[Reason]
     REASON_UNKNOWN_INSTRUMENT: _ClassVar[Reason]
     REASON_PRICE_OUT_OF_LIMITS: _ClassVar[Reason]
     REASON_DUPLICATE_ID: _ClassVar[Reason]
@@ -175,6 +176,7 @@ REASON_NOTIONAL_TOO_LARGE: Reason
 REASON_THROTTLED: Reason
 REASON_BATCH_TOO_LARGE: Reason
 REASON_BAD_CLIENT_ORDER_ID: Reason
+REASON_UNKNOWN_ACCOUNT: Reason
 REASON_UNKNOWN_INSTRUMENT: Reason
 REASON_PRICE_OUT_OF_LIMITS: Reason
 REASON_DUPLICATE_ID: Reason

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from proto import columns as c
-from proto.cluster import Instrument
+from proto.instrument import Instrument
 from proto.orders import decimal_text, notional_text, shown
 
 DETAIL_MAX: Final = 240  # characters
@@ -23,6 +23,7 @@ _MEANS: Final = {
     c.THROTTLED: "more commands a second than the session asked to be held to",
     c.BATCH_TOO_LARGE: "more commands in one batch than an engine takes",
     c.BAD_CLIENT_ORDER_ID: "a client order id is at least 1",
+    c.UNKNOWN_ACCOUNT: "the venue lists its accounts, and this is none of them",
     c.UNKNOWN_INSTRUMENT: "there is no such instrument",
     c.PRICE_OUT_OF_LIMITS: "the price is outside the instrument's limits",
     c.DUPLICATE_ID: "another command of this account had this client order id",

@@ -7,9 +7,9 @@ from bus.stream.sequencer import Sequencer
 from engine.core.commands import OperatorCommand
 from engine.core.venue import Venue
 from proto import feed
-from proto.cluster import PRO_RATA, STATES, Instrument
+from proto.cluster import FIFO, PRO_RATA, STATES, Instrument
 from proto.columns import Batch, Outcome, report_rows
-from proto.feed import Status
+from proto.feed import Extra, Row, Status
 from proto.snapshot import BookSnapshot, Snapshot
 from tools.run.audit.books import reconcile, resting, shown
 from tools.run.audit.breaches import Breaches
@@ -23,6 +23,20 @@ END_NS = 1 << 62  # of everything
 def empty_book(instrument: Instrument) -> BookSnapshot:
     status = Status(STATES.index(instrument.state) + 1, 0)
     return BookSnapshot(instrument.id, None, status, 0, 0, 0, 0, 1, None, None, [], [])
+
+
+class HeardInstrument:
+    """One instrument on a stream of its own, delta by delta, and the judge's ear on it. A delta's extra has index 0."""
+
+    def __init__(self, state: int, allocation: str = FIFO, engine: int = 1) -> None:
+        book = BookSnapshot(1, None, Status(state, 0), 0, 0, 0, 0, 1, None, None, [], [])
+        self.watch = StreamWatch([1] if allocation == PRO_RATA else ())
+        self.watch.passed_over(lambda: Snapshot(engine, 1, 1, 1, 0, 0, [book]))
+        self.day = self.watch.days[1] = InstrumentDay(engine)
+        self.day.begin(book, 0)
+
+    def take(self, row: Row, extra: Extra | None = None, time_ns: int = 0) -> None:
+        self.watch.audit.take([row], [(0, time_ns)], [] if extra is None else [extra])
 
 
 class AuditedVenue:

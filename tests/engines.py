@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 
 from engine.core.venue import RETAINED
-from engine.entry.links import LinkState
+from engine.entry.link import LinkState
 from engine.log.memory import Disk, MemoryLog
 from engine.log.records import Identity
 from engine.node import Engine

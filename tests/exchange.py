@@ -1,9 +1,8 @@
 """Agents and a core in one process, with the judge's ear on what it publishes."""
 
-from engine.client.client import Commands
 from engine.core.commands import OperatorCommand, SetState
 from proto.cluster import Instrument
-from proto.columns import NO_REASON, Outcome, ReportRow, report_rows
+from proto.columns import NO_REASON, Commands, Outcome, ReportRow, report_rows
 from tests.audited import AuditedVenue
 from tools.flow.traders import Agent, Command
 from tools.run.day.watch import InstrumentDay
@@ -34,11 +33,10 @@ class Exchange:
         commands = Commands()
         for command in sent:
             commands.add(*command)
-        batch = commands.batch(agent.account)
-        batch.stp = agent.stp
+        commands.account, commands.stp = agent.account, agent.stp
         self.position += 1
         self.sent += sent
-        self.hear(self.venue.apply(self.position, int(self.now_s * 1e9), [batch]))
+        self.hear(self.venue.apply(self.position, int(self.now_s * 1e9), [commands]))
 
     def enter(self, state: int, *instruments: int) -> None:
         """The operator puts instruments into a trading state, and the agents hear of it."""

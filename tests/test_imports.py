@@ -41,13 +41,8 @@ MAY_IMPORT = {
 # Directions that do not hold yet: (module, what it imports).
 OWED: frozenset[tuple[str, str]] = frozenset(
     {
-        ("run_cluster", "tools.faults"),
-        ("tools.bench.echo", "tools.child"),
-        ("tools.bench.log", "tools.child"),
         ("tools.bench.log", "tools.tail.market_data"),
-        ("tools.bench.venue", "tools.child"),
         ("tools.bench.venue", "tools.tail.market_data"),
-        ("tools.flow.replay_flow", "tools.run.verdict"),
         ("tools.flow.replay_flow", "tools.tail.market_data"),
         ("tools.run.polling", "tools.tail.compare"),
         ("tools.run.polling", "tools.tail.market_data"),
@@ -72,6 +67,7 @@ SERVES = (
 # No clock, file, socket, environment or random source; time arrives as an argument.
 PURE_ROOMS = ("bus.stream", "engine.core")
 PURE = (
+    "bus.access.claim",
     "bus.access.directory",
     "engine.entry.door",
     "engine.log.kept",

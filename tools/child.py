@@ -1,7 +1,8 @@
 """Child processes and what they and their parent say to each other: one protocol for every program of a run.
 
 A child says {"ready": true, "pid": N, ...} as its first line on stdout, then whatever it has to tell, a JSON object a
-line; on stdin it is told what to do, likewise, and at the end of stdin, or on SIGTERM, it ends. The words that all share:
+line; on stdin it is told what to do, likewise, and at the end of stdin, or on SIGTERM, it ends. The words that all
+share:
 
     parent   {"go": true}      begin                 child    {"tally": {...}}            so far, twice a second
              {"stop": true}    come to an end                 {"tally": {...}, "done": true}    at that end

@@ -1,11 +1,12 @@
 """Replays recorded order flow, in a core of its own or through a running cluster, and says what came of it.
 
-    python -m tools.replay WORKLOAD --in-process --answers
+    python -m tools.replay examples/flow.csv --in-process --answers
     python -m tools.replay MESSAGES.csv.gz --in-process --check ORDERBOOK.csv.gz
     python -m tools.replay WORKLOAD --cluster 127.0.0.1:5001 --symbol ALFA --answers
 
-A file is a workload (tools.workload) or LOBSTER's messages (tools.lobster); its first bytes tell. The flow is one
-account's, and self-trade prevention is off.
+A file is a workload, as text (a line of column names, then a row a line; examples/flow.csv) or as a benchmark has it,
+or LOBSTER's messages; its first bytes tell. The formats: tools/flow/messages.py. The flow is one account's, which has
+not used its order ids before, and self-trade prevention is off.
 """
 
 import argparse
@@ -15,22 +16,22 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from time import perf_counter, perf_counter_ns
 from typing import Final, TextIO
 
-from engine.client.client import Client, ClientError, Commands, Session
+from engine.client import Client, ClientError, Commands, Session
 from engine.core.venue import Venue
 from proto.cluster import PRICE_MAX, Instrument
-from proto.columns import CANCEL, STP_NONE, Batch, ReportRow, report_rows
+from proto.columns import CANCEL, DELTA_WIDTH, STP_NONE, Batch, ReportRow, report_rows
 from proto.dial import Parser
 from proto.orders import report_columns
-from tools.flow import lobster, lobster_check, workload
-from tools.flow.lobster import Command, Step
-from tools.flow.lobster_check import LEVELS_JUDGED, Checker
-from tools.flow.messages import FlowError, WorkloadRow, is_workload, read_books, read_messages, read_workload
+from tools.flow import workload
+from tools.flow.lobster_check import LEVELS_JUDGED
+from tools.flow.messages import FlowError, is_lobster
+from tools.flow.recorded import Recorded, Replayed, UsedBeforeError
+from tools.flow.sizes import Sizes
 
 HOLDS_EXIT: Final = 0
 FAILS_EXIT: Final = 1
@@ -43,15 +44,6 @@ BATCH_MAX: Final = 4_096
 SHOWN_EVERY_S: Final = 0.1
 PATIENCE_S: Final = 10.0
 INSTRUMENT: Final = Instrument(1, "FLOW", 1, 1, Decimal("0.0001"), Decimal(1), -PRICE_MAX, PRICE_MAX)
-
-
-@dataclass(slots=True)
-class Findings:
-    """What a replay has to say: to a reader, to a program, and whether all is as it should be."""
-
-    lines: list[str] = field(default_factory=list)
-    figures: dict[str, object] = field(default_factory=dict)
-    holds: bool = True
 
 
 class Progress:
@@ -72,44 +64,40 @@ class Progress:
             print("\r\x1b[K", end="", file=self._out, flush=True)
 
 
-# A workload
+# In process
 
 
-def replay_workload(options: argparse.Namespace, rows: Sequence[WorkloadRow], progress: Progress) -> Findings:
-    """Send a workload, then turn the reports into the benchmark's answers."""
-    batches = list(workload.batches(rows, options.account, INSTRUMENT.id, options.batch))
-    if options.cluster:
-        reports, spent_ns = through_cluster(options, batches, progress)
-    else:
-        reports, spent_ns = apply_timed(batches, progress)
-    rate = len(rows) * 10**9 // max(1, spent_ns)
-    found = Findings(figures={"file": options.file.name, "messages": len(rows), "messages_per_s": rate})
-    found.lines.append(f"{options.file.name}: {len(rows):,} messages at {rate:,} a second, {options.batch} at a time")
-    if options.answers:
-        answers = workload.answers(rows, reports)
-        found.lines.append(f"{answers.trades:,} trades, {answers.resting:,} orders resting at the end")
-        found.lines.append(f"SHA-256 of the answers {answers.sha256}")
-        found.figures |= answers._asdict()
-    return found
+def through_core(flow: Recorded, size: int, progress: Progress) -> int:
+    """Put a flow through a new venue's `apply`; the nanoseconds spent in it and nowhere else.
 
-
-def apply_timed(batches: Sequence[Batch], progress: Progress) -> tuple[Iterable[ReportRow], int]:
-    """The reports of a new venue's `apply`, and the nanoseconds spent in it and nowhere else."""
+    Where there is a book to check, one command a record, so that it can be seen after each.
+    """
     venue = Venue(INSTRUMENT.engine, [INSTRUMENT])
-    rows: list[int] = []
+    sizes = Sizes()
     spent_ns = done = 0
     with no_collection():
-        for position, batch in enumerate(batches, 1):
+        for position, batch in enumerate(flow.batches(INSTRUMENT.id, 1 if flow.checked else size), 1):
             started_ns = perf_counter_ns()
             outcome = venue.apply(position, position, [batch])
             spent_ns += perf_counter_ns() - started_ns
             for reports in outcome.reports:
-                rows += reports.rows
+                for report in report_rows(reports.rows):
+                    flow.reported(report)
+            if flow.checked and outcome.deltas:
+                for changed in outcome.deltas:
+                    for row in delta_rows(changed.rows):
+                        sizes.apply(row)
+                flow.event(*sizes.best(LEVELS_JUDGED))
             done += len(batch)
             progress.show(done)
     progress.clear()
     venue.check()
-    return report_rows(rows), spent_ns
+    return spent_ns
+
+
+def delta_rows(flat: Sequence[int]) -> Iterator[tuple[int, ...]]:
+    values = iter(flat)
+    return zip(*[values] * DELTA_WIDTH, strict=True)
 
 
 @contextmanager
@@ -125,93 +113,35 @@ def no_collection() -> Iterator[None]:
         gc.unfreeze()
 
 
-# LOBSTER
-
-
-def replay_lobster(options: argparse.Namespace, out: TextIO) -> Findings:
-    """Send what caused the messages, then say how the venue differs from Nasdaq."""
-    messages = list(read_messages(options.file))
-    books = list(read_books(options.check)) if options.check else []
-    if not messages:
-        raise FlowError(str(options.file), 0, "has no message")
-    if options.check and len(books) != len(messages):
-        raise FlowError(str(options.check), 0, f"has {len(books):,} books for {len(messages):,} messages")
-    steps = list(lobster.plan(messages, books))
-    checker = Checker(steps)
-    if options.cluster:
-        commands = [command for step in steps for command in (*step.commands, *step.after)]
-        batches = [as_batch(options.account, part) for part in in_parts(commands, options.batch)]
-        reports, _ = through_cluster(options, batches, Progress(len(commands), out))
-        for report in reports:
-            checker.reported(report)
-    else:
-        drive(steps, checker, options.account, Progress(len(messages), out))
-    verdict = checker.verdict()
-    found = Findings(holds=verdict.holds())
-    found.lines.append(f"{options.file.name}: {len(messages):,} messages")
-    found.lines += lobster_check.summary(verdict)
-    found.figures = {"file": options.file.name, "messages": len(messages), **lobster_check.figures(verdict)}
-    return found
-
-
-def drive(steps: Sequence[Step], checker: Checker, account: int, progress: Progress) -> None:
-    """Put a plan's commands through a new venue, one a record, and let the checker see what comes of each."""
-    venue = Venue(INSTRUMENT.engine, [INSTRUMENT])
-    book = venue.books[INSTRUMENT.id]
-    position = 0
-    for step in steps:
-        for command in (*step.commands, *step.after):
-            position += 1
-            outcome = venue.apply(position, position, [as_batch(account, [command])])
-            for reports in outcome.reports:
-                for report in report_rows(reports.rows):
-                    checker.reported(report)
-            if outcome.deltas:
-                bids, asks = ([(price, size) for price, size, _ in book.levels(side, LEVELS_JUDGED)] for side in (0, 1))
-                checker.event(bids, asks)
-        progress.show(step.row)
-    progress.clear()
-    venue.check()
-
-
-def as_batch(account: int, commands: Sequence[Command]) -> Batch:
-    op, own, *others = map(list, zip(*commands, strict=True))
-    return Batch(account, 0, STP_NONE, op, own, [INSTRUMENT.id] * len(op), *others)
-
-
-def in_parts(commands: Sequence[Command], size: int) -> Iterator[Sequence[Command]]:
-    return (commands[at : at + size] for at in range(0, len(commands), size))
-
-
 # Through a cluster
 
 
-def through_cluster(
-    options: argparse.Namespace, batches: Sequence[Batch], progress: Progress
-) -> tuple[Iterable[ReportRow], int]:
+def through_cluster(flow: Recorded, options: argparse.Namespace, progress: Progress) -> int:
     """What `send` returns, in an event loop of its own. Raises: ClientError."""
     client = Client([options.cluster], options.account, self_trade_prevention=STP_NONE, patience_s=PATIENCE_S)
-    return asyncio.run(send(client, options.symbol, batches, options.rate, progress))
+    return asyncio.run(send(client, options.symbol, flow, options.batch, options.rate, progress))
 
 
-async def send(
-    client: Client, symbol: str, batches: Sequence[Batch], rate: int, progress: Progress
-) -> tuple[Iterable[ReportRow], int]:
-    """The account's reports of these commands, and the nanoseconds until the last came. Raises: ClientError."""
+async def send(client: Client, symbol: str, flow: Recorded, size: int, rate: int, progress: Progress) -> int:
+    """Send a flow, and have it hear the account's reports; the nanoseconds until the last came. Raises: ClientError,
+    UsedBeforeError."""
     async with client.session() as session:
         instrument = instrument_of(client, symbol)
         last = client.next_id()
         started_ns = perf_counter_ns()
-        reading = asyncio.create_task(read_through(session, last, progress))
+        reading = asyncio.create_task(read_through(session, last, flow, progress))
+        sending = asyncio.create_task(submit(session, flow.batches(instrument.id, size), last, rate))
         try:
-            await submit(session, batches, instrument.id, rate)
-            await session.submit(Commands([CANCEL], [last], [instrument.id], target=[last]))
-            rows = await reading
+            await asyncio.wait([reading, sending], return_when=asyncio.FIRST_EXCEPTION)
+            for task in (reading, sending):
+                if task.done():
+                    task.result()
         finally:
-            reading.cancel()
+            for task in (reading, sending):
+                task.cancel()
         spent_ns = perf_counter_ns() - started_ns
     progress.clear()
-    return rows, spent_ns
+    return spent_ns
 
 
 def instrument_of(client: Client, symbol: str) -> Instrument:
@@ -222,33 +152,32 @@ def instrument_of(client: Client, symbol: str) -> Instrument:
     return min(named, key=lambda one: one.id)
 
 
-async def submit(session: Session, batches: Sequence[Batch], instrument: int, rate: int) -> None:
-    """Send, not above `rate` commands a second (0: as fast as may be)."""
+async def submit(session: Session, batches: Iterable[Batch], last: int, rate: int) -> None:
+    """Send, not above `rate` commands a second (0: as fast as may be); then a cancel of nothing under the id `last`."""
     loop = asyncio.get_running_loop()
     started_s, sent = loop.time(), 0
+    instruments: list[int] = []
     for batch in batches:
         if rate:
             await asyncio.sleep(started_s + sent / rate - loop.time())
+        instruments = batch.instrument[:1]
         await session.submit(Commands(
-            batch.op, batch.client_order_id, [instrument] * len(batch), batch.flags,
-            batch.price, batch.quantity, batch.target,
+            batch.op, batch.client_order_id, batch.instrument, batch.flags, batch.price, batch.quantity, batch.target,
         ))  # fmt: skip
         sent += len(batch)
+    await session.submit(Commands([CANCEL], [last], instruments, target=[last]))
 
 
-async def read_through(session: Session, last: int, progress: Progress) -> list[ReportRow]:
-    """The reports before the one that answers the command `last`, which is refused and so changes nothing."""
-    rows: list[ReportRow] = []
+async def read_through(session: Session, last: int, flow: Recorded, progress: Progress) -> None:
+    """Hear the reports before the one that answers the command `last`, which is refused and so changes nothing."""
     answered = 0
     async for reports in session.batches():
-        part = list(map(ReportRow._make, zip(*report_columns(reports), strict=True)))
-        rows += part
-        answered += sum(1 for row in part if row.command)
+        for row in map(ReportRow._make, zip(*report_columns(reports), strict=True)):
+            if row.command == last:
+                return
+            answered += 1 if row.command else 0
+            flow.reported(row)
         progress.show(answered)
-        if part[-1].command == last:
-            rows.pop()
-            break
-    return rows
 
 
 # The command line
@@ -281,19 +210,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         if problem := usage_problem(options):
             print(f"replay: {problem}", file=sys.stderr)
             return USAGE_EXIT
-        if is_workload(options.file):
-            if options.check:
-                raise FlowError(str(options.check), 0, "there is no book to check for a workload; see --answers")
-            rows = read_workload(options.file)
-            found = replay_workload(options, rows, Progress(len(rows), sys.stderr))
+        if options.answers and is_lobster(options.file):
+            raise FlowError(str(options.file), 0, "is no workload, and only those have --answers; see --check")
+        flow = Recorded.read(options.file, options.check, options.account)
+        progress = Progress(flow.commands, sys.stderr)
+        if options.cluster:
+            spent_ns = through_cluster(flow, options, progress)
         else:
-            if options.answers:
-                raise FlowError(str(options.file), 0, "is no workload, and only those have --answers; see --check")
-            found = replay_lobster(options, sys.stderr)
+            spent_ns = through_core(flow, options.batch, progress)
+        outcome = flow.outcome()
     except FlowError as e:
         print(f"replay: {e}", file=sys.stderr)
         return USAGE_EXIT
-    except workload.AnswerError as e:
+    except (workload.AnswerError, UsedBeforeError) as e:
         print(f"replay: {options.file}: {e}", file=sys.stderr)
         return FAILS_EXIT
     except KeyboardInterrupt:
@@ -301,8 +230,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ClientError as e:
         print(f"replay: {options.cluster}: {e}", file=sys.stderr)
         return CLUSTER_EXIT
-    print(json.dumps(found.figures | {"holds": found.holds}) if options.json else "\n".join(found.lines))
-    return HOLDS_EXIT if found.holds else FAILS_EXIT
+    tell(options, flow, outcome, spent_ns)
+    return FAILS_EXIT if outcome.holds is False else HOLDS_EXIT
+
+
+def tell(options: argparse.Namespace, flow: Recorded, outcome: Replayed, spent_ns: int) -> None:
+    """Print what came of it: lines for a reader, or one JSON object."""
+    said: dict[str, object] = {"file": options.file.name, "messages": flow.messages}
+    head = f"{options.file.name}: {flow.messages:,} messages"
+    if not flow.steps:
+        said["messages_per_s"] = rate = flow.messages * 10**9 // max(1, spent_ns)
+        head += f" at {rate:,} a second, {options.batch} at a time"
+    lines = [head, *outcome.lines, *outcome.details]
+    if flow.steps or options.answers:
+        said |= outcome.figures
+    else:
+        lines = lines[:1]
+    print(json.dumps(said | {"holds": outcome.holds is not False}) if options.json else "\n".join(lines))
 
 
 def usage_problem(options: argparse.Namespace) -> str:

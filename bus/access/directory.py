@@ -3,18 +3,31 @@
 Every machine writes its own entry and keeps everybody's. What is passed on may come late, twice and in any order, so
 an entry is settled by what it says alone:
 
-    name is         incarnation is   and (epoch, version) is   then
-    new             any              any                       believed
-    known           the same         higher                    believed
-    known           the same         equal or lower            dropped
-    known           another          any                       doubted, until `confirm` is called for it
-    our own         the same         epoch higher              Superseded: someone has taken our log over
-    our own         the same         otherwise not lower       ours is written again, above it (a past life)
-    our own         another          any                       dropped: the others will ask us
+    name is    incarnation  start                    and (epoch, version) is  then
+    new        any          any                      any                      believed
+    known      the same     the same                 higher                   believed
+    known      the same     the same                 equal or lower           dropped
+    known      the same     follows the known one    epoch not lower          believed
+    known      the same     another, the same place  higher                   believed
+    known      any          what the known follows   any                      dropped: it is known to be gone
+    known      the same     another                  epoch lower, or left     dropped (doubted if the known one left)
+    known      the same     another                  otherwise                doubted, until `confirm` is called for it
+    known      another      any                      any                      doubted likewise
+    our own    any          follows ours             any                      Superseded: it found us silent
+    our own    the same     ours                     not lower                ours is written again, above it
+    our own    any          what ours follows        any                      dropped
+    our own    the same     another                  any                      doubted: is there a twin of ours?
+    our own    another      any                      any                      dropped: the others will ask us
 
 An epoch is a log's, and rises with every start; a version rises with every change of the entry. A fabric node has no
 log: its incarnation and epoch are 0, and its version begins at the time of its start. A log begun anew has another
 incarnation and begins its epochs anew, so no number decides between the two: somebody has to ask the machine.
+
+Two copies of one log have one incarnation, and may have one epoch: so each start of a machine has a random number of
+its own (0: an older one tells none, and any number goes with it), and an entry names the start that it `follows`, the
+one that it asked before it began and had no answer from (bus/access/claim.py). A twin of ours that answers is told
+apart from us by what it holds: the one whose log reaches less far, or else has the lower epoch, or else the higher
+number, is Displaced.
 
 A believed entry holds its engine's id, and its instruments' ids and symbols. Another name that claims one of them is
 refused with a `Conflict` and waits; it is believed once the holder gives way. First come, first served: which of two
@@ -45,6 +58,12 @@ class Entry:
     instruments: tuple[Instrument, ...] = ()
     channels: int = 1
     left: bool = False
+    start: int = 0
+    follows: int = 0
+
+    def same_start(self, other: "Entry") -> bool:
+        """Whether both are of one start of the machine, as far as they tell."""
+        return self.start == other.start or not (self.start and other.start)
 
     def newer_than(self, other: "Entry") -> bool:
         """Of two entries of one incarnation. Two that differ under one version are ordered anyhow, but always alike."""
@@ -90,7 +109,14 @@ class Superseded:
     entry: Entry
 
 
-Event: TypeAlias = Changed | Doubted | Conflict | Superseded
+@dataclass(frozen=True, slots=True)
+class Displaced:
+    """Our name belongs to another machine that runs; `why` says to which."""
+
+    why: str
+
+
+Event: TypeAlias = Changed | Doubted | Conflict | Superseded | Displaced
 
 
 class Directory:
@@ -99,7 +125,18 @@ class Directory:
     `generation` rises whenever there is something new to tell the others.
     """
 
-    __slots__ = ("_answered", "_doubted", "_entries", "_heard", "_holders", "_refused", "_told", "generation", "own")
+    __slots__ = (
+        "_answered",
+        "_doubted",
+        "_entries",
+        "_heard",
+        "_holders",
+        "_reached",
+        "_refused",
+        "_told",
+        "generation",
+        "own",
+    )
 
     def __init__(self, own: Entry | None = None) -> None:
         self.own: Entry | None = None
@@ -111,6 +148,7 @@ class Directory:
         self._told: dict[str, Conflict] = {}  # the conflict of each refused one
         self._heard: dict[str, int] = {}  # when the machine itself last spoke to us, monotonic
         self._holders: dict[int | str, str] = {}  # instrument ids and symbols: their engine's name
+        self._reached: dict[str, dict[int, int]] = {}  # by name and start: the furthest position of the log
         if own is not None:
             self.write(own)
 
@@ -119,7 +157,7 @@ class Directory:
     def write(self, entry: Entry) -> list[Event]:
         """Make `entry` our own; its version is raised above the last one's if it is not. It may be refused, too."""
         if self.own is not None:
-            assert entry.name == self.own.name
+            assert (entry.name, entry.start) == (self.own.name, self.own.start)
             if entry.incarnation == self.own.incarnation and entry.epoch == self.own.epoch:
                 entry = replace(entry, version=max(entry.version, self.own.version + 1))
         self.own = entry
@@ -147,13 +185,14 @@ class Directory:
         once if it was at the same place or has left. If that one speaks again meanwhile, there are two machines of one
         name: a Conflict.
         """
-        believed = self._entries.get(entry.name)
-        if believed is None or entry.incarnation == believed.incarnation:
-            return self.merge([entry])
         if self.own is not None and entry.name == self.own.name:
-            return [Conflict("name", entry.name, self.own.grpc, entry.grpc)]
+            return self._settle_twins(self.own, entry)
+        believed = self._entries.get(entry.name)
+        if believed is None or (entry.incarnation == believed.incarnation and entry.same_start(believed)):
+            return self.merge([entry])
         heard_ns = self._heard.get(entry.name)
-        if heard_ns is not None and not believed.left and believed.grpc != entry.grpc:
+        gone = believed.left or believed.grpc == entry.grpc or (entry.follows and entry.follows == believed.start)
+        if heard_ns is not None and not gone:
             if heard_ns > self._answered.setdefault(entry.name, now_ns):
                 return [Conflict("name", entry.name, believed.grpc, entry.grpc)]
             if now_ns - heard_ns < SILENT_NS:
@@ -163,18 +202,44 @@ class Directory:
         self._heard.pop(entry.name, None)
         return self._admit(entry)
 
-    def forget_doubt(self, name: str) -> None:
-        """The doubted entry of that name was asked for and not confirmed; it is doubted anew when it comes again."""
-        self._doubted.pop(name, None)
+    def forget_doubt(self, name: str) -> list[Event]:
+        """The doubted entry of that name was asked for and not confirmed; it is doubted anew when it comes again.
+
+        One of our own name was of a past life: we are above it, or, if it has the higher epoch, behind it.
+        """
+        entry = self._doubted.pop(name, None)
         self._answered.pop(name, None)
+        own = self.own
+        if entry is None or own is None or name != own.name:
+            return []
+        return [Superseded(entry)] if entry.epoch > own.epoch else self.write(replace(own, version=entry.version + 1))
+
+    def unreachable(self, grpc: str) -> None:
+        """Nobody takes a call there: a machine that was there is silent, if another has its name."""
+        for name in self._doubted:
+            if name in self._entries and self._entries[name].grpc == grpc:
+                self._heard.pop(name, None)
 
     def heard(self, entry: Entry, now_ns: int) -> None:
         """The machine of that entry has spoken to us itself, at that monotonic time."""
         believed = self._entries.get(entry.name)
-        if believed is not None and believed.incarnation == entry.incarnation:
+        if believed is not None and believed.incarnation == entry.incarnation and believed.start == entry.start:
             self._heard[entry.name] = now_ns
 
+    def reach(self, name: str, start: int, position: int) -> None:
+        """The log of that start of a machine reaches so far. Kept for those who are believed, doubted or ourselves."""
+        known = (self._entries.get(name), self._doubted.get(name))
+        starts = {entry.start for entry in known if entry is not None}
+        if start in starts:
+            reached = {one: at for one, at in self._reached.get(name, {}).items() if one in starts}
+            reached[start] = max(position, reached.get(start, 0))
+            self._reached[name] = reached
+
     # What is asked
+
+    def reached(self, entry: Entry) -> int:
+        """How far the log of that start of a machine reached when it was last heard of; 0: that was not told."""
+        return self._reached.get(entry.name, {}).get(entry.start, 0)
 
     def entries(self) -> tuple[Entry, ...]:
         """All that is believed, by name, those who left included: what is passed on."""
@@ -225,10 +290,11 @@ class Directory:
         }
         return tuple(held[instrument] for instrument in sorted(held))
 
-    def knows(self, name: str, incarnation: int, epoch: int, version: int) -> bool:
+    def knows(self, name: str, incarnation: int, epoch: int, version: int, start: int) -> bool:
         """Whether an entry that says so of itself would change nothing, being believed already. Cost: O(1)."""
         known = self._entries.get(name)
-        return known is not None and (known.incarnation, known.epoch, known.version) == (incarnation, epoch, version)
+        told = (incarnation, epoch, version, start)
+        return known is not None and (known.incarnation, known.epoch, known.version, known.start) == told
 
     def last_heard_ns(self, name: str) -> int | None:
         """When that machine itself last spoke to us, monotonic; none: never."""
@@ -249,27 +315,63 @@ class Directory:
     def _of_ourselves(self, entry: Entry, sender: str) -> list[Event]:
         own = self.own
         assert own is not None
-        if entry == own:
+        if entry == own or (entry.left and not entry.same_start(own)):
             return []
+        if own.start and entry.follows == own.start:
+            return [Superseded(entry)]
+        twin = entry.incarnation == own.incarnation and not entry.same_start(own)
         if sender == own.name and entry.grpc != own.grpc:
-            return [Conflict("name", own.name, own.grpc, entry.grpc)]
-        if entry.incarnation != own.incarnation or (entry.epoch, entry.version) < (own.epoch, own.version):
+            return [Conflict("name", own.name, own.grpc, entry.grpc), *(self._doubt(entry, own) if twin else [])]
+        if entry.incarnation != own.incarnation or self._is_gone(entry, own):
             return []
+        if twin:
+            return self._doubt(entry, own)
         if entry.epoch > own.epoch:
             return [Superseded(entry)]
+        if (entry.epoch, entry.version) < (own.epoch, own.version):
+            return []
         return self.write(replace(own, version=entry.version + 1))
+
+    def _settle_twins(self, own: Entry, twin: Entry) -> list[Event]:
+        """It has our name, and answers; both of us find the same one to be the rightful one."""
+        self._doubted.pop(own.name, None)
+        conflict = Conflict("name", own.name, own.grpc, twin.grpc)
+        if twin.same_start(own) or twin.incarnation != own.incarnation:
+            return [conflict]
+        ours = (self.reached(own), own.epoch, -own.start)
+        its = (self.reached(twin), twin.epoch, -twin.start)
+        return [conflict] if ours > its else [Displaced(str(conflict))]
 
     def _of_another(self, entry: Entry) -> list[Event]:
         believed = self._entries.get(entry.name)
         refused = self._refused.get(entry.name)
+        if believed is not None and self._is_gone(entry, believed):
+            return []
         if believed is not None and entry.incarnation != believed.incarnation:
-            last = self._doubted.get(entry.name)
-            self._doubted[entry.name] = entry
-            return [] if last == entry else [Doubted(entry, believed)]
+            return self._doubt(entry, believed)
+        if believed is not None and not entry.same_start(believed):
+            if entry.follows and entry.follows == believed.start and entry.epoch >= believed.epoch:
+                return self._admit(entry)
+            if entry.left or (entry.epoch < believed.epoch and not believed.left):
+                return []
+            if entry.epoch < believed.epoch:
+                return self._doubt(entry, believed)
+            if believed.grpc != entry.grpc and not believed.left:
+                return self._doubt(entry, believed)
         for known in (believed, refused):
             if known is not None and known.incarnation == entry.incarnation and not entry.newer_than(known):
                 return []
         return self._admit(entry)
+
+    def _doubt(self, entry: Entry, believed: Entry) -> list[Event]:
+        last = self._doubted.get(entry.name)
+        self._doubted[entry.name] = entry
+        return [] if last == entry else [Doubted(entry, believed)]
+
+    @staticmethod
+    def _is_gone(entry: Entry, known: Entry) -> bool:
+        """Whether `known` came after that start, and found it silent."""
+        return known.follows != 0 and entry.start == known.follows
 
     def _admit(self, entry: Entry) -> list[Event]:
         """Believe an entry, if nobody else holds what it claims, and then those who waited for what it gave up."""

@@ -7,13 +7,14 @@ change travels at once: a round begins when an entry has changed, and again whil
 import asyncio
 import logging
 import re
+import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import grpc
 
-from bus.access.directory import Changed, Conflict, Directory, Doubted, Entry, Event
+from bus.access.directory import Changed, Conflict, Directory, Displaced, Doubted, Entry, Event
 from proto import cluster_pb2, cluster_pb2_grpc, marketdata_pb2
 from proto import instrument as listing
 from proto.cluster import CHANNEL_MAX, ENGINE_MAX, Instrument
@@ -24,6 +25,7 @@ DEADLINE_S: Final = 1.0
 GOODBYE_S: Final = 0.5
 GATHER_S: Final = 0.02  # news that comes together leaves together
 DOUBT_TRIES: Final = 3
+CONFLICT_KEY: Final = "lobmesh-conflict"  # in the trailing metadata of a refusal: what is claimed
 
 CHANNEL_OPTIONS: Final = (
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -59,6 +61,8 @@ def message_of(entry: Entry) -> cluster_pb2.DirectoryEntry:
         instruments=[listing.message_of(instrument) for instrument in entry.instruments],
         channels=entry.channels,
         left=entry.left,
+        start=entry.start,
+        follows=entry.follows,
     )
 
 
@@ -86,6 +90,8 @@ def entry_of(message: cluster_pb2.DirectoryEntry) -> Entry:
         instruments=tuple(_instrument(instrument, message) for instrument in message.instruments),
         channels=message.channels,
         left=message.left,
+        start=message.start,
+        follows=message.follows,
     )
 
 
@@ -94,9 +100,21 @@ async def ask(target: str, timeout_s: float = DEADLINE_S) -> tuple[Entry, ...]:
 
     Raises: grpc.aio.AioRpcError, DirectoryError.
     """
+    return tuple(entry_of(message) for message in (await exchange(target, timeout_s)).entries)
+
+
+async def exchange(target: str, timeout_s: float) -> cluster_pb2.DirectoryEntries:
+    """What the machine at `target` answers an onlooker. Raises: grpc.aio.AioRpcError."""
     async with grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS) as channel:
-        reply = await _stub(channel).Exchange(cluster_pb2.DirectoryEntries(), timeout=timeout_s)
-    return tuple(entry_of(message) for message in reply.entries)
+        reply: cluster_pb2.DirectoryEntries = await _stub(channel).Exchange(
+            cluster_pb2.DirectoryEntries(), timeout=timeout_s
+        )
+    return reply
+
+
+def new_start() -> int:
+    """A number for one start of a machine."""
+    return secrets.randbits(64) or 1
 
 
 class DirectoryLoop:
@@ -104,7 +122,7 @@ class DirectoryLoop:
 
         loop = DirectoryLoop(Directory(), seeds=["127.0.0.1:4000"])
         loop.add_to(server)                # a grpc.aio.server, before it starts
-        loop.listen(on_event)              # told of each Changed, Doubted, Conflict, Superseded, in order
+        loop.listen(on_event)              # told of each Changed, Doubted, Conflict, Superseded, Displaced, in order
         loop.announce(own_entry)           # not for an onlooker
         loop.start()
         await loop.joined(5.0)
@@ -121,12 +139,15 @@ class DirectoryLoop:
         *,
         period_s: float = PERIOD_S,
         deadline_s: float = DEADLINE_S,
+        position: Callable[[], int] | None = None,
     ) -> None:
+        """`position`: how far our own log reaches, if there is one; told with everything that is told."""
         self.directory = directory
         self.malformed = 0  # entries that were none
         self._seeds = tuple(dict.fromkeys(seeds))
         self._period_s = period_s
         self._deadline_s = deadline_s
+        self._position = position
         self._listeners: list[Callable[[Event], None]] = []
         self._channels: dict[str, grpc.aio.Channel] = {}  # by target
         self._calls: dict[str, asyncio.Task[None]] = {}  # under way, by target
@@ -137,6 +158,7 @@ class DirectoryLoop:
         self._wake = asyncio.Event()
         self._answered = asyncio.Event()
         self._refused_why = ""
+        self._late = False  # nobody waits to be joined any more
         self._answers = 0
         self._answers_before = 0
         self._task: asyncio.Task[None] | None = None
@@ -165,11 +187,13 @@ class DirectoryLoop:
         not, and wait again.
         """
         if not self._seeds:
+            self._late = True
             return True
         try:
             async with asyncio.timeout(timeout_s):
                 await self._answered.wait()
         except TimeoutError:
+            self._late = True
             return False
         if self._refused_why:
             why, self._refused_why = self._refused_why, ""
@@ -195,10 +219,14 @@ class DirectoryLoop:
     async def Exchange(self, request: cluster_pb2.DirectoryEntries, context: Any) -> cluster_pb2.DirectoryEntries:
         """Take what the caller knows, give what we know; ALREADY_EXISTS, naming both, if we refuse the caller."""
         sender = str(getattr(request, "from"))
-        self._tell(self._merge(request, sender))
+        events = self._merge(request, sender)
+        self._tell(events)
+        own = self.directory.own
         conflict = self.directory.conflict(sender)
+        if conflict is None and own is not None and sender == own.name:
+            conflict = next((event for event in events if isinstance(event, Conflict)), None)
         if conflict is not None:
-            await context.abort(grpc.StatusCode.ALREADY_EXISTS, str(conflict))
+            await context.abort(grpc.StatusCode.ALREADY_EXISTS, str(conflict), ((CONFLICT_KEY, conflict.what),))
         return self._current()
 
     async def _run(self) -> None:
@@ -251,7 +279,9 @@ class DirectoryLoop:
             reply = await _stub(self._channels[target]).Exchange(self._current(), timeout=deadline_s)
         except grpc.aio.AioRpcError as e:
             if e.code() is grpc.StatusCode.ALREADY_EXISTS and self.directory.own is own:
-                self._refused(target, e.details() or "")
+                self._refused(target, e.details() or "", dict(e.trailing_metadata()).get(CONFLICT_KEY))
+            elif e.code() is grpc.StatusCode.UNAVAILABLE:
+                self.directory.unreachable(target)
             return False
         self._take_answer(reply)
         self._refused_why = ""
@@ -259,11 +289,20 @@ class DirectoryLoop:
         self._answered.set()
         return True
 
-    def _refused(self, target: str, why: str) -> None:
+    def _refused(self, target: str, why: str, what: object) -> None:
+        """Whoever was listed by somebody stays; who was not, and claims to be a machine that runs, is Displaced."""
         if why != self._refused_why:
             _log.error("%s does not list us: %s", target, why)
         self._refused_why = why
+        own = self.directory.own
         self._answered.set()
+        if own is None:
+            return
+        for twin in self.directory.doubted():
+            if (twin.name, twin.grpc) == (own.name, target):
+                self._tell(self.directory.confirm(twin, time.monotonic_ns()))
+        if self._late and not self._answers and what in ("name", "engine"):
+            self._tell([Displaced(why)])
 
     def _take_answer(self, reply: cluster_pb2.DirectoryEntries) -> None:
         """Its own entry, in an answer to our call, is the machine's own word."""
@@ -277,8 +316,11 @@ class DirectoryLoop:
 
     def _merge(self, message: cluster_pb2.DirectoryEntries, sender: str) -> list[Event]:
         directory = self.directory
-        news = [m for m in message.entries if not directory.knows(m.name, m.incarnation, m.epoch, m.version)]
-        return directory.merge(self._entries(news), sender)
+        news = [m for m in message.entries if not directory.knows(m.name, m.incarnation, m.epoch, m.version, m.start)]
+        events = directory.merge(self._entries(news), sender)
+        for reached in message.reached:
+            directory.reach(reached.name, reached.start, reached.position)
+        return events
 
     def _entries(self, messages: Iterable[cluster_pb2.DirectoryEntry]) -> list[Entry]:
         entries: list[Entry] = []
@@ -297,7 +339,7 @@ class DirectoryLoop:
                 self._tries[entry.name] = self._tries.get(entry.name, 0) + 1
                 if self._tries[entry.name] >= DOUBT_TRIES:
                     del self._tries[entry.name]
-                    self.directory.forget_doubt(entry.name)
+                    self._tell(self.directory.forget_doubt(entry.name))
 
     def _tell(self, events: Iterable[Event]) -> None:
         for event in events:
@@ -317,8 +359,16 @@ class DirectoryLoop:
         if self._message_generation != directory.generation:
             own = directory.own.name if directory.own is not None else ""
             entries = [message_of(entry) for entry in directory.entries()]
-            self._message = cluster_pb2.DirectoryEntries(entries=entries, **{"from": own})
+            self._message = cluster_pb2.DirectoryEntries(entries=entries)
+            setattr(self._message, "from", own)
             self._message_generation = directory.generation
+        if self._position is not None and directory.own is not None:
+            directory.reach(directory.own.name, directory.own.start, self._position())
+        self._message.now_ns = time.time_ns()
+        del self._message.reached[:]
+        for told in directory.entries():
+            if reached := directory.reached(told):
+                self._message.reached.add(name=told.name, start=told.start, position=reached)
         return self._message
 
 

@@ -3,12 +3,14 @@
 Nothing gets past it that could overflow, or that the core would have to doubt. A check looks at whole columns at C
 speed and goes through single rows only when a column is known to have a bad one. The bytes of a good batch go on as
 they came; of a batch with some bad rows, the good ones are encoded again, so that what is logged is what was let in.
+
+    let_in(account, session, stp, commands)  ->  the batch, its bytes, and report rows for what was refused
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import compress
+from itertools import accumulate, compress
 from operator import not_
 from typing import Final
 
@@ -34,14 +36,19 @@ from proto.columns import (
     QUANTITY_LIMIT,
     REFUSED,
     REQUEUE,
+    STP_MODES,
+    THROTTLED,
     TIF_SHIFT,
     TYPE_SHIFT,
+    UNKNOWN_ACCOUNT,
     Batch,
     Terms,
     malformed,
+    select,
 )
-from proto.orders import BATCH_MAX
+from proto.orders import BATCH_MAX, GarbledError, read_batch, write_batch
 
+THROTTLE_BURST_S: Final = 1.0  # a session may spend so many seconds' worth of commands at once
 TIME_MAX: Final = (1 << 63) - 1
 _SIZELESS: Final = frozenset((CANCEL, MASS_CANCEL))  # ops that need no quantity
 
@@ -63,6 +70,71 @@ def _sound_flags() -> frozenset[int]:
 
 
 SOUND_FLAGS: Final = _sound_flags()
+
+
+class Throttle:
+    """So many commands a second, and a burst of one second's worth. Time is the caller's, in seconds."""
+
+    __slots__ = ("_left", "_rate", "_then")
+
+    def __init__(self, rate: int, now: float) -> None:
+        assert rate > 0
+        self._rate = rate
+        self._left = rate * THROTTLE_BURST_S
+        self._then = now
+
+    def take(self, count: int, now: float) -> int:
+        """How many of so many commands may pass now."""
+        self._left = min(self._rate * THROTTLE_BURST_S, self._left + (now - self._then) * self._rate)
+        self._then = now
+        allowed = min(count, int(self._left))
+        self._left -= allowed
+        return allowed
+
+
+def let_in(
+    account: int,
+    session: int,
+    stp: int,
+    commands: bytes,
+    throttle: Throttle | None = None,
+    now: float = 0.0,
+    *,
+    known: bool = True,
+) -> tuple[Batch, bytes, list[int]]:
+    """The commands of a serialized CommandBatch that may pass, their bytes, and report rows that refuse the others.
+
+    Those of an account that is not `known` are all refused.
+
+    Cost: 0.2 µs a command when all are good. Raises: GarbledError, also for an account or a mode of self-trade
+    prevention that cannot be.
+    """
+    check_origin(account, stp)
+    batch = read_batch(account, session, stp, commands)
+    reasons = check(batch) if known else [UNKNOWN_ACCOUNT] * len(batch)
+    if throttle is not None:
+        reasons = _throttled(reasons or [NO_REASON] * len(batch), throttle, now)
+    if not any(reasons):
+        return batch, commands, []
+    passed = select(batch, [not reason for reason in reasons])
+    return passed, write_batch(passed), refusals(batch, reasons)
+
+
+def check_origin(account: int, stp: int) -> None:
+    """Whatever comes from somebody says who, and how they prevent trades with themselves. Raises: GarbledError."""
+    if not account:
+        raise GarbledError("no account is named")
+    if stp not in STP_MODES:
+        raise GarbledError("unknown self-trade prevention")
+
+
+def _throttled(reasons: list[int], throttle: Throttle, now: float) -> list[int]:
+    """The reasons, and THROTTLED for what would pass and comes too early."""
+    allowed = throttle.take(reasons.count(NO_REASON), now)
+    counted = accumulate(not reason for reason in reasons)  # those that would pass, up to each
+    return [
+        reason or (THROTTLED if count > allowed else NO_REASON) for reason, count in zip(reasons, counted, strict=True)
+    ]
 
 
 def check(batch: Batch) -> list[int]:

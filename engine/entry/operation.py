@@ -24,10 +24,12 @@ from engine.core.commands import (
 )
 from engine.core.venue import Venue
 from engine.entry.guard import Guard
-from engine.entry.service import abort, parse
+from engine.entry.streams import abort, parse
 from engine.log.commit import Committer, Submission
+from engine.log.records import RecordError
 from proto import orders_pb2 as pb
-from proto.columns import DUPLICATE_ID, LOG_FAILED, MALFORMED, NO_REASON, UNKNOWN_INSTRUMENT
+from proto.columns import DUPLICATE_ID, LOG_FAILED, MALFORMED, NO_REASON, UNKNOWN_INSTRUMENT, WRONG_STATE
+from proto.feed import CLOSED, PRE_OPEN
 from proto.instrument import Instrument, ListingError, contradictions, instrument_of
 from proto.orders import BadValueError, lots_of, shown, ticks_of
 
@@ -58,7 +60,14 @@ class OperatorServicer:
 
     async def set_state(self, data: bytes, context: Any) -> bytes:
         request = await parse(context, pb.SetStateRequest, data)
-        return await self._answer(lambda: SetState(self._instrument(request.symbol).id, request.state))
+
+        def command() -> OperatorCommand:
+            instrument = self._instrument(request.symbol)
+            if not PRE_OPEN <= request.state <= CLOSED:
+                raise BadValueError(WRONG_STATE, f"{request.state} is no trading state")
+            return SetState(instrument.id, request.state)
+
+        return await self._answer(command)
 
     async def kill(self, data: bytes, context: Any) -> bytes:
         request = await parse(context, pb.KillRequest, data)
@@ -119,10 +128,6 @@ class OperatorServicer:
         return answer
 
     async def _answer(self, command: Callable[[], OperatorCommand]) -> bytes:
-        try:
-            said = command()
-        except BadValueError as e:
-            return self._reply(e.reason, detail=str(e))
         done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
         def tell(released: bool) -> None:
@@ -134,7 +139,13 @@ class OperatorServicer:
             if not done.done():
                 done.set_result(released)
 
-        submission = Submission.operate(said, tell)
+        try:
+            said = command()
+            submission = Submission.operate(said, tell)
+        except BadValueError as e:
+            return self._reply(e.reason, detail=str(e))
+        except RecordError as e:
+            return self._reply(MALFORMED, detail=str(e))
         self._committer.submit(submission)
         if not await done:
             return self._reply(LOG_FAILED, detail="not logged")

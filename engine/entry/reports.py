@@ -20,7 +20,7 @@ from proto.orders import later_reports, wrap, write_reports
 OUTBOX_MAX: Final = 65_536
 
 
-class Cut(Enum):
+class CutOff(Enum):
     """Why a reader gets no more; it may come back with its cursors."""
 
     SLOW = "reader too slow: come back with the cursors of what was read"
@@ -31,11 +31,11 @@ class Cut(Enum):
 
 
 class CutOffError(Exception):
-    """An outbox was closed; `cut` says why, `detail` about what."""
+    """An outbox was closed; `why` says why, `detail` about what."""
 
-    def __init__(self, cut: Cut, detail: str = "") -> None:
-        super().__init__(f"{cut.value}{f' ({detail})' if detail else ''}")
-        self.cut = cut
+    def __init__(self, why: CutOff, detail: str = "") -> None:
+        super().__init__(f"{why.value}{f' ({detail})' if detail else ''}")
+        self.why = why
 
 
 class Outbox:
@@ -54,25 +54,25 @@ class Outbox:
 
     def put(self, message: bytes, reports: int = 0, *, history: bool = False) -> None:
         """Queue a message that carries so many reports; too many cut the reader off."""
-        if self._cut is not None:
+        if self._finished:
             return
         self._messages.append(message)
         self._reports += reports
         if history:
             self._allowed += reports
         elif self._reports > self._allowed:
-            self.cut(Cut.SLOW)
+            self.cut(CutOff.SLOW)
             return
         self._wake()
 
-    def cut(self, cut: Cut, detail: str = "") -> None:
+    def cut(self, why: CutOff, detail: str = "") -> None:
         """Whoever takes next is told so; what is queued is dropped, since it can be had again."""
-        if self._cut is None:
-            self._cut = CutOffError(cut, detail)
+        if not self._broken.done():
+            self._cut = self._cut or CutOffError(why, detail)
+            self._finished = True
             self._messages = []
+            self._broken.set_result(None)
             self._wake()
-            if not self._broken.done():
-                self._broken.set_result(None)
 
     async def broken(self) -> None:
         """Wait until it is cut, for a writer may be stuck with a reader that does not read. Raises: CutOffError."""
@@ -80,10 +80,12 @@ class Outbox:
         assert self._cut is not None
         raise self._cut
 
-    def finish(self) -> None:
-        """Nothing more will be put in; what is queued can still be taken."""
-        self._finished = True
-        self._wake()
+    def finish(self, why: CutOff | None = None) -> None:
+        """Nothing more is put in; whoever takes gets what is queued, and then nothing, or is told why."""
+        if not self._finished:
+            self._finished = True
+            self._cut = None if why is None else CutOffError(why)
+            self._wake()
 
     async def take(self) -> list[bytes]:
         """All that is queued, waiting for the first; nothing once it is finished. One taker at a time.
@@ -151,7 +153,7 @@ class Follower:
                 if first_seq > cursor + 1:
                     if home in self.catching_up:
                         return
-                    self.outbox.cut(Cut.GAP, f"engine {home}: {cursor + 1} to {first_seq - 1}")
+                    self.outbox.cut(CutOff.GAP, f"engine {home}: {cursor + 1} to {first_seq - 1}")
                     return
                 if first_seq <= cursor:
                     data = later_reports(data, cursor)
@@ -171,9 +173,9 @@ class Follower:
             cursor = self.cursors[home] = self.began[home] = first_held - 1
         self.began.setdefault(home, cursor)
         if cursor > last_seq:
-            self.outbox.cut(Cut.ANEW, f"engine {home}: cursor {cursor}, last {last_seq}")
+            self.outbox.cut(CutOff.ANEW, f"engine {home}: cursor {cursor}, last {last_seq}")
         elif cursor + 1 < first_held:
-            self.outbox.cut(Cut.GONE, f"engine {home}: {cursor + 1} asked, {first_held} held")
+            self.outbox.cut(CutOff.GONE, f"engine {home}: {cursor + 1} asked, {first_held} held")
         elif cursor == last_seq:
             self.catching_up.discard(home)
 

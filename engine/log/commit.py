@@ -68,49 +68,44 @@ def _nobody(released: bool) -> None:
 
 
 class Submission:
-    """One batch, or (`batch` None) something that is a record of its own, and whom to tell.
+    """One batch, or something that is a record of its own, and whom to tell. Raises: RecordError: it cannot be logged.
 
-    The latter is what an operator said (`command`), the end of a session (`session`), or only that time passed.
-    `done` is called once: with True when its reports have been released, with False when the log refused it. An
-    operator is told before, in `answer`, the record's position and why it had no effect (or NO_REASON).
+    The latter is what an operator said, the end of a session, or (`said` None) only that time passed. `done` is called
+    once: with True when its reports have been released, with False when the log refused it. An operator is told before,
+    in `answer`, the record's position and why it had no effect (or NO_REASON).
     """
 
-    __slots__ = ("account", "answer", "batch", "command", "commands", "count", "done", "session")
+    __slots__ = ("answer", "batch", "count", "done", "part", "said")
 
-    def __init__(self, batch: Batch, commands: bytes, done: Callable[[bool], None]) -> None:
-        self.account = batch.account
-        self.session = batch.session
-        self.batch: Batch | None = batch
-        self.commands = commands
-        self.count = len(batch)
+    def __init__(
+        self, said: records.Part | None, done: Callable[[bool], None] = _nobody, batch: Batch | None = None
+    ) -> None:
+        self.said = said
+        self.part = b"" if said is None else records.encode_part(said)
+        self.batch = batch
+        self.count = 1 if batch is None else len(batch)
         self.done = done
-        self.command: OperatorCommand | None = None
         self.answer: tuple[int, int] = (0, NO_REASON)
 
     @staticmethod
-    def alone(account: int = 0, session: int = 0, done: Callable[[bool], None] = _nobody) -> Submission:
-        """A record of its own."""
-        submission = Submission(Batch(account, session, 0, [], [], [], [], [], [], []), b"", done)
-        submission.batch = None
-        submission.count = 1
-        return submission
+    def enter(batch: Batch, commands: bytes, done: Callable[[bool], None]) -> Submission:
+        """A batch, and the CommandBatch that it was."""
+        return Submission(records.Entered(batch.account, batch.session, batch.stp, commands), done, batch)
 
     @staticmethod
     def disconnect(account: int, session: int) -> Submission:
         """The end of a session that wants its orders canceled."""
-        return Submission.alone(account, session)
+        return Submission(records.Disconnected(account, session))
 
     @staticmethod
     def operate(command: OperatorCommand, done: Callable[[bool], None]) -> Submission:
         """What an operator said."""
-        submission = Submission.alone(done=done)
-        submission.command = command
-        return submission
+        return Submission(command, done)
 
     @staticmethod
     def tick() -> Submission:
         """Time passed, and something is due."""
-        return Submission.alone()
+        return Submission(None)
 
 
 class State(Enum):
@@ -223,7 +218,7 @@ class Committer:
             if count >= GROUP_COMMANDS or size >= GROUP_BYTES:
                 break
             count += submission.count
-            size += len(submission.commands)
+            size += len(submission.part)
             taken += 1
         group = self._gathering[:taken]
         del self._gathering[:taken]
@@ -283,7 +278,7 @@ class Committer:
         self._let_in()
 
     def _refuse(self, submission: Submission) -> None:
-        if self.state is State.PAUSED and submission.session and submission.batch is None:
+        if self.state is State.PAUSED and isinstance(submission.said, records.Disconnected):
             self._ended.append(submission)
         else:
             submission.done(False)
@@ -311,26 +306,17 @@ class _Record:
         self.time_ns = time_ns
 
     def encode(self, epoch: int) -> bytes:
-        parts: list[records.Part] = []
-        for submission in self.submissions:
-            batch = submission.batch
-            if submission.command is not None:
-                parts.append(submission.command)
-            elif batch is None and submission.session:
-                parts.append(records.Disconnected(submission.account, submission.session))
-            elif batch is not None:
-                parts.append(records.Entered(batch.account, batch.session, batch.stp, submission.commands))
-        return records.encode(records.Commands(epoch, self.time_ns, parts))
+        return records.encode_commands(epoch, self.time_ns, [one.part for one in self.submissions if one.part])
 
     def apply(self, core: Core, position: int) -> Outcome:
-        first = self.submissions[0]
-        if first.command is not None:
-            return core.operate(position, self.time_ns, first.command)
-        if first.batch is None:
-            if first.session:
-                return core.disconnect(position, self.time_ns, first.account, first.session)
+        said = self.submissions[0].said
+        if said is None:
             return core.tick(position, self.time_ns)
-        return core.apply(position, self.time_ns, [s.batch for s in self.submissions if s.batch is not None])
+        if isinstance(said, records.Disconnected):
+            return core.disconnect(position, self.time_ns, said.account, said.session)
+        if isinstance(said, records.Entered):
+            return core.apply(position, self.time_ns, [s.batch for s in self.submissions if s.batch is not None])
+        return core.operate(position, self.time_ns, said)
 
 
 def _records(group: list[Submission], time_ns: int) -> list[_Record]:

@@ -71,8 +71,7 @@ def condense(log: Keeping) -> int:
 
     def remember(position: int, time_ns: int, outcome: Outcome) -> None:
         numbering.count(outcome.deltas)
-        for reports in outcome.reports:
-            kept.remember(reports.account, reports.first_seq, position, time_ns, reports.rows)
+        kept.remember(position, time_ns, outcome)
 
     end = max(replay(log, state, after, remember, opened))
     if end == after:

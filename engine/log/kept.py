@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Final
 
-from proto.columns import REPORT_WIDTH
+from proto.columns import REPORT_WIDTH, Outcome
 from proto.orders import write_reports
 
 HISTORY_MAX: Final = 65_536
@@ -55,17 +55,19 @@ class KeptReports:
 
     def __init__(self, home: int) -> None:
         self.home = home
+        self.remembered = 0  # reports of a replay: about as many as commands
         self._accounts: dict[int, _Account] = {}
 
     def add(self, account: int, batch: KeptBatch) -> None:
         """Keep a batch; its number follows on the last one."""
         self._account(account).add(batch)
 
-    def remember(self, account: int, first_seq: int, position: int, time_ns: int, rows: list[int]) -> None:
-        """Keep numbered reports, as a replay makes them; those without a number were said before."""
-        if first_seq:
-            for seq, part in parts(first_seq, rows):
-                self.add(account, KeptBatch(seq, len(part) // REPORT_WIDTH, position, time_ns, part, b""))
+    def remember(self, position: int, time_ns: int, outcome: Outcome) -> None:
+        """Keep what a replay makes again, but for what has no number: that was said before."""
+        for reports in outcome.reports:
+            self.remembered += len(reports.rows) // REPORT_WIDTH
+            for seq, part in parts(reports.first_seq, reports.rows) if reports.first_seq else ():
+                self.add(reports.account, KeptBatch(seq, len(part) // REPORT_WIDTH, position, time_ns, part, b""))
 
     def after(self, account: int, seq: int) -> Iterator[tuple[KeptBatch, bytes]]:
         """Batches with reports after that number, each with its ReportBatch. Cost: O(batches held)."""

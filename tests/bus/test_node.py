@@ -20,6 +20,7 @@ import pytest
 
 from bus.access.directory import Directory, Entry
 from bus.access.exchange import DirectoryLoop
+from bus.access.exchange import ask as listed
 from bus.node import Node
 from bus.publisher import Publisher
 from bus.service import SNAPSHOTS_PER_PEER, Look, MarketData, NotServed, StreamLook
@@ -503,10 +504,17 @@ def test_a_node_killed_and_started_again_is_in_step_again_and_a_clean_stop_is_cl
                 await until_served(ready["grpc"], engine)
                 engine.trade(200)
                 await until_served(ready["grpc"], engine)
+                words = [sys.executable, "-m", "bus", *args]
+                twin = await asyncio.to_thread(subprocess.run, words, cwd=ROOT, capture_output=True, text=True)
+                why = f"the name fabric-1 is taken by another machine that runs at {ready['grpc']}"
+                assert (twin.returncode, twin.stdout) == (3, "")
+                assert twin.stderr == f"bus: fabric-1 cannot start: {why}\n"
+                assert [entry.grpc for entry in await listed(engine.grpc) if entry.fabric] == [ready["grpc"]]
                 first.send_signal(signal.SIGKILL)
                 await asyncio.to_thread(first.wait)
                 engine.trade(200)
                 async with started(*args) as (second, ready):
+                    assert [entry.grpc for entry in await listed(engine.grpc) if entry.fabric] == [ready["grpc"]]
                     await until_served(ready["grpc"], engine)
                     refused = await book_at(ready["grpc"], "NONE")
                     assert isinstance(refused, grpc.aio.AioRpcError)

@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 import pytest
 
-from engine.client.client import Client, RefusedError
+from engine.client import Client, RefusedError
 from proto import cluster, marketdata_pb2, marketdata_pb2_grpc
 from proto import orders_pb2 as pb
 from proto import orders_pb2_grpc as pb_grpc
@@ -190,7 +190,7 @@ async def trade(entry: str) -> None:
 async def refused(entry: str) -> None:
     async with Client([entry], 7, engine=2, instruments=[GOLD]).session() as session:
         with pytest.raises(RefusedError) as e:
-            await session.new("GOLD", BUY, 7, 3)
+            await session.new("GOLD", BUY, "0.35", "30")
         assert e.value.reason == UNKNOWN_INSTRUMENT
 
 

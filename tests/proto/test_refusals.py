@@ -7,7 +7,7 @@ import pytest
 
 from proto import columns
 from proto import orders_pb2 as pb
-from proto.cluster import Instrument
+from proto.instrument import Instrument
 from proto.refusals import DETAIL_MAX, cut, explain
 
 ALFA = Instrument(5, "ALFA", 1, 1, Decimal("0.05"), Decimal("10"), -20, 2_000, 500, 40_000)

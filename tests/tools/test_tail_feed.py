@@ -29,16 +29,16 @@ from bus.stream.actions import Action, Applied, State, StateChanged
 from bus.stream.conflation import Quoted, QuoteReader
 from bus.stream.feed_client import FeedClient
 from bus.stream.sequencer import RangeStatus, Sequencer
-from engine.client.client import Client, Session
+from engine.client import Client, Session
 from proto import cluster, feed
 from proto.columns import BUY, SELL
 from proto.feed import ADD, DEFINITION, DELETE, END, EXECUTE, MODIFY, STATUS
 from proto.feed import SELL as ASK
 from tools import tail_feed
 from tools.chaos.plan import sealed
+from tools.child import Child, Children
 from tools.ladder import Level, draw, plain
 from tools.run.layout import made_up
-from tools.child import Child, Children
 from tools.tail.lines import Line, book_line, frame_line, lines_of
 from tools.tail.recording import (
     FRAME,

@@ -25,10 +25,17 @@ What the file does not tell:
   those without a name at its price.
 
 Nothing else looks ahead. A price in view in both rows is never put right: there the venue is judged.
+
+A day holds a few rows that no venue in price-time priority can agree with: an execution of an order that was not the
+first at its price. `Step.here` says what price and time give there; what differs is put right behind the row, so that
+the next one is judged afresh: orders that should have traded go, and those that traded in their stead enter again in
+their old places, under ids of their own.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
+
+from sortedcontainers import SortedDict
 
 from proto.columns import (
     CANCEL,
@@ -43,6 +50,7 @@ from proto.columns import (
 from tools.flow.messages import DELETED, EXECUTED, REDUCED, SUBMITTED, BookRow, Message
 
 # Client order ids of what the file has no id for. Its own ids are far below.
+AGAIN: Final = 1 << 61  # resting orders that entered a second time
 NAMELESS: Final = 1 << 62  # resting orders
 OWN: Final = 1 << 63  # aggressive orders, cancels and replaces
 
@@ -72,8 +80,10 @@ class Step(NamedTuple):
     """What one event of the file becomes: `commands`, then the book is judged against `book`, then `after`.
 
     `row` is the event's last row, from 1; 0 stands for the seeding. `fills` are those of the aggressive order in
-    `commands`, or none. `after` takes over what came into view. `floors` are the worst prices (bid, ask) that were in
-    view before the event as well as after, None if all were.
+    `commands`, or none; `here` those that it has by price and time, which are others only where the file is not in that
+    priority. `after` puts that right and takes over what came into view. `floors` are the worst prices (bid, ask) that
+    were in view before the event as well as after, None if all were. `absent` orders are named by the file and rest
+    nowhere: nothing is sent for them. `again` are orders that enter anew in `after`: their ids now, and in the file.
     """
 
     row: int
@@ -82,6 +92,9 @@ class Step(NamedTuple):
     book: BookRow | None
     floors: tuple[int | None, int | None]
     after: tuple[Command, ...]
+    here: tuple[Fill, ...] = ()
+    absent: tuple[int, ...] = ()
+    again: tuple[tuple[int, int], ...] = ()
 
 
 def merged(fills: Iterable[Fill]) -> tuple[Fill, ...]:
@@ -115,11 +128,15 @@ class _Planner:
         self._messages = messages
         self._books = books
         self._depth = max((max(len(book.bids), len(book.asks)) for book in books), default=0)
-        self._sides: dict[int, dict[int, dict[int, int]]] = {1: {}, -1: {}}
+        self._sides: dict[int, SortedDict[int, dict[int, int]]] = {1: SortedDict(), -1: SortedDict()}
+        self._again: dict[int, int] = {}  # order id of the file -> ours, of one that entered a second time
+        self._named_so: dict[int, int] = {}  # and the other way round
         self._seniority: dict[int, int] = {}
         self._newest = 0  # the highest id that has entered
         self._nameless = NAMELESS
         self._own = OWN
+        self._absent: list[int] = []
+        self._returned: list[tuple[int, int]] = []
         self._commands: list[Command] = []
         self._last_named: dict[int, int] = {}  # order id -> index of the last message about it
         self._never_entered: dict[int, tuple[int, Message, int]] = {}  # -> first index, first message, size in all
@@ -131,14 +148,18 @@ class _Planner:
         end = 0
         while end < len(self._messages):
             start, end = end, self._event_end(end)
-            fills = self._event(start, end)
+            here, fills = self._event(start, end)
             commands = self._taken()
+            self._put_right(self._messages[start].direction, here, fills)
+            absent, again = tuple(self._absent), tuple(self._returned)
+            self._absent.clear()
+            self._returned.clear()
             if not self._books:
-                yield Step(end, commands, fills, None, (None, None), ())
+                yield Step(end, commands, merged(fills), None, (None, None), self._taken(), merged(here), absent, again)
                 continue
             book = self._books[end - 1]
             floors = self._look(end, 1, before.bids, book.bids), self._look(end, -1, before.asks, book.asks)
-            yield Step(end, commands, fills, book, floors, self._taken())
+            yield Step(end, commands, merged(fills), book, floors, self._taken(), merged(here), absent, again)
             before = book
 
     # Before the first message
@@ -161,23 +182,28 @@ class _Planner:
         if not self._books:
             return BookRow((), ())
         start = _before(self._books[0], self._messages[0])
+        nearest = {1: self._nearest_floors(1), -1: self._nearest_floors(-1)}
         for direction, levels in ((1, start.bids), (-1, start.asks)):
             for price, size in levels:
                 for order_id in resting.get((direction, price), ()):
                     first, _, known = self._never_entered[order_id]
-                    if known <= size and self._stays_in_view(direction, price, first):
+                    floor = nearest[direction][first]
+                    if known <= size and (floor is None or price * direction >= floor * direction):
                         self._enter(direction, price, order_id, known)
                         size -= known
                 if size:
                     self._enter_nameless(direction, price, size)
         return start
 
-    def _stays_in_view(self, direction: int, price: int, until: int) -> bool:
-        for book in self._books[:until]:
-            floor = self._floor(book.bids if direction == 1 else book.asks)
-            if floor is not None and price * direction < floor * direction:
-                return False
-        return True
+    def _nearest_floors(self, direction: int) -> list[int | None]:
+        """By number of rows: the best of the prices beyond which nothing was in view in one of them."""
+        found: list[int | None] = [None]
+        for book in self._books:
+            nearest, floor = found[-1], self._floor(book.bids if direction == 1 else book.asks)
+            if nearest is None or (floor is not None and floor * direction > nearest * direction):
+                nearest = floor
+            found.append(nearest)
+        return found
 
     def _floor(self, levels: Levels) -> int | None:
         """The worst price in view; None when the side has room for more, so that all of it is."""
@@ -193,7 +219,8 @@ class _Planner:
                 end += 1
         return end
 
-    def _event(self, start: int, end: int) -> tuple[Fill, ...]:
+    def _event(self, start: int, end: int) -> tuple[list[Fill], list[Fill]]:
+        """Add the commands of an event; the fills of its aggressive order by price and time, and those of the file."""
         message = self._messages[start]
         if message.kind == EXECUTED:
             return self._aggressive(start, end)
@@ -203,22 +230,59 @@ class _Planner:
         elif message.kind in (REDUCED, DELETED):
             for order_id, size in self._named(start, message):
                 self._reduce(message.direction, message.price, order_id, size)
-        return ()
+        return [], []
 
-    def _aggressive(self, start: int, end: int) -> tuple[Fill, ...]:
+    def _aggressive(self, start: int, end: int) -> tuple[list[Fill], list[Fill]]:
+        messages = self._messages[start:end]
+        direction = messages[0].direction
+        if not self._books:
+            for message in messages:
+                self._enter_late(message)
+        size = sum(message.size for message in messages)
+        worst = min(message.price * direction for message in messages) * direction
+        here = self._by_priority(direction, worst, size)
         fills: list[Fill] = []
-        direction = self._messages[start].direction
-        size = 0
-        for i in range(start, end):
-            message = self._messages[i]
-            size += message.size
+        for i, message in enumerate(messages, start):
             for order_id, part in self._named(i, message):
                 self._forget(direction, message.price, order_id, part)
                 fills.append(Fill(order_id, part, message.price))
-        worst = min(fill.price * direction for fill in fills) * direction
         flags = TIF_IOC | (FLAG_SELL if direction == 1 else 0)
         self._commands.append(Command(NEW, self._next_own(), flags, worst, size, 0))
-        return merged(fills)
+        return here, fills
+
+    def _by_priority(self, direction: int, worst: int, size: int) -> list[Fill]:
+        """What an order of the other side trades with: best price first, and first come, first served."""
+        fills: list[Fill] = []
+        side = self._sides[direction]
+        for price in reversed(side) if direction == 1 else iter(side):
+            if price * direction < worst * direction:
+                break
+            for order_id, rests in side[price].items():
+                part = min(size, rests)
+                size -= part
+                fills.append(Fill(order_id, part, price))
+                if not size:
+                    return fills
+        return fills
+
+    def _put_right(self, direction: int, here: Sequence[Fill], there: Sequence[Fill]) -> None:
+        """Bring a venue that filled `here` to the book of a file that filled `there`."""
+        more: dict[tuple[int, int], int] = {}  # price and order -> how much more of it traded here
+        for fills, sign in ((here, 1), (there, -1)):
+            for order_id, size, price in fills:
+                more[price, order_id] = more.get((price, order_id), 0) + sign * size
+        for (price, order_id), size in more.items():
+            if size < 0 and order_id not in self._absent:
+                self._take_away(direction, price, order_id, -size)
+        gone = []  # here, and not in the file
+        for (price, order_id), size in more.items():
+            if size > 0:
+                left = self._sides[direction][price].pop(order_id)
+                gone.append((price, order_id, left))
+                if left > size:
+                    self._commands.append(Command(CANCEL, self._next_own(), 0, 0, 0, order_id))
+        for price, order_id, left in gone:
+            self._enter_again(direction, price, order_id, left)
 
     def _named(self, i: int, message: Message) -> list[tuple[int, int]]:
         """Which orders, as we know them, message `i` is about, and how much of each.
@@ -226,25 +290,34 @@ class _Planner:
         The one it names; failing that those without a name at its price, one of just its size first; failing that
         those which are not named again, since one of them must have gone unseen and this one come.
         """
+        self._enter_late(message)
         level = self._sides[message.direction].get(message.price, {})
-        if message.order_id in level:
-            return [(message.order_id, message.size)]
+        own = self._again.get(message.order_id, message.order_id)
+        if own in level:
+            return [(own, message.size)]
+        parts: list[tuple[int, int]] = []
+        left = message.size
         if not self._books:
-            self._enter(message.direction, message.price, message.order_id, self._never_entered[message.order_id][2])
-            return [(message.order_id, message.size)]
+            self._absent.append(message.order_id)
+            return [(message.order_id, left)]
         stand_ins = [order_id for order_id in level if order_id >= NAMELESS]
         if message.kind != EXECUTED:
             stand_ins.sort(key=lambda order_id: level[order_id] != message.size)
         stand_ins += [order_id for order_id in level if order_id < NAMELESS and self._last_named.get(order_id, -1) < i]
-        parts = []
-        left = message.size
         for order_id in stand_ins:
             part = min(left, level[order_id])
             parts.append((order_id, part))
             left -= part
             if not left:
                 return parts
-        return [*parts, (message.order_id, left)]  # we never had it: the venue will say so
+        self._absent.append(message.order_id)
+        return [*parts, (message.order_id, left)]
+
+    def _enter_late(self, message: Message) -> None:
+        """Without books, an order that never entered does so when it is first named."""
+        known = self._never_entered.get(message.order_id)
+        if not self._books and known is not None and message.order_id not in self._seniority:
+            self._enter(message.direction, message.price, message.order_id, known[2])
 
     # What came into view
 
@@ -255,11 +328,8 @@ class _Planner:
         if floor is None:
             return worst
         shown = {price: size for price, size in after if price * direction < floor * direction}
-        known = [
-            price
-            for price in self._sides[direction]
-            if price * direction < floor * direction and (worst is None or price * direction >= worst * direction)
-        ]
+        between = (worst, floor) if direction == 1 else (floor, worst)
+        known = [price for price in self._sides[direction].irange(*between) if price != floor]
         for price in sorted({*shown, *known}):
             size = sum(self._sides[direction].get(price, {}).values())
             if shown.get(price, 0) > size:
@@ -287,13 +357,14 @@ class _Planner:
         self._nameless += 1
         self._enter(direction, price, self._nameless, size)
 
-    def _enter(self, direction: int, price: int, order_id: int, size: int) -> None:
+    def _enter(self, direction: int, price: int, order_id: int, size: int, seniority: int = 0) -> None:
+        """Have it rest: in its place, which is its seniority's (0: its id's)."""
         level = self._sides[direction].setdefault(price, {})
-        seniority = order_id
-        if order_id >= NAMELESS:
-            seniority = max([self._newest, *(self._seniority[other] for other in level)])
+        youngest = self._seniority[next(reversed(level))] if level else 0
+        if not seniority:
+            seniority = max(self._newest, youngest) if order_id >= NAMELESS else order_id
         self._seniority[order_id] = seniority
-        juniors = [other for other in level if self._seniority[other] > seniority]
+        juniors = [other for other in level if self._seniority[other] > seniority] if youngest > seniority else []
         level[order_id] = size
         flags = 0 if direction == 1 else FLAG_SELL
         self._commands.append(Command(NEW, order_id, flags, price, size, 0))
@@ -301,14 +372,33 @@ class _Planner:
             level[junior] = level.pop(junior)
             self._replace(flags | MEANING_OPEN | REQUEUE, price, level[junior], junior)
 
+    def _enter_again(self, direction: int, price: int, order_id: int, size: int) -> None:
+        """Have one rest that the venue has no more, in the place that it had."""
+        if order_id >= NAMELESS:
+            self._nameless += 1
+            again = self._nameless
+        else:
+            again = AGAIN + len(self._named_so) + 1
+            name = self._named_so[again] = self._named_so.get(order_id, order_id)
+            self._again[name] = again
+            self._returned.append((again, name))
+            self._last_named[again] = self._last_named.get(name, -1)
+        self._enter(direction, price, again, size, self._seniority[order_id])
+
     def _reduce(self, direction: int, price: int, order_id: int, size: int) -> None:
-        level = self._sides[direction].get(price, {})
-        flags = 0 if direction == 1 else FLAG_SELL
-        if size < level.get(order_id, 0):
+        """Have `size` of an order go; all of it if that is what is left."""
+        self._forget(direction, price, order_id, size)
+        self._take_away(direction, price, order_id, size)
+
+    def _take_away(self, direction: int, price: int, order_id: int, size: int) -> None:
+        """Send for what the book is without already."""
+        if order_id in self._absent:
+            return
+        if self._sides[direction].get(price, {}).get(order_id):
+            flags = 0 if direction == 1 else FLAG_SELL
             self._replace(flags | MEANING_REDUCE_BY, price, size, order_id)
         else:
-            self._commands.append(Command(CANCEL, self._next_own(), flags, 0, 0, order_id))
-        self._forget(direction, price, order_id, size)
+            self._commands.append(Command(CANCEL, self._next_own(), 0, 0, 0, order_id))
 
     def _replace(self, flags: int, price: int, quantity: int, target: int) -> None:
         self._commands.append(Command(REPLACE, self._next_own(), flags, price, quantity, target))

@@ -15,13 +15,14 @@ from proto.orders_pb2 import Reason
 from tools.flow.lobster import NAMELESS, Fill, Levels, Step, is_taker, merged
 
 LEVELS_JUDGED: Final = 10
+SHOWN_MAX: Final = 10  # differences in a summary
 
 
 class Difference(NamedTuple):
     """Where the venue and Nasdaq went apart: the event's last `row`, the `cause` in words.
 
-    It is `explained` when the file itself is not in price-time priority there, so that no venue could agree, or when it
-    follows from such a row.
+    It is `explained` when the file itself is not in price-time priority there, so that no venue could agree, and ours
+    did what price and time say. The plan puts that right behind the row (tools.flow.lobster): nothing follows from it.
     """
 
     row: int
@@ -54,11 +55,16 @@ class Verdict:
     def holds(self) -> bool:
         """Whether all was judged, and whatever differs is the file's own doing."""
         return not (
-            self.unanswered
-            or self.unjudged
-            or self.row_differences
-            or any(not difference.explained for difference in (*self.taker_differences, *self.surprises))
+            self.unanswered or self.unjudged or any(not difference.explained for difference in self.differences())
         )
+
+    def differences(self) -> list[Difference]:
+        """All of them, by row, those that are not explained first."""
+        named = (
+            ("aggressive order", self.taker_differences), ("book", self.row_differences), ("surprise", self.surprises),
+        )  # fmt: skip
+        every = [one._replace(cause=f"{what}: {one.cause}") for what, differences in named for one in differences]
+        return sorted(every, key=lambda one: (one.explained, one.row))
 
 
 class Checker:
@@ -86,9 +92,10 @@ class Checker:
         self._effects = [[0, 0] for _ in steps]
         self._takers: set[int] = set()
         self._entered: dict[int, int] = {}  # order -> row
+        self._names: dict[int, int] = {}  # order that entered anew -> its id in the file
         self._fills: dict[int, list[tuple[int, int, int]]] = {}  # taker -> trade id, size, price
         self._makers: dict[int, int] = {}  # trade id -> resting order
-        self._refused: list[tuple[int, int, int]] = []  # index of the step, order concerned, reason
+        self._refused: dict[int, list[tuple[int, int]]] = {}  # index of the step -> orders concerned, reasons
         for i, step in enumerate(steps):
             self._undecided.update((command.client_order_id, (i, True)) for command in step.commands)
             self._undecided.update((command.client_order_id, (i, False)) for command in step.after)
@@ -96,6 +103,7 @@ class Checker:
             self._entered.update(
                 (command.client_order_id, step.row) for command in (*step.commands, *step.after) if command.op == NEW
             )
+            self._names.update(step.again)
 
     def reported(self, report: ReportRow) -> None:
         """Take in the account's next report."""
@@ -118,7 +126,7 @@ class Checker:
         elif report.kind == REFUSED:
             place = self._undecided.get(report.command)
             if place is not None:
-                self._refused.append((place[0], report.client_order_id, report.reason))
+                self._refused.setdefault(place[0], []).append((report.client_order_id, report.reason))
             self._decide(report.command, False)
 
     def event(self, bids: Levels, asks: Levels) -> None:
@@ -131,46 +139,46 @@ class Checker:
         verdict = self._verdict
         verdict.unanswered = len(self._undecided)
         verdict.unjudged = sum(1 for step in self._steps[self._judged :] if step.book is not None)
-        astray: dict[int, Difference] = {}  # order -> where it was first filled otherwise
-        refused = iter(self._refused)
-        next_refused = next(refused, None)
         for i, step in enumerate(self._steps):
             for command in (*step.commands, *step.after):
                 if is_taker(command):
-                    self._judge_taker(step, command.client_order_id, astray)
+                    self._judge_taker(step, command.client_order_id)
                 elif command.client_order_id in self._fills:
-                    self._judge_crossing(step, command.client_order_id, astray)
-            while next_refused is not None and next_refused[0] == i:
-                _, order_id, reason = next_refused
+                    self._judge_crossing(step, command.client_order_id)
+            verdict.surprises += [
+                Difference(step.row, f"order {order_id} is named and rests nowhere", True) for order_id in step.absent
+            ]
+            for order_id, reason in self._refused.get(i, ()):
                 what = f"a command about order {order_id} was refused ({Reason.Name(reason)})"
-                verdict.surprises.append(_follows(step.row, what, [order_id], astray))
-                next_refused = next(refused, None)
+                verdict.surprises.append(Difference(step.row, what))
+        explained = {difference.row for difference in verdict.taker_differences if difference.explained}
+        verdict.row_differences = [
+            difference._replace(explained=difference.row in explained) for difference in verdict.row_differences
+        ]
         return verdict
 
     def _filled(self, taker: int) -> tuple[Fill, ...]:
         fills = self._fills.get(taker, [])
         return merged(Fill(self._makers.get(trade_id, 0), size, price) for trade_id, size, price in fills)
 
-    def _judge_taker(self, step: Step, taker: int, astray: dict[int, Difference]) -> None:
+    def _judge_taker(self, step: Step, taker: int) -> None:
         ours = self._filled(taker)
         self._verdict.takers += 1
         if ours == step.fills:
             self._verdict.takers_agree += 1
-            return
-        difference = _taker_difference(step, ours, self._entered, astray)
-        self._verdict.taker_differences.append(difference)
-        for fill in {*ours} ^ {*step.fills}:
-            astray.setdefault(fill.order_id, difference)
+        else:
+            cause = _taker_difference(self._by_name(ours), self._by_name(step.fills), self._entered)
+            self._verdict.taker_differences.append(Difference(step.row, cause, ours == step.here))
 
-    def _judge_crossing(self, step: Step, order_id: int, astray: dict[int, Difference]) -> None:
+    def _by_name(self, fills: Sequence[Fill]) -> list[Fill]:
+        return [fill._replace(order_id=self._names.get(fill.order_id, fill.order_id)) for fill in fills]
+
+    def _judge_crossing(self, step: Step, order_id: int) -> None:
         """An order that rested on Nasdaq has traded on its entry."""
-        makers = [fill.order_id for fill in self._filled(order_id)]
-        whom = f"order {makers[0]}" if makers[0] else "another account"
+        maker = self._filled(order_id)[0].order_id
+        whom = f"order {maker}" if maker else "another account"
         what = f"order {order_id} traded on its entry with {whom}; on Nasdaq it rested"
-        difference = _follows(step.row, what, makers, astray)
-        self._verdict.surprises.append(difference)
-        for other in (order_id, *makers):
-            astray.setdefault(other, difference)
+        self._verdict.surprises.append(Difference(step.row, what))
 
     def _decide(self, command: int, effect: bool) -> None:
         place = self._undecided.pop(command, None)
@@ -221,7 +229,7 @@ class Checker:
 
 
 def summary(verdict: Verdict) -> list[str]:
-    """A verdict in lines for a reader; each difference has one."""
+    """A verdict in lines for a reader: the first differences, those that are not explained before the others."""
     lines = []
     if verdict.rows:
         lines.append(f"rows that end an event: {verdict.rows_agree:,} of {verdict.rows:,} agree at ten levels")
@@ -229,14 +237,18 @@ def summary(verdict: Verdict) -> list[str]:
         revealing = verdict.rows_agree - verdict.rows_identical
         lines.append(f"  {revealing:,} of these apart from prices that only then came into view")
     lines.append(f"aggressive orders: {verdict.takers_agree:,} of {verdict.takers:,} filled as on Nasdaq")
-    for name, differences in (
-        ("aggressive order", verdict.taker_differences),
-        ("book", verdict.row_differences),
-        ("surprise", verdict.surprises),
-    ):
-        lines += [f"row {difference.row}: {name}: {difference.cause}" for difference in differences]
+    differences = verdict.differences()
+    lines += [
+        f"row {one.row}: {one.cause}" + (" (the file is not in price-time priority)" if one.explained else "")
+        for one in differences[:SHOWN_MAX]
+    ]
+    if len(differences) > SHOWN_MAX:
+        explained = sum(one.explained for one in differences)
+        lines.append(f"{len(differences):,} differences in all, {explained:,} of them the file's own doing")
     if verdict.unanswered or verdict.unjudged:
         lines.append(f"not judged: {verdict.unanswered} commands unanswered, {verdict.unjudged} rows without a book")
+        if verdict.unanswered:
+            lines.append("  did this account use their ids before?")
     return lines
 
 
@@ -262,35 +274,17 @@ def _wrong_level(name: str, direction: int, ours: Levels, theirs: Levels, floor:
     return ""
 
 
-def _follows(row: int, what: str, order_ids: Sequence[int], astray: dict[int, Difference]) -> Difference:
-    """A difference about these orders: it follows from an earlier one if any of them was in that."""
-    for order_id in order_ids:
-        if order_id in astray:
-            root = astray[order_id]
-            return Difference(
-                row, f"{what}: order {order_id} fared otherwise before, see row {root.row}", root.explained
-            )
-    return Difference(row, what)
-
-
-def _taker_difference(
-    step: Step, ours: tuple[Fill, ...], entered: dict[int, int], astray: dict[int, Difference]
-) -> Difference:
-    """Why an aggressive order was filled otherwise: looked for where the two lists of fills part."""
-    parted = next((i for i, (a, b) in enumerate(zip(ours, step.fills, strict=False)) if a != b), None)
+def _taker_difference(ours: Sequence[Fill], theirs: Sequence[Fill], entered: dict[int, int]) -> str:
+    """How an aggressive order was filled otherwise: told where the two lists of fills part."""
+    parted = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), None)
     if parted is None:
-        filled, wanted = (sum(fill.size for fill in fills) for fills in (ours, step.fills))
-        return Difference(step.row, f"{filled} filled here, {wanted} on Nasdaq")
-    here, there = ours[parted], step.fills[parted]
+        filled, wanted = (sum(fill.size for fill in fills) for fills in (ours, theirs))
+        return f"{filled} filled here, {wanted} on Nasdaq"
+    here, there = ours[parted], theirs[parted]
     what = f"filled by order {here.order_id} at {here.price} here, by order {there.order_id} at {there.price} on Nasdaq"
-    if here.order_id in astray or there.order_id in astray:
-        return _follows(step.row, what, [here.order_id, there.order_id], astray)
     if here.price != there.price or here.order_id == there.order_id:
-        return Difference(step.row, f"{what}; {here.size} and {there.size}")
+        return f"{what}; {here.size} and {there.size}"
     if max(here.order_id, there.order_id) > NAMELESS:
-        return Difference(step.row, f"{what}; which of them came first is not known, since one came out of view")
+        return f"{what}; which of them came first is not known, since one came out of view"
     later, earlier = entered.get(there.order_id, 0), entered.get(here.order_id, 0)
-    against = later > earlier
-    return Difference(
-        step.row, f"{what}, which entered {'later' if against else 'before'}: rows {earlier} and {later}", against
-    )
+    return f"{what}, which entered {'later' if later > earlier else 'before'}: rows {earlier} and {later}"

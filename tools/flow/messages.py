@@ -1,9 +1,24 @@
-"""Recorded order flow, read from files: a benchmark's workload, and LOBSTER's messages with the books beside them.
+"""Recorded order flow, read from files: a workload, as text or as a benchmark has it, and LOBSTER's days.
 
 Files may be plain or gzip; which it is, their first bytes say. Everything a row can get wrong is one `FlowError` that
 names the file and the row, so that whoever reads a row may trust it.
 
-Workload, little-endian: a header of 16 bytes, then `count` records of 40.
+Limits, so that no file costs more than it should: 5,000,000 rows, 65,536 bytes a line, 10,000,000 levels of books.
+
+A workload as text: this line first, then a row a line, in order. `examples/flow.csv` is one.
+
+    action,id,side,quantity,price,tif
+
+    action    new, cancel, modify
+    id        of the order, 1 or more, the sender's own; of a cancel or a modify: of the order that it is about
+    side      buy, sell; of a new order, else it may be left out
+    quantity  lots; of a modify: what is to be open from now on; of a cancel it may be left out
+    price     whole ticks; of a cancel it may be left out
+    tif       nothing, or ioc: of a new order, whose rest is then canceled
+
+A modify gives up its place: cancel, then enter again.
+
+The same as a benchmark has it, little-endian: a header of 16 bytes, then `count` records of 40.
 
     Offset  Size  Header field  Notes
     0       8     magic         0x4d4542575f303031, "100_WBEM" as the bytes stand
@@ -55,10 +70,14 @@ _MAGIC: Final = int.from_bytes(b"100_WBEM", "little")
 _VERSION: Final = 1
 _NO_PRICE: Final = 9_999_999_999
 _LIMIT: Final = 1 << 40  # of a price or a size; nothing real comes near
-_ID_LIMIT: Final = 1 << 62  # of what a file numbers; ids above are for those who replay it
+_ID_LIMIT: Final = 1 << 61  # of what a file numbers; ids above are for those who replay it
 _LINE_MAX: Final = 65_536
+_ROWS_MAX: Final = 5_000_000
+_LEVELS_MAX: Final = 10_000_000  # of all books together
+_COLUMNS: Final = "action,id,side,quantity,price,tif"
+_ACTIONS: Final = {"new": NEW, "cancel": CANCEL, "modify": MODIFY}
 _NANOSECOND: Final = Decimal("1e-9")
-_DAY_NS: Final = 86_400 * 10**9
+_DAY_S: Final = 86_400
 
 
 class FlowError(ValueError):
@@ -100,38 +119,79 @@ class BookRow(NamedTuple):
     bids: tuple[tuple[int, int], ...]
 
 
-def is_workload(path: str | PathLike[str]) -> bool:
-    """Whether a file begins as a workload does. Raises: FlowError when it cannot be read."""
+def is_lobster(path: str | PathLike[str]) -> bool:
+    """Whether a file is none of the workloads: those say what they are. Raises: FlowError when it cannot be read."""
     with _open(path) as file:
-        return _read(file, str(path), 8) == _HEADER.pack(_MAGIC, 0, 0)[:8]
+        begins = _read(file, str(path), len(_COLUMNS))
+    return not (begins.startswith(_MAGIC.to_bytes(8, "little")) or begins == _COLUMNS.encode())
 
 
 def read_workload(path: str | PathLike[str]) -> list[WorkloadRow]:
-    """All messages of a workload, in the file's order. Cost: about 1 us a row. Raises: FlowError."""
+    """All messages of a workload, in the file's order. Cost: 1 to 2 us a row. Raises: FlowError."""
     name = str(path)
     with _open(path) as file:
-        raw = _read(file, name, -1)
-    if len(raw) < _HEADER.size:
-        raise FlowError(name, 0, f"{len(raw)} bytes are too few for a workload's header")
-    magic, version, count = _HEADER.unpack_from(raw)
-    if magic != _MAGIC:
-        raise FlowError(name, 0, "is not a workload: it begins with other bytes")
-    if version != _VERSION:
-        raise FlowError(name, 0, f"is a workload of version {version}, not {_VERSION}")
-    if len(raw) != _HEADER.size + count * _RECORD.size:
-        held, over = divmod(len(raw) - _HEADER.size, _RECORD.size)
-        raise FlowError(name, 0, f"names {count} records and holds {held}" + (f" and {over} bytes" if over else ""))
-    rows = list(map(WorkloadRow._make, _RECORD.iter_unpack(memoryview(raw)[_HEADER.size :])))
-    for i, row in enumerate(rows, 1):
-        if row.kind > MODIFY or row.side > 1 or row.ioc > 1:
-            raise FlowError(name, i, f"type {row.kind}, side {row.side}, ioc {row.ioc} mean nothing")
-        if not 0 < row.order_id < _ID_LIMIT or row.sequence >= _ID_LIMIT:
-            raise FlowError(name, i, f"order id {row.order_id}, sequence {row.sequence} are out of reach")
-        if row.kind != CANCEL and not row.quantity:
-            raise FlowError(name, i, "quantity 0")
-        if not -_LIMIT < row.price < _LIMIT:
-            raise FlowError(name, i, f"price {row.price} is out of reach")
+        head = _read(file, name, _HEADER.size)
+        if head[:8] != _MAGIC.to_bytes(8, "little"):
+            return list(_text_rows(path))
+        if len(head) < _HEADER.size:
+            raise FlowError(name, 0, f"{len(head)} bytes are too few for a workload's header")
+        _, version, count = _HEADER.unpack(head)
+        if version != _VERSION:
+            raise FlowError(name, 0, f"is a workload of version {version}, not {_VERSION}")
+        if count > _ROWS_MAX:
+            raise FlowError(name, 0, f"names {count:,} records, more than {_ROWS_MAX:,}")
+        rows: list[WorkloadRow] = []
+        while len(rows) < count:
+            raw = _read(file, name, _RECORD.size * min(4_096, count - len(rows)))
+            if not raw or len(raw) % _RECORD.size:
+                held, over = divmod(len(raw), _RECORD.size)
+                held += len(rows)
+                raise FlowError(
+                    name, 0, f"names {count} records and holds {held}" + (f" and {over} bytes" * bool(over))
+                )
+            for row in map(WorkloadRow._make, _RECORD.iter_unpack(raw)):
+                rows.append(_sound(name, len(rows) + 1, row))
+        if _read(file, name, 1):
+            raise FlowError(name, 0, f"names {count} records and holds more")
     return rows
+
+
+def _text_rows(path: str | PathLike[str]) -> Iterator[WorkloadRow]:
+    name = str(path)
+    for i, text in _lines(path):
+        fields = [field.strip().lower() for field in text.split(",")]
+        if i == 1:
+            if ",".join(fields) != _COLUMNS:
+                raise FlowError(name, 1, f"is not {_COLUMNS}")
+            continue
+        if len(fields) != 6:
+            raise FlowError(name, i, f"{len(fields)} columns, not 6")
+        action, order_id, side, quantity, price, tif = fields
+        if action not in _ACTIONS:
+            raise FlowError(name, i, f"action {action[:40]!r} is none of {', '.join(_ACTIONS)}")
+        kind = _ACTIONS[action]
+        if side not in ("buy", "sell") and (kind == NEW or side):
+            raise FlowError(name, i, f"side {side[:40]!r} is neither buy nor sell")
+        if tif not in ("", "ioc") or (tif and kind != NEW):
+            raise FlowError(name, i, f"tif {tif[:40]!r} is neither nothing nor ioc, which only a new order may be")
+        if kind == CANCEL:
+            quantity, price = quantity or "0", price or "0"
+        numbers = _ints(name, i, [quantity, order_id, price])
+        row = WorkloadRow(kind, int(side == "sell"), int(tif == "ioc"), numbers[0], i - 2, numbers[1], numbers[2])
+        yield _sound(name, i, row)
+
+
+def _sound(name: str, i: int, row: WorkloadRow) -> WorkloadRow:
+    """The row, if it is one. Raises: FlowError."""
+    if row.kind > MODIFY or row.side > 1 or row.ioc > 1:
+        raise FlowError(name, i, f"type {row.kind}, side {row.side}, ioc {row.ioc} mean nothing")
+    if not 0 < row.order_id < _ID_LIMIT or not 0 <= row.sequence < _ID_LIMIT:
+        raise FlowError(name, i, f"order id {row.order_id}, sequence {row.sequence} are out of reach")
+    if row.kind != CANCEL and not 0 < row.quantity < _LIMIT:
+        raise FlowError(name, i, f"quantity {row.quantity}")
+    if not -_LIMIT < row.price < _LIMIT:
+        raise FlowError(name, i, f"price {row.price} is out of reach")
+    return row
 
 
 def read_messages(path: str | PathLike[str]) -> Iterator[Message]:
@@ -156,16 +216,19 @@ def read_messages(path: str | PathLike[str]) -> Iterator[Message]:
         yield Message(time_ns, kind, order_id, size, price, direction)
 
 
-def read_books(path: str | PathLike[str], depth: int = 0) -> Iterator[BookRow]:
-    """The books of a LOBSTER file, in order, to `depth` levels (0: all there are). Raises: FlowError, also midway."""
+def read_books(path: str | PathLike[str]) -> Iterator[BookRow]:
+    """The books of a LOBSTER file, in order. Raises: FlowError, also midway."""
     name = str(path)
-    width = 0
+    width = levels = 0
     for i, text in _lines(path):
         fields = text.split(",")
         width = width or len(fields)
+        levels += width // 2
+        if levels > _LEVELS_MAX:
+            raise FlowError(name, i, f"the books have more than {_LEVELS_MAX:,} levels in all")
         if len(fields) != width or width % 4:
             raise FlowError(name, i, f"{len(fields)} columns, not {width if width % 4 == 0 else 'four a level'}")
-        values = _ints(name, i, fields[: 4 * depth] if depth else fields)
+        values = _ints(name, i, fields)
         asks, bids = _side(values[0::4], values[1::4]), _side(values[2::4], values[3::4])
         if any(later <= price for (price, _), (later, _) in pairwise(asks)):
             raise FlowError(name, i, "its asks do not rise")
@@ -176,25 +239,15 @@ def read_books(path: str | PathLike[str], depth: int = 0) -> Iterator[BookRow]:
         yield BookRow(asks, bids)
 
 
-def book_depth(path: str | PathLike[str]) -> int:
-    """How many levels the rows of a LOBSTER book file have. Raises: FlowError, also when there is no row."""
-    for i, text in _lines(path):
-        columns = text.count(",") + 1
-        if columns % 4:
-            raise FlowError(str(path), i, f"{columns} columns, not four a level")
-        return columns // 4
-    raise FlowError(str(path), 0, "has no row")
-
-
 def _side(prices: list[int], sizes: list[int]) -> tuple[tuple[int, int], ...]:
     return tuple((price, size) for price, size in zip(prices, sizes, strict=True) if abs(price) != _NO_PRICE)
 
 
 def _nanoseconds(name: str, row: int, text: str) -> int:
     try:
-        time_ns = int((Decimal(text) / _NANOSECOND).to_integral_value())  # some files carry the dust of a float
-        if 0 <= time_ns < _DAY_NS:
-            return time_ns
+        seconds = Decimal(text)
+        if 0 <= seconds < _DAY_S:
+            return int((seconds / _NANOSECOND).to_integral_value())  # some files carry the dust of a float
     except (ArithmeticError, ValueError):
         pass
     raise FlowError(name, row, f"time {text[:40]!r} is not in seconds after midnight")
@@ -223,6 +276,8 @@ def _lines(path: str | PathLike[str]) -> Iterator[tuple[int, str]]:
         i = 0
         while line := _readline(file, name, i + 1):
             i += 1
+            if i > _ROWS_MAX:
+                raise FlowError(name, i, f"more than {_ROWS_MAX:,} rows")
             if len(line) > _LINE_MAX:
                 raise FlowError(name, i, f"longer than {_LINE_MAX} bytes")
             try:

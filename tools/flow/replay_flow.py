@@ -2,8 +2,8 @@
 
     python -m tools.flow.replay_flow MESSAGES.csv.gz --check ORDERBOOK.csv.gz --join HOST:PORT --symbol MSFT --account 1
 
-It speaks as tools/child.py says, and waits for the word to go; at its end it says {"finding": {...}}, what the venue made
-of the file. A report is preceded by {"acknowledged": {...}}, what the account was told.
+It speaks as tools/child.py says, and waits for the word to go; at its end it says {"finding": {...}}, what the venue
+made of the file. A report is preceded by {"acknowledged": {...}}, what the account was told.
 """
 
 import argparse
@@ -22,20 +22,20 @@ from bus.access.exchange import DirectoryError, ask
 from bus.access.subscriber import Subscriber
 from bus.stream.actions import Action, Applied, AskRange, AskSnapshot, MissingSpan, State
 from bus.stream.feed_client import FeedClient
-from bus.stream.mirror import Mirror
-from engine.client.client import Client, ClientError, Commands, Session
+from engine.client import Client, ClientError, Commands, Session
 from proto.cluster import Instrument
 from proto.columns import STP_NONE, ReportRow
 from proto.dial import Parser
 from proto.feed import END
 from proto.orders import report_columns
 from tools.child import patience_asked, ready, run, say, told
-from tools.flow import lobster, lobster_check, workload
+from tools.flow import workload
 from tools.flow.findings import FAILS, HOLDS, NOTE, UNKNOWN, Finding
-from tools.flow.lobster import Step
-from tools.flow.lobster_check import LEVELS_JUDGED, Checker
-from tools.flow.messages import FlowError, WorkloadRow, is_workload, read_books, read_messages, read_workload
+from tools.flow.lobster_check import LEVELS_JUDGED
+from tools.flow.messages import FlowError
 from tools.flow.order_counts import Tally
+from tools.flow.recorded import Recorded, UsedBeforeError
+from tools.flow.sizes import Levels, Sizes
 from tools.tail.market_data import Machine
 
 TALLY_S: Final = 0.5
@@ -52,105 +52,53 @@ class BooksOfFlow:
 
     def __init__(self, instrument: int) -> None:
         self._instrument = instrument
-        self._mirror: Mirror | None = None
+        self._sizes: Sizes | None = None
+        self._next_seq = 0
         self.missed = 0  # deltas that a snapshot stood for: their events were not seen
 
     def begin(self, client: FeedClient) -> None:
-        """Take the reader's books as they are: nothing has been sent yet."""
-        self._mirror = Mirror()
-        epoch, _ = client.position
-        self._mirror.load(client.mirror.snapshot(client.engine, client.channel, client.incarnation, epoch, 0))
+        """Take the reader's book as it is: nothing has been sent yet."""
+        book = client.mirror.books[self._instrument]
+        self._sizes = Sizes(book.orders(0), book.orders(1))
+        self._next_seq = client.mirror.next_seq
 
-    def action(self, action: Action) -> Iterator[tuple[list[tuple[int, int]], list[tuple[int, int]]]]:
+    def action(self, action: Action) -> Iterator[tuple[Levels, Levels]]:
         """Bids and asks after each event in what the reader just did."""
-        if self._mirror is None:
+        if self._sizes is None:
             return
         if isinstance(action, MissingSpan):
             self.missed += action.last - action.first + 1
-        if not isinstance(action, Applied) or action.first != self._mirror.next_seq:
+        if not isinstance(action, Applied) or action.first != self._next_seq:
             return
-        start = 0
-        for at, row in enumerate(action.rows, 1):
-            if row[0] & END:
-                self._mirror.apply(action.rows[start:at], action.extras)
-                start = at
-                if row[1] == self._instrument:
-                    book = self._mirror.books[self._instrument]
-                    yield _top(book.levels(0, LEVELS_JUDGED)), _top(book.levels(1, LEVELS_JUDGED))
+        self._next_seq = action.last + 1
+        for row in action.rows:
+            if row[1] == self._instrument:
+                self._sizes.apply(row)
+                if row[0] & END:
+                    yield self._sizes.best(LEVELS_JUDGED)
 
 
-def _top(levels: list[tuple[int, int, int]]) -> list[tuple[int, int]]:
-    return [(price, size) for price, size, _ in levels]
-
-
-class Flow:
-    """What is sent and how it is judged, for one file."""
-
-    def __init__(self, path: Path, check: Path | None) -> None:
-        self.path = path
-        self.messages = 0
-        self.steps: list[Step] = []
-        self.rows: list[WorkloadRow] = []
-        self.checker: Checker | None = None
-        self.reports: list[ReportRow] = []
-        if is_workload(path):
-            self.rows = read_workload(path)
-            self.messages = len(self.rows)
-            if check:
-                raise FlowError(str(check), 0, "there is no book to check for a workload; its answers are checked")
-        else:
-            messages = list(read_messages(path))
-            books = list(read_books(check)) if check else []
-            if check and len(books) != len(messages):
-                raise FlowError(str(check), 0, f"has {len(books):,} books for {len(messages):,} messages")
-            self.messages = len(messages)
-            self.steps = list(lobster.plan(messages, books))
-            self.checker = Checker(self.steps)
-
-    def batches(self, instrument: int, size: int) -> Iterator[Commands]:
-        """All commands, in order."""
-        if self.rows:
-            for batch in workload.batches(self.rows, 0, instrument, size):
-                columns = (batch.client_order_id, batch.instrument, batch.flags, batch.price, batch.quantity)
-                yield Commands(batch.op, *columns, batch.target)
-            return
-        commands = [command for step in self.steps for command in (*step.commands, *step.after)]
-        for start in range(0, len(commands), size):
-            part = commands[start : start + size]
-            op, ids, flags, price, quantity, target = map(list, zip(*part, strict=True))
-            yield Commands(op, ids, [instrument] * len(part), flags, price, quantity, target)
-
-    def reported(self, row: ReportRow) -> None:
-        if self.checker:
-            self.checker.reported(row)
-        else:
-            self.reports.append(row)
-
-    def finding(self, seconds: float, missed: int) -> Finding:
-        """What the venue made of the file."""
-        title = self.path.name.split(".")[0]
-        rate = f"{self.messages:,} messages in {seconds:.1f} s"
-        if not self.checker:
-            try:
-                answers = workload.answers(self.rows, self.reports)
-            except workload.AnswerError as e:
-                return Finding(FAILS, title, rate, (str(e),))
-            text = f"{rate}; {answers.trades:,} trades, {answers.resting:,} orders resting at the end"
-            return Finding(NOTE, title, text, (f"SHA-256 of the answers {answers.sha256}",))
-        verdict = self.checker.verdict()
-        lines = lobster_check.summary(verdict)
-        judged = [line.strip() for line in lines if not line.startswith("row ")]
-        details = [line for line in lines if line.startswith("row ")]
-        if missed:
-            details.insert(0, f"{missed:,} deltas were not seen one by one on the feed: their rows could not be judged")
-            return Finding(UNKNOWN, title, "; ".join([rate, *judged]), tuple(details))
-        return Finding(HOLDS if verdict.holds() else FAILS, title, "; ".join([rate, *judged]), tuple(details))
+def finding(flow: Recorded, seconds: float, missed: int) -> Finding:
+    """What the venue made of the file."""
+    title = flow.path.name.split(".")[0]
+    rate = f"{flow.messages:,} messages in {seconds:.1f} s"
+    try:
+        outcome = flow.outcome()
+    except (workload.AnswerError, UsedBeforeError) as e:
+        return Finding(FAILS, title, rate, (str(e),))
+    if outcome.holds is None:
+        return Finding(NOTE, title, f"{rate}; {outcome.lines[0]}", tuple(outcome.lines[1:]))
+    text = "; ".join([rate, *(line.strip() for line in outcome.lines)])
+    if missed:
+        unseen = f"{missed:,} deltas were not seen one by one on the feed: their rows could not be judged"
+        return Finding(UNKNOWN, title, text, (unseen, *outcome.details))
+    return Finding(HOLDS if outcome.holds else FAILS, title, text, tuple(outcome.details))
 
 
 class Replay:
     """One flow on its way through a cluster."""
 
-    def __init__(self, flow: Flow, args: argparse.Namespace) -> None:
+    def __init__(self, flow: Recorded, args: argparse.Namespace) -> None:
         self.flow = flow
         self.tally = Tally()
         self._args = args
@@ -168,8 +116,7 @@ class Replay:
 
         def on_action(client: FeedClient, action: Action) -> None:
             for bids, asks in books.action(action):
-                if self.flow.checker:
-                    self.flow.checker.event(bids, asks)
+                self.flow.event(bids, asks)
 
         def sources(engine: int, asked: AskRange | AskSnapshot) -> Sequence[str]:
             return [home.grpc]
@@ -188,8 +135,8 @@ class Replay:
                 ready(self.flow.path.name)
                 await self._go.wait()
                 seconds = await self._send(session, instrument, client, home.grpc)
-                finding = asdict(self.flow.finding(seconds, books.missed))
-                say({"tally": self.tally.to_json(), "done": True, "seconds": seconds, "finding": finding})
+                found = asdict(finding(self.flow, seconds, books.missed))
+                say({"tally": self.tally.to_json(), "done": True, "seconds": seconds, "finding": found})
                 await listener
         finally:
             listener.cancel()
@@ -203,16 +150,17 @@ class Replay:
         telling = asyncio.create_task(self._tell())
         try:
             sent = 0
-            for commands in self.flow.batches(instrument.id, self._args.batch):
+            for batch in self.flow.batches(instrument.id, self._args.batch):
                 if self._stopped.is_set():
                     break
                 if self._args.rate:
                     await asyncio.sleep(began + sent / self._args.rate - time.monotonic())
                 now_ns = time.monotonic_ns()
-                ids = [(id, instrument.id) for id in commands.client_order_id]
+                ids = [(id, instrument.id) for id in batch.client_order_id]
                 self.tally.send(self._args.account, ids, now_ns)
                 sent += len(ids)
-                await session.submit(commands)
+                columns = batch.client_order_id, batch.instrument, batch.flags, batch.price, batch.quantity
+                await session.submit(Commands(batch.op, *columns, batch.target))
             deadline = time.monotonic() + ANSWERS_S * patience_asked()
             while self.tally.waiting and time.monotonic() < deadline and not reading.done():
                 await asyncio.sleep(POLL_S)
@@ -286,13 +234,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Exit 0 when told to end, 2 when a file cannot be used, 3 when the cluster cannot."""
     args = parser().parse_args(argv)
     try:
-        flow = Flow(args.file, args.check)
+        flow = Recorded.read(args.file, args.check, args.account)
     except FlowError as e:
         print(f"replay: {e}", file=sys.stderr)
         return 2
     try:
         run(lambda: Replay(flow, args).run())
-    except (ClientError, DirectoryError, TimeoutError) as e:
+    except (ClientError, DirectoryError, TimeoutError, UsedBeforeError) as e:
         print(f"replay: {type(e).__name__}: {e}", file=sys.stderr)
         return 3
     return 0

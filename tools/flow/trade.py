@@ -2,11 +2,11 @@
 
     python -m tools.flow.trade --cluster cluster.toml --join 127.0.0.1:4000 --traders 12 --rate 1500 --seed 1
 
-It speaks as tools/child.py says: ready when all sessions stand, {"opened": N, "tally": {...}} when the makers' opening
-ladders are answered, and from then on it trades; told to stop, it is done when all is answered or time is up. A report
-is preceded by {"acknowledged": {...}}, an account a line. It is told besides {"machines": ["HOST:PORT", ...]}, where the
-venue's machines are now, {"states": {INSTRUMENT: STATE, ...}}, in which trading states instruments are, and
-{"jump": {INSTRUMENT: TICKS, ...}}, that they are worth so much more.
+It speaks as tools/child.py says: ready when all sessions stand, {"opened": N, "tally": {...}} when the makers'
+opening ladders are answered, and from then on it trades; told to stop, it is done when all is answered or time is up.
+A report is preceded by {"acknowledged": {...}}, an account a line. It is told besides {"machines": ["HOST:PORT",
+...]}, where the venue's machines are now, {"states": {INSTRUMENT: STATE, ...}}, in which trading states instruments
+are, and {"jump": {INSTRUMENT: TICKS, ...}}, that they are worth so much more.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from engine.client.client import Client, ClientError, Commands, Session
+from engine.client import Client, ClientError, Commands, Session
 from proto import cluster
 from proto.cluster import Cluster, ClusterError
 from proto.columns import CANCEL, OUTCOME_UNKNOWN, UNAVAILABLE, ReportRow

@@ -1,11 +1,11 @@
 """Seeded traders, without a venue: what they know is what was reported to them, and they return commands.
 
-Market makers keep a ladder of quotes around a fair price that wanders; noise traders do everything else an order entry
-allows: every type, time in force and condition, pairs of which one cancels the other, cancels, mass cancels, and
-replaces in all three ways of stating a quantity. Together they use every mode of self-trade prevention. Every other
-instrument is plain: nothing but limit and market orders is ever entered there, so that a venue's plain way is gone as
-well as its careful one. While an instrument gathers orders for an auction, they enter only what may rest. With one seed and the same reports and news at
-the same times, an agent sends the same commands.
+Market makers keep a ladder of quotes around a fair price that wanders; noise traders do everything else an order
+entry allows: every type, time in force and condition, pairs of which one cancels the other, cancels, mass cancels,
+and replaces in all three ways of stating a quantity. Together they use every mode of self-trade prevention. Every
+other instrument is plain: nothing but limit and market orders is ever entered there, so that a venue's plain way is
+gone as well as its careful one. While an instrument gathers orders for an auction, they enter only what may rest.
+With one seed and the same reports and news at the same times, an agent sends the same commands.
 """
 
 import random

@@ -28,7 +28,7 @@ from rich.text import Text
 
 from proto.dial import PORT_MAX, Parser
 from tools.chaos.plan import FaultError, answers_in_words, in_words
-from tools.faults import with_script
+from tools.chaos.script import with_script
 from tools.flow.findings import FAILS, HOLDS, NOTE, UNKNOWN
 from tools.run.day.plan import DURATION_MIN_S, DURATION_S, TRADERS_MIN
 from tools.run.live_view import render
@@ -58,8 +58,8 @@ def parser() -> argparse.ArgumentParser:
         epilog=f"what --faults may do to messages (KIND=CHANCE, or KIND=CHANCE@S:FOR):\n{in_words()}\n"
         f"and to the snapshots that fabric nodes give:\n{answers_in_words()}\n"
         "A partition cuts every engine's feed and all calls to fabric nodes; orders and calls to engines pass.\n\n"
-        "Exit 0 if the verdict holds, 1 if it does not, 2 for wrong usage, 3 if the cluster could not start or what it\n"
-        "came to could not be written. Ctrl-C ends trading and gives the verdict; a second one quits (130).",
+        "Exit 0 if the verdict holds, 1 if it does not, 2 for wrong usage, 3 if the cluster could not start, or what\n"
+        "it came to could not be written. Ctrl-C ends trading and gives the verdict; a second one quits (130).",
     )
     default = Options()
     venue = out.add_argument_group("the venue")
@@ -346,7 +346,7 @@ async def _told(run: ClusterRun, task: asyncio.Task[Verdict | None]) -> None:
 
 
 def _tell(verdict: Verdict, args: argparse.Namespace, report: IO[str] | None) -> None:
-    """The verdict on stdout, for people or for programs, and into the report. Raises: OSError where there is no room."""
+    """The verdict on stdout, for people or for programs, and into the report. Raises: OSError if there is no room."""
     said = json.dumps(verdict.to_json())
     if report is not None:
         if report.seekable():

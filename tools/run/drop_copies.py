@@ -1,4 +1,4 @@
-"""The drop copies of every account of a venue, its open orders, and who has an account there: read when it is at rest."""
+"""The drop copies of every account of a venue, its open orders, and who has an account: read when all is at rest."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import grpc
 
-from engine.client.client import Client, ClientError
+from engine.client import Client, ClientError
 from engine.log.contract import LogError
 from engine.log.records import Commands, Entered, RecordError, decode
 from engine.log.sqlite import SqliteLogView

@@ -27,7 +27,7 @@ Position = tuple[int, int]  # epoch, and sequence of the last delta
 
 
 class StreamWatch:
-    """One stream: its audit, the sums of its trades, and its instruments' days. Pure: what a reader applied comes in."""
+    """One stream: its audit, the sums of its trades, its instruments' days. Pure: what a reader applied comes in."""
 
     def __init__(self, by_size: Iterable[int] = ()) -> None:
         self.audit = FeedAudit(by_size, self._before)
@@ -53,6 +53,11 @@ class StreamWatch:
         while self._recent_count > RECENT_MAX:
             self._recent_count -= len(self._recent.popleft().rows)
         self.audit.take(applied.rows, applied.times, applied.extras)
+
+    def live(self, epoch: int, present: Callable[[], Snapshot]) -> None:
+        """The reader has its books of an epoch."""
+        if not self.audit.following or self.position[0] != epoch:
+            self.passed_over(present)
 
     def carried(self, snapshot: Snapshot, sequence: int) -> Snapshot | None:
         """A snapshot of this stream brought forward to that sequence; None if the deltas between are not all here.
@@ -157,5 +162,4 @@ class Feeds:
             if watch.position < (action.epoch, action.last):
                 watch.passed_over(present)
         elif isinstance(action, StateChanged) and action.after is State.LIVE:
-            if not watch.audit.following or watch.position[0] != client.position[0]:
-                watch.passed_over(present)
+            watch.live(client.position[0], present)

@@ -5,8 +5,8 @@
 Each reads the feeds that the directory names, splices a snapshot into what it hears, and compares its books, in full
 queue order and at one sequence, with those of a machine other than its source; then it leaves.
 
-It speaks as tools/child.py says: after each reader the sums so far, {"came": N, "streams": N, "verified": N, "differing":
-[...], "counters": {...}}.
+It speaks as tools/child.py says: after each reader the sums so far, {"came": N, "streams": N, "verified": N,
+"differing": [...], "counters": {...}}.
 """
 
 import argparse

@@ -4,13 +4,13 @@ disturbed."""
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Final
 
 import grpc
 
 from bus.access.exchange import DirectoryError, ask
-from engine.client.client import Client, ClientError
+from engine.client import Client, ClientError
 from proto.cluster import Instrument
 from proto.columns import BUY
 from tools.run.evidence import Seen, counter
@@ -87,11 +87,11 @@ async def left(machines: Machines, gone: Place) -> tuple[float, tuple[str, ...]]
         await asyncio.sleep(POLL_S)
 
 
-def disturbed(before: Sequence[Seen], after: Sequence[Seen], moved: int, who: str) -> tuple[str, ...]:
-    """Readers that had to begin anew meanwhile, though they do not read the engine that moved nor belong to it."""
+def disturbed(before: Sequence[Seen], after: Sequence[Seen], engines: Set[int], names: Set[str]) -> tuple[str, ...]:
+    """Readers that had to begin anew meanwhile, though neither they nor the engine they read were moved or troubled."""
     out = []
     for each in after:
-        if each.engine == moved or each.machine == who or each.gone:
+        if each.engine in engines or each.machine in names or each.gone:
             continue
         then = [seen for seen in before if (seen.machine, seen.engine) == (each.machine, each.engine)]
         rose = counter([each], *UNDISTURBED) - counter(then, *UNDISTURBED) if then else 0

@@ -152,10 +152,10 @@ class Trouble:
     ) -> None:
         """What a move came to: how long it took until all were in step, and who else noticed it."""
         took_s, missing = found
-        faults = self._faults  # of these some make readers begin anew, too
-        others = [each.kind for each in faults.timed if each.name != name and each.kind not in ("join", "leave")]
-        quiet = not (faults.messages or faults.answers or others)
-        disturbed = membership.disturbed(before, self._poller.seen(), int(name.rpartition("-")[2]), name)
+        quiet = not (self._faults.messages or self._faults.answers)  # these make readers begin anew, too
+        names = {name, *(fault.name for fault in self._faults.timed if fault.name)}
+        engines = {int(each.rpartition("-")[2]) for each in names if each.startswith("engine")}
+        disturbed = membership.disturbed(before, self._poller.seen(), engines, names)
         self.moved.append(
             Moved(
                 name=name,

@@ -351,9 +351,9 @@ def _moved(evidence: Evidence) -> list[Finding]:
     for moved in evidence.moved:
         seconds = moved.to_s - moved.from_s
         if moved.missing:
-            text = f"not all were in step {moved.took_s:.1f} s after it {moved.began}"
+            text = f"it {moved.began}; not all in step after {moved.took_s:.1f} s"
         else:
-            text = f"all were {moved.took_s:.1f} s after it {moved.began}"
+            text = f"it {moved.began}; all in step within {moved.took_s:.1f} s"
         stopped = seconds >= OUTAGE_S and not moved.answered_elsewhere
         others = "" if moved.disturbed != () else "no reader of another engine had to begin anew"
         answered = f"meanwhile {of(moved.answered_elsewhere, 'order')} answered elsewhere in {seconds:.1f} s"

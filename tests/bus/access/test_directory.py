@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bus.access.directory import Changed, Conflict, Directory, Doubted, Entry, Event, Superseded
+from bus.access.directory import Changed, Conflict, Directory, Displaced, Doubted, Entry, Event, Superseded
 from bus.access.exchange import DirectoryError, DirectoryLoop, DirectoryRefused, ask, entry_of, message_of
 from proto import cluster_pb2, cluster_pb2_grpc
 from proto.cluster import Instrument
@@ -262,6 +262,130 @@ def test_a_machine_that_calls_itself_by_our_name_is_a_conflict() -> None:
     assert Directory(own).merge([twin], sender="engine-1") == [Conflict("name", "engine-1", own.grpc, twin.grpc)]
 
 
+# Starts
+
+
+def started(entry: Entry, start: int, follows: int = 0, *, port: int = 0) -> Entry:
+    grpc = f"127.0.0.1:{port}" if port else entry.grpc
+    return replace(entry, start=start, follows=follows, grpc=grpc)
+
+
+@pytest.mark.parametrize("kind", [engine, fabric])
+def test_a_machine_that_found_the_one_before_silent_is_believed_at_once_and_the_one_before_never_again(
+    kind: Callable[..., Entry],
+) -> None:
+    before = started(kind(1, version=9), 11)
+    heir = started(kind(1, version=2), 12, follows=11, port=4999)  # its clock may be behind
+    directory = Directory()
+    directory.merge([before])
+    directory.heard(before, 10 * SECOND)
+    assert directory.merge([heir]) == [Changed(heir, before)]
+    assert directory.merge([before, replace(before, version=20)]) == []
+    assert directory.entries() == (heir,)
+
+
+def test_a_machine_at_the_place_of_the_one_before_has_taken_the_place() -> None:
+    before, heir = started(engine(1, epoch=5), 11), started(engine(1, epoch=6), 12)
+    directory = Directory()
+    directory.merge([before])
+    assert directory.merge([heir]) == [Changed(heir, before)]
+
+
+@pytest.mark.parametrize("kind", [engine, fabric])
+def test_two_starts_under_one_name_do_not_take_turns(kind: Callable[..., Entry]) -> None:
+    first, second = started(kind(1, version=1), 11), started(kind(1, version=2), 12, port=4999)
+    directory = Directory()
+    directory.merge([first])
+    for second_ns in range(1, 10):
+        directory.heard(first, second_ns * SECOND)
+        directory.merge([replace(first, version=2 * second_ns), replace(second, version=2 * second_ns + 1)])
+        events = directory.confirm(second, second_ns * SECOND + 1)
+        assert events == ([] if second_ns == 1 else [Conflict("name", first.name, first.grpc, second.grpc)])
+        assert [entry.start for entry in directory.entries()] == [11]
+
+
+def test_a_start_that_nobody_followed_is_given_up_when_nobody_takes_a_call_there() -> None:
+    first, second = started(fabric(1, 1), 11), started(fabric(1, 2), 12, port=4999)
+    directory = Directory()
+    directory.merge([first])
+    directory.heard(first, 10 * SECOND)
+    directory.unreachable(first.grpc)  # nobody has its name yet: a call may fail now and then
+    assert directory.merge([second]) == [Doubted(second, first)]
+    assert directory.confirm(second, 11 * SECOND) == []
+    directory.unreachable(first.grpc)
+    assert directory.confirm(second, 11 * SECOND) == [Changed(second, first)]
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_copy_that_says_good_bye_takes_the_machine_not_along(own: bool) -> None:
+    one = started(engine(1, epoch=5), 11)
+    directory = Directory(one if own else None)
+    directory.merge([one])
+    assert directory.merge([started(engine(1, epoch=5, version=9, left=True), 12, port=4999)]) == []
+    assert (directory.entries(), directory.doubted()) == ((one,), ())
+
+
+def test_who_found_us_silent_and_follows_us_supersedes_us() -> None:
+    directory = Directory(started(fabric(1), 11))
+    heir = started(fabric(1), 12, follows=11, port=4999)
+    assert directory.merge([heir]) == [Superseded(heir)]
+    assert Directory(started(fabric(1), 12, follows=11)).merge([started(fabric(1, 9), 11, port=4999)]) == []
+
+
+@pytest.mark.parametrize(
+    ("ours", "its", "stays"),
+    [((11, 5, 70), (12, 5, 60), True), ((11, 5, 60), (12, 5, 70), False),
+     ((11, 5, 60), (12, 5, 60), True), ((12, 5, 60), (11, 5, 60), False),
+     ((11, 5, 60), (12, 6, 50), True), ((12, 5, 0), (11, 6, 0), False)],
+)  # fmt: skip
+def test_of_two_that_run_on_copies_of_one_log_the_one_that_holds_less_goes_and_both_agree(
+    ours: tuple[int, int, int], its: tuple[int, int, int], stays: bool
+) -> None:
+    (our_start, our_epoch, our_reach), (its_start, its_epoch, its_reach) = ours, its
+    one = started(engine(1, epoch=our_epoch), our_start)
+    other = started(engine(1, epoch=its_epoch), its_start, port=4999)
+    found: list[bool] = []
+    for own, twin in ((one, other), (other, one)):
+        directory = Directory(own)
+        directory.merge([twin])
+        for start, reached in ((our_start, our_reach), (its_start, its_reach)):
+            directory.reach("engine-1", start, reached)
+        events = directory.confirm(twin, 0)
+        conflict = Conflict("name", "engine-1", own.grpc, twin.grpc)
+        found.append(events == [conflict])
+        assert found[-1] or events == [Displaced(str(conflict))]
+    assert found == [stays, not stays]
+
+
+def test_a_past_life_of_ours_that_does_not_answer_is_written_over_unless_it_is_ahead() -> None:
+    own = started(fabric(1, version=3), 12)
+    directory = Directory(own)
+    past = started(fabric(1, version=7), 11, port=4999)
+    assert directory.merge([past]) == [Doubted(past, own)]
+    above = replace(own, version=8)
+    assert directory.forget_doubt("fabric-1") == [Changed(above, own)]
+    assert directory.own == above
+
+    behind = Directory(started(engine(1, epoch=5), 12))
+    ahead = started(engine(1, epoch=9), 11, port=4999)
+    behind.merge([ahead])
+    assert behind.forget_doubt("engine-1") == [Superseded(ahead)]
+
+
+def test_how_far_a_log_reached_is_kept_of_whom_it_is_asked_and_never_falls() -> None:
+    directory = Directory()
+    directory.merge([started(engine(1), 11)])
+    for start, position in ((11, 5), (11, 4), (12, 99)):
+        directory.reach("engine-1", start, position)
+    directory.reach("nobody", 1, 9)
+    assert directory.reached(started(engine(1), 11)) == 5
+    assert directory.reached(started(engine(1), 12)) == 0
+    heir = started(engine(1, epoch=2), 12, follows=11)
+    directory.merge([heir])
+    directory.reach("engine-1", 12, 6)
+    assert (directory.reached(heir), directory.reached(started(engine(1), 11))) == (6, 0)
+
+
 def test_each_writing_of_our_own_entry_has_a_higher_version() -> None:
     directory = Directory(fabric(1, version=7))
     moved = fabric(1, version=3, port=4999)
@@ -303,7 +427,9 @@ def test_last_heard_is_of_the_machine_itself_and_of_the_incarnation_believed() -
 # The wire
 
 
-@pytest.mark.parametrize("entry", [engine(1), engine(2, 3, 4, left=True), fabric(1, 9)])
+@pytest.mark.parametrize(
+    "entry", [engine(1), engine(2, 3, 4, left=True), replace(fabric(1, 9), start=2**64 - 1, follows=2**63)]
+)
 def test_an_entry_is_the_same_after_the_wire(entry: Entry) -> None:
     message = cluster_pb2.DirectoryEntry.FromString(message_of(entry).SerializeToString())
     assert entry_of(message) == entry
@@ -390,8 +516,8 @@ class Cluster:
         self.period_s = period_s
         self.machines: list[Machine] = []
 
-    async def begin(self, entry: Entry, *seeds: str) -> Machine:
-        loop = DirectoryLoop(Directory(), seeds, period_s=self.period_s, deadline_s=0.3)
+    async def begin(self, entry: Entry, *seeds: str, position: int = 0) -> Machine:
+        loop = DirectoryLoop(Directory(), seeds, period_s=self.period_s, deadline_s=0.3, position=lambda: position)
         server = grpc.aio.server()
         loop.add_to(server)
         port = server.add_insecure_port("127.0.0.1:0")
@@ -535,6 +661,45 @@ async def test_a_newcomer_that_claims_what_another_holds_is_told_so() -> None:
         with pytest.raises(DirectoryRefused, match="instrument 1 belongs to engine-1, and engine-2 claims it"):
             await rival.loop.joined(5)
         assert first.names() == ["engine-1"]
+
+
+@pytest.mark.parametrize("epoch", [5, 6])
+def test_two_engines_on_copies_of_one_log_that_began_unseen_of_each_other_end_as_one(epoch: int) -> None:
+    async def play() -> None:
+        async with cluster() as c:
+            first = await c.begin(engine(1))
+            second = await c.begin(engine(2), first.target)
+            held = await c.begin(started(engine(3, epoch=5), 31), first.target, position=500)
+            await until(lambda: all("engine-3" in machine.names() for machine in (first, second)))
+            copy = await c.begin(started(engine(3, epoch=epoch), 30), second.target, position=499)
+            gone = lambda: [event for event in copy.events if isinstance(event, Displaced)]  # noqa: E731
+            await until(gone)
+            await copy.stop()
+            held_entry = held.loop.directory.own
+            await until(lambda: all(m.loop.directory.entry("engine-3") == held_entry for m in (first, second)))
+            assert not any(isinstance(event, Displaced | Superseded) for event in held.events)
+            assert held.target in gone()[0].why
+
+    asyncio.run(asyncio.wait_for(play(), 30))
+
+
+@scenario
+async def test_a_machine_that_comes_late_under_the_name_of_one_that_runs_is_displaced() -> None:
+    async with cluster() as c:
+        probe = grpc.aio.server()
+        port = probe.add_insecure_port("127.0.0.1:0")
+        await probe.stop(None)
+        late = await c.begin(started(engine(1, incarnation=7), 12), f"127.0.0.1:{port}")
+        assert not await late.loop.joined(0.1)  # it began alone
+        running = DirectoryLoop(Directory(), period_s=0.1)
+        server = grpc.aio.server()
+        running.add_to(server)
+        server.add_insecure_port(f"127.0.0.1:{port}")
+        await server.start()
+        running.announce(started(engine(1, epoch=50), 11, port=port))
+        await until(lambda: any(isinstance(event, Displaced) for event in late.events))
+        assert [entry.start for entry in running.directory.entries()] == [11]
+        await server.stop(None)
 
 
 @scenario

@@ -9,10 +9,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-un
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc  # type: ignore[import-untyped]
 
 from engine.entry import reports
-from engine.entry.links import MESSAGE_MAX
+from engine.entry.streams import PEERS
 from engine.log import kept
 from engine.log.memory import Fault
-from engine.node import LINKS
+from engine.node import MESSAGE_MAX
 from proto import orders_pb2 as pb
 from proto.columns import (
     ACCEPTED,
@@ -618,7 +618,7 @@ def test_an_engine_says_whether_its_links_to_all_others_stand() -> None:
 
         async def told(serves: bool) -> None:
             async with asyncio.timeout(10):
-                while await machine.serves(LINKS) is not serves:
+                while await machine.serves(PEERS) is not serves:
                     await asyncio.sleep(0.01)
 
         await told(True)

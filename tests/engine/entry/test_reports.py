@@ -6,9 +6,10 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from engine.entry import reports
-from engine.entry.reports import Cut, CutOffError, Follower, Hub, Outbox
+from engine.entry.reports import CutOff, CutOffError, Follower, Hub, Outbox
 from engine.log import kept
 from engine.log.kept import KeptReports
+from proto.columns import AccountReports, Outcome
 from proto.orders import read_reports, unwrap, write_reports
 
 HOME = 1
@@ -72,7 +73,7 @@ def test_what_a_follower_has_seen_is_dropped_and_a_hole_cuts_it_off() -> None:
         follower.offer(HOME, 7, 1, write_reports(HOME, 7, 7, 0, 0, rows(7, 1)))
         with pytest.raises(CutOffError) as cut:
             await follower.outbox.take()
-        assert cut.value.cut is Cut.GAP
+        assert cut.value.why is CutOff.GAP
         assert "6 to 6" in str(cut.value)
 
     run(test)
@@ -96,20 +97,20 @@ def test_while_it_catches_up_a_follower_waits_for_what_comes_next() -> None:
         ({}, [], 1, 5, None, 5),
         ({HOME: 5}, [], 1, 5, None, 5),
         ({HOME: 2}, [], 3, 5, None, 2),
-        ({HOME: 1}, [], 3, 5, Cut.GONE, 1),
-        ({HOME: 1}, ["oldest"], 3, 5, Cut.GONE, 1),
+        ({HOME: 1}, [], 3, 5, CutOff.GONE, 1),
+        ({HOME: 1}, ["oldest"], 3, 5, CutOff.GONE, 1),
         ({HOME: 1}, ["skip_lost"], 3, 5, None, 2),
         ({HOME: 2}, ["skip_lost"], 3, 5, None, 2),
-        ({HOME: 6}, [], 3, 5, Cut.ANEW, 6),
-        ({HOME: 6}, ["skip_lost"], 3, 5, Cut.ANEW, 6),
+        ({HOME: 6}, [], 3, 5, CutOff.ANEW, 6),
+        ({HOME: 6}, ["skip_lost"], 3, 5, CutOff.ANEW, 6),
         ({HOME: 0}, ["oldest"], 3, 5, None, 2),
         ({HOME: 0}, ["skip_lost"], 3, 5, None, 2),
-        ({HOME: 0}, [], 3, 5, Cut.GONE, 0),
+        ({HOME: 0}, [], 3, 5, CutOff.GONE, 0),
         ({HOME: 0}, [], 1, 0, None, 0),
     ],
 )
 def test_where_a_home_stands_decides_whether_a_cursor_can_be_continued(
-    cursor: dict[int, int], options: list[str], first_held: int, last_seq: int, cut: Cut | None, after: int
+    cursor: dict[int, int], options: list[str], first_held: int, last_seq: int, cut: CutOff | None, after: int
 ) -> None:
     async def test() -> None:
         follower = Follower(7, Outbox(), dict(cursor), **dict.fromkeys(options, True))
@@ -121,7 +122,7 @@ def test_where_a_home_stands_decides_whether_a_cursor_can_be_continued(
         else:
             with pytest.raises(CutOffError) as cut_off:
                 await follower.outbox.take()
-            assert cut_off.value.cut is cut
+            assert cut_off.value.why is cut
 
     run(test)
 
@@ -164,7 +165,7 @@ def test_a_history_made_by_a_replay_is_the_same_to_a_follower() -> None:
     async def test() -> None:
         lived, replayed = Hub(KeptReports(HOME)), Hub(KeptReports(HOME))
         release(lived, 1, 3)
-        replayed.kept.remember(7, 1, 101, 1_001, rows(1, 3))
+        replayed.kept.remember(101, 1_001, Outcome([AccountReports(7, 1, rows(1, 3))], []))
         found = []
         for hub in (lived, replayed):
             follower = Follower(7, Outbox(), {HOME: 0})
@@ -187,7 +188,7 @@ def test_an_outbox_too_full_cuts_its_reader_off_but_a_history_may_be_longer(monk
         outbox.put(b"too much", 1)
         with pytest.raises(CutOffError) as cut:
             await outbox.take()
-        assert cut.value.cut is Cut.SLOW
+        assert cut.value.why is CutOff.SLOW
         with pytest.raises(CutOffError):
             await outbox.broken()
         outbox.put(b"later", 1)

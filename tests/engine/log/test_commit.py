@@ -75,7 +75,7 @@ class Bench:
     def submit(self, batch: Batch) -> None:
         first = batch.client_order_id[0]
         self.committer.submit(
-            Submission(batch, write_batch(batch), lambda released: self.answers.append((first, released)))
+            Submission.enter(batch, write_batch(batch), lambda released: self.answers.append((first, released)))
         )
 
     async def settled(self) -> None:

@@ -82,8 +82,7 @@ class Told:
 
     def _remember(self, position: int, time_ns: int, outcome: Outcome) -> None:
         self.said.append((position, time_ns, outcome))
-        for reports in outcome.reports:
-            self.kept.remember(reports.account, reports.first_seq, position, time_ns, reports.rows)
+        self.kept.remember(position, time_ns, outcome)
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -17,7 +17,7 @@ from bus.reader.events import BookEvent, BookState, Event, Trade
 from bus.reader.feed import Feed
 from bus.reader.history import HistoryError
 from bus.service import MarketData
-from engine.client.client import Client
+from engine.client import Client
 from engine.core.rules import RULES
 from engine.core.venue import Venue
 from engine.log import records

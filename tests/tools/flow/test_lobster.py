@@ -3,6 +3,8 @@
 import io
 import json
 import os
+import random
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,9 +23,10 @@ from proto.columns import (
     report_rows,
 )
 from tools import replay
-from tools.flow.lobster import NAMELESS, OWN, Command, Fill, Step, plan
-from tools.flow.lobster_check import Checker, Verdict, summary
+from tools.flow.lobster import AGAIN, NAMELESS, OWN, Command, Fill, Step, plan
+from tools.flow.lobster_check import SHOWN_MAX, Checker, Verdict, summary
 from tools.flow.messages import DELETED, EXECUTED, EXECUTED_HIDDEN, REDUCED, SUBMITTED, BookRow, Message
+from tools.flow.recorded import Recorded
 
 DATA = Path(os.environ.get("LOBMESH_DATA") or Path(__file__).resolve().parents[4] / "shared" / "data") / "lobster"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"no LOBSTER samples in {DATA}")
@@ -58,12 +61,17 @@ def new(order_id: int, price: int, size: int, flags: int = 0) -> Command:
     return Command(NEW, order_id, flags, price, size, 0)
 
 
-def judged(flow: list[Message], books: Sequence[BookRow] = ()) -> Verdict:
-    """What the checker says of our own venue."""
-    steps = list(plan(flow, books))
-    checker = Checker(steps)
-    replay.drive(steps, checker, 1, SILENT)
+def driven(steps: Sequence[Step], checker: Checker) -> Verdict:
+    """What the checker says of our own venue, given these steps' commands."""
+    flow = Recorded(Path("flow"), 1, messages=1, steps=steps)
+    flow.checker = checker
+    replay.through_core(flow, 1, SILENT)
     return checker.verdict()
+
+
+def judged(flow: list[Message], books: Sequence[BookRow] = ()) -> Verdict:
+    steps = list(plan(flow, books))
+    return driven(steps, Checker(steps))
 
 
 # From messages to commands
@@ -96,10 +104,10 @@ def test_adjacent_executions_of_one_time_and_side_are_one_aggressive_order_at_th
         (EXECUTED, 3, 10, 52, -1),
     )
     *_, sold, bought = plan(flow)
-    assert sold == Step(
-        6, (new(OWN + 1, 49, 150, TIF_IOC | FLAG_SELL),), (Fill(1, 100, 50), Fill(2, 50, 49)), None, (None, None), ()
-    )  # fmt: skip
-    assert bought == Step(7, (new(OWN + 2, 52, 10, TIF_IOC),), (Fill(3, 10, 52),), None, (None, None), ())
+    fills = Fill(1, 100, 50), Fill(2, 50, 49)
+    assert sold == Step(6, (new(OWN + 1, 49, 150, TIF_IOC | FLAG_SELL),), fills, None, (None, None), (), fills)
+    fills = (Fill(3, 10, 52),)
+    assert bought == Step(7, (new(OWN + 2, 52, 10, TIF_IOC),), fills, None, (None, None), (), fills)
 
 
 def test_executions_of_different_times_are_different_orders() -> None:
@@ -257,25 +265,137 @@ def test_a_level_too_many_is_found() -> None:
     assert summary(judged(FLOW, wrong))[-1] == "row 6: book: ask 52: 100 here, 0 on Nasdaq"
 
 
-def test_fills_against_time_priority_are_the_files_doing_and_so_is_what_follows() -> None:
+def test_a_fill_against_time_priority_is_the_files_doing_and_nothing_follows_from_it() -> None:
     flow = messages(
         (SUBMITTED, 1, 100, 50, 1),
         (SUBMITTED, 2, 100, 50, 1),
-        (EXECUTED, 2, 100, 50, 1),
-        (DELETED, 1, 100, 50, 1),
+        (SUBMITTED, 3, 70, 50, 1),
+        (EXECUTED, 2, 40, 50, 1),
+        (REDUCED, 1, 10, 50, 1),
+        (EXECUTED, 1, 90, 50, 1),
+        (EXECUTED, 2, 60, 50, 1),
+        (EXECUTED, 3, 1, 50, 1),
+        (DELETED, 3, 69, 50, 1),
     )
-    books = [book(bids=((50, 100),)), book(bids=((50, 200),)), book(bids=((50, 100),)), book()]
-    verdict = judged(flow, books)  # order 2 is left here, until the file's next word on it
-    assert (verdict.rows_agree, verdict.rows, verdict.unjudged) == (3, 4, 0)
-    verdict = judged(flow)
+    books = [book(bids=((50, size),)) if size else book() for size in (100, 200, 270, 230, 220, 130, 70, 69, 0)]
+    *_, astray, _, _, last = plan(flow, books)
+    assert (astray.fills, astray.here) == ((Fill(2, 40, 50),), (Fill(1, 40, 50),))
+    assert astray.after == (  # order 1 gets back what it had, and its place before 2 and 3
+        Command(REPLACE, OWN + 2, MEANING_REDUCE_BY, 50, 40, 2),
+        Command(CANCEL, OWN + 3, 0, 0, 0, 1),
+        new(AGAIN + 1, 50, 100),
+        Command(REPLACE, OWN + 4, MEANING_OPEN | REQUEUE, 50, 60, 2),
+        Command(REPLACE, OWN + 5, MEANING_OPEN | REQUEUE, 50, 70, 3),
+    )
+    assert last.commands == (Command(CANCEL, OWN + 8, 0, 0, 0, 3),)
+    for given in (books, ()):
+        verdict = judged(flow, given)
+        assert verdict.holds()
+        assert (verdict.rows, verdict.takers, verdict.takers_agree) == (verdict.rows_agree, 2, 1)
+        assert summary(verdict)[-1] == (
+            "row 4: aggressive order: filled by order 1 at 50 here, by order 2 at 50 on Nasdaq, which entered later: "
+            "rows 1 and 2 (the file is not in price-time priority)"
+        )
+
+
+def test_a_fill_that_passes_over_a_better_price_is_the_files_doing_in_the_row_of_the_book_too() -> None:
+    flow = messages(
+        (SUBMITTED, 1, 10, 51, 1), (SUBMITTED, 2, 10, 50, 1), (EXECUTED, 2, 10, 50, 1), (DELETED, 1, 10, 51, 1)
+    )
+    books = [book(((51, 10),)), book(((51, 10), (50, 10))), book(((51, 10),)), book()]
+    verdict = judged(flow, books)
     assert verdict.holds()
-    assert summary(verdict) == [
-        "aggressive orders: 0 of 1 filled as on Nasdaq",
-        "row 3: aggressive order: filled by order 1 at 50 here, by order 2 at 50 on Nasdaq, which entered later: "
-        "rows 1 and 2",
-        "row 4: surprise: a command about order 1 was refused (REASON_TOO_LATE): order 1 fared otherwise before, "
-        "see row 3",
+    assert [(one.row, one.explained) for one in verdict.differences()] == [(3, True), (3, True)]
+
+
+def test_an_order_that_rests_nowhere_is_the_files_doing() -> None:
+    flow = messages((SUBMITTED, 1, 10, 50, 1), (DELETED, 7, 10, 50, -1), (DELETED, 1, 10, 50, 1))
+    verdict = judged(flow, [book(((50, 10),)), book(((50, 10),)), book()])
+    assert verdict.holds()
+    assert summary(verdict)[-1].startswith("row 2: surprise: order 7 is named and rests nowhere")
+
+
+def day(seed: int, count: int, against: float) -> tuple[list[Message], list[BookRow]]:
+    """A made up day: orders enter, shrink, leave, and are executed, some of them against the priority of time."""
+    rng = random.Random(seed)
+    sides: dict[int, dict[int, dict[int, int]]] = {1: {}, -1: {}}
+    flow: list[Message] = []
+    books: list[BookRow] = []
+    for i in range(1, count + 1):
+        direction = rng.choice((1, -1))
+        side = sides[direction]
+        best = max(side) if direction == 1 and side else min(side, default=0)
+        kind = rng.choice((SUBMITTED, SUBMITTED, REDUCED, DELETED, EXECUTED)) if side else SUBMITTED
+        price = rng.choice(list(side)) if kind in (REDUCED, DELETED) else best
+        if kind == SUBMITTED:
+            price, order_id, size = 1_000 - direction * rng.randrange(1, 6), i, rng.randrange(2, 50)
+            side.setdefault(price, {})[order_id] = size
+        else:
+            level = side[price]
+            wrong = kind != EXECUTED or rng.random() < against
+            order_id = rng.choice(list(level)) if wrong else next(iter(level))
+            size = level[order_id]
+            if kind == REDUCED and size == 1:
+                kind = DELETED
+            if kind == REDUCED or (kind == EXECUTED and rng.random() < 0.5):
+                size = rng.randrange(1, max(2, size))
+            level[order_id] -= size
+            if not level[order_id]:
+                del level[order_id]
+            if not level:
+                del side[price]
+        flow.append(Message(i, kind, order_id, size, price, direction))
+        bids, asks = (
+            tuple((at, sum(sides[way][at].values())) for at in sorted(sides[way], reverse=way == 1)) for way in (1, -1)
+        )
+        books.append(BookRow(asks, bids))
+    return flow, books
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_day_with_many_fills_against_priority_agrees_in_every_row_all_the_same(seed: int) -> None:
+    flow, books = day(seed, 1_500, 0.2)
+    verdict = judged(flow, books)
+    assert (verdict.rows_agree, verdict.unanswered, verdict.surprises) == (1_500, 0, [])
+    assert 10 < len(verdict.taker_differences) < 100
+    assert verdict.holds()
+    assert len(summary(verdict)) == 2 + SHOWN_MAX + 1
+
+
+def test_a_venue_that_forgets_is_told_of_in_ten_lines_and_a_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each fiftieth cancel of this one has no effect."""
+    flow, books = day(9, 1_500, 0.0)
+    steps = list(plan(flow, books))
+    broken = [
+        step._replace(commands=()) if i % 50 == 0 and [c.op for c in step.commands] == [CANCEL] else step
+        for i, step in enumerate(steps)
     ]
+    verdict = driven(broken, Checker(broken))
+    assert not verdict.holds()
+    assert len(verdict.differences()) > 100
+    said = summary(verdict)
+    assert len(said) == 2 + SHOWN_MAX + 1
+    assert said[-1].endswith(" differences in all, 0 of them the file's own doing")
+
+
+def test_ten_thousand_orders_at_one_price_are_looked_at_once_each() -> None:
+    """Whatever rests at the levels that are judged: a row costs what it changes."""
+    flow = messages(*((SUBMITTED, i, 1, 50, 1) for i in range(1, 10_001)))
+    books = [book(((50, i),)) for i in range(1, 10_001)]
+    steps = list(plan(flow, books))
+    looked = 0
+
+    def looking(frame: object, event: str, argument: object) -> None:
+        nonlocal looked
+        looked += event in ("call", "c_call")
+
+    sys.setprofile(looking)
+    try:
+        verdict = driven(steps, Checker(steps))
+    finally:
+        sys.setprofile(None)
+    assert verdict.rows_agree == 10_000
+    assert looked < 10_000 * 200
 
 
 def test_an_order_that_should_have_rested_and_traded_is_a_surprise() -> None:
@@ -287,11 +407,12 @@ def test_an_order_that_should_have_rested_and_traded_is_a_surprise() -> None:
 def test_what_was_not_answered_is_counted() -> None:
     steps = list(plan(FLOW, BOOKS))
     checker = Checker(steps)
-    replay.drive([step._replace(commands=()) if step.row == 3 else step for step in steps], checker, 1, SILENT)
-    verdict = checker.verdict()
+    verdict = driven([step._replace(commands=()) if step.row == 3 else step for step in steps], checker)
     assert (verdict.rows, verdict.unanswered, verdict.unjudged) == (2, 1, 3)
     assert not verdict.holds()
-    assert summary(verdict)[-1] == "not judged: 1 commands unanswered, 3 rows without a book"
+    assert summary(verdict)[-2:] == [
+        "not judged: 1 commands unanswered, 3 rows without a book", "  did this account use their ids before?",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("books_first", [True, False])
@@ -300,9 +421,8 @@ def test_reports_and_books_may_come_in_any_interleaving(books_first: bool) -> No
     checker = Checker(steps)
     venue = Venue(1, [replay.INSTRUMENT])
     reports, books = [], []
-    every = [command for step in steps for command in (*step.commands, *step.after)]
-    for position, command in enumerate(every, 1):
-        outcome = venue.apply(position, position, [replay.as_batch(1, [command])])
+    for position, batch in enumerate(Recorded(Path("flow"), 1, messages=1, steps=steps).batches(1, 1), 1):
+        outcome = venue.apply(position, position, [batch])
         reports += [row for account in outcome.reports for row in report_rows(account.rows)]
         if outcome.deltas:
             levels = [[level[:2] for level in venue.books[1].levels(side, 10)] for side in (0, 1)]
@@ -322,9 +442,7 @@ def test_an_aggressive_order_that_meets_nothing_is_no_event() -> None:
     flow = messages((EXECUTED, 1, 10, 50, 1), (SUBMITTED, 2, 10, 50, 1))
     books = [book(), book(bids=((50, 10),))]
     steps = [step._replace(commands=step.commands[-1:]) for step in plan(flow, books)][1:]
-    checker = Checker(steps)
-    replay.drive(steps, checker, 1, SILENT)
-    verdict = checker.verdict()
+    verdict = driven(steps, Checker(steps))
     assert (verdict.rows_agree, verdict.takers, verdict.takers_agree) == (2, 1, 0)
     assert summary(verdict)[-1] == "row 1: aggressive order: 0 filled here, 10 on Nasdaq"
 
@@ -365,9 +483,9 @@ def test_every_row_agrees_and_aggressive_orders_fill_as_on_nasdaq(
 def test_a_flow_without_books_is_judged_by_its_fills(capsys: pytest.CaptureFixture[str]) -> None:
     assert replay.main([str(AAPL), "--in-process", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
-    assert (said["messages"], said["takers"], said["takers_agree"], said["rows"]) == (91_997, 3_323, 3_283, 0)
+    assert (said["messages"], said["takers"], said["takers_agree"], said["rows"]) == (91_997, 3_323, 3_315, 0)
     roots = [row for row, cause in said["taker_differences"] if "which entered later" in cause]
-    assert roots == [2411, 36332, 42575, 63789, 88000]
+    assert roots == [2411, 2420, 36332, 42575, 42576, 42577, 63789, 88000]
 
 
 @needs_data

@@ -2,6 +2,8 @@
 
 import gzip
 import struct
+import tracemalloc
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,7 @@ from tools.flow.messages import (
     FlowError,
     Message,
     WorkloadRow,
-    book_depth,
-    is_workload,
+    is_lobster,
     read_books,
     read_messages,
 )
@@ -58,7 +59,7 @@ def test_a_workload_is_read_row_by_row(tmp_path: Path) -> None:
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
 def test_a_file_may_be_plain_or_gzip(tmp_path: Path, pack: type[bytes]) -> None:
     path = stored(tmp_path, pack(workload(record())))
-    assert is_workload(path)
+    assert not is_lobster(path)
     assert flow.read_workload(path) == [WorkloadRow(flow.NEW, 0, 0, 5, 0, 1, 100)]
 
 
@@ -69,11 +70,13 @@ def test_an_empty_workload_has_no_rows(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "row", "what"),
     [
-        (b"", 0, "0 bytes are too few for a workload's header"),
-        (workload(magic=1), 0, "is not a workload: it begins with other bytes"),
+        (b"100_WBEM", 0, "8 bytes are too few for a workload's header"),
+        (workload(count=1 << 31), 0, "names 2,147,483,648 records, more than 5,000,000"),
+        (workload(record()) + bytes(1 << 20), 0, "names 1 records and holds more"),
+        (gzip.compress(workload(count=5_000_000) + bytes(1 << 24)), 1, "order id 0, sequence 0 are out of reach"),
         (workload(version=2), 0, "is a workload of version 2, not 1"),
         (workload(record(), count=2), 0, "names 2 records and holds 1"),
-        (workload(record(), record(), count=1), 0, "names 1 records and holds 2"),
+        (workload(record(), record(), count=1), 0, "names 1 records and holds more"),
         (workload(record())[:-3], 0, "names 1 records and holds 0 and 37 bytes"),
         (workload(record(), record(kind=3)), 2, "type 3, side 0, ioc 0 mean nothing"),
         (workload(record(side=2)), 1, "type 0, side 2, ioc 0 mean nothing"),
@@ -99,11 +102,70 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(FlowError, match="missing: No such file or directory"):
         flow.read_workload(tmp_path / "missing")
     with pytest.raises(FlowError, match="Is a directory"):
-        is_workload(tmp_path)
+        is_lobster(tmp_path)
 
 
-def test_text_is_no_workload(tmp_path: Path) -> None:
-    assert not is_workload(stored(tmp_path, "34200.1,1,2,3,4,1\n"))
+def test_what_is_no_workload_is_taken_for_lobsters_messages(tmp_path: Path) -> None:
+    assert is_lobster(stored(tmp_path, "34200.1,1,2,3,4,1\n"))
+
+
+HEAD = "action,id,side,quantity,price,tif\n"
+
+
+def test_a_workload_may_be_text(tmp_path: Path) -> None:
+    text = "new,7,buy,5,100,\nNEW, 8, sell, 5, 100, ioc\r\nmodify,7,,9,-3,\ncancel,7,,,,\n"
+    path = stored(tmp_path, HEAD + text)
+    assert not is_lobster(path)
+    assert flow.read_workload(path) == [
+        WorkloadRow(flow.NEW, 0, 0, 5, 0, 7, 100),
+        WorkloadRow(flow.NEW, 1, 1, 5, 1, 8, 100),
+        WorkloadRow(flow.MODIFY, 0, 0, 9, 2, 7, -3),
+        WorkloadRow(flow.CANCEL, 0, 0, 0, 3, 7, 0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ("new,7,buy,5,100", "5 columns, not 6"),
+        ("buy,7,buy,5,100,", "action 'buy' is none of new, cancel, modify"),
+        ("new,7,,5,100,", "side '' is neither buy nor sell"),
+        ("new,7,buy,5,100,gtd", "tif 'gtd' is neither nothing nor ioc, which only a new order may be"),
+        ("cancel,7,,,,ioc", "tif 'ioc' is neither nothing nor ioc, which only a new order may be"),
+        ("new,7,buy,5,100.5,", "'100.5' is not a whole number"),
+        ("new,7,buy,,100,", "'' is not a whole number"),
+        ("new,7,buy,-5,100,", "quantity -5"),
+        ("new,-7,buy,5,100,", "order id -7, sequence 0 are out of reach"),
+        (f"new,7,buy,5,{10**4000},", f"price {10**4000} is out of reach"),
+        (f"new,7,buy,5,{'9' * 5000},", f"'{'9' * 40}' is not a whole number"),
+    ],
+)
+def test_a_bad_line_of_a_workload_is_one_error_with_its_row(tmp_path: Path, line: str, what: str) -> None:
+    path = stored(tmp_path, f"{HEAD}{line}\n")
+    with pytest.raises(FlowError) as caught:
+        flow.read_workload(path)
+    assert str(caught.value) == f"{path}: row 2: {what}"
+
+
+@pytest.mark.parametrize("read", [read_messages, read_books])
+def test_gigabytes_of_zeros_cost_a_line(tmp_path: Path, read: Callable[[Path], Iterator[object]]) -> None:
+    path = stored(tmp_path, gzip.compress(bytes(1 << 26)))
+    tracemalloc.start()
+    with pytest.raises(FlowError, match="row 1: longer than 65536 bytes"):
+        next(read(path))
+    assert tracemalloc.get_traced_memory()[1] < 1 << 21
+    tracemalloc.stop()
+
+
+def test_more_rows_or_levels_than_a_replay_can_hold_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flow, "_ROWS_MAX", 3)
+    monkeypatch.setattr(flow, "_LEVELS_MAX", 8)
+    with pytest.raises(FlowError, match="row 4: more than 3 rows"):
+        list(read_messages(stored(tmp_path, "34200,1,1,1,1,1\n" * 4)))
+    with pytest.raises(FlowError, match="row 3: the books have more than 8 levels in all"):
+        list(read_books(stored(tmp_path, "101,5,100,7,102,1,99,2\n" * 3)))
 
 
 def test_messages_are_read_to_the_nanosecond(tmp_path: Path) -> None:
@@ -132,7 +194,7 @@ def test_messages_are_read_to_the_nanosecond(tmp_path: Path) -> None:
         ("34200.1,1,0,3,4,1", "order id 0, size 3, price 4 cannot be an order's"),
         ("34200.1,1,2,0,4,1", "order id 2, size 0, price 4 cannot be an order's"),
         (f"34200.1,1,2,3,{1 << 40},1", f"order id 2, size 3, price {1 << 40} cannot be an order's"),
-        (f"34200.1,1,{1 << 62},3,4,1", f"order id {1 << 62}, size 3, price 4 cannot be an order's"),
+        (f"34200.1,1,{1 << 61},3,4,1", f"order id {1 << 61}, size 3, price 4 cannot be an order's"),
         ("34200.1,1,2,3,4,1" + " " * 70_000, "longer than 65536 bytes"),
         ("34200.1,1,2,3,4,\xff", "is not text"),
     ],
@@ -149,12 +211,10 @@ def test_a_bad_message_is_one_error_with_its_row(tmp_path: Path, line: str, what
 def test_books_are_read_without_their_empty_slots(tmp_path: Path) -> None:
     text = "101,5,100,7,102,1,99,2\n101,5,100,7,9999999999,0,-9999999999,0\n"
     path = stored(tmp_path, text)
-    assert book_depth(path) == 2
     assert list(read_books(path)) == [
         BookRow(((101, 5), (102, 1)), ((100, 7), (99, 2))),
         BookRow(((101, 5),), ((100, 7),)),
     ]
-    assert list(read_books(path, depth=1)) == [BookRow(((101, 5),), ((100, 7),))] * 2
 
 
 @pytest.mark.parametrize(
@@ -174,10 +234,3 @@ def test_a_bad_book_is_one_error_with_its_row(tmp_path: Path, line: str, what: s
     with pytest.raises(FlowError) as caught:
         next(rows)
     assert (caught.value.row, str(caught.value)) == (2, f"{path}: row 2: {what}")
-
-
-def test_the_depth_of_no_books_is_unknown(tmp_path: Path) -> None:
-    with pytest.raises(FlowError, match="has no row"):
-        book_depth(stored(tmp_path, ""))
-    with pytest.raises(FlowError, match="row 1: 3 columns, not four a level"):
-        book_depth(stored(tmp_path, "1,2,3\n"))

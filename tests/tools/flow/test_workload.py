@@ -1,6 +1,7 @@
 """The benchmark's workloads: a venue that gives the answers others agree on, in process and over gRPC."""
 
 import asyncio
+import gzip
 import hashlib
 import io
 import json
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.client.client import Client
+from engine.client import Client
 from engine.core.venue import Venue
 from proto.columns import CANCEL, FLAG_SELL, MEANING_OPEN, NEW, REPLACE, REQUEUE, STP_NONE, TIF_IOC, Batch, report_rows
 from tests.engines import Engines
@@ -18,11 +19,14 @@ from tools import replay
 from tools.flow import messages as flow
 from tools.flow import workload
 from tools.flow.messages import WorkloadRow
+from tools.flow.recorded import Recorded, UsedBeforeError
 from tools.flow.workload import OWN, Answers
 from tools.replay import Progress
 
 DATA = Path(os.environ.get("LOBMESH_DATA") or Path(__file__).resolve().parents[4] / "shared" / "data")
 needs_data = pytest.mark.skipif(not (DATA / "workload").is_dir(), reason=f"no recorded flow in {DATA}")
+
+EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "flow.csv"
 
 # What 160 independent engines agree on.
 AGREED = {
@@ -119,35 +123,68 @@ def test_the_answers_are_those_that_other_engines_agree_on(name: str, capsys: py
     assert Answers(said["sha256"], said["trades"], said["resting"]) == AGREED[name]
 
 
-def test_the_answers_over_grpc_are_those_in_process() -> None:
-    agreed = Answers(hashlib.sha256(LINES.encode()).hexdigest(), 2, 1)
+def test_the_answers_over_grpc_are_those_in_process(tmp_path: Path) -> None:
+    path = stored(tmp_path, ROWS)
+    agreed = Answers(hashlib.sha256(LINES.encode()).hexdigest(), 2, 1)._asdict()
 
     async def scenario() -> None:
         async with Engines(2) as venue:
             for symbol in ("E1A", "E2A"):  # at the engine asked, and forwarded to the other
-                assert await answers_over_grpc(venue, symbol, ROWS, 3) == agreed
+                assert await answers_over_grpc(venue, symbol, path, 3) == agreed
 
     asyncio.run(scenario())
 
 
-async def answers_over_grpc(venue: Engines, symbol: str, rows: list[WorkloadRow], size: int) -> Answers:
+async def answers_over_grpc(venue: Engines, symbol: str, path: Path, size: int) -> dict[str, object]:
     client = Client(
         [venue.endpoints[1]], 7, self_trade_prevention=STP_NONE, instruments=venue.cluster.instruments
     )  # fmt: skip
-    batches = list(workload.batches(rows, 7, 0, size))
-    reports, _ = await replay.send(client, symbol, batches, 0, Progress(len(rows), io.StringIO()))
-    return workload.answers(rows, reports)
+    flow = Recorded.read(path, None, 7)
+    await replay.send(client, symbol, flow, size, 0, Progress(flow.messages, io.StringIO()))
+    return flow.outcome().figures
 
 
 @needs_data
 def test_a_recorded_flow_has_the_same_answers_over_grpc() -> None:
-    rows = flow.read_workload(DATA / "workload" / "normal.bin.gz")
-
-    async def scenario() -> Answers:
+    async def scenario() -> dict[str, object]:
         async with Engines(1) as venue:
-            return await answers_over_grpc(venue, "E1A", rows, 256)
+            return await answers_over_grpc(venue, "E1A", DATA / "workload" / "normal.bin.gz", 256)
 
-    assert asyncio.run(scenario()) == AGREED["normal"]
+    assert asyncio.run(scenario()) == AGREED["normal"]._asdict()
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_an_account_that_used_the_ids_before_is_told_so(tmp_path: Path, other: bool) -> None:
+    """By the same file, whose answers come again, and by another, whose ids are refused."""
+    path = stored(tmp_path, ROWS)
+
+    async def scenario() -> None:
+        async with Engines(1) as venue:
+            await answers_over_grpc(venue, "E1A", path, 3)
+            again = stored(tmp_path, [row._replace(quantity=row.quantity + other) for row in ROWS])
+            await answers_over_grpc(venue, "E1A", again, 3)
+
+    with pytest.raises(UsedBeforeError, match="account 7 has used these client order ids before"):
+        asyncio.run(scenario())
+
+
+def test_the_example_is_replayed_to_the_same_answers_however_it_is_batched(capsys: pytest.CaptureFixture[str]) -> None:
+    for size in ("1", "7", "256"):
+        assert replay.main([str(EXAMPLE), "--in-process", "--answers", "--batch", size]) == 0
+        assert capsys.readouterr().out.splitlines()[1:] == [
+            "46 trades, 61 orders resting at the end",
+            "SHA-256 of the answers b54cc342a4f269be9c96bd8cf563f825017ba93bdbf679120f016fc08efed220",
+        ]
+
+
+def test_of_a_modify_the_side_may_be_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "flow.csv"
+    said = []
+    for side in ("sell", ""):
+        path.write_text(f"action,id,side,quantity,price,tif\nnew,1,sell,5,100,\nmodify,1,{side},7,101,\n")
+        assert replay.main([str(path), "--in-process", "--answers"]) == 0
+        said.append(capsys.readouterr().out.splitlines()[1:])
+    assert said[0] == said[1]
 
 
 @pytest.mark.parametrize(
@@ -163,13 +200,15 @@ def test_a_recorded_flow_has_the_same_answers_over_grpc() -> None:
         (["{flow}", "--in-process", "--symbol", "ALFA"], "replay: --symbol and --rate need --cluster\n"),
         (
             ["{flow}", "--in-process", "--check", "{flow}"],
-            "replay: {flow}: there is no book to check for a workload; see --answers\n",
+            "replay: {flow}: has no book to check flow.bin with; see --answers\n",
         ),
         (
             ["{text}", "--in-process", "--answers"],
             "replay: {text}: is no workload, and only those have --answers; see --check\n",
         ),
-        (["{text}", "--in-process"], "replay: {text}: row 1: 1 columns, not 6\n"),
+        (["{text}", "--in-process"], "replay: {text}: row 1: 2 columns, not 6\n"),
+        (["{empty}", "--in-process"], "replay: {empty}: has no message\n"),
+        (["{zeros}", "--in-process"], "replay: {zeros}: row 1: longer than 65536 bytes\n"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_2(
@@ -181,7 +220,11 @@ def test_wrong_usage_is_one_line_and_exit_2(
         "broken": stored(tmp_path / "broken", [ROWS[0], ROWS[1]._replace(quantity=0)]),
     }
     names["text"] = tmp_path / "text"
-    names["text"].write_text("hello\n")
+    names["text"].write_text("34200,1\n")
+    names["empty"] = tmp_path / "empty"
+    names["empty"].write_text("")
+    names["zeros"] = tmp_path / "zeros"
+    names["zeros"].write_bytes(gzip.compress(bytes(1 << 20)))
     assert replay.main([argument.format(**names) for argument in arguments]) == 2
     assert capsys.readouterr() == ("", complaint.format(**names))
 

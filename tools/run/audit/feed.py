@@ -205,8 +205,8 @@ class FeedAudit:
         self._emptied.clear()
 
     def _shared_out(self) -> None:
-        """A level that is shared by size has had its turn. It is unclear where a slice followed, of which more was there
-        than was seen, and where an order of it left (the other half of a pair): its share was shared anew."""
+        """A level that is shared by size has had its turn. It is unclear where a slice followed, of which more was
+        there than was seen, and where an order of it left (the other half of a pair): its share was shared anew."""
         assert self._level
         instrument, _, price = self._level
         if not self._unclear and len(self.shares) < SHARES_KEPT:

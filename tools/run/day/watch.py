@@ -1,8 +1,8 @@
 """An instrument's trading day as its feed tells it: its states, its uncrosses, its statistics beside its trades.
 
-An uncross is held against the orders that the judge's book had just before, statistics against the trades since the last
-ones. After a doubt (deltas that may have passed unheard) what rests on the book or on every trade is not judged; a later
-session's trades are whole again.
+An uncross is held against the orders that the judge's book had just before, statistics against the trades since the
+last ones. After a doubt (deltas that may have passed unheard) what rests on the book or on every trade is not judged;
+a later session's trades are whole again.
 """
 
 from dataclasses import dataclass, field
@@ -103,8 +103,8 @@ class _Uncrossing:
 
 
 class InstrumentDay:
-    """See the module. `begin` with the book as it is when nothing moves; then every delta, in order, with the book before
-    it. O(1) a delta, and O(ticks x orders) an uncross."""
+    """See the module. `begin` with the book as it is when nothing moves; then every delta, in order, with the book
+    before it. O(1) a delta, and O(ticks x orders) an uncross."""
 
     def __init__(self, engine: int) -> None:
         self.engine = engine

@@ -1,36 +1,31 @@
-"""The Orders service of an engine: sessions, the calls that people and scripts make, and drop copies.
+"""The calls that people and scripts make: one command, or one question, at a time; prices and quantities as decimals.
 
-All handlers take raw bytes. A session's commands are never made into messages of rows: the columns are checked, and the
-bytes go into the log as they came. Bytes that are no message are the client's fault (INVALID_ARGUMENT) and change
-nothing; so is a hello that cannot be. Everything else that is not done is answered by a report that says why.
+What cannot be taken is answered by a report that says why. A status says what no report can:
 
-    status               when
-    INVALID_ARGUMENT     garbled, no hello, no account, an unknown symbol where no report can say so
+    INVALID_ARGUMENT     garbled, no account, an unknown symbol
     PERMISSION_DENIED    the venue lists its accounts, and this is none of them
     NOT_FOUND            GetOrder: no such order, or one that is forgotten
-    OUT_OF_RANGE         a cursor whose reports are no longer held, or ahead of its home engine
-    RESOURCE_EXHAUSTED   a reader too slow; a message too large; too many streams
-    DATA_LOSS            reports were missed on the way: come back with the cursors
-    UNAVAILABLE          the engine is stopping; GetOrder: the home engine does not answer
+    UNAVAILABLE          GetOrder: the home engine does not answer
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
-from typing import Any, Final, NamedTuple, NoReturn, TypeVar
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple
 
 import grpc
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import DecodeError
 
 from engine.core.order import IN_BOOK, More
 from engine.core.order import Order as LiveOrder
 from engine.core.venue import Venue
-from engine.entry.links import HomeLink, Presence, begin, cancelled, end, first_to_end, write_all
-from engine.entry.reports import Cut, CutOffError, Follower, Hub, Outbox
-from engine.entry.router import Bucket, Entry
+from engine.entry.link import HomeLink
+from engine.entry.reference import Reference
+from engine.entry.reports import Follower, Hub, Outbox
+from engine.entry.router import Router
+from engine.entry.streams import ORDERS, PEERS, abort, check_account, parse
 from proto import orders_pb2 as pb
-from proto.cluster import STATES, Instrument
 from proto.columns import (
     ALL_OR_NONE,
     BAD_CLIENT_ORDER_ID,
@@ -49,100 +44,33 @@ from proto.columns import (
     REPEAT,
     REPLACE,
     REPORT_WIDTH,
-    STP_CANCEL_NEWEST,
-    STP_DECREMENT,
+    STP_MODES,
     TIF_MASK,
     TIF_SHIFT,
     TYPE_MASK,
     TYPE_SHIFT,
     UNAVAILABLE,
-    UNKNOWN_INSTRUMENT,
     Batch,
     ReportRow,
     Terms,
 )
+from proto.instrument import STATES, Instrument
 from proto.orders import (
     BadValueError,
-    GarbledError,
     decimal_text,
     liquidity,
     lots_of,
     read_reports,
     report_columns,
     ticks_of,
-    unwrap,
-    wrap,
     write_batch,
     write_reports,
 )
 from proto.refusals import cut, explain
 
-STANDING_S: Final = 0.25  # how long a session waits to hear where its account stands at a home
 CALL_S: Final = 3.0  # longest wait of a unary call; a command's own deadline on its way is shorter
-DRAIN_S: Final = 5.0  # how long a session that said it is done still gets its answers
 
 _PRICED: Final = (pb.ORDER_TYPE_LIMIT, pb.ORDER_TYPE_STOP_LIMIT, pb.ORDER_TYPE_ICEBERG)  # without a price: refused
-_STATUS: Final = {
-    Cut.SLOW: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    Cut.GONE: grpc.StatusCode.OUT_OF_RANGE,
-    Cut.ANEW: grpc.StatusCode.OUT_OF_RANGE,
-    Cut.GAP: grpc.StatusCode.DATA_LOSS,
-    Cut.STOPPED: grpc.StatusCode.UNAVAILABLE,
-}
-
-
-class SessionIds:
-    """Numbers that no session of any engine had before: engine, milliseconds, a counter.
-
-    `clock_ns` only spreads them: they rise also when it stands still.
-    """
-
-    def __init__(self, engine: int, clock_ns: Callable[[], int]) -> None:
-        self._engine = engine
-        self._clock_ns = clock_ns
-        self._last = 0
-
-    def next(self) -> int:
-        """54 bits of time, in units of 1/8192 ms, below 10 bits of engine."""
-        now = (self._clock_ns() // 1_000_000 << 13) & (1 << 54) - 1
-        self._last = max(now, self._last + 1)
-        return self._engine << 54 | self._last
-
-
-class Session:
-    """One client's stream (engine/entry/router.py, Origin)."""
-
-    def __init__(self, account: int, id: int, stp: int, *, cancel_on_disconnect: bool, bucket: Bucket | None) -> None:
-        self.account = account
-        self.id = id
-        self.stp = stp
-        self.bucket = bucket
-        self.cancel_on_disconnect = cancel_on_disconnect
-        self.outbox = Outbox()
-        self._under_way = 0  # batches
-        self._idle: asyncio.Future[None] | None = None
-
-    @property
-    def logged_id(self) -> int:
-        """What the log knows it by: only sessions whose end cancels something are known there."""
-        return self.id if self.cancel_on_disconnect else 0
-
-    def tell(self, home: int, rows: list[int]) -> None:
-        self.outbox.put(wrap(write_reports(home, self.account, 0, 0, 0, rows)), len(rows) // REPORT_WIDTH)
-
-    def begun(self) -> None:
-        self._under_way += 1
-
-    def ended(self) -> None:
-        self._under_way -= 1
-        if self._idle is not None and not self._under_way and not self._idle.done():
-            self._idle.set_result(None)
-
-    async def answered(self) -> None:
-        """Wait until every batch is answered, and the answers are in the outbox."""
-        if self._under_way:
-            self._idle = asyncio.get_running_loop().create_future()
-            await self._idle
 
 
 class _Answer(NamedTuple):
@@ -202,189 +130,39 @@ class _Call(Follower):
         return self._found, list(self._missing)
 
 
-class OrdersServicer:
-    """The service; `engine/node.py` puts it together with the rest of an engine."""
+class Calls:
+    """The unary calls of the Orders service, and Peers.FindOrders, on raw messages (`handlers`)."""
 
     def __init__(
-        self,
-        entry: Entry,
-        hub: Hub,
-        presence: Presence,
-        venue: Venue,
-        links: dict[int, HomeLink],
-        ids: SessionIds,
+        self, router: Router, reference: Reference, hub: Hub, venue: Venue, links: dict[int, HomeLink]
     ) -> None:
-        self._entry = entry
+        self._router = router
+        self._reference = reference
         self._hub = hub
-        self._presence = presence
         self._venue = venue
         self._links = links
-        self._ids = ids
-        self._instruments: dict[int, Instrument] = {}
-        self.symbols: dict[str, Instrument] = {}
-        self.streams: dict[Outbox, None] = {}
-        self._stopped = False
 
-    def learn(self, instruments: Iterable[Instrument]) -> None:
-        """Instruments of this and other engines, as they are known now; an id has the symbol that came last."""
-        for instrument in instruments:
-            before = self._instruments.get(instrument.id)
-            if before is not None and before.symbol != instrument.symbol and self.symbols.get(before.symbol) is before:
-                del self.symbols[before.symbol]
-            self._instruments[instrument.id] = instrument
-            self.symbols[instrument.symbol] = instrument
-
-    def stop(self) -> None:
-        """End every stream, in good order, and any that is opened yet: clients come back when the engine does."""
-        self._stopped = True
-        for outbox in self.streams:
-            outbox.cut(Cut.STOPPED)
-
-    # Sessions and drop copies
-
-    async def session(self, _: AsyncIterator[bytes], context: Any) -> None:
-        """One client's stream, to its end."""
-        await begin(context)
-        hello = await self._hello(context)
-        session = self._open(hello)
-        cursors = {c.home: c.last_seq for c in hello.cursors}
-        follower = Follower(session.account, session.outbox, cursors, skip_lost=hello.skip_lost)
-        self._opened(session.outbox)
-        how, closed = _ENDED, True
-        try:
-            await self._follow(follower)
-            await context.write(self._welcome(session, follower))
-            await self._serve(context, session)
-        except (GarbledError, DecodeError) as e:
-            how = (grpc.StatusCode.INVALID_ARGUMENT, f"garbled: {e}")
-        except CutOffError as e:
-            how, closed = (_STATUS[e.cut], str(e)), e.cut is not Cut.STOPPED
-        finally:
-            # All that hangs on the session first: a client that does not read does not take its status either.
-            self.streams.pop(session.outbox, None)
-            self._hub.unfollow(follower)
-            if closed:
-                self._closed(session)
-        await finish(context, how)
-
-    async def executions(self, data: bytes, context: Any) -> None:
-        """The account's reports from past numbers, then live, until the client has enough."""
-        await begin(context)
-        request = await parse(context, pb.ExecutionsRequest, data)
-        await self._check_account(context, request.account)
-        cursors = dict.fromkeys((self._entry.engine, *self._links), 0)
-        cursors.update({c.home: c.last_seq for c in request.cursors})
-        outbox = Outbox()
-        follower = Follower(request.account, outbox, cursors, wrapped=False, oldest=True)
-        self._opened(outbox)
-        how = _ENDED
-        try:
-            await self._follow(follower)
-            await first_to_end(write_all(context, outbox), outbox.broken())
-        except CutOffError as e:
-            how = (_STATUS[e.cut], str(e))
-        finally:
-            self.streams.pop(outbox, None)
-            self._hub.unfollow(follower)
-        await finish(context, how)
-
-    def _opened(self, outbox: Outbox) -> None:
-        self.streams[outbox] = None
-        if self._stopped:
-            outbox.cut(Cut.STOPPED)
-
-    async def _hello(self, context: Any) -> pb.Hello:
-        data = await context.read()
-        request = await parse(context, pb.SessionRequest, b"" if data is grpc.aio.EOF else data)
-        if request.WhichOneof("kind") != "hello":
-            await abort(context, grpc.StatusCode.INVALID_ARGUMENT, "the first request of a session is the hello")
-        hello = request.hello
-        await self._check_account(context, hello.account)
-        if not STP_CANCEL_NEWEST <= hello.self_trade_prevention <= STP_DECREMENT:
-            await abort(context, grpc.StatusCode.INVALID_ARGUMENT, "unknown self-trade prevention")
-        return hello
-
-    def _open(self, hello: pb.Hello) -> Session:
-        bucket = Bucket(hello.throttle, asyncio.get_running_loop().time()) if hello.throttle else None
-        session = Session(
-            hello.account,
-            hello.session or self._ids.next(),
-            hello.self_trade_prevention,
-            cancel_on_disconnect=hello.cancel_on_disconnect,
-            bucket=bucket,
+    def handlers(self) -> tuple[grpc.GenericRpcHandler, grpc.GenericRpcHandler]:
+        """Those of the Orders service, and those of Peers."""
+        unary = grpc.unary_unary_rpc_method_handler
+        orders: dict[str, Any] = {
+            "NewOrder": unary(self.new_order),
+            "CancelOrder": unary(self.cancel_order),
+            "ReplaceOrder": unary(self.replace_order),
+            "MassCancel": unary(self.mass_cancel),
+            "GetOrder": unary(self.get_order),
+            "OpenOrders": unary(self.open_orders),
+        }
+        return (
+            grpc.method_handlers_generic_handler(ORDERS, orders),
+            grpc.method_handlers_generic_handler(PEERS, {"FindOrders": unary(self.find_orders)}),
         )
-        if session.cancel_on_disconnect:
-            self._presence.opened(session.account, session.id, session)
-            for link in self._links.values():
-                link.session(session.account, session.id, closed=False)
-        return session
-
-    def _closed(self, session: Session) -> None:
-        if session.cancel_on_disconnect and self._presence.closed(session.account, session.id, session):
-            for link in self._links.values():
-                link.session(session.account, session.id, closed=True)
-
-    async def _follow(self, follower: Follower) -> None:
-        """Have an account's reports of every home come to a follower. A home that hangs is not waited for long."""
-        self._hub.follow(follower)
-        asked = []
-        for home, link in self._links.items():
-            cursor = follower.cursors.get(home)
-            if cursor is not None:
-                follower.catching_up.add(home)
-            link.follow(follower.account, cursor)
-            if cursor is None:
-                asked.append(asyncio.create_task(_begin(follower, home, link)))
-        if asked:
-            _, late = await asyncio.wait(asked, timeout=STANDING_S)
-            for task in late:
-                task.cancel()
-
-    def _welcome(self, session: Session, follower: Follower) -> bytes:
-        welcome = pb.Welcome(
-            engine=self._entry.engine,
-            session=session.id,
-            cursors=[pb.Cursor(home=home, last_seq=last) for home, last in follower.began.items()],
-            engines=[self._entry.engine, *self._links],
-        )
-        return pb.SessionReply(welcome=welcome).SerializeToString()
-
-    async def _serve(self, context: Any, session: Session) -> None:
-        """Commands in, reports out, until the client has said that it is done and has its answers."""
-        reader = asyncio.create_task(self._receive(context, session))
-        writer = asyncio.create_task(first_to_end(write_all(context, session.outbox), session.outbox.broken()))
-        try:
-            await asyncio.wait([reader, writer], return_when=asyncio.FIRST_COMPLETED)
-            if reader.done():
-                reader.result()
-                await asyncio.wait([asyncio.create_task(session.answered())], timeout=DRAIN_S)
-                session.outbox.finish()
-            await writer
-        finally:
-            await cancelled(reader, writer)
-
-    async def _receive(self, context: Any, session: Session) -> None:
-        take, committer = self._entry.take, self._entry.committer
-        account, logged_id, stp, bucket = session.account, session.logged_id, session.stp, session.bucket
-        loop = asyncio.get_running_loop()
-        while (data := await context.read()) is not grpc.aio.EOF:
-            commands = unwrap(data)
-            if commands is None:
-                request = pb.SessionRequest.FromString(data)
-                if request.WhichOneof("kind") != "commands":
-                    raise GarbledError("a request without commands")
-                commands = request.commands
-            take(account, logged_id, stp, commands, session, bucket, loop.time() if bucket is not None else 0.0)
-            if committer.crowded:
-                await committer.room()
-
-    # Calls
 
     async def new_order(self, data: bytes, context: Any) -> bytes:
         request = await parse(context, pb.NewOrderRequest, data)
-        await self._check_account(context, request.account)
+        await check_account(context, self._reference, request.account)
         try:
-            instrument = self._instrument(request.symbol)
+            instrument = self._reference.instrument(request.symbol)
             priced = bool(request.price) or request.type in _PRICED
             batch = _one(
                 request,
@@ -409,18 +187,18 @@ class OrdersServicer:
 
     async def cancel_order(self, data: bytes, context: Any) -> bytes:
         request = await parse(context, pb.CancelOrderRequest, data)
-        await self._check_account(context, request.account)
+        await check_account(context, self._reference, request.account)
         try:
-            batch = _one(request, CANCEL, self._instrument(request.symbol), target=request.target)
+            batch = _one(request, CANCEL, self._reference.instrument(request.symbol), target=request.target)
         except BadValueError as e:
             return self._refusal(request, e)
         return await self._ask(batch)
 
     async def replace_order(self, data: bytes, context: Any) -> bytes:
         request = await parse(context, pb.ReplaceOrderRequest, data)
-        await self._check_account(context, request.account)
+        await check_account(context, self._reference, request.account)
         try:
-            instrument = self._instrument(request.symbol)
+            instrument = self._reference.instrument(request.symbol)
             if not 0 <= request.meaning <= pb.QUANTITY_REDUCE_BY:
                 raise BadValueError(MALFORMED, "unknown meaning of the quantity")
             batch = _one(
@@ -440,18 +218,18 @@ class OrdersServicer:
 
     async def mass_cancel(self, data: bytes, context: Any) -> bytes:
         request = await parse(context, pb.MassCancelRequest, data)
-        await self._check_account(context, request.account)
+        await check_account(context, self._reference, request.account)
         instrument = None
         try:
             if request.symbol:
-                instrument = self._instrument(request.symbol)
+                instrument = self._reference.instrument(request.symbol)
             if not request.client_order_id:
                 raise BadValueError(BAD_CLIENT_ORDER_ID, "a mass cancel needs an id of its own")
         except BadValueError as e:
             refused = pb.Report.FromString(self._refusal(request, e))
             return pb.MassCancelReply(reports=[refused]).SerializeToString()
         batch = _one(request, MASS_CANCEL, instrument)
-        homes = [self._entry.engine, *self._links] if instrument is None else [self._entry.home(instrument.id)]
+        homes = [self._router.engine, *self._links] if instrument is None else [self._reference.home(instrument.id)]
         found, missing = await self._answers(batch, homes)
         reply = pb.MassCancelReply(engines_missing=missing)
         for answer in found:
@@ -463,12 +241,10 @@ class OrdersServicer:
 
     async def get_order(self, data: bytes, context: Any) -> bytes:
         request = await parse(context, pb.GetOrderRequest, data)
-        await self._check_account(context, request.account)
-        instrument = self.symbols.get(request.symbol)
-        if instrument is None:
-            await abort(context, grpc.StatusCode.INVALID_ARGUMENT, self._unknown(request.symbol))
+        await check_account(context, self._reference, request.account)
+        instrument = await self._named(context, request.symbol)
         wish = pb.FindOrdersRequest(account=request.account, client_order_id=request.client_order_id)
-        found = await self._find(self._entry.home(instrument.id), wish)
+        found = await self._find(self._reference.home(instrument.id), wish)
         if found is None:
             await abort(context, grpc.StatusCode.UNAVAILABLE, f"engine {instrument.engine} does not answer")
         for order in found.orders:
@@ -478,15 +254,13 @@ class OrdersServicer:
 
     async def open_orders(self, data: bytes, context: Any) -> bytes:
         request = await parse(context, pb.OpenOrdersRequest, data)
-        await self._check_account(context, request.account)
-        instrument = self.symbols.get(request.symbol)
-        if request.symbol and instrument is None:
-            await abort(context, grpc.StatusCode.INVALID_ARGUMENT, self._unknown(request.symbol))
+        await check_account(context, self._reference, request.account)
+        instrument = await self._named(context, request.symbol) if request.symbol else None
         wish = pb.FindOrdersRequest(account=request.account)
-        homes = [self._entry.engine, *self._links]
+        homes = [self._router.engine, *self._links]
         if instrument is not None:
             wish.instrument = instrument.id
-            homes = [self._entry.home(instrument.id)]
+            homes = [self._reference.home(instrument.id)]
         reply = pb.OpenOrdersReply()
         for home, found in zip(homes, await asyncio.gather(*(self._find(home, wish) for home in homes)), strict=True):
             if found is None:
@@ -502,7 +276,7 @@ class OrdersServicer:
 
     async def _find(self, home: int, wish: pb.FindOrdersRequest) -> pb.FindOrdersReply | None:
         """What a home says of an account's orders; None if it does not answer."""
-        if home == self._entry.engine:
+        if home == self._router.engine:
             return self._found(wish)
         link = self._links.get(home)
         if link is None or link.channel is None:
@@ -523,7 +297,7 @@ class OrdersServicer:
 
     async def _ask(self, batch: Batch) -> bytes:
         """Send one command, and give the report that answers it."""
-        home = self._entry.home(batch.instrument[0])
+        home = self._reference.home(batch.instrument[0])
         found, _ = await self._answers(batch, [home])
         if not found:
             row = ReportRow(pb.REPORT_UNKNOWN, batch.client_order_id[0], 0, 0, 0, 0, 0, 0, 0, 0, 0, OUTCOME_UNKNOWN)
@@ -534,27 +308,25 @@ class OrdersServicer:
         call = _Call(batch.account, batch.client_order_id[0], homes)
         self._hub.follow(call)
         try:
-            self._entry.take(batch.account, 0, batch.stp, write_batch(batch), call)
+            self._router.take(batch.account, 0, batch.stp, write_batch(batch), call)
             return await call.answers()
         finally:
             self._hub.unfollow(call)
 
+    async def _named(self, context: Any, symbol: str) -> Instrument:
+        """The instrument; aborts the call if there is none."""
+        try:
+            return self._reference.instrument(symbol)
+        except BadValueError as e:
+            return await abort(context, grpc.StatusCode.INVALID_ARGUMENT, str(e))
+
     # What is said
-
-    def _instrument(self, symbol: str) -> Instrument:
-        instrument = self.symbols.get(symbol)
-        if instrument is None:
-            raise BadValueError(UNKNOWN_INSTRUMENT, self._unknown(symbol))
-        return instrument
-
-    def _unknown(self, symbol: str) -> str:
-        return explain(UNKNOWN_INSTRUMENT, symbol=symbol, symbols=self.symbols)
 
     def _refusal(self, request: Any, refused: BadValueError) -> bytes:
         return pb.Report(
             kind=pb.REPORT_REFUSED,
             reason=refused.reason,  # type: ignore[arg-type]
-            home=self._entry.engine,
+            home=self._router.engine,
             account=request.account,
             client_order_id=request.client_order_id,
             symbol=request.symbol,
@@ -580,11 +352,11 @@ class OrdersServicer:
             trade_id=row.trade_id,
             then=[self._report(account, answer._replace(seq=seq, row=later, then=())) for seq, later in answer.then],
         )
-        instrument = self._instruments.get(row.instrument)
+        instrument = self._reference.instruments.get(row.instrument)
         if row.kind == REFUSED or row.kind == pb.REPORT_UNKNOWN:
             market = self._venue.markets.get(row.instrument)
             state = "" if market is None else STATES[market.state - 1]
-            report.detail = explain(row.reason, instrument, symbols=self.symbols, state=state)
+            report.detail = explain(row.reason, instrument, symbols=self._reference.symbols, state=state)
         if instrument is not None:
             report.symbol = instrument.symbol
         if instrument is None or row.kind == MASS_CANCELED:  # orders are counted, not lots; or the instrument is none
@@ -597,7 +369,7 @@ class OrdersServicer:
         return report
 
     def _order(self, order: LiveOrder) -> pb.Order:
-        instrument = self._instruments[order.instrument]
+        instrument = self._reference.instruments[order.instrument]
         shown_order = pb.Order(
             account=order.account.id,
             client_order_id=order.client_order_id,
@@ -618,19 +390,6 @@ class OrdersServicer:
         if more is not None:
             _say_more(shown_order, more, instrument)
         return shown_order
-
-    async def _check_account(self, context: Any, account: int) -> None:
-        if not account:
-            await abort(context, grpc.StatusCode.INVALID_ARGUMENT, "no account is named")
-        if self._venue.allowed and account not in self._venue.allowed:
-            await abort(context, grpc.StatusCode.PERMISSION_DENIED, f"account {account} may not trade here")
-
-
-async def _begin(follower: Follower, home: int, link: HomeLink) -> None:
-    """Begin live at a home, as soon as it has said where the account stands."""
-    last = await link.standing(follower.account)
-    if last is not None and home not in follower.cursors:
-        follower.stands(home, 1, last)
 
 
 def _say_more(said: pb.Order, more: More, instrument: Instrument) -> None:
@@ -689,7 +448,7 @@ def _one(
     terms: Terms | None = None,
 ) -> Batch:
     """A batch of one command."""
-    if not STP_CANCEL_NEWEST <= self_trade_prevention <= STP_DECREMENT:
+    if self_trade_prevention not in STP_MODES:
         raise BadValueError(MALFORMED, "unknown self-trade prevention")
     return Batch(
         request.account,
@@ -704,29 +463,3 @@ def _one(
         [target],
         None if terms is None else [terms],
     )
-
-
-_M = TypeVar("_M", bound=Message)
-
-
-async def parse(context: Any, kind: type[_M], data: bytes) -> _M:
-    """The message of that kind; aborts the call if the bytes are none."""
-    try:
-        return kind.FromString(data)
-    except DecodeError:
-        return await abort(context, grpc.StatusCode.INVALID_ARGUMENT, f"garbled: not a {kind.DESCRIPTOR.name}")
-
-
-_ENDED: Final = (grpc.StatusCode.OK, "")
-
-
-async def finish(context: Any, how: tuple[grpc.StatusCode, str]) -> None:
-    """End a stream, with a status if it did not end well."""
-    if how != _ENDED:
-        await end(context, *how)
-
-
-async def abort(context: Any, code: grpc.StatusCode, details: str) -> NoReturn:
-    """End a call with a status; the library's own `abort` does not say that it never returns."""
-    await context.abort(code, details)
-    raise AssertionError("abort returned")

@@ -5,7 +5,7 @@ import asyncio
 import grpc
 import pytest
 
-from engine.entry import links as peers
+from engine.entry import link
 from proto import orders_pb2 as pb
 from proto.columns import (
     ACCEPTED,
@@ -18,6 +18,7 @@ from proto.columns import (
     TRADED,
     UNAVAILABLE,
     UNKNOWN,
+    UNKNOWN_ACCOUNT,
 )
 from tests.engines import EndOfStream, Engines, Stuck, run, status_of, until
 
@@ -119,7 +120,7 @@ def test_a_home_that_is_gone_makes_its_commands_unavailable_until_it_is_found_ag
         await stream.next(1)
         before = engines.endpoints[2]
         await engines.down(2)
-        await until(lambda: engines[1].links[2].state is peers.LinkState.DOWN)
+        await until(lambda: engines[1].links[2].state is link.LinkState.DOWN)
         await stream.new(2, E2A, 0, 5, 1)
         assert await stream.next(1) == [(2, 0, REFUSED, 2, 2, 1, 0, UNAVAILABLE)]
         report = await engines.stub(1).NewOrder(
@@ -143,7 +144,7 @@ def test_reports_missed_while_a_link_was_down_come_when_it_is_up_again_and_once(
         await away.new(1, E1A, 0, 100, 5)
         await away.next(1)
         await engines.down(1)
-        await until(lambda: engines[2].links[1].state is peers.LinkState.DOWN)
+        await until(lambda: engines[2].links[1].state is link.LinkState.DOWN)
         endpoint = engines.endpoints.pop(1)
         hidden = engines.endpoints
         engines.endpoints = {}  # nobody finds it, but the test does
@@ -242,7 +243,7 @@ def test_a_mass_cancel_reaches_every_engine_and_names_those_that_did_not_answer(
         orders = await engines.stub(1).OpenOrders(pb.OpenOrdersRequest(account=7))
         assert (len(orders.orders), list(orders.engines_missing)) == (4, [])
         await engines.down(3)
-        await until(lambda: engines[1].links[3].state is peers.LinkState.DOWN)
+        await until(lambda: engines[1].links[3].state is link.LinkState.DOWN)
         orders = await engines.stub(1).OpenOrders(pb.OpenOrdersRequest(account=7))
         assert (len(orders.orders), list(orders.engines_missing)) == (3, [3])
         reply = await engines.stub(1).MassCancel(pb.MassCancelRequest(account=7, client_order_id=9))
@@ -318,7 +319,7 @@ def test_a_session_stays_its_own_while_links_break_and_come_back() -> None:
 
 
 def test_more_than_a_link_holds_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peers, "QUEUE_MAX", 10)
+    monkeypatch.setattr(link, "QUEUE_MAX", 10)
 
     async def test(engines: Engines) -> None:
         stream = await engines.session(engine=1)
@@ -344,6 +345,23 @@ def test_repeats_come_back_over_a_link_without_a_number() -> None:
     run(test, 2)
 
 
+HELLO = pb.LinkRequest(hello=pb.LinkHello(engine=2)).SerializeToString()
+
+
+def linked(account: int, stp: int = 0) -> bytes:
+    """One new order, as an entry engine sends it."""
+    order = pb.CommandBatch(op=[1], client_order_id=[1], instrument=[E1A], price=[5], quantity=[1]).SerializeToString()
+    message = pb.LinkCommands(account=account, commands=order)
+    if stp:
+        message.self_trade_prevention = stp  # type: ignore[assignment]
+    return pb.LinkRequest(commands=message).SerializeToString()
+
+
+def told_session(account: int, session: int) -> bytes:
+    said = pb.LinkSession(account=account, session=session, cancel_on_disconnect=True)
+    return pb.LinkRequest(session=said).SerializeToString()
+
+
 @pytest.mark.parametrize(
     ("messages", "why"),
     [
@@ -358,6 +376,11 @@ def test_repeats_come_back_over_a_link_without_a_number() -> None:
             ],
             "not a CommandBatch",
         ),
+        ([HELLO, linked(account=7, stp=300)], "unknown self-trade prevention"),
+        ([HELLO, linked(account=7, stp=5)], "unknown self-trade prevention"),
+        ([HELLO, linked(account=0)], "no account is named"),
+        ([HELLO, told_session(account=0, session=1)], "a session without a number, or of nobody"),
+        ([HELLO, told_session(account=7, session=0)], "a session without a number, or of nobody"),
     ],
 )
 def test_a_garbled_link_is_ended_and_the_engine_untouched(messages: list[bytes], why: str) -> None:
@@ -373,6 +396,20 @@ def test_a_garbled_link_is_ended_and_the_engine_untouched(messages: list[bytes],
         assert engines[1].log.position == 1
 
     run(test)
+
+
+def test_what_comes_over_a_link_for_an_account_that_may_not_trade_is_refused() -> None:
+    async def test(engines: Engines) -> None:
+        call = engines.channel().stream_stream("/lobmesh.v1.Peers/Link")()
+        for message in (HELLO, linked(account=9)):
+            await call.write(message)
+        replies = [pb.LinkReply.FromString(await call.read()) for _ in range(3)]
+        refused = pb.ReportBatch.FromString(replies[1].reports)
+        assert (list(refused.kind), list(refused.reason), refused.first_seq) == ([REFUSED], [UNKNOWN_ACCOUNT], 0)
+        assert replies[2].answered == 1
+        assert engines[1].log.position == 1
+
+    run(test, accounts=(7,))
 
 
 def test_a_stopped_engine_ends_its_sessions_so_that_they_come_back() -> None:

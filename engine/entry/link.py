@@ -1,9 +1,7 @@
-"""Links between engines: commands go to their home, reports and answers come back.
+"""The entry engine's side of a link: commands go to their home, reports and answers come back.
 
 Each pair (entry engine, home engine) has one ordered stream, opened by the entry engine, so that an account's commands
 arrive in the order they were sent, and its reports in the order of their numbers.
-
-The entry engine's side, `HomeLink`:
 
     state    input                          next    what becomes of commands
     DOWN     send                           DOWN    not sent: UNAVAILABLE
@@ -13,8 +11,7 @@ The entry engine's side, `HomeLink`:
     UP       the oldest overdue             DOWN    as when the stream ends: a home that hangs is as good as gone
     UP       the stream ends                DOWN    on their way: UNKNOWN (the outcome is); not yet written: UNAVAILABLE
 
-The home side, `PeersServicer`, lets the commands in by its own door, and keeps, in `Presence`, who of those that
-asked for cancel on disconnect is still there.
+The home's side is engine/entry/home.py.
 """
 
 from __future__ import annotations
@@ -23,7 +20,7 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import Callable
 from enum import Enum
 from typing import Any, Final
 
@@ -31,12 +28,12 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from engine.entry.door import answers
-from engine.entry.reports import Cut, CutOffError, Follower, Hub, Outbox
-from engine.entry.router import Entry, Origin
-from engine.log.commit import Committer, Submission
+from engine.entry.reports import Hub
+from engine.entry.router import Origin
+from engine.entry.streams import cancelled
 from proto import connect
-from proto.columns import OUTCOME_UNKNOWN, REFUSED, REPORT_WIDTH, UNAVAILABLE, UNKNOWN, Batch
-from proto.orders import GarbledError, read_reports, unwrap, wrap, write_reports
+from proto.columns import OUTCOME_UNKNOWN, REFUSED, UNAVAILABLE, UNKNOWN, Batch
+from proto.orders import GarbledError, read_reports, unwrap
 from proto.orders_pb2 import (
     Following,
     LinkCommands,
@@ -48,18 +45,13 @@ from proto.orders_pb2 import (
     LinkWelcome,
 )
 
-MESSAGE_MAX: Final = 1 << 20  # bytes of a message that an engine takes in
 QUEUE_MAX: Final = 65_536  # commands on the way to one home and not answered
 ANSWER_S: Final = 2.0  # a command on its way for so long has an unknown outcome
 CONNECT_S: Final = 2.0
 RETRY_S: Final = (0.05, 1.0)  # the first and the longest wait before a link is tried again
-GRACE_S: Final = 5.0  # how long a session may be without an engine before it counts as disconnected
 LINGER_S: Final = 10.0  # an account that nobody follows any more is followed for so long
 
 logger = logging.getLogger(__name__)
-
-
-# The entry engine's side
 
 
 class _Sent:
@@ -345,254 +337,3 @@ def _why(error: BaseException) -> str:
     if isinstance(error, grpc.aio.AioRpcError):
         return f"{error.code().name}: {error.details()}"
     return str(error) or type(error).__name__
-
-
-# Who is still there
-
-
-class Presence:
-    """Sessions that asked for cancel on disconnect, and who stands for each: the own engine's session, or a link.
-
-    owner says it closed             its orders are canceled, by a logged command
-    owner lost (its engine died),    an orphan: canceled when nobody stands for it within GRACE_S
-    or found in the log at the start
-    another owner opens it           that one stands for it now; what the one before says no longer counts
-    """
-
-    def __init__(self, grace_s: float = GRACE_S) -> None:
-        self.committer: Committer | None = None  # set when the engine is up
-        self._grace_s = grace_s
-        self._owners: dict[tuple[int, int], object] = {}
-        self._orphans: dict[tuple[int, int], float] = {}
-
-    def opened(self, account: int, session: int, owner: object) -> None:
-        self._owners[account, session] = owner
-        self._orphans.pop((account, session), None)
-
-    def closed(self, account: int, session: int, owner: object) -> bool:
-        """Cancel what the session entered, if `owner` still stands for it; whether it did."""
-        if self._owners.get((account, session)) is not owner:
-            return False
-        del self._owners[account, session]
-        self._disconnect(account, session)
-        return True
-
-    def lost(self, owner: object, now: float) -> None:
-        """Whoever stood for these sessions is gone. Cost: O(sessions)."""
-        for key in [key for key, one in self._owners.items() if one is owner]:
-            del self._owners[key]
-            self._orphans[key] = now + self._grace_s
-
-    def found(self, sessions: Iterable[tuple[int, int]], now: float) -> None:
-        """Sessions that have live orders after a restart."""
-        for key in sessions:
-            self._orphans[key] = now + self._grace_s
-
-    def tick(self, now: float) -> None:
-        """Disconnect whoever has not come back in time."""
-        for key in [key for key, due in self._orphans.items() if now >= due]:
-            del self._orphans[key]
-            self._disconnect(*key)
-
-    def _disconnect(self, account: int, session: int) -> None:
-        if self.committer is not None:
-            self.committer.submit(Submission.disconnect(account, session))
-
-
-# The home engine's side
-
-
-class _EntryLink:
-    """What a home engine keeps for one link: whom it follows, and how far it has answered."""
-
-    def __init__(self, hub: Hub, outbox: Outbox) -> None:
-        self.outbox = outbox
-        self._hub = hub
-        self._followers: dict[int, Follower] = {}
-        self._batches: deque[_LinkBatch] = deque()
-        self._answered = 0
-        self._told = 0
-        self._loop = asyncio.get_running_loop()
-
-    def follow(self, wish: LinkFollow) -> None:
-        account = wish.account
-        follower = self._followers.get(account)
-        if wish.stop:
-            if follower is not None:
-                self._hub.unfollow(follower)
-                del self._followers[account]
-            return
-        last, first = self._hub.kept.last_seq(account), self._hub.kept.first_held(account)
-        self.outbox.put(
-            LinkReply(following=Following(account=account, last_seq=last, first_held=first)).SerializeToString()
-        )
-        after = last if wish.live_only else max(min(wish.after_seq, last), first - 1)
-        if follower is None:
-            follower = self._followers[account] = Follower(account, self.outbox, {self._hub.home: after})
-            self._hub.follow(follower, link=True)
-        elif not wish.live_only:
-            self._hub.send_again(follower, after)
-
-    def batch(self, account: int) -> _LinkBatch:
-        batch = _LinkBatch(self, account)
-        self._batches.append(batch)
-        return batch
-
-    def answered(self) -> None:
-        """Some batch is done: say so, once for all that are done in this turn of the loop."""
-        before = self._answered
-        while self._batches and self._batches[0].done:
-            self._batches.popleft()
-            self._answered += 1
-        if before == self._told and self._answered > before:
-            self._loop.call_soon(self._tell)
-
-    def close(self) -> None:
-        for follower in self._followers.values():
-            self._hub.unfollow(follower)
-
-    def _tell(self) -> None:
-        self._told = self._answered
-        self.outbox.put(LinkReply(answered=self._answered).SerializeToString())
-
-
-class _LinkBatch:
-    """A batch that came over a link (engine/entry/router.py, Origin)."""
-
-    __slots__ = ("_account", "_link", "_under_way", "done")
-
-    def __init__(self, link: _EntryLink, account: int) -> None:
-        self._link = link
-        self._account = account
-        self._under_way = 0
-        self.done = False
-
-    def tell(self, home: int, rows: list[int]) -> None:
-        self._link.outbox.put(wrap(write_reports(home, self._account, 0, 0, 0, rows)), len(rows) // REPORT_WIDTH)
-
-    def begun(self) -> None:
-        self._under_way += 1
-
-    def ended(self) -> None:
-        self._under_way -= 1
-        self.settle()
-
-    def settle(self) -> None:
-        if not self._under_way:
-            self.done = True
-            self._link.answered()
-
-
-class PeersServicer:
-    """The Peers service of a home engine, on raw messages."""
-
-    def __init__(self, entry: Entry, hub: Hub, presence: Presence, *, epoch: int, incarnation: int) -> None:
-        self._entry = entry
-        self._hub = hub
-        self._presence = presence
-        self._epoch = epoch
-        self._incarnation = incarnation
-        self._streams: dict[Outbox, None] = {}
-        self._stopped = False
-
-    def stop(self) -> None:
-        """End every link, in good order, and any that is opened yet."""
-        self._stopped = True
-        for outbox in self._streams:
-            outbox.cut(Cut.STOPPED)
-
-    async def link(self, _: AsyncIterator[bytes], context: Any) -> None:
-        """One entry engine's link, to its end."""
-        await begin(context)
-        outbox = Outbox()
-        link = _EntryLink(self._hub, outbox)
-        self._streams[outbox] = None
-        if self._stopped:
-            outbox.cut(Cut.STOPPED)
-        code, why = grpc.StatusCode.OK, ""
-        try:
-            hello = LinkRequest.FromString(await context.read()).hello
-            if not hello.engine or hello.engine == self._entry.engine:
-                raise GarbledError("the hello names no other engine")
-            welcome = LinkWelcome(engine=self._entry.engine, epoch=self._epoch, incarnation=self._incarnation)
-            outbox.put(LinkReply(welcome=welcome).SerializeToString())
-            await first_to_end(self._receive(context, link), write_all(context, outbox), outbox.broken())
-        except (DecodeError, GarbledError, TypeError) as e:
-            code, why = grpc.StatusCode.INVALID_ARGUMENT, f"garbled: {e}"
-        except CutOffError as e:
-            stopped = e.cut is Cut.STOPPED
-            code, why = grpc.StatusCode.UNAVAILABLE if stopped else grpc.StatusCode.RESOURCE_EXHAUSTED, str(e)
-        finally:
-            self._streams.pop(outbox)
-            link.close()
-            self._presence.lost(link, asyncio.get_running_loop().time())
-        if why:
-            await end(context, code, why)
-
-    async def _receive(self, context: Any, link: _EntryLink) -> None:
-        while (data := await context.read()) is not grpc.aio.EOF:
-            request = LinkRequest.FromString(data)
-            match request.WhichOneof("kind"):
-                case "commands":
-                    commands = request.commands
-                    batch = link.batch(commands.account)
-                    self._entry.take_own(
-                        commands.account, commands.session, commands.self_trade_prevention, commands.commands, batch
-                    )
-                    batch.settle()
-                    if self._entry.committer.crowded:
-                        await self._entry.committer.room()
-                case "follow":
-                    link.follow(request.follow)
-                case "session":
-                    session = request.session
-                    if session.closed:
-                        self._presence.closed(session.account, session.session, link)
-                    elif session.cancel_on_disconnect:
-                        self._presence.opened(session.account, session.session, link)
-                case _:
-                    raise GarbledError("a request of no kind")
-
-
-async def begin(context: Any) -> None:
-    """Begin a stream's answer before anything else does.
-
-    A status cannot end a stream while its first write is under way: the library would begin the answer twice.
-    """
-    await context.send_initial_metadata(())
-
-
-async def end(context: Any, code: grpc.StatusCode, details: str) -> None:
-    """End a stream with a status, if anybody is there to hear it."""
-    try:
-        await context.abort(code, details)
-    except grpc.aio.InternalError:
-        logger.debug("gone before it was told: %s", details)
-
-
-async def write_all(context: Any, outbox: Outbox) -> None:
-    """Write what comes into an outbox, until it is finished or the reader is gone. Raises: CutOffError."""
-    while messages := await outbox.take():
-        for message in messages:
-            try:
-                await context.write(message)
-            except grpc.aio.InternalError:
-                return
-
-
-async def first_to_end(*steps: Coroutine[Any, Any, None]) -> None:
-    """Run coroutines side by side until the first ends, then cancel the others; its exception, if any, is raised."""
-    tasks = [asyncio.create_task(step) for step in steps]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        await cancelled(*tasks)
-
-
-async def cancelled(*tasks: asyncio.Task[None]) -> None:
-    """Cancel tasks and wait until they have ended."""
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

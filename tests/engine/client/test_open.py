@@ -1,0 +1,155 @@
+"""When a session may be used, how a machine is found, and what the SDK loads."""
+
+import asyncio
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from engine.client import BUY, Client, Commands, SessionClosedError, UnreachableError
+from tests.engines import Engines, run, until
+
+ROOT = Path(__file__).resolve().parents[3]
+SERVES = (
+    "sqlite3",
+    "fcntl",
+    "engine.core",
+    "engine.log",
+    "engine.entry",
+    "engine.publish",
+    "engine.node",
+    "bus",
+    "tools",
+)
+
+
+def client_of(engines: Engines) -> Client:
+    return Client(engines.endpoints[1], 7, instruments=engines.cluster.instruments)
+
+
+@pytest.mark.processes
+def test_the_sdk_loads_nothing_that_serves() -> None:
+    # asyncio and gRPC load what they like: fcntl, for one.
+    code = (
+        "import asyncio, grpc.aio, sys; theirs = {*sys.modules}; import engine.client; print(*{*sys.modules} - theirs)"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    found = [name for name in loaded.split() if any(name == of or name.startswith(of + ".") for of in SERVES)]
+    assert "engine.client.session" in loaded.split()
+    assert found == []
+
+
+def test_a_session_that_is_not_open_says_so_at_once() -> None:
+    async def test(engines: Engines) -> None:
+        session = client_of(engines).session()
+
+        async def refuses(says: str) -> None:
+            for call in (
+                lambda: session.new("E1A", BUY, "1.50", 5),
+                lambda: session.cancel("E1A", 1),
+                lambda: session.replace("E1A", 1, "1.50", 5),
+                lambda: session.mass_cancel(),
+                lambda: session.mass_cancel("E1A"),
+                lambda: session.submit(Commands()),
+            ):
+                with pytest.raises(SessionClosedError, match=says):
+                    await asyncio.wait_for(call(), 1)
+
+        await refuses("not open yet: enter it with `async with`")
+        with pytest.raises(SessionClosedError, match="not open yet"):
+            await asyncio.wait_for(anext(session.batches()), 1)
+        async with session:
+            await session.new("E1A", BUY, "1.50", 5)
+            with pytest.raises(SessionClosedError, match="entered once"):
+                await session.__aenter__()
+            await session.new("E1A", BUY, "1.50", 6)
+        await refuses("the session is closed")
+        assert [report.quantity async for report in session] == [5, 6]  # what came before can be read
+        with pytest.raises(SessionClosedError, match="entered once"):
+            await session.__aenter__()
+        async with client_of(engines).session(reports=False) as deaf:
+            with pytest.raises(SessionClosedError, match="without reports"):
+                await anext(deaf.batches())
+
+    run(test)
+
+
+def test_a_session_left_open_neither_hangs_the_loop_nor_hides_what_was_raised() -> None:
+    left = []
+
+    async def main() -> None:
+        async with Engines() as engines:
+            session = client_of(engines).session()
+            left.append(session)
+            await session.__aenter__()
+            raise RuntimeError("seen")
+
+    began = time.monotonic()
+    with pytest.raises(RuntimeError, match="seen"):
+        asyncio.run(main())
+    assert time.monotonic() < began + 10
+    with pytest.raises(SessionClosedError, match="its event loop has ended"):
+        asyncio.run(left[0].new("E1A", BUY, "1.50", 5))
+
+
+def test_a_wait_for_a_connection_that_is_given_up_leaves_nothing_running() -> None:
+    async def test() -> None:
+        session = Client("127.0.0.1:1", 7).session()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await session.__aenter__()
+        await until(lambda: len(asyncio.all_tasks()) == 1)
+
+    asyncio.run(test())
+
+
+def test_where_nobody_is_that_is_said_within_the_patience() -> None:
+    async def test() -> None:
+        began = time.monotonic()
+        with pytest.raises(UnreachableError) as error:
+            async with Client(["127.0.0.1:1", "localhost:2"], 7, patience_s=0.3).session():
+                pass
+        assert time.monotonic() < began + 5
+        said = str(error.value)
+        assert said.startswith("no engine is reached within 0.3 s: ")
+        for each in ("127.0.0.1:1: nobody answers (", "localhost:2: nobody answers (", "refused"):
+            assert each in said
+
+    asyncio.run(test())
+
+
+def test_one_who_accepts_and_never_answers_is_named() -> None:
+    async def test() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as mute:
+            address = f"127.0.0.1:{mute.getsockname()[1]}"
+            with pytest.raises(UnreachableError, match=rf"{address}: nobody answers \("):
+                await Client(address, 7).open_orders()
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize(
+    ("seeds", "says"),
+    [
+        ("nowhere", "'nowhere' is not HOST:PORT"),
+        (["127.0.0.1:4000", "nowhere"], "'nowhere' is not HOST:PORT"),
+        ("127.0.0.1:70000", "no port is above 65,535"),
+        ([], "no machine is named"),
+        ("", "'' is not HOST:PORT"),
+    ],
+)
+def test_an_address_that_is_none_is_refused_at_once(seeds: str | list[str], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        Client(seeds, 7)
+
+
+def test_one_address_may_be_given_as_text() -> None:
+    async def test(engines: Engines) -> None:
+        async with client_of(engines).session() as session:
+            assert (await session.new("E1A", BUY, "1.50", 5)).symbol == "E1A"
+            await until(lambda: session.cursors == {1: 1})
+
+    run(test)
