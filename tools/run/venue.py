@@ -73,8 +73,9 @@ class ClusterRun:
         """Raises: CannotStart; asyncio.CancelledError. No process is left behind, whatever happens."""
         with self._children:
             try:
-                by_size = [i.id for i in self._machines.venue.instruments if i.allocation == PRO_RATA]
-                self._feeds = Feeds(self._home_of, by_size)
+                if not self.options.serve:
+                    by_size = [i.id for i in self._machines.venue.instruments if i.allocation == PRO_RATA]
+                    self._feeds = Feeds(self._home_of, by_size)
                 await self._start()
                 await self._trade()
                 if self.options.serve:
@@ -136,6 +137,8 @@ class ClusterRun:
 
     async def _hear_all(self) -> None:
         """Until every engine is heard: a trade from now on that is not on the feed is one that it missed."""
+        if self._feeds is None:
+            return
         deadline = time.monotonic() + START_S * self._machines.patience.factor
         streams = [(engine.id, c) for engine in self._machines.venue.engines for c in range(1, engine.channels + 1)]
         while not all(self._heard().hears(*stream) for stream in streams):
@@ -153,7 +156,7 @@ class ClusterRun:
         return place.asked.target if place and place.serving else ""
 
     def _on_start(self, place: Place) -> None:
-        if "feed" in place.child.ready and not self.options.serve:
+        if "feed" in place.child.ready and self._feeds is not None:
             channels = self._machines.venue.engine(place.id).channels
             self._heard().follow(place.id, place.child.ready["feed"], channels)
         self._flows.tell_machines()
