@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "engine.publish": ("proto", "bus", "bus.stream", "engine.core", "engine.log"),
     "engine": (*ENGINE, "bus.stream", "bus.access", "bus"),
     "tools.child": ("proto",),
-    "tools.ladder": ("proto", "bus.stream"),
+    "tools.ladder": ("proto", "bus.reader"),
     "tools.native": ("proto",),
     "tools.chaos": ("proto", "bus.stream"),
     "tools.tail": (*BUS, "tools.ladder"),
@@ -39,18 +39,7 @@ MAY_IMPORT = {
 }
 
 # Directions that do not hold yet: (module, what it imports).
-OWED: frozenset[tuple[str, str]] = frozenset(
-    {
-        ("tools.bench.log", "tools.tail.market_data"),
-        ("tools.bench.venue", "tools.tail.market_data"),
-        ("tools.flow.replay_flow", "tools.tail.market_data"),
-        ("tools.run.polling", "tools.tail.compare"),
-        ("tools.run.polling", "tools.tail.market_data"),
-        ("tools.run.machines", "tools.tail.market_data"),
-        ("tools.run.late_joiners", "tools"),
-        ("tools.run.late_joiners", "tools.tail_feed"),
-    }
-)
+OWED: frozenset[tuple[str, str]] = frozenset({})
 
 # Whoever connects loads nothing of these: what serves, and what serving needs; nor what else is beside a package here.
 CONNECTS: dict[str, tuple[str, ...]] = {

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from decimal import ROUND_DOWN, Decimal
 from typing import Final
 
-Line = list[tuple[str, str]]
+from bus.reader.events import Book, Level, Trade
+
+Pieces = list[tuple[str, str]]  # of a line
 
 WIDTH: Final = 80
 DEPTH: Final = 10
@@ -19,44 +21,21 @@ _QUANTITY_WIDTH: Final = 11
 _COUNT_WIDTH: Final = 4
 _BAR_MIN: Final = 6
 
-# A book in any other state may be old or wrong, and is drawn so.
-VALID: Final = "valid"
-
-
-@dataclass(frozen=True, slots=True)
-class Level:
-    """What rests at one price: ticks, lots, orders."""
-
-    price: int
-    quantity: int
-    count: int
-
 
 @dataclass(frozen=True, slots=True)
 class LadderView:
-    """One book at one sequence, and how far it can be believed.
+    """One book as it stands, and how far it can be believed.
 
-    `state` is `valid`, `doubtful`, `stale`, `lagged`, `conflated` (best prices alone) or `no book`; `stream` the state
-    of the subscriber's machine. `age_s` is the time since the stream was last heard, `lag_ms` how much later than at
-    its best it came. `last` is (price, quantity) of the last trade.
+    `stream` is the state of its reader, `gaps` how many it had; `lag_ms` is how much later than at its best it came.
     """
 
-    symbol: str
+    book: Book
     engine: int
     channel: int
-    epoch: int
-    sequence: int
-    state: str
     stream: str
     gaps: int
-    age_s: float
-    tick_size: Decimal
-    lot_size: Decimal
-    bids: Sequence[Level] = ()
-    asks: Sequence[Level] = ()
-    last: tuple[int, int] | None = None
-    note: str = ""
     lag_ms: float | None = None
+    note: str = ""
 
 
 def price_text(ticks: int, tick_size: Decimal) -> str:
@@ -69,9 +48,9 @@ def quantity_text(lots: int, lot_size: Decimal) -> str:
     return f"{lots * lot_size:,f}"
 
 
-def draw(view: LadderView, depth: int = DEPTH, width: int = WIDTH, ascii_only: bool = False) -> list[Line]:
+def draw(view: LadderView, depth: int = DEPTH, width: int = WIDTH, ascii_only: bool = False) -> list[Pieces]:
     """The picture of `view`: 2 * depth + 4 lines of one width, `width` unless that is too narrow. Cost: O(depth)."""
-    asks, bids = view.asks[:depth], view.bids[:depth]
+    asks, bids = view.book.asks[:depth], view.book.bids[:depth]
     layout = _Layout(view, (*asks, *bids), width, ascii_only)
     lines = [*_header(view, layout.width, ascii_only), [(layout.rule * layout.width, "dim")]]
     lines += [layout.blank()] * (depth - len(asks))
@@ -79,29 +58,26 @@ def draw(view: LadderView, depth: int = DEPTH, width: int = WIDTH, ascii_only: b
     lines.append(layout.spread())
     lines += [layout.bid(level) for level in bids]
     lines += [layout.blank()] * (depth - len(bids))
-    return lines if view.state == VALID else lines[:2] + [[(text, "dim") for text, _ in line] for line in lines[2:]]
+    return lines if view.book.valid else lines[:2] + [[(text, "dim") for text, _ in line] for line in lines[2:]]
 
 
-def plain(lines: Sequence[Line]) -> list[str]:
+def plain(lines: Sequence[Pieces]) -> list[str]:
     """The lines without their styles."""
     return ["".join(text for text, _ in line) for line in lines]
 
 
-def _header(view: LadderView, width: int, ascii_only: bool) -> list[Line]:
-    mark = f"{'ok' if ascii_only else '✓'} valid" if view.state == VALID else f"! {view.state.upper()}"
-    if view.state == "stale":
-        mark += f" {view.age_s:.1f} s"
-    left = f"{view.symbol}  {mark}"
-    right = f"engine-{view.engine} channel {view.channel}  epoch {view.epoch:,}  seq {view.sequence:,}"
-    style = "head" if view.state == VALID else "alarm"
-    first = _spread_out(left, right, width)
-    last = "no trade yet"
-    if view.last:
-        price, quantity = view.last
-        last = f"last {quantity_text(quantity, view.lot_size)} @ {price_text(price, view.tick_size)}"
+def _header(view: LadderView, width: int, ascii_only: bool) -> list[Pieces]:
+    book = view.book
+    state = "no book" if book.state == "unknown" else book.state
+    mark = f"{'ok' if ascii_only else '✓'} valid" if book.valid else f"! {state.upper()}"
+    if state == "stale":
+        mark += f" {book.age_s:.1f} s"
+    right = f"engine-{view.engine} channel {view.channel}  epoch {book.epoch:,}  seq {book.sequence:,}"
+    first = _spread_out(f"{book.symbol}  {mark}", right, width)
+    last = f"last {book.last_quantity:,f} @ {book.last_price:f}" if book.last_price is not None else "no trade yet"
     lag = "" if view.lag_ms is None else f"  lag {view.lag_ms:,.0f} ms"
     second = _spread_out(f"{last}  {view.note}".rstrip(), f"stream {view.stream}{lag}  gaps {view.gaps:,}", width)
-    return [[(first, style)], [(second, "")]]
+    return [[(first, "head" if book.valid else "alarm")], [(second, "")]]
 
 
 def _spread_out(left: str, right: str, width: int) -> str:
@@ -113,11 +89,12 @@ def _spread_out(left: str, right: str, width: int) -> str:
     return left + " " * max(width - len(left) - len(right), 1 if room > 0 else 0) + right[max(len(right) - room, 0) :]
 
 
-def tape(trades: Sequence[tuple[bool, int, int]], tick_size: Decimal, lot_size: Decimal, width: int = WIDTH) -> str:
-    """The last trades, the newest first, as (the aggressor sold, price, quantity): `sold 5 @ 1.01  bought 2 @ 1.02`."""
+def tape(trades: Sequence[Trade], width: int = WIDTH) -> str:
+    """The last trades, the newest first: `sold 5 @ 1.01  bought 2 @ 1.02`."""
     line = "trades"
-    for sold, price, quantity in trades:
-        told = f"  {'sold' if sold else 'bought'} {quantity_text(quantity, lot_size)} @ {price_text(price, tick_size)}"
+    for trade in trades:
+        did = "sold" if trade.aggressor == "sell" else "bought"
+        told = f"  {did} {trade.quantity:,f} @ {trade.price:f}"
         if len(line) + len(told) > width:
             break
         line += told
@@ -132,9 +109,9 @@ class _Layout:
 
     def __init__(self, view: LadderView, levels: Sequence[Level], width: int, ascii_only: bool) -> None:
         self._view = view
-        self._most = max((level.quantity for level in levels), default=1)
+        self._most = max((level.quantity for level in levels), default=Decimal(1))
         self._ascii = ascii_only
-        self._price_width = max([_PRICE_WIDTH, *(len(price_text(level.price, view.tick_size)) for level in levels)])
+        self._price_width = max([_PRICE_WIDTH, *(len(f"{level.price:f}") for level in levels)])
         self.width = max(width, 2 * (_QUANTITY_WIDTH + 1) + self._price_width + 2)
         self._left = (self.width - self._price_width - 2) // 2
         self._right = self.width - self._price_width - 2 - self._left
@@ -142,40 +119,40 @@ class _Layout:
         self._bars = self._left >= _QUANTITY_WIDTH + _COUNT_WIDTH + 2 + _BAR_MIN
         self.rule = "-" if ascii_only else "─"
 
-    def ask(self, level: Level) -> Line:
+    def ask(self, level: Level) -> Pieces:
         figures = self._quantity(level) + (f" {_short(level.count, _COUNT_WIDTH)} " if self._counts else "")
         bar = self._bar(level.quantity, self._right - len(figures), outward_left=False)
         return [(" " * self._left, ""), self._price(level), (figures + bar, "ask")]
 
-    def bid(self, level: Level) -> Line:
+    def bid(self, level: Level) -> Pieces:
         figures = (f" {_short(level.count, _COUNT_WIDTH)} " if self._counts else "") + self._quantity(level)
         bar = self._bar(level.quantity, self._left - len(figures), outward_left=True)
         return [(bar + figures, "bid"), self._price(level), (" " * self._right, "")]
 
-    def spread(self) -> Line:
-        view = self._view
+    def spread(self) -> Pieces:
+        book = self._view.book
         label = text = ""
-        if view.bids and view.asks:
-            label, text = "spread", price_text(view.asks[0].price - view.bids[0].price, view.tick_size)
+        if book.bids and book.asks:
+            label, text = "spread", f"{book.asks[0].price - book.bids[0].price:f}"
             if len(text) > self._price_width:  # of a book that makes no sense
                 text = "?"
         return [(f"{label:>{self._left}} {text:>{self._price_width}} " + " " * self._right, "dim")]
 
-    def blank(self) -> Line:
+    def blank(self) -> Pieces:
         dot = "." if self._ascii else "·"
         return [(f"{'':{self._left}} {dot:>{self._price_width}} " + " " * self._right, "dim")]
 
     def _price(self, level: Level) -> tuple[str, str]:
-        return f" {price_text(level.price, self._view.tick_size):>{self._price_width}} ", "price"
+        return f" {level.price:>{self._price_width}f} ", "price"
 
     def _quantity(self, level: Level) -> str:
-        return _short(level.quantity * self._view.lot_size, _QUANTITY_WIDTH)
+        return _short(level.quantity, _QUANTITY_WIDTH)
 
-    def _bar(self, quantity: int, room: int, outward_left: bool) -> str:
+    def _bar(self, quantity: Decimal, room: int, outward_left: bool) -> str:
         """A bar in halves of a column, at least one half for anything that rests; in ASCII in whole columns."""
         if not self._bars:
             return " " * room
-        halves = max(1, 2 * room * quantity // self._most)
+        halves = max(1, int(2 * room * quantity // self._most))
         if self._ascii:
             bar, half = "#" * max(1, halves // 2), ""
         else:

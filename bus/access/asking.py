@@ -1,31 +1,148 @@
-"""Fetches what a reader misses, over gRPC: one call at a time for each stream, each with a deadline.
+"""Asks for market data over gRPC: one machine, or, for a stream that misses something, whichever machine has it.
 
-Which machines to ask, and in which order, is the caller's to say; within one ask every source has its turn until one
-of them answers, and each new attempt begins with the next.
+`Machine` is the market data service of one process. `Recovery` fetches what readers of streams miss: one call at a time
+for each stream, each with a deadline. Which machines to ask, and in which order, is the caller's to say; within one ask
+every source has its turn until one of them answers, and each new attempt begins with the next.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
 
 import grpc
 
-from bus.access.exchange import CHANNEL_OPTIONS
 from bus.stream.actions import Action, AskRange, AskSnapshot
 from bus.stream.feed_client import FeedClient
 from bus.stream.sequencer import RangeStatus
-from proto import feed, marketdata_pb2, marketdata_pb2_grpc
+from proto import connect, marketdata_pb2, marketdata_pb2_grpc
+from proto.feed import FeedError, Frame, decode_reframed
 from proto.snapshot import SNAPSHOT_MAX, Chunk, Snapshot, decode_snapshot, join_chunks
 
-MESSAGE_MAX: Final = 4 << 20
+CALL_S: Final = 2.0
+SNAPSHOT_S: Final = 10.0
 ON_LOOP_MAX: Final = 1 << 16  # bytes of a snapshot decoded on the event loop; a longer one goes to a thread
 
 Sources = Callable[[int, AskRange | AskSnapshot], Sequence[str]]
 Done = Callable[[FeedClient, list[Action]], None]
+
+
+class HistoryError(Exception):
+    """There is no such history, or nobody who tells it; the text says why."""
+
+
+class Tap(Protocol):
+    """Who is told on the event loop of all that a reader takes in, right before it does; must neither block nor raise.
+
+    `now_ns` is the time that the reader is told.
+    """
+
+    def frame(self, client: FeedClient, frame: bytes, now_ns: int) -> None:
+        """A frame as it came."""
+
+    def snapshot(self, client: FeedClient, snapshot: Snapshot, now_ns: int) -> None:
+        """The answer to an ask for one."""
+
+    def range(self, client: FeedClient, status: RangeStatus, epoch: int, frames: Sequence[bytes], now_ns: int) -> None:
+        """The answer to an ask for one."""
+
+    def failed(self, client: FeedClient, reason: str, now_ns: int) -> None:
+        """An ask could not be done."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStanding:
+    """One stream as a machine has it (proto Stream)."""
+
+    engine: int
+    channel: int
+    epoch: int
+    state: str
+    next_seq: int
+    counters: dict[str, int]
+
+
+class Machine:
+    """The market data service of one process, `target` being its host:port. Every call raises grpc.aio.AioRpcError."""
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+        self._channel = connect.channel(target)
+        make: Any = marketdata_pb2_grpc.MarketDataStub
+        self._stub = make(self._channel)
+
+    async def close(self) -> None:
+        await self._channel.close()
+
+    async def streams(self, timeout_s: float = CALL_S) -> list[StreamStanding]:
+        """All that it reads, or publishes."""
+        reply = await self._stub.GetStreams(marketdata_pb2.StreamsRequest(), timeout=timeout_s)
+        return [
+            StreamStanding(s.engine, s.channel, s.epoch, s.state, s.next_seq, dict(s.counters)) for s in reply.streams
+        ]
+
+    async def book(self, symbol: str, depth: int = 1, timeout_s: float = CALL_S) -> marketdata_pb2.Book:
+        request = marketdata_pb2.BookRequest(symbol=symbol, depth=depth)
+        book: marketdata_pb2.Book = await self._stub.GetBook(request, timeout=timeout_s)
+        return book
+
+    async def snapshot(
+        self, engine: int, channel: int, instruments: Sequence[int] = (), timeout_s: float = SNAPSHOT_S
+    ) -> Snapshot:
+        """A stream's books, or those named. Raises also: FeedError when what comes is not one."""
+        request = marketdata_pb2.SnapshotRequest(engine=engine, channel=channel, instruments=instruments)
+        parts: list[Chunk] = []
+        size = 0
+        async for chunk in self._stub.GetSnapshot(request, timeout=timeout_s):
+            parts.append(Chunk(chunk.index, chunk.count, chunk.crc32, chunk.body))
+            size += len(chunk.body)
+            if size > SNAPSHOT_MAX:
+                raise FeedError("a snapshot too long")
+        body = join_chunks(parts)
+        return await asyncio.to_thread(decode_snapshot, body) if size > ON_LOOP_MAX else decode_snapshot(body)
+
+    async def range(
+        self, engine: int, channel: int, epoch: int, first: int, last: int, timeout_s: float = CALL_S
+    ) -> marketdata_pb2.RangeReply:
+        """Frames that hold `first` and what follows, at most to `last`, or why there are none."""
+        request = marketdata_pb2.RangeRequest(
+            engine=engine, channel=channel, epoch=epoch, first_seq=first, last_seq=last
+        )
+        reply: marketdata_pb2.RangeReply = await self._stub.GetRange(request, timeout=timeout_s)
+        return reply
+
+    async def history(self, request: marketdata_pb2.HistoryRequest) -> AsyncGenerator[Frame, None]:
+        """The frames, made anew out of its log, that hold what was asked for, by whole events.
+
+        However often one has to ask for the rest of it. Raises, also in the middle: HistoryError, and nothing else.
+        """
+        while True:
+            end: marketdata_pb2.HistoryEnd | None = None
+            try:
+                async for reply in self._stub.GetHistory(request):
+                    for data in reply.frames:
+                        yield decode_reframed(data)
+                    if reply.HasField("end"):
+                        end = reply.end
+            except grpc.aio.AioRpcError as e:
+                raise HistoryError(f"{e.code().name.lower()}: {e.details()}") from e
+            except FeedError as e:
+                raise HistoryError(f"what came is no history: {e}") from e
+            if end is None:
+                raise HistoryError("cut off")
+            if end.status == marketdata_pb2.HISTORY_OK:
+                return
+            if end.status != marketdata_pb2.HISTORY_CUT:
+                status = marketdata_pb2.HistoryStatus.Name(end.status).removeprefix("HISTORY_")
+                raise HistoryError(f"{status.lower().replace('_', ' ')}: {end.reason}")
+            rest = marketdata_pb2.HistoryRequest()
+            rest.CopyFrom(request)
+            rest.epoch, rest.first_seq, rest.from_ns = end.epoch, end.next_seq, 0
+            request = rest
 
 
 @contextmanager
@@ -41,18 +158,24 @@ def _credited(client: FeedClient, target: str) -> Iterator[None]:
 class Recovery:
     """Asks for streams. `sources(engine, ask)` gives host:port of those who may know, best first.
 
-    `done(client, actions)` is called with what a client makes of its answer.
+    `done(client, actions)` is called with what a client makes of its answer; each of `taps` with the answer before.
     """
 
-    def __init__(self, sources: Sources, done: Done, clock_ns: Callable[[], int] = time.monotonic_ns) -> None:
+    def __init__(
+        self,
+        sources: Sources,
+        done: Done,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+        taps: Sequence[Tap] = (),
+    ) -> None:
         self.calls = 0
         self.failures = 0
         self._sources = sources
         self._done = done
         self._clock_ns = clock_ns
+        self._taps = tuple(taps)
         self._tasks: dict[FeedClient, asyncio.Task[None]] = {}
-        self._channels: dict[str, grpc.aio.Channel] = {}
-        self._stubs: dict[str, Any] = {}
+        self._machines: dict[str, Machine] = {}
 
     def ask(self, client: FeedClient, asked: AskRange | AskSnapshot) -> None:
         """Begin; what was asked for this stream before is given up."""
@@ -72,10 +195,9 @@ class Recovery:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for channel in self._channels.values():
-            await channel.close()
-        self._channels.clear()
-        self._stubs.clear()
+        for machine in self._machines.values():
+            await machine.close()
+        self._machines.clear()
 
     async def _perform(self, client: FeedClient, asked: AskRange | AskSnapshot) -> None:
         targets = list(self._sources(client.engine, asked))
@@ -90,17 +212,14 @@ class Recovery:
             self.calls += 1
             try:
                 if isinstance(asked, AskSnapshot):
-                    snapshot = await self._snapshot(target, client, asked, left_s)
-                    with _credited(client, target):
-                        actions = client.snapshot_reply(asked.ask, snapshot, self._clock_ns())
-                    self._answered(client, actions)
+                    self._snapshotted(client, asked, await self._snapshot(target, client, asked, left_s), target)
                     return
                 reply = await self._range(target, client, asked, left_s)
             except grpc.aio.AioRpcError as e:
                 self.failures += 1
                 why = f"{target}: {e.code().name.lower()}: {e.details()}"
                 continue
-            except feed.FeedError as e:
+            except FeedError as e:
                 self.failures += 1
                 why = f"{target}: {e}"
                 continue
@@ -112,45 +231,36 @@ class Recovery:
             why = f"{target}: range status {reply.status}"
         if refusal is not None and isinstance(asked, AskRange):
             self._ranged(client, asked, refusal, "")
-        else:
-            self._answered(client, client.failed(asked.ask, why, self._clock_ns()))
+            return
+        now_ns = self._clock_ns()
+        for tap in self._taps:
+            tap.failed(client, why, now_ns)
+        self._answered(client, client.failed(asked.ask, why, now_ns))
 
     async def _range(
         self, target: str, client: FeedClient, asked: AskRange, left_s: float
     ) -> marketdata_pb2.RangeReply:
-        request = marketdata_pb2.RangeRequest(
-            engine=client.engine,
-            channel=client.channel,
-            epoch=asked.epoch,
-            first_seq=asked.first,
-            last_seq=asked.last,
-        )
-        reply: marketdata_pb2.RangeReply = await self._stub(target).GetRange(request, timeout=left_s)
-        return reply
+        stream = (client.engine, client.channel, asked.epoch)
+        return await self._machine(target).range(*stream, asked.first, asked.last, left_s)
 
     async def _snapshot(self, target: str, client: FeedClient, asked: AskSnapshot, left_s: float) -> Snapshot:
-        request = marketdata_pb2.SnapshotRequest(
-            engine=client.engine,
-            channel=client.channel,
-            instruments=[asked.instrument] if asked.instrument else [],
-        )
-        parts: list[Chunk] = []
-        size = 0
-        async for chunk in self._stub(target).GetSnapshot(request, timeout=left_s):
-            parts.append(Chunk(chunk.index, chunk.count, chunk.crc32, chunk.body))
-            size += len(chunk.body)
-            if size > SNAPSHOT_MAX:
-                raise feed.FeedError("a snapshot too long")
-        body = join_chunks(parts)
-        if size > ON_LOOP_MAX:
-            return await asyncio.to_thread(decode_snapshot, body)
-        return decode_snapshot(body)
+        instruments = [asked.instrument] if asked.instrument else []
+        return await self._machine(target).snapshot(client.engine, client.channel, instruments, left_s)
+
+    def _snapshotted(self, client: FeedClient, asked: AskSnapshot, snapshot: Snapshot, target: str) -> None:
+        now_ns = self._clock_ns()
+        for tap in self._taps:
+            tap.snapshot(client, snapshot, now_ns)
+        with _credited(client, target):
+            actions = client.snapshot_reply(asked.ask, snapshot, now_ns)
+        self._answered(client, actions)
 
     def _ranged(self, client: FeedClient, asked: AskRange, reply: marketdata_pb2.RangeReply, target: str) -> None:
-        status = RangeStatus(reply.status)
-        frames = list(reply.frames)
+        status, frames, now_ns = RangeStatus(reply.status), list(reply.frames), self._clock_ns()
+        for tap in self._taps:
+            tap.range(client, status, reply.epoch, frames, now_ns)
         with _credited(client, target):
-            actions = client.range_reply(asked.ask, status, reply.epoch, frames, self._clock_ns())
+            actions = client.range_reply(asked.ask, status, reply.epoch, frames, now_ns)
         self._answered(client, actions)
 
     def _answered(self, client: FeedClient, actions: list[Action]) -> None:
@@ -166,11 +276,8 @@ class Recovery:
             if error is not None:
                 raise error  # our own bug: to the loop's exception handler
 
-    def _stub(self, target: str) -> Any:
-        stub = self._stubs.get(target)
-        if stub is None:
-            options = [*CHANNEL_OPTIONS, ("grpc.max_receive_message_length", MESSAGE_MAX)]
-            channel = self._channels[target] = grpc.aio.insecure_channel(target, options=options)
-            make: Any = marketdata_pb2_grpc.MarketDataStub
-            stub = self._stubs[target] = make(channel)
-        return stub
+    def _machine(self, target: str) -> Machine:
+        machine = self._machines.get(target)
+        if machine is None:
+            machine = self._machines[target] = Machine(target)
+        return machine

@@ -6,7 +6,6 @@ change travels at once: a round begins when an entry has changed, and again whil
 
 import asyncio
 import logging
-import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -15,9 +14,10 @@ from typing import Any, Final
 import grpc
 
 from bus.access.directory import Changed, Conflict, Directory, Displaced, Doubted, Entry, Event
-from proto import cluster_pb2, cluster_pb2_grpc, marketdata_pb2
+from proto import cluster_pb2, cluster_pb2_grpc, connect, marketdata_pb2
 from proto import instrument as listing
 from proto.cluster import CHANNEL_MAX, ENGINE_MAX, Instrument
+from proto.dial import wrong_address, wrong_endpoint, wrong_name
 from proto.instrument import ListingError, instrument_of
 
 PERIOD_S: Final = 1.0
@@ -27,15 +27,6 @@ GATHER_S: Final = 0.02  # news that comes together leaves together
 DOUBT_TRIES: Final = 3
 CONFLICT_KEY: Final = "lobmesh-conflict"  # in the trailing metadata of a refusal: what is claimed
 
-CHANNEL_OPTIONS: Final = (
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-    ("grpc.use_local_subchannel_pool", 1),
-)
-
-_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_ENDPOINT: Final = re.compile(r"(tcp://)?[^\s/]{1,255}:[0-9]{1,5}")
 
 _log = logging.getLogger(__name__)
 
@@ -69,11 +60,11 @@ def message_of(entry: Entry) -> cluster_pb2.DirectoryEntry:
 def entry_of(message: cluster_pb2.DirectoryEntry) -> Entry:
     """The entry that a message describes. Raises: DirectoryError if it cannot be one."""
     good = (
-        _NAME.fullmatch(message.name)
+        not wrong_name(message.name)
         and message.engine <= ENGINE_MAX
         and (message.fabric or message.engine > 0)
-        and _ENDPOINT.fullmatch(message.grpc)
-        and (not message.feed or _ENDPOINT.fullmatch(message.feed))
+        and not wrong_address(message.grpc, somebody=True)
+        and (not message.feed or not wrong_endpoint(message.feed, somebody=True))
         and message.channels <= CHANNEL_MAX
     )
     if not good:
@@ -105,7 +96,7 @@ async def ask(target: str, timeout_s: float = DEADLINE_S) -> tuple[Entry, ...]:
 
 async def exchange(target: str, timeout_s: float) -> cluster_pb2.DirectoryEntries:
     """What the machine at `target` answers an onlooker. Raises: grpc.aio.AioRpcError."""
-    async with grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS) as channel:
+    async with connect.channel(target) as channel:
         reply: cluster_pb2.DirectoryEntries = await _stub(channel).Exchange(
             cluster_pb2.DirectoryEntries(), timeout=timeout_s
         )
@@ -274,7 +265,7 @@ class DirectoryLoop:
         """One call; True if it was answered. A refusal of what we said of ourselves before is no news."""
         own = self.directory.own
         if target not in self._channels:
-            self._channels[target] = grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
+            self._channels[target] = connect.channel(target)
         try:
             reply = await _stub(self._channels[target]).Exchange(self._current(), timeout=deadline_s)
         except grpc.aio.AioRpcError as e:

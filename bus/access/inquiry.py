@@ -9,8 +9,8 @@ import grpc
 
 from bus.access.claim import Seen
 from bus.access.directory import Entry
-from bus.access.exchange import CHANNEL_OPTIONS, DirectoryError, entry_of, exchange
-from proto import cluster_pb2, marketdata_pb2, marketdata_pb2_grpc
+from bus.access.exchange import DirectoryError, entry_of, exchange
+from proto import cluster_pb2, connect, marketdata_pb2, marketdata_pb2_grpc
 
 DEADLINE_S: Final = 1.0
 TRIES: Final = 3  # before a machine that takes calls and does not answer is held to be gone
@@ -82,7 +82,7 @@ async def _streams(target: str, engine: int, deadline_s: float) -> set[tuple[int
     """How far the machine at `target` has the engine's streams: (epoch, channel, next sequence)."""
     stub: Any = marketdata_pb2_grpc.MarketDataStub
     try:
-        async with grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS) as channel:
+        async with connect.channel(target) as channel:
             reply = await stub(channel).GetStreams(marketdata_pb2.StreamsRequest(), timeout=deadline_s)
     except grpc.aio.AioRpcError:
         return set()

@@ -14,7 +14,7 @@ from typing import Final
 
 import zmq
 
-from bus.access.asking import Recovery, Sources
+from bus.access.asking import Recovery, Sources, Tap
 from bus.access.sockets import HIGH_WATER, connect
 from bus.stream.actions import (
     Action,
@@ -78,6 +78,11 @@ def _gone_over(client: FeedClient) -> bool:
     return client.limits.conflate and client.state is State.LAGGED
 
 
+def jitter_of(seed: int, engine: int, channel: int) -> random.Random:
+    """The chance in one stream's asking, whatever other streams there are: a recording is played with the same."""
+    return random.Random(f"{seed} {engine}.{channel}")
+
+
 class Subscriber:
     """The streams one process reads, on the running event loop.
 
@@ -90,7 +95,8 @@ class Subscriber:
 
     An engine may be heard from several endpoints, of which the first to bring a frame wins. With `ring_frames`, frames
     are kept for others to ask for. `listen` is called with each client's actions, in order, on the loop, `heard` with
-    each client after all it was told; `quoted` with what a QuoteReader tells. They must not block.
+    each client after all it was told; `quoted` with what a QuoteReader tells. They must not block. Each of `taps`
+    is told of all that the clients take in.
 
     A reader that lags gets a new connection, which drops what waits in the old one, for all streams of that engine.
     With `limits.conflate` it has only quotes from then on, until come_back().
@@ -106,12 +112,14 @@ class Subscriber:
         heard: Callable[[FeedClient], None] | None = None,
         quoted: QuoteListener | None = None,
         limits: Limits | None = None,
+        taps: Sequence[Tap] = (),
         clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.clients: dict[tuple[int, int], FeedClient] = {}  # by engine and channel
         self.quotes: dict[tuple[int, int], QuoteReader] = {}
-        self.recovery = Recovery(sources, self._answered, clock_ns)
-        self._rng = rng
+        self.recovery = Recovery(sources, self._answered, clock_ns, taps)
+        self._taps = tuple(taps)
+        self._seed = rng.getrandbits(64)
         self._ring_frames = ring_frames
         self._listen = listen
         self._heard = heard
@@ -247,7 +255,7 @@ class Subscriber:
 
     def _add(self, line: _Line, channel: int) -> None:
         ring = FrameRing(self._ring_frames) if self._ring_frames else None
-        rng = random.Random(self._rng.getrandbits(64))
+        rng = jitter_of(self._seed, line.engine, channel)
         client = self.clients[line.engine, channel] = FeedClient(line.engine, channel, rng, ring, self._limits)
         if len(line.endpoints) > 1:
             client.lines = Lines(len(line.endpoints))
@@ -274,6 +282,8 @@ class Subscriber:
                 frame = socket.recv(zmq.NOBLOCK)
                 client = clients.get(frame[: feed.TOPIC_SIZE])
                 if client is not None:
+                    for tap in self._taps:
+                        tap.frame(client, frame, now_ns)
                     actions = client.frame(frame, now_ns, number)
                     if actions or self._heard is not None:
                         self._act(client, actions)

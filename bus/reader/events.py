@@ -1,6 +1,7 @@
 """What a reader of a feed is told, as values, in the order in which things happened.
 
-Prices and quantities are `Decimal`, in the instrument's units; `ticks` and `lots` are the same as whole numbers.
+Prices and quantities are `Decimal`, in the instrument's units; `ticks` and `lots` are the same as whole numbers. Times
+are nanoseconds since the Unix epoch.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
-from bus.stream.mirror import BUY_SIDE
 from proto.feed import (
     ADD,
     BUST,
@@ -19,6 +19,7 @@ from proto.feed import (
     CORRECTION,
     DEFINITION,
     DELETE,
+    END,
     EXECUTE,
     INDICATION,
     MODIFY,
@@ -54,15 +55,19 @@ class Delta:
 
     op        "add", "cancel", "modify", "delete", "execute", "trade", "clear", "definition", "status", "statistics",
               "indication", "bust", "correction"
+    sequence  of the stream
+    end       whether it is the last of all that one command changed
     side      "buy" or "sell": of the resting order; of the aggressor, for "trade"
     extra     what a definition, a status, statistics or an indication say
     """
 
-    __slots__ = ("_sizes", "extra", "lots", "op", "order_id", "side", "ticks", "trade_id")
+    __slots__ = ("_sizes", "end", "extra", "lots", "op", "order_id", "sequence", "side", "ticks", "trade_id")
 
-    def __init__(self, row: Row, sizes: Sizes, extra: Extra | None) -> None:
+    def __init__(self, row: Row, sequence: int, sizes: Sizes, extra: Extra | None) -> None:
         op, _, order_id, self.ticks, self.lots, self.trade_id = row
         self.op = OPS[op & OP_MASK]
+        self.sequence = sequence
+        self.end = bool(op & END)
         self.side = "sell" if op & SELL else "buy"
         self.order_id = order_id if extra is None else 0
         self.extra = extra
@@ -82,13 +87,17 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class BookEvent:
-    """All that one command changed in one book; `sequence` is that of its last delta in the stream."""
+    """All that one command changed in one book; `sequence` is that of its last delta in the stream.
+
+    `more`: the command changed other books of the stream, too, and what it changed there is told next.
+    """
 
     symbol: str
     epoch: int
     sequence: int
     time_ns: int
     deltas: tuple[Delta, ...]
+    more: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,21 +114,25 @@ class Trade:
     aggressor: str
 
 
-def told_of(symbol: str, epoch: int, sequence: int, time_ns: int, deltas: Sequence[Delta]) -> list[BookEvent | Trade]:
-    """One command's changes of one book: the whole of them, then each trade once (where both sides rest it is two)."""
-    told: list[BookEvent | Trade] = [BookEvent(symbol, epoch, sequence, time_ns, tuple(deltas))]
-    trades: dict[int, Delta] = {}
-    for delta in deltas:
-        if delta.op in _TRADES:
-            trades.setdefault(delta.trade_id, delta)
-    for trade_id, delta in trades.items():
-        buyer = (delta.side == "buy") == (delta.op == _TRADES[1])
-        aggressor = "buy" if buyer else "sell"
-        told.append(Trade(symbol, epoch, sequence, time_ns, trade_id, delta.price, delta.quantity, aggressor))
-    return told
-
-
-_TRADES: Final = ("execute", "trade")
+def trades_of(event: BookEvent) -> list[Trade]:
+    """Each trade of one command once: where both sides rest, two of its deltas tell of it."""
+    first: dict[int, Delta] = {}
+    for delta in event.deltas:
+        if delta.op in ("execute", "trade"):
+            first.setdefault(delta.trade_id, delta)
+    return [
+        Trade(
+            event.symbol,
+            event.epoch,
+            event.sequence,
+            event.time_ns,
+            trade_id,
+            delta.price,
+            delta.quantity,
+            "buy" if (delta.side == "buy") == (delta.op == "trade") else "sell",  # or the side of who rested
+        )
+        for trade_id, delta in first.items()
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +150,19 @@ class BookState:
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
-    """A stream went from one state to another (bus/stream/feed_client.py, State)."""
+    """A stream went from one state to another (bus/stream/actions.py, State)."""
+
+    engine: int
+    channel: int
+    state: str
+    before: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class QuotesState:
+    """The best prices of a stream that is read conflated are worth something else: only in the state "live" are they
+    of the present."""
 
     engine: int
     channel: int
@@ -148,7 +173,10 @@ class StreamState:
 
 @dataclass(frozen=True, slots=True)
 class GapOpened:
-    """Sequences `first` to `last` did not come; `cause` is "frame", "heartbeat", "end" or "lag"."""
+    """Sequences `first` to `last` did not come; `cause` is "frame", "heartbeat", "end" or "lag".
+
+    `doubtful` names the books that are not valid until it is repaired: not those that it cannot have touched.
+    """
 
     engine: int
     channel: int
@@ -156,6 +184,7 @@ class GapOpened:
     first: int
     last: int
     cause: str
+    doubtful: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,8 +218,28 @@ class MissingSpan:
 
 
 @dataclass(frozen=True, slots=True)
+class Doubted:
+    """One book is wrong although nothing was lost, `reason` says how that was found; it is asked for again."""
+
+    symbol: str
+    engine: int
+    channel: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trusted:
+    """A doubted book was replaced."""
+
+    symbol: str
+    engine: int
+    channel: int
+
+
+@dataclass(frozen=True, slots=True)
 class Quote:
-    """The best prices of a book that is read conflated: (price, quantity, orders), or None."""
+    """How a book that is read conflated stood when this was sent: best bid and offer as (price, quantity, orders), the
+    last trade as (price, quantity); None where there is none."""
 
     symbol: str
     epoch: int
@@ -198,25 +247,43 @@ class Quote:
     time_ns: int
     bid: tuple[Decimal, Decimal, int] | None
     ask: tuple[Decimal, Decimal, int] | None
+    last: tuple[Decimal, Decimal] | None
+    trading_state: str
 
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Something is wrong with the feed, in words. The feed goes on."""
+    """Something is wrong with the feed, in words. The feed goes on. `engine` 0: it is not about one stream."""
 
     text: str
+    engine: int = 0
+    channel: int = 0
 
 
-Event = BookEvent | Trade | BookState | StreamState | GapOpened | GapRepaired | MissingSpan | Quote | Trouble
+Event = (
+    BookEvent
+    | Trade
+    | BookState
+    | StreamState
+    | QuotesState
+    | GapOpened
+    | GapRepaired
+    | MissingSpan
+    | Doubted
+    | Trusted
+    | Quote
+    | Trouble
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """A price, all that rests there, and the orders: (order id, quantity), first come first."""
+    """A price, all that rests there, and the orders, if they are known: (order id, quantity), first come first."""
 
     price: Decimal
     quantity: Decimal
-    orders: tuple[tuple[int, Decimal], ...]
+    count: int
+    orders: tuple[tuple[int, Decimal], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,24 +298,47 @@ class Book:
 
     symbol: str
     state: str
-    age_s: float
-    epoch: int
-    sequence: int
-    instrument_sequence: int
-    trading_state: str
-    last_price: Decimal | None
-    last_quantity: Decimal | None
-    bids: tuple[Level, ...]
-    asks: tuple[Level, ...]
+    age_s: float = 0.0
+    epoch: int = 0
+    sequence: int = 0
+    instrument_sequence: int = 0
+    trading_state: str = "unknown"
+    last_price: Decimal | None = None
+    last_quantity: Decimal | None = None
+    bids: tuple[Level, ...] = ()
+    asks: tuple[Level, ...] = ()
 
     @property
     def valid(self) -> bool:
         return self.state == "valid"
 
-    def orders(self, side: int = BUY_SIDE) -> list[tuple[int, Decimal, Decimal]]:
+    def orders(self, side: int = 0) -> list[tuple[int, Decimal, Decimal]]:
         """(order id, price, quantity) of the bids (0) or asks (1), in priority order."""
         levels = self.asks if side else self.bids
         return [(order_id, level.price, quantity) for level in levels for order_id, quantity in level.orders]
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """Where the reader of one stream stands.
+
+    state      as in StreamState
+    sequence   of the last event in its books, in `epoch`
+    lag_ms     how much later than at its best the newest frame came; None: nothing was heard yet
+    open_gaps  those that are not repaired yet, of `gaps` in all
+    counters   all that its reader counted (bus/stream/ledger.py)
+    """
+
+    engine: int
+    channel: int
+    state: str
+    epoch: int
+    sequence: int
+    lag_ms: float | None
+    books: int
+    gaps: int
+    open_gaps: int
+    counters: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,3 +359,29 @@ class LedgerLine:
     abandoned: int
     missing: int
     source: str = ""  # as in GapRepaired
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """All books of a stream beside those of another machine, order by order, at one sequence.
+
+    machine      whose books they were compared with, by its name
+    carried      the deltas by which its snapshot was brought forward to where ours stand
+    differences  where ours are not the same, in words; none: they are equal
+    problem      why no comparison could be made, in words; empty: it was made
+    """
+
+    engine: int
+    channel: int
+    machine: str
+    epoch: int = 0
+    sequence: int = 0
+    carried: int = 0
+    books: int = 0
+    orders: int = 0
+    differences: Sequence[str] = ()
+    problem: str = ""
+
+    @property
+    def equal(self) -> bool:
+        return not self.problem and not self.differences

@@ -1,22 +1,20 @@
-"""A stream's past, told again by its engine out of its log, however often one has to ask for the rest of it."""
+"""What happened to books long ago, as events: out of what machines keep for repairs, or an engine's log."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import aclosing
 from typing import Any, Final
 
-import grpc
-
-from bus.reader.events import BookEvent, Delta, Sizes, Trade, told_of
-from proto import feed, marketdata_pb2
-from proto.feed import END, OP_MASK, TOLD, Frame
+from bus.reader.events import BookEvent, Delta, Sizes, Trade, trades_of
+from bus.stream.actions import Applied
+from proto.feed import END, OP_MASK, TOLD, U64_MAX, Frame
 
 PULLED: Final = 256  # events at a time, across threads
 
 
-class HistoryError(Exception):
-    """There is no such history, or nobody who tells it; the text says why."""
+class FeedUseError(RuntimeError):
+    """A feed was used as it cannot be: entered twice at once, asked while it does not run, iterated the wrong way."""
 
 
 class History:
@@ -33,12 +31,12 @@ class History:
 
     def __aiter__(self) -> AsyncIterator[BookEvent | Trade]:
         if self._wait is not None:
-            raise RuntimeError("this feed runs without asyncio: iterate with `for`")
+            raise FeedUseError("this feed runs without asyncio: iterate with `for`")
         return self._begin()
 
     def __iter__(self) -> Iterator[BookEvent | Trade]:
         if self._wait is None:
-            raise RuntimeError("this feed runs with asyncio: iterate with `async for`")
+            raise FeedUseError("this feed runs with asyncio: iterate with `async for`")
         events = self._begin()
         try:
             while pulled := self._wait(_pull(events)):
@@ -61,50 +59,55 @@ async def _end(events: AsyncGenerator[BookEvent | Trade, None]) -> list[BookEven
     return []
 
 
-async def events_of(
-    frames: AsyncGenerator[Frame, None], symbol: str, instrument: int, sizes: Sizes
-) -> AsyncGenerator[BookEvent | Trade, None]:
-    """What happened to one instrument, as Feed.events tells it. Raises: what iterating `frames` does."""
-    deltas: list[Delta] = []
-    time_ns = 0
-    async with aclosing(frames):
-        async for frame in frames:
-            times = dict(frame.times)
-            for sequence, row in enumerate(frame.rows, frame.header.first_seq):
-                time_ns = times.get(sequence - frame.header.first_seq, time_ns)
-                if row[1] == instrument:
-                    deltas.append(Delta(row, sizes, frame.extras[row[2]] if row[0] & OP_MASK in TOLD else None))
-                if row[0] & END and deltas:
-                    for event in told_of(symbol, frame.header.epoch, sequence, time_ns, deltas):
-                        yield event
-                    deltas = []
+class Past:
+    """Puts deltas together to the events of some books, as Feed.events tells them.
 
-
-async def told(stub: Any, request: marketdata_pb2.HistoryRequest) -> AsyncGenerator[Frame, None]:
-    """The frames, made anew, that hold what was asked for, by whole events.
-
-    `stub` is a MarketDataStub of the stream's engine. Raises: HistoryError, also in the middle.
+    books     symbol and sizes, by instrument
+    next_seq  the sequence behind the last event taken
     """
-    while True:
-        end: marketdata_pb2.HistoryEnd | None = None
-        try:
-            async for reply in stub.GetHistory(request):
-                for data in reply.frames:
-                    yield feed.decode_reframed(data)
-                if reply.HasField("end"):
-                    end = reply.end
-        except grpc.aio.AioRpcError as e:
-            raise HistoryError(f"{e.code().name.lower()}: {e.details()}") from e
-        except feed.FeedError as e:
-            raise HistoryError(f"what came is no history: {e}") from e
-        if end is None:
-            raise HistoryError("cut off")
-        if end.status == marketdata_pb2.HISTORY_OK:
-            return
-        if end.status != marketdata_pb2.HISTORY_CUT:
-            status = marketdata_pb2.HistoryStatus.Name(end.status).removeprefix("HISTORY_").lower().replace("_", " ")
-            raise HistoryError(f"{status}: {end.reason}")
-        rest = marketdata_pb2.HistoryRequest()
-        rest.CopyFrom(request)
-        rest.epoch, rest.first_seq, rest.from_ns = end.epoch, end.next_seq, 0
-        request = rest
+
+    def __init__(self, books: Mapping[int, tuple[str, Sizes]], next_seq: int) -> None:
+        self.next_seq = next_seq
+        self._books = books
+        self._time_ns = 0
+        self._pending: dict[int, list[Delta]] = {}
+
+    async def events_of(self, spans: AsyncGenerator[Applied, None]) -> AsyncGenerator[BookEvent | Trade, None]:
+        """What these deltas hold; an event whose end is not among them is left. Raises: what iterating `spans` does."""
+        self._pending = {}
+        async with aclosing(spans):
+            async for span in spans:
+                for event in self._events(span):
+                    yield event
+
+    def _events(self, span: Applied) -> Iterator[BookEvent | Trade]:
+        times = dict(span.times)
+        for at, row in enumerate(span.rows):
+            self._time_ns = times.get(at, self._time_ns)
+            if row[1] in self._books:
+                extra = span.extras[row[2]] if row[0] & OP_MASK in TOLD else None
+                delta = Delta(row, span.first + at, self._books[row[1]][1], extra)
+                self._pending.setdefault(row[1], []).append(delta)
+            if row[0] & END:
+                self.next_seq = span.first + at + 1
+                yield from self._ended(span.epoch)
+
+    def _ended(self, epoch: int) -> Iterator[BookEvent | Trade]:
+        pending, self._pending = self._pending, {}
+        left = len(pending)
+        for instrument, deltas in pending.items():
+            left -= 1
+            symbol = self._books[instrument][0]
+            event = BookEvent(symbol, epoch, deltas[-1].sequence, self._time_ns, tuple(deltas), left > 0)
+            yield event
+            yield from trades_of(event)
+
+
+def span_of(frame: Frame, first: int = 0, end: int = U64_MAX) -> Applied:
+    """The deltas of a frame from sequence `first` to before `end`; there must be some."""
+    header = frame.header
+    low, high = max(first, header.first_seq), min(end, frame.next_seq)
+    skip = low - header.first_seq
+    rows = frame.rows[skip : high - header.first_seq]
+    times = [(max(0, at - skip), time_ns) for at, time_ns in frame.times if at < high - header.first_seq]
+    return Applied(header.epoch, low, high - 1, rows, times, frame.extras)

@@ -114,6 +114,7 @@ class MirrorBook:
     sequence    of the instrument's last delta applied
     last_…      of the last trade; 0 before the first
     indication  what an uncross would do; None: nothing, or the state knows no such thing
+    symbol      as defined, also when the definition was withdrawn since; before, the instrument's number
     """
 
     __slots__ = (
@@ -130,10 +131,12 @@ class MirrorBook:
         "last_trade_id",
         "sequence",
         "status",
+        "symbol",
     )
 
     def __init__(self, instrument: int) -> None:
         self.instrument = instrument
+        self.symbol = str(instrument)
         self.definition: Definition | None = None
         self.status = Status(0, 0)
         self.indication: Indication | None = None
@@ -303,6 +306,7 @@ class MirrorBook:
     def _told(self, extra: Extra) -> None:
         if isinstance(extra, Definition):
             self.definition = extra
+            self.symbol = extra.symbol
         elif isinstance(extra, Status):
             self.status = extra
             self.indication = None
@@ -321,6 +325,7 @@ class MirrorBook:
 
     def _load(self, book: BookSnapshot) -> None:
         self.definition = book.definition
+        self.symbol = book.definition.symbol if book.definition is not None else str(book.instrument)
         self.status = book.status
         self._statistics = book.statistics
         self.indication = book.indication

@@ -24,8 +24,8 @@ from engine.log.contract import LogError
 from engine.log.kept import KeptReports
 from engine.log.numbering import opening, traded
 from engine.log.replay import Keeper, replay, restore
-from engine.log.sqlite import SqliteLogView
 from engine.log.state import History, dump, load
+from engine.log.view import SqliteLogView
 from proto import logs
 from proto.columns import Outcome
 from proto.dial import Parser

@@ -19,8 +19,8 @@ from enum import Enum
 from typing import Final
 
 from engine.core.commands import AddInstrument, ChangeInstrument, OperatorCommand, SetAccounts
-from engine.core.desk import CHANGEABLE
 from engine.core.market import Market
+from engine.core.operations import CHANGEABLE
 from engine.core.venue import Venue
 from engine.log.records import Identity
 from proto.instrument import Instrument
@@ -115,7 +115,7 @@ class Edits:
             else:
                 self._edit(market, before.get(id), instrument)
         for id, instrument in before.items():
-            market = self._venue.market(id)
+            market = self._venue.listing.market(id)
             if id in now or market is None:
                 continue
             whose = f"{instrument.symbol} (instrument {id})"
@@ -158,7 +158,7 @@ class Edits:
         after = replace(present, **changes)  # type: ignore[arg-type]
         if after.price_min > after.price_max:
             self.refused.append(f"{whose}: price_min = {after.price_min} would be above price_max = {after.price_max}")
-        elif "allocation" in changes and any(True for _ in self._venue.live_on(market)):
+        elif "allocation" in changes and any(True for _ in self._venue.trading.live_on(market)):
             self.refused.append(
                 f"{whose}: {_change(present, after, 'allocation')} while orders are live: cancel them first"
             )

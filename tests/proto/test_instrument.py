@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 import pytest
 
+from bus.access.asking import Machine
 from engine.client import Client, RefusedError
 from proto import cluster, marketdata_pb2, marketdata_pb2_grpc
 from proto import orders_pb2 as pb
@@ -23,7 +24,6 @@ from proto.marketdata_pb2 import BOOK_VALID
 from tests.bus.test_node import process_of
 from tests.engine.test_process import Venue
 from tests.engines import cluster_of
-from tools.tail.market_data import Machine
 
 PATIENCE_S = 15.0
 GOLD = Instrument(

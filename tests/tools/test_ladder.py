@@ -7,24 +7,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tools.ladder import LadderView, Level, draw, plain, price_text, quantity_text
+from bus.reader import Book, Level
+from tools.ladder import LadderView, draw, plain, price_text, quantity_text
 
-VIEW = LadderView(
-    symbol="ALFA",
-    engine=1,
-    channel=1,
-    epoch=3,
-    sequence=34_512,
-    state="valid",
-    stream="LIVE",
-    gaps=12,
-    age_s=0.1,
-    tick_size=Decimal("0.01"),
-    lot_size=Decimal("1"),
-    bids=(Level(10_003, 100, 1), Level(10_001, 1_328, 3)),
-    asks=(Level(10_005, 664, 1), Level(10_007, 1, 2), Level(10_009, 5, 5)),
-    last=(10_004, 30),
-)
+TICK, LOT = Decimal("0.01"), Decimal("1")
+
+
+def level(ticks: int, lots: int, count: int) -> Level:
+    return Level(ticks * TICK, lots * LOT, count)
+
+
+BOOK = Book(
+    "ALFA", "valid", 0.1, 3, 34_512, 0, "open", Decimal("100.04"), Decimal(30),
+    (level(10_003, 100, 1), level(10_001, 1_328, 3)),
+    (level(10_005, 664, 1), level(10_007, 1, 2), level(10_009, 5, 5)),
+)  # fmt: skip
+VIEW = LadderView(BOOK, engine=1, channel=1, stream="LIVE", gaps=12)
 
 
 def picture(view: LadderView, depth: int = 3, width: int = 80, ascii_only: bool = False) -> str:
@@ -67,14 +65,14 @@ last 30 @ 100.04    stream LIVE  gaps 12
 
 
 def test_a_stale_book_says_so_in_words_and_its_age_and_is_dim_throughout() -> None:
-    lines = draw(replace(VIEW, state="stale", stream="STALE", age_s=3.21), 3)
+    lines = draw(replace(VIEW, book=replace(BOOK, state="stale", age_s=3.21), stream="STALE"), 3)
     assert plain(lines)[0].startswith("ALFA  ! STALE 3.2 s  ")
     assert lines[0][0][1] == "alarm"
     assert {style for line in lines[2:] for _, style in line} == {"dim"}
 
 
 def test_a_doubtful_book_says_so() -> None:
-    assert picture(replace(VIEW, state="doubtful", stream="REPAIR")).splitlines()[:2] == [
+    assert picture(replace(VIEW, book=replace(BOOK, state="doubtful"), stream="REPAIR")).splitlines()[:2] == [
         "ALFA  ! DOUBTFUL                         engine-1 channel 1  epoch 3  seq 34,512",
         "last 30 @ 100.04                                          stream REPAIR  gaps 12",
     ]
@@ -86,7 +84,7 @@ def test_a_note_follows_the_last_trade() -> None:
 
 
 def test_an_empty_book_has_the_same_size() -> None:
-    empty = replace(VIEW, bids=(), asks=(), last=None)
+    empty = replace(VIEW, book=replace(BOOK, bids=(), asks=(), last_price=None))
     expected = """\
 ALFA  ✓ valid                            engine-1 channel 1  epoch 3  seq 34,512
 no trade yet                                                stream LIVE  gaps 12
@@ -108,7 +106,7 @@ def test_without_unicode_bars_are_drawn_in_ascii() -> None:
 
 
 def test_a_quantity_too_wide_for_its_column_is_told_in_thousands_never_cut() -> None:
-    wide = replace(VIEW, bids=(Level(10_003, 123_456_789_012, 1),), asks=())
+    wide = replace(VIEW, book=replace(BOOK, bids=(level(10_003, 123_456_789_012, 1),), asks=()))
     assert "    123,456M " in picture(wide)
 
 
@@ -120,7 +118,7 @@ def test_prices_are_decimal_text_with_the_ticks_own_places() -> None:
 
 
 levels = st.lists(
-    st.builds(Level, st.integers(-(2**40), 2**40), st.integers(1, 2**40), st.integers(1, 10**6)), max_size=30
+    st.builds(level, st.integers(-(2**40), 2**40), st.integers(1, 2**40), st.integers(1, 10**6)), max_size=30
 )
 
 
@@ -129,7 +127,7 @@ levels = st.lists(
 def test_every_line_has_the_same_width_and_a_picture_always_the_same_number_of_lines(
     bids: list[Level], asks: list[Level], depth: int, width: int, sequence: int, ascii_only: bool
 ) -> None:
-    view = replace(VIEW, bids=bids, asks=asks, sequence=sequence, symbol="A-VERY-LONG-NAME")
+    view = replace(VIEW, book=replace(BOOK, bids=bids, asks=asks, sequence=sequence, symbol="A-VERY-LONG-NAME"))
     lines = plain(draw(view, depth, width, ascii_only))
     assert len(lines) == 2 * depth + 4
     assert len({len(line) for line in lines}) == 1

@@ -7,7 +7,6 @@ import io
 import json
 import os
 import pty
-import random
 import re
 import socket
 import struct
@@ -16,92 +15,60 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import msgspec
 import pytest
 import zmq
+from rich.console import Console
 
-from bus.stream.actions import Action, Applied, State, StateChanged
+from bus.reader import Book, BookEvent, BookState, Event, Level
+from bus.reader import Stream as Shelf
+from bus.reader.teller import Teller
+from bus.stream.actions import Action, State, StateChanged
 from bus.stream.conflation import Quoted, QuoteReader
-from bus.stream.feed_client import FeedClient
-from bus.stream.sequencer import RangeStatus, Sequencer
+from bus.stream.sequencer import RangeStatus
 from engine.client import Client, Session
 from proto import cluster, feed
 from proto.columns import BUY, SELL
-from proto.feed import ADD, DEFINITION, DELETE, END, EXECUTE, MODIFY, STATUS
-from proto.feed import SELL as ASK
+from proto.feed import ADD, DEFINITION, END, STATUS
+from proto.instrument import Instrument
+from tests.published import ALFA, BOUGHT, CHANGED, EXTRAS, GONE, OFFERED, TRADED, Stream, opened
 from tools import tail_feed
 from tools.chaos.plan import sealed
 from tools.child import Child, Children
-from tools.ladder import Level, draw, plain
+from tools.ladder import draw, plain
 from tools.run.layout import made_up
-from tools.tail.lines import Line, book_line, frame_line, lines_of
-from tools.tail.recording import (
-    FRAME,
-    MAGIC,
-    RANGE,
-    Record,
-    RecordingError,
-    Writer,
-    range_body,
-    range_of,
-    read,
-    venue_of,
-)
-from tools.tail.shadow import Recent, second_opinion
-from tools.tail_feed import in_words
+from tools.tail.lines import Line, book_line, delta_lines, frame_line, in_words, line_of
+from tools.tail.listen import Listener
+from tools.tail.live import text_of, view_of
+from tools.tail.play import Recording, RecordingError, range_of, venue_of
+from tools.tail.record import FRAME, HEAD, LENGTH, MAGIC, RANGE, Record, Recorder, Writer, range_body
 
 PATIENCE_S = 20.0
 HANGS_S = 100.0  # all that a test waits for, one after the other, each with a deadline of its own; then it hangs
 ROOT = Path(__file__).resolve().parents[2]
-ALFA = [DEFINITION, 1, 0, 0, 0, 0, STATUS | END, 1, 1, 0, 0, 0]
-EXTRAS: list[list[object]] = [["ALFA", "0.01", "10", 1, 1_000], [2, 0]]
-BOUGHT = [ADD | END, 1, 11, 99, 5, 0]
-OFFERED = [ADD | ASK | END, 1, 12, 101, 7, 0]
-TRADED = [EXECUTE | ASK, 1, 12, 101, 3, 1, ADD | END, 1, 13, 98, 4, 0]
-CHANGED = [MODIFY | END, 1, 11, 0, 2, 0]
-GONE = [DELETE | END, 1, 13, 0, 0, 0]
 
 
-class Stream:
-    """A publisher and a reader in one process; frames may be kept from the reader."""
-
-    def __init__(self) -> None:
-        self.sequencer = Sequencer(1, 1, 77, 1, fresh=True)
-        self.client = FeedClient(1, 1, random.Random(1))
-        self.now_ns = 1_000
-        self.client.start(self.now_ns)
-
-    def publish(self, *events: list[int], extras: list[list[object]] | None = None) -> list[bytes]:
-        self.now_ns += 1_000
-        for event in events:
-            self.sequencer.append(1_700_000_000, event, extras or [])
-        return self.sequencer.take(self.now_ns, flush=True)
-
-    def hear(self, frames: list[bytes]) -> list[Action]:
-        self.now_ns += 1_000
-        return [action for frame in frames for action in self.client.frame(frame, self.now_ns)]
-
-    def lines(self, actions: list[Action]) -> list[Line]:
-        return [line for action in actions for line in lines_of(self.client, action, lambda instrument: True)]
-
-
-def opened() -> Stream:
-    """A stream that is live, with a bid of 5 @ 99 and an offer of 7 @ 101."""
-    stream = Stream()
-    stream.hear(stream.publish(ALFA, extras=EXTRAS))
-    stream.hear(stream.publish(BOUGHT, OFFERED))
-    assert stream.client.state is State.LIVE
-    return stream
+def lines_of(stream: Stream, actions: list[Action]) -> list[Line]:
+    """All that is said of it."""
+    said: list[Line] = []
+    for event in stream.events(actions):
+        if isinstance(event, BookEvent):
+            said += [line for line, _ in delta_lines([event])]
+        elif (line := line_of(event)) is not None:
+            said.append(line)
+    return said
 
 
 def test_deltas_are_told_one_a_line_with_decimal_prices_and_quantities() -> None:
     stream = opened()
-    lines = stream.lines(stream.hear(stream.publish(TRADED)))
+    lines = lines_of(stream, stream.hear(stream.publish(TRADED)))
     common = {"symbol": "ALFA", "epoch": 1, "time_ns": 1_700_000_000}
     assert lines == [
         {
@@ -117,7 +84,7 @@ def test_deltas_are_told_one_a_line_with_decimal_prices_and_quantities() -> None
 
 def test_definitions_and_states_are_told_in_words() -> None:
     stream = Stream()
-    state, definition, status = stream.lines(stream.hear(stream.publish(ALFA, extras=EXTRAS)))
+    state, definition, status = lines_of(stream, stream.hear(stream.publish(ALFA, extras=EXTRAS)))
     assert (state["event"], state["from"], state["to"]) == ("state", "joining", "live")
     assert {k: definition[k] for k in ("event", "symbol", "tick_size", "lot_size", "price_min", "price_max")} == {
         "event": "definition", "symbol": "ALFA", "tick_size": "0.01", "lot_size": "10", "price_min": 1,
@@ -129,7 +96,7 @@ def test_definitions_and_states_are_told_in_words() -> None:
 def test_a_gap_and_its_repair_are_told_and_so_are_the_books_that_are_not_valid() -> None:
     stream = opened()
     lost = stream.publish(TRADED)
-    told = stream.lines(stream.hear(stream.publish(CHANGED)))
+    told = lines_of(stream, stream.hear(stream.publish(CHANGED)))
     assert told[0]["event"] == "state" or told[1]["event"] == "state"
     gap = next(line for line in told if line["event"] == "gap")
     assert gap == {
@@ -137,8 +104,9 @@ def test_a_gap_and_its_repair_are_told_and_so_are_the_books_that_are_not_valid()
         "not_valid": ["ALFA"],
     }  # fmt: skip
     asked = stream.client.tick(stream.now_ns + 1_000_000)[0]
-    repaired = stream.lines(
-        stream.client.range_reply(asked.ask, RangeStatus.OK, 1, lost, stream.now_ns + 3_000_000)  # type: ignore[union-attr]
+    repaired = lines_of(
+        stream,
+        stream.client.range_reply(asked.ask, RangeStatus.OK, 1, lost, stream.now_ns + 3_000_000),  # type: ignore[union-attr]
     )
     events = [line["event"] for line in repaired]
     assert sorted(events) == ["add", "execute", "modify", "repaired", "state"]
@@ -150,7 +118,8 @@ def test_a_gap_and_its_repair_are_told_and_so_are_the_books_that_are_not_valid()
 def test_a_book_is_told_by_order_in_queue_order() -> None:
     stream = opened()
     stream.hear(stream.publish([ADD | END, 1, 10, 99, 8, 0]))
-    assert book_line(stream.client, 1) == {
+    teller = Teller({(1, 1): stream.client}, {}, lambda event, *_: None, lambda: stream.now_ns)
+    assert book_line(teller.book("ALFA"), 1, 1) == {
         "event": "book",
         "symbol": "ALFA",
         "engine": 1,
@@ -168,109 +137,75 @@ def test_a_book_is_told_by_order_in_queue_order() -> None:
     }
 
 
-def recorded(stream: Stream, recent: Recent, actions: list[Action]) -> None:
-    for action in actions:
-        if type(action).__name__ == "Applied":
-            recent.applied(action)  # type: ignore[arg-type]
+class Shown:
+    """What a listener can look at: one stream, as its reader has it; and what it is told."""
 
+    def __init__(self, stream: Stream, *options: str) -> None:
+        (instrument,) = made_up(1, 1).instruments
+        self.stream = stream
+        self.quotes: dict[tuple[int, int], QuoteReader] = {}
+        self.listener = Listener(tail_feed.parser().parse_args(["127.0.0.1:1", *options]), [instrument])
+        self.teller = Teller({(1, 1): stream.client}, self.quotes, self._told, lambda: stream.now_ns)
 
-def snapshot_of(stream: Stream) -> Any:
-    return stream.client.mirror.snapshot(1, 1, 77, 1, 0)
+    def _told(self, event: Event, *_: object) -> None:
+        self.listener.take(event, self)
 
+    def hear(self, frames: list[bytes]) -> None:
+        for action in self.stream.hear(frames):
+            self.teller.on_action(self.stream.client, action)
+        self.teller.on_heard(self.stream.client)
 
-def test_a_snapshot_that_is_behind_is_carried_forward_to_our_own_sequence_and_agrees() -> None:
-    stream, recent = opened(), Recent()
-    recorded(stream, recent, stream.hear(stream.publish(CHANGED)))
-    old = snapshot_of(stream)
-    recorded(stream, recent, stream.hear(stream.publish(TRADED, GONE)))
-    assert second_opinion(stream.client, recent, old) == (3, ())
-    assert second_opinion(stream.client, recent, snapshot_of(stream)) == (0, ())
+    def book(self, symbol: str, depth: int = 0) -> Book:
+        return self.teller.book(symbol, depth)
 
+    def streams(self) -> list[Shelf]:
+        return self.teller.streams()
 
-def test_a_snapshot_from_the_middle_of_a_frame_is_carried_over_the_rest_of_it() -> None:
-    stream, recent = opened(), Recent()
-    other = opened()
-    other.hear(other.publish(CHANGED))
-    recorded(stream, recent, stream.hear(stream.publish(CHANGED, TRADED, GONE)))
-    assert second_opinion(stream.client, recent, snapshot_of(other)) == (3, ())
-    recorded(stream, recent, stream.hear(stream.publish([*BOUGHT[:2], 15, 97, 1, 0])))
-    other.hear(other.publish(TRADED, GONE))
-    assert second_opinion(stream.client, recent, snapshot_of(other)) == (1, ())
-
-
-def test_one_wrong_quantity_or_two_orders_out_of_turn_are_found() -> None:
-    stream, recent = opened(), Recent()
-    recorded(stream, recent, stream.hear(stream.publish([ADD | END, 1, 14, 99, 8, 0])))
-    right = snapshot_of(stream)
-    book = right.books[0]
-    wrong = right._replace(books=[book._replace(asks=[(12, 101, 8)])])
-    queue = right._replace(books=[book._replace(bids=book.bids[::-1])])
-    recorded(stream, recent, stream.hear(stream.publish(CHANGED)))
-    assert second_opinion(stream.client, recent, wrong) == (
-        1, ("ALFA asks: 1 orders, 1 at its owner; they differ from #1",)
-    )  # fmt: skip
-    found = second_opinion(stream.client, recent, queue)
-    assert found == (1, ("ALFA bids: 2 orders, 2 at its owner; they differ from #1",))
-
-
-def test_an_order_that_the_other_machine_never_had_is_found() -> None:
-    stream, recent = opened(), Recent()
-    recorded(stream, recent, stream.hear(stream.publish([ADD | END, 1, 14, 99, 8, 0])))
-    snapshot = snapshot_of(stream)
-    lacking = snapshot._replace(books=[snapshot.books[0]._replace(bids=[])])
-    recorded(stream, recent, stream.hear(stream.publish(CHANGED)))
-    carried, differing = second_opinion(stream.client, recent, lacking) or (0, ())
-    assert carried == 1
-    assert differing == ("order 11 of instrument 1 is not in the book on that side",)
-
-
-def test_what_cannot_be_compared_is_not() -> None:
-    stream, recent = opened(), Recent()
-    old = snapshot_of(stream)
-    assert second_opinion(stream.client, recent, old._replace(epoch=2)) is None
-    assert second_opinion(stream.client, recent, old._replace(last_seq=9)) is None  # ahead of us
-    stream.hear(stream.publish(CHANGED))  # not recorded
-    assert second_opinion(stream.client, recent, old) is None
-    recorded(stream, recent, stream.hear(stream.publish([ADD | END, 1, 20, 90, 1, 0])))
-    assert second_opinion(stream.client, recent, old) is None  # the deltas kept begin too late
-    middle = snapshot_of(stream)
-    recorded(stream, recent, stream.hear(stream.publish([ADD | END, 1, 21, 90, 1, 0])))
-    assert second_opinion(stream.client, recent, middle._replace(last_seq=9)) is None  # ahead of us, still
-    stream.hear(stream.publish([ADD | END, 1, 22, 90, 1, 0]))  # not recorded
-    recorded(stream, recent, stream.hear(stream.publish([ADD | END, 1, 23, 90, 1, 0])))
-    assert second_opinion(stream.client, recent, middle) is None  # a hole in what is kept
-
-
-def test_only_the_last_deltas_are_kept() -> None:
-    stream, recent = opened(), Recent(deltas_max=2)
-    old = snapshot_of(stream)
-    for _ in range(3):
-        recorded(stream, recent, stream.hear(stream.publish(CHANGED)))
-    assert not recent.reaches(1, old.last_seq)
-    assert recent.reaches(1, old.last_seq + 1)
+    @property
+    def said(self) -> list[Line]:
+        return [line for line in self.listener.said.lines if line["event"] != "state"]
 
 
 def test_from_a_snapshot_the_book_comes_first_and_only_later_deltas_follow() -> None:
-    asyncio.run(_from_a_snapshot())
+    stream = Stream()
+    shown = Shown(stream, "--from-snapshot", "--count", "1")
+    first = stream.publish(ALFA, extras=EXTRAS) + stream.publish(BOUGHT, OFFERED)
+    (definition, *rest) = first
+    shown.hear([definition])
+    book = shown.said[-1]
+    assert (book["event"], book["sequence"], len(book["bids"]), len(book["asks"])) == ("book", 2, 0, 0)
+    shown.hear(rest)
+    assert (shown.said[-1]["event"], shown.said[-1]["seq"], shown.listener.said.why) == ("add", 3, "counted")
 
 
-async def _from_a_snapshot() -> None:
-    (instrument,) = made_up(1, 1).instruments
-    args = tail_feed.parser().parse_args(["127.0.0.1:1", "--from-snapshot", "--count", "1"])
-    listener = tail_feed.Listener(args, [], [instrument])
-    try:
-        stream = Stream()
-        first = stream.publish(ALFA, extras=EXTRAS) + stream.publish(BOUGHT, OFFERED)
-        for action in stream.hear(first):
-            listener.on_action(stream.client, action)
-        await asyncio.sleep(0)
-        for action in stream.hear(stream.publish(CHANGED)):
-            listener.on_action(stream.client, action)
-        book, changed = [line for line in listener.said.lines if line["event"] != "state"]
-        assert (book["event"], book["sequence"], len(book["bids"]), len(book["asks"])) == ("book", 4, 1, 1)
-        assert (changed["event"], changed["seq"], listener.said.why) == ("modify", 5, "counted")
-    finally:
-        await listener.stop()
+def test_what_a_book_holds_that_was_looked_at_late_is_not_told_again() -> None:
+    stream = Stream()
+    shown = Shown(stream, "--from-snapshot")
+    stream.hear(stream.publish(ALFA, extras=EXTRAS))
+    late = stream.events(stream.hear(stream.publish(BOUGHT, OFFERED)))
+    shown.listener.take(BookState("ALFA", "valid", "unknown"), shown)
+    for event in [*late, *stream.events(stream.hear(stream.publish(CHANGED)))]:
+        shown.listener.take(event, shown)
+    assert [(line["event"], line.get("seq", line.get("sequence"))) for line in shown.said] == [
+        ("book", 4),
+        ("modify", 5),
+    ]
+
+
+def test_what_one_command_changed_in_several_books_is_told_by_sequence() -> None:
+    stream = Stream()
+    two = [*ALFA[:-6], STATUS, 1, 1, 0, 0, 0, DEFINITION, 2, 2, 0, 0, 0, STATUS | END, 2, 3, 0, 0, 0]
+    both = [ADD, 1, 11, 99, 5, 0, ADD, 2, 21, 50, 5, 0, ADD, 1, 12, 98, 5, 0, ADD | END, 2, 22, 49, 5, 0]
+    shown = Shown(stream, "--until-seq", "6")
+    shown.listener = Listener(
+        tail_feed.parser().parse_args(["127.0.0.1:1", "--until-seq", "7"]), made_up(1, 2).instruments
+    )
+    shown.hear(stream.publish(two, extras=[*EXTRAS, ["BRAVO", "0.01", "10", 1, 1_000], [2, 0]]))
+    shown.hear(stream.publish(both))
+    assert [(line["seq"], line["symbol"]) for line in shown.said if line["event"] == "add"] == [
+        (5, "ALFA"), (6, "BRAVO"), (7, "ALFA"),
+    ]  # fmt: skip
+    assert shown.listener.said.why == "reached"
 
 
 @pytest.mark.parametrize(
@@ -284,33 +219,22 @@ async def _from_a_snapshot() -> None:
 def test_deltas_that_come_while_older_ones_are_fetched_wait_and_the_bound_is_counted_from_the_oldest(
     bound: list[str], told: list[int], why: str
 ) -> None:
-    asyncio.run(_older_first(bound, told, why))
-
-
-async def _older_first(bound: list[str], told: list[int], why: str) -> None:
-    (instrument,) = made_up(1, 1).instruments
-    listener = tail_feed.Listener(
-        tail_feed.parser().parse_args(["127.0.0.1:1", "--from-seq", "3", *bound]), [], [instrument]
-    )
     stream = Stream()
-    applied = [action for action in stream.hear(stream.publish(ALFA, extras=EXTRAS)) if isinstance(action, Applied)]
-    applied += [action for action in stream.hear(stream.publish(BOUGHT, OFFERED)) if isinstance(action, Applied)]
-    listener._subscriber.clients[1, 1] = stream.client
+    shown = Shown(stream, "--from-seq", "3", *bound)
+    stream.hear(stream.publish(ALFA, extras=EXTRAS))
+    events = stream.events(stream.hear(stream.publish(BOUGHT, OFFERED)))
 
-    async def older(client: FeedClient, first: int, last: int) -> list[Applied]:
-        assert (first, last) == (3, 4)
-        for action in stream.hear(stream.publish(TRADED) + stream.publish(CHANGED)):
-            listener.on_action(client, action)
-        return applied
+    class Past(Shown):
+        async def history(self, *symbols: str, **asked: int) -> AsyncIterator[Event]:
+            assert (symbols, asked) == (("ALFA",), {"first": 3, "last": 4, "epoch": 1})
+            shown.hear(stream.publish(TRADED) + stream.publish(CHANGED))
+            for event in events:
+                yield event
 
-    listener._older = older  # type: ignore[method-assign]
-    try:
-        await listener.tell_history()
-        assert [line["seq"] for line in listener.said.lines if "seq" in line] == told
-        assert (listener.said.why, listener.wants_history) == (why, False)
-    finally:
-        listener._subscriber.clients.clear()
-        await listener.stop()
+    shown.__class__ = Past
+    asyncio.run(shown.listener.tell_history(shown))  # type: ignore[arg-type]
+    assert [line["seq"] for line in shown.said if "seq" in line] == told
+    assert (shown.listener.said.why, shown.listener.wants_history) == (why, False)
 
 
 def test_a_bound_that_was_passed_ends_it_without_a_delta_beyond(
@@ -337,45 +261,37 @@ def test_of_a_recording_too_the_book_comes_first_and_later_deltas_follow(
 
 @pytest.mark.parametrize("quoted", [True, False])
 def test_a_book_whose_stream_is_too_fast_is_lagged_or_its_best_prices_alone(quoted: bool) -> None:
-    asyncio.run(_too_fast(quoted))
-
-
-async def _too_fast(quoted: bool) -> None:
-    (instrument,) = made_up(1, 1).instruments
-    listener = tail_feed.Listener(tail_feed.parser().parse_args(["127.0.0.1:1", "--conflate"]), [], [instrument])
-    try:
-        stream = Stream()
-        stream.hear(stream.publish(ALFA, extras=EXTRAS) + stream.publish(BOUGHT, OFFERED))
-        stream.client.state = State.LAGGED
-        listener._subscriber.clients[1, 1] = stream.client
-        if quoted:
-            quote = feed.Quote(77, 1, 9, 1, 12_340, 5, 2, 0, 0, 0, 12_345, 3, 8)
-            reader = listener._subscriber.quotes[1, 1] = QuoteReader(1, 1)
-            reader.state, reader.quotes[1] = State.LIVE, Quoted(4, 90, quote)
-            listener.on_quote(reader, Quoted(4, 90, quote))
-        view = tail_feed.view_of(listener, instrument, 5, 0)
-        lines = list(listener.said.lines)
-        if not quoted:
-            assert (view.state, lines) == ("lagged", [])
-            return
-        assert (view.state, view.epoch, view.sequence, view.last) == ("conflated", 4, 90, (12_345, 3))
-        assert view.lag_ms == 0  # of the quotes
-        assert (list(view.bids), list(view.asks)) == ([Level(12_340, 5, 2)], [])
-        assert "! CONFLATED" in plain(draw(view, 5, 100))[0]
-        assert lines == [{
-            "event": "quote", "symbol": "ALFA", "engine": 1, "channel": 1, "epoch": 4, "sequence": 90, "time_ns": 77,
-            "state": "conflated", "trading_state": feed.STATE_NAMES[1],
-            "bid": {"price": "123.40", "quantity": "50", "orders": 2}, "ask": None,
-            "last": {"price": "123.45", "quantity": "30"},
-        }]  # fmt: skip
-        listener.on_quote(reader, StateChanged(State.LIVE, State.STALE, "3005 ms behind"))
-        assert listener.said.lines[-1] == {
-            "event": "quotes", "engine": 1, "channel": 1, "from": "live", "to": "stale", "why": "3005 ms behind"
-        }  # fmt: skip
-        assert listener.said.seen[-1].endswith("engine-1  best prices live to stale: 3005 ms behind")
-    finally:
-        listener._subscriber.clients.clear()
-        await listener.stop()
+    stream = opened()
+    shown = Shown(stream, "--conflate")
+    stream.client.state = State.LAGGED
+    reader = QuoteReader(1, 1)
+    if quoted:
+        shown.quotes[1, 1] = reader
+        quote = feed.Quote(77, 1, 9, 1, 12_340, 5, 2, 0, 0, 0, 12_345, 3, 8)
+        reader.state, reader.quotes[1] = State.LIVE, Quoted(4, 90, quote)
+        shown.teller.on_quote(reader, Quoted(4, 90, quote))
+    (instrument,) = shown.listener.instruments
+    view = view_of(shown, instrument, 5)
+    if not quoted:
+        assert (view.book.state, shown.said) == ("lagged", [])
+        return
+    book = view.book
+    assert (book.state, book.epoch, book.sequence) == ("conflated", 4, 90)
+    assert (book.last_price, book.last_quantity) == (Decimal("123.45"), 30)
+    assert view.lag_ms == 0  # of the quotes
+    assert (book.bids, book.asks) == ((Level(Decimal("123.40"), Decimal(50), 2),), ())
+    assert "! CONFLATED" in plain(draw(view, 5, 100))[0]
+    assert shown.said == [{
+        "event": "quote", "symbol": "ALFA", "engine": 1, "channel": 1, "epoch": 4, "sequence": 90, "time_ns": 77,
+        "state": "conflated", "trading_state": feed.STATE_NAMES[1],
+        "bid": {"price": "123.40", "quantity": "50", "orders": 2}, "ask": None,
+        "last": {"price": "123.45", "quantity": "30"},
+    }]  # fmt: skip
+    shown.teller.on_quote(reader, StateChanged(State.LIVE, State.STALE, "3005 ms behind"))
+    assert shown.said[-1] == {
+        "event": "quotes", "engine": 1, "channel": 1, "from": "live", "to": "stale", "why": "3005 ms behind"
+    }  # fmt: skip
+    assert shown.listener.said.seen[-1].endswith("engine-1  best prices live to stale: 3005 ms behind")
 
 
 def test_events_read_as_sentences() -> None:
@@ -409,9 +325,16 @@ def test_help_begins_with_examples(capsys: pytest.CaptureFixture[str]) -> None:
         ["nowhere"],
         ["127.0.0.1:1", "--play", __file__],
         ["--play", __file__, "--verify"],
-        ["--play", __file__ + ".none"],
         ["127.0.0.1:1", "--depth", "0"],
         ["127.0.0.1:1", "--count", "x"],
+        ["127.0.0.1:1", "--count", "-1"],
+        ["127.0.0.1:1", "--count", "9" * 30],
+        ["127.0.0.1:65536"],
+        ["127.0.0.1:1", "--source", "127.0.0.1:70000"],
+        ["127.0.0.1:1", "--feed", "1=tcp://127.0.0.1:70000"],
+        ["127.0.0.1:1", "--feed", "0=tcp://127.0.0.1:7000"],
+        ["127.0.0.1:1", "--from-time", "9999-12-31"],
+        ["127.0.0.1:1", "--from-time", "0001-01-01T00:00+23:59"],
         ["127.0.0.1:1", "--feed", "a b"],
         ["127.0.0.1:1", "--speed", "2"],
         ["127.0.0.1:1", "--step"],
@@ -429,6 +352,117 @@ def test_wrong_usage_ends_with_2(arguments: list[str], capsys: pytest.CaptureFix
     assert ended.value.code == 2
     out, err = capsys.readouterr()
     assert (out, err[:11], err.count("\n")) == ("", "tail_feed: ", 1)
+
+
+@pytest.mark.parametrize(
+    ("option", "path"),
+    [
+        ("--record", "/"),
+        ("--record", "/no/such/place/x"),
+        ("--record", "/dev/full"),
+        ("--play", "/"),
+        ("--play", "/no"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_found_before_anything_else(
+    option: str, path: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [option, path] if option == "--play" else ["127.0.0.1:1", option, path]
+    assert tail_feed.main(given) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n"), err.startswith(f"tail_feed: {path}: ")) == ("", 1, True)
+
+
+def test_an_interrupt_while_the_rest_is_imported_ends_it_without_a_word(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Interrupted(ModuleType):
+        def __getattr__(self, name: str) -> object:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "tools.tail.follow", Interrupted("tools.tail.follow"))
+    assert tail_feed.main(["127.0.0.1:1"]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+class Full(io.RawIOBase):
+    """A disk that takes so many bytes."""
+
+    def __init__(self, room: int) -> None:
+        self.kept = b""
+        self._room = room
+
+    def write(self, data: Any) -> int:
+        taken = bytes(data)[: self._room - len(self.kept)]
+        if not taken:
+            raise OSError(28, "No space left on device")
+        self.kept += taken
+        return len(taken)
+
+
+def test_when_the_disk_is_full_the_recording_ends_with_what_is_whole_and_says_what_is_missing() -> None:
+    stream, said = Stream(), list[str]()
+    first, second = stream.publish(ALFA, extras=EXTRAS), stream.publish(BOUGHT)
+    disk = Full(2_000)
+    writer = Writer(disk)  # type: ignore[arg-type]
+    writer.begin(made_up(1, 1).instruments, 1)
+    disk._room = writer.size + HEAD.size + LENGTH.size + len(first[0]) + 10
+    recorder = Recorder(writer, said.append)
+    for frame in first + second + second:
+        recorder.frame(stream.client, frame, 5)
+    assert len(said) == 1
+    assert re.fullmatch(
+        r"No space left on device: [0-9,]+ bytes are good, what came from [0-9:.]{15} on is missing", said[0]
+    )
+    recording = Recording(io.BytesIO(disk.kept))
+    assert [record.body for record in recording][1:] == first
+    assert recording.cut
+
+
+def test_a_recording_keeps_all_that_defines_an_instrument() -> None:
+    instrument = Instrument(
+        7, "GOLD.X", 3, 2, Decimal("0.0025"), Decimal("0.5"), -100, 10_000, 5_000, 9_000_000, 40, 25, "pro-rata",
+        5_000, "auction",
+    )  # fmt: skip
+    file = io.BytesIO()
+    Writer(file).begin([instrument], 1)
+    assert venue_of(next(iter(Recording(io.BytesIO(file.getvalue()))))) == [instrument]
+
+
+HOSTILE_VENUES = ["[", "{}", "[1]", '[{"id": 0}]', '[{"symbol": "\\u001b[31m"}]', "[" * 100_000, '[{"nonsense": 1}]']
+
+
+@pytest.mark.parametrize("venue", HOSTILE_VENUES, ids=range(len(HOSTILE_VENUES)))
+def test_a_recording_whose_venue_is_none_ends_with_3(
+    venue: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    body = HEAD.pack(b"V", 1, 0, 0) + venue.encode()
+    (tmp_path / "a.rec").write_bytes(MAGIC + LENGTH.pack(len(body)) + body)
+    assert tail_feed.main(["--play", str(tmp_path / "a.rec")]) == 3
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+
+
+@pytest.mark.processes
+def test_what_cannot_be_written_ends_it_with_5_and_one_line(tmp_path: Path) -> None:
+    recording(tmp_path / "a.rec")
+    command = [sys.executable, "-m", "tools.tail_feed", "--play", str(tmp_path / "a.rec"), "--speed", "0"]
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (5, "tail_feed: standard output: No space left on device\n")
+
+
+def test_what_came_from_elsewhere_does_not_steer_the_terminal(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    recording(tmp_path / "a.rec")
+    assert tail_feed.main(["--play", str(tmp_path / "a.rec"), "--symbol", "A\x1b[31m"]) == 3
+    assert capsys.readouterr().err == "tail_feed: no such symbol: A?[31m; there are ALFA\n"
+    console = Console(file=io.StringIO(), force_terminal=True, no_color=True)
+    console.print(text_of([("  engine-1  joining to snapshot: \x1b]0;title\x07", "dim")]))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "\x1b]0" not in shown
+    assert "\x07" not in shown
 
 
 def test_nobody_there_ends_with_3(capsys: pytest.CaptureFixture[str]) -> None:
@@ -482,8 +516,9 @@ def recording(path: Path) -> list[Record]:
     keep(FRAME, stream.publish(CHANGED)[0])
     keep(RANGE, range_body(RangeStatus.OK, 1, lost))
     keep(FRAME, stream.publish(GONE)[0])
-    with path.open("wb") as file:
-        writer = Writer(file, venue, 1)
+    with path.open("wb", buffering=0) as file:
+        writer = Writer(file)
+        writer.begin(venue, 1)
         for record in records:
             writer.write(record)
     return records
@@ -492,15 +527,15 @@ def recording(path: Path) -> list[Record]:
 def test_a_recording_holds_what_was_written_and_one_that_is_cut_short_holds_what_is_whole(tmp_path: Path) -> None:
     written = recording(tmp_path / "a.rec")
     whole = (tmp_path / "a.rec").read_bytes()
-    venue, *records = read(io.BytesIO(whole))
+    venue, *records = Recording(io.BytesIO(whole))
     assert records == written
     assert venue_of(venue) == list(made_up(1, 1).instruments)
     assert range_of(records[2].body)[:2] == (RangeStatus.OK, 1)
-    assert list(read(io.BytesIO(whole[:-1]))) == [venue, *records[:-1]]
+    assert list(Recording(io.BytesIO(whole[:-1]))) == [venue, *records[:-1]]
     with pytest.raises(RecordingError, match="no recording"):
-        list(read(io.BytesIO(b"x" + whole)))
+        list(Recording(io.BytesIO(b"x" + whole)))
     with pytest.raises(RecordingError, match="a record of 4,294,967,295 bytes"):
-        list(read(io.BytesIO(MAGIC + b"\xff" * 4)))
+        list(Recording(io.BytesIO(MAGIC + b"\xff" * 4)))
 
 
 def test_a_recording_is_played_through_the_same_states(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -531,9 +566,10 @@ def test_a_recording_that_ends_with_an_open_gap_ends_with_4(tmp_path: Path, caps
     raw = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["first_seq"] for line in raw if line["event"] == "frame"] == [1, 7, 8]
     kept = (tmp_path / "a.rec").read_bytes()
-    venue, first, gap, *_ = read(io.BytesIO(kept))
-    with (tmp_path / "b.rec").open("wb") as file:
-        writer = Writer(file, venue_of(venue), 1)
+    venue, first, gap, *_ = Recording(io.BytesIO(kept))
+    with (tmp_path / "b.rec").open("wb", buffering=0) as file:
+        writer = Writer(file)
+        writer.begin(venue_of(venue), 1)
         writer.write(first)
         writer.write(gap)
     assert tail_feed.main(["--play", str(tmp_path / "b.rec"), "--speed", "0"]) == 4
@@ -588,7 +624,7 @@ def test_on_a_terminal_it_is_a_ladder_as_wide_as_the_terminal(tmp_path: Path) ->
         rules = [line.strip() for line in shown.splitlines() if set(line.strip()) == {"─"}]
         assert rules
         assert {len(rule) for rule in rules} == {columns - 1}
-        assert "trades  bought 3 @ 1.01" in shown
+        assert "trades  bought 30 @ 1.01" in shown
         assert "lag 0 ms  gaps 1" in shown
 
 

@@ -4,7 +4,7 @@ Sizes are of whole frames: topic, header, checksum, body and times.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Final
 
@@ -14,9 +14,8 @@ from proto import feed
 from proto.columns import DELTA_WIDTH
 from tools.bench import deltas, flows
 from tools.bench.deltas import Cut, Event
-from tools.bench.measure import Options, Report, Result, cpu_ns, hash_of, in_turns, quiet, result, say
+from tools.bench.measure import Options, Report, cpu_ns, hash_of, in_turns, quiet, say
 
-COMMAND: Final = "python -m tools.bench codec"
 SENT_NS: Final = deltas.START_NS + 10**14
 COMMIT_NS: Final = 100_000  # what one durable append takes here (`bench log`)
 
@@ -36,13 +35,26 @@ def run(options: Options) -> Report:
     report = Report(
         "codec",
         "at most 12 bytes a delta at 32 a batch, header and time included, on real flow",
-        f"{source}, logged as they arrived by an engine that commits in {COMMIT_NS // 1000} µs; beside it (_timed) "
-        "every event with its own nanosecond, as if each had met an idle engine, and (_venue) the venue's deltas for "
+        f"{source}, logged as they arrived by an engine that commits in {COMMIT_NS // 1000} µs; beside it "
+        "(_venue) the venue's deltas for "
         f"normal in records of {flows.BATCH} commands",
         "one process, one thread; processor time",
     )
-    report.results += sizes(day, timed, published)
-    report.results += rates(day, options.turns(9, 3))
+    for name, events, size, goal in (
+        ("codec.bytes_per_delta", day, 32, "<= 12"),
+        ("codec.bytes_per_delta_64", day, 64, ""),
+        ("codec.bytes_per_delta_1", day, 1, ""),
+        ("codec.bytes_per_delta_venue", published, 32, "<= 12"),
+    ):
+        cuts = deltas.cut(events, size)
+        frames = [frame(piece, 1 + i * size) for i, piece in enumerate(cuts)]
+        total = len(cuts) * size
+        naive = sum(len(json.dumps(deltas.spoken(row))) for piece in cuts for row in rows_of(piece)) / total
+        report.add(
+            name, "B", [sum(map(len, frames)) / total], [naive], digest=hash_of(*frames), goal=goal,
+            against="naive JSON, one map a delta",
+        )  # fmt: skip
+    rates(day, options.turns(9, 3), report)
     report.notes.append(
         "A batch of one delta pays the topic (8 bytes), the header (48) and the body's bases by itself. "
         "JSON is one map a delta, the same fields by name."
@@ -50,68 +62,34 @@ def run(options: Options) -> Report:
     return report
 
 
-def sizes(day: Sequence[Event], timed: Sequence[Event], published: Sequence[Event]) -> list[Result]:
-    found = []
-    for name, events, size, goal in (
-        ("codec.bytes_per_delta", day, 32, "<= 12"),
-        ("codec.bytes_per_delta_64", day, 64, ""),
-        ("codec.bytes_per_delta_1", day, 1, ""),
-        ("codec.bytes_per_delta_timed", timed, 32, ""),
-        ("codec.bytes_per_delta_venue", published, 32, "<= 12"),
-        ("codec.bytes_per_delta_venue_1", published, 1, ""),
-    ):
-        cuts = deltas.cut(events, size)
-        frames = [frame(piece, 1 + i * size) for i, piece in enumerate(cuts)]
-        total = len(cuts) * size
-        value = sum(map(len, frames)) / total
-        naive = sum(len(json.dumps(deltas.spoken(row))) for piece in cuts for row in rows_of(piece)) / total
-        found.append(Result(
-            name, value, "B", naive, value / naive, 0.0, COMMAND, hash_of(*frames),
-            "naive JSON, one map a delta", goal,
-        ))  # fmt: skip
-    return found
-
-
-def rates(day: Sequence[Event], rounds: int) -> list[Result]:
+def rates(day: Sequence[Event], rounds: int, report: Report) -> None:
     cuts = deltas.cut(day, 32)
     frames = [frame(piece, 1 + i * 32) for i, piece in enumerate(cuts)]
-    plain = [list(rows_of(piece)) for piece in cuts]
+    plain = [rows_of(piece) for piece in cuts]
     packed: list[bytes] = [msgpack.packb(rows) for rows in plain]
-    total = len(cuts) * 32
 
-    def encode() -> float:
-        before = cpu_ns()
-        for i, piece in enumerate(cuts):
-            frame(piece, 1 + i * 32)
-        return total * 1e9 / (cpu_ns() - before)
+    def each(function: Callable[..., object], inputs: Sequence[object]) -> Callable[[], float]:
+        def run() -> float:
+            before = cpu_ns()
+            for i, one in enumerate(inputs):
+                function(one, i)
+            return len(cuts) * 32e9 / (cpu_ns() - before)
 
-    def decode() -> float:
-        before = cpu_ns()
-        for data in frames:
-            feed.decode(data)
-        return total * 1e9 / (cpu_ns() - before)
+        return run
 
-    def pack() -> float:
-        before = cpu_ns()
-        for rows in plain:
-            msgpack.packb(rows)
-        return total * 1e9 / (cpu_ns() - before)
-
-    def unpack() -> float:
-        before = cpu_ns()
-        for data in packed:
-            msgpack.unpackb(data)
-        return total * 1e9 / (cpu_ns() - before)
-
+    contenders = {
+        "encode": each(lambda piece, i: frame(piece, 1 + i * 32), cuts),
+        "pack": each(lambda rows, _: msgpack.packb(rows), plain),
+        "decode": each(lambda data, _: feed.decode(data), frames),
+        "unpack": each(lambda data, _: msgpack.unpackb(data), packed),
+    }
     with quiet():
-        found = in_turns({"encode": encode, "pack": pack, "decode": decode, "unpack": unpack}, rounds)
-    digest = hash_of(*frames)
-    return [
-        result("codec.encode", "deltas/s", found["encode"], found["pack"], command=COMMAND, digest=digest,
-               against="msgpack.packb of the same rows, not delta-coded, no header, no checksum"),
-        result("codec.decode", "deltas/s", found["decode"], found["unpack"], command=COMMAND, digest=digest,
-               against="msgpack.unpackb of those, nothing checked"),
-    ]  # fmt: skip
+        found = in_turns(contenders, rounds)
+    for name, bare, against in (
+        ("encode", "pack", "msgpack.packb of the same rows, not delta-coded, no header, no checksum"),
+        ("decode", "unpack", "msgpack.unpackb of those, nothing checked"),
+    ):
+        report.add(f"codec.{name}", "deltas/s", found[name], found[bare], digest=hash_of(*frames), against=against)
 
 
 def frame(piece: Cut, first_seq: int) -> bytes:

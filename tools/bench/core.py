@@ -21,13 +21,12 @@ from tools.bench import flows
 from tools.bench.bare import BareMatcher, Trade
 from tools.bench.child import Child
 from tools.bench.flows import ACCOUNT, BATCH, INSTRUMENT, LARGE, REGIMES, Flow
-from tools.bench.measure import Options, Report, Rounds, build, cpu_ns, hash_of, in_turns, quiet, result, say
+from tools.bench.measure import Options, Report, Rounds, build, cpu_ns, hash_of, in_turns, quiet, say
 from tools.flow import workload
 from tools.flow.workload import Answers
 
 GOAL_PLAIN: Final = 800_000
 GOAL_COMPILED: Final = 1_800_000
-COMMAND: Final = "python -m tools.bench core"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,18 +144,12 @@ def run(options: Options) -> Report:
     worst = min(REGIMES, key=lambda name: sorted(found[name])[len(found[name]) // 2])
     all_of_it = hash_of(*[works[name].answers.sha256 for name in REGIMES])  # whichever was the worst this time
     for name, title in [(worst, "worst"), *((name, name) for name in names)]:
-        report.results.append(
-            result(
-                f"core.{title}",
-                "messages/s",
-                found[name],
-                found[_bare(name)],
-                command=COMMAND,
-                digest=all_of_it if title == "worst" else works[name].answers.sha256[:16],
-                against="a bare bisect matcher: no ids, accounts, repeats, reports or deltas",
-                goal=f">= {goal:,}" if title in ("worst", LARGE) else "",
-            )
-        )
+        report.add(
+            f"core.{title}", "messages/s", found[name], found[_bare(name)],
+            digest=all_of_it if title == "worst" else works[name].answers.sha256[:16],
+            against="a bare bisect matcher: no ids, accounts, repeats, reports or deltas",
+            goal=f">= {goal:,}" if title in ("worst", LARGE) else "",
+        )  # fmt: skip
     if compiled:
         beside_plain(report, worst, works[worst], min(rounds, 5))
     report.notes.append(
@@ -174,11 +167,11 @@ def beside_plain(report: Report, name: str, work: Checked, rounds: int) -> None:
     say(f"core: {name} in plain Python")
     with Child("tools.bench.core:serve", plain=True) as twin:
         found = in_turns({"ours": partial(venue_rate, work.batches), "plain": partial(twin.ask, work.batches)}, rounds)
-    report.results.append(result(
-        "core.compiled", "messages/s", found["ours"], found["plain"], command=COMMAND,
+    report.add(
+        "core.compiled", "messages/s", found["ours"], found["plain"],
         digest=work.answers.sha256[:16], against="the same source in plain Python, on the same flow",
         goal="ratio >= 1.50",
-    ))  # fmt: skip
+    )  # fmt: skip
 
 
 def serve(connection: "Connection[Any, Any]") -> None:

@@ -11,6 +11,7 @@ import random
 import statistics
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from time import perf_counter_ns
 from typing import Any, Final
 
@@ -25,24 +26,20 @@ from engine.log import records
 from engine.log.sqlite import SqliteLog
 from proto.columns import FLAG_SELL, MASS_CANCEL, NEW, STP_NONE, Batch
 from proto.orders import write_batch
-from proto.orders_pb2 import NewOrderRequest
-from tools.bench import echo, flows, path, show, venue
+from tools.bench import echo, flows, show, venue
 from tools.bench.deltas import START_NS
 from tools.bench.flows import INSTRUMENT, LARGE
-from tools.bench.measure import Options, Report, Result, Rounds, hash_of, quiet, result, say
-from tools.bench.venue import EchoStream, RowsStream, SessionStream, Stream, Venue
+from tools.bench.measure import Options, Report, Rounds, hash_of, quiet, say
+from tools.bench.venue import EchoStream, SessionStream, Stream, Venue
 from tools.flow import workload
 
-COMMAND: Final = "python -m tools.bench entry"
 SIZES: Final = (64, 256)
 IN_FLIGHT: Final = 4_096  # commands on their way, whatever the batch
-UNARY_CALLS: Final = 16  # at once
 LOADS: Final = (10, 50, 90)  # per cent of the rate
 LONELY_GAP_S: Final = 0.002  # between lonely orders: long enough that everything is idle again
+SEEN_S: Final = 10.0
+FRAME: Final = bytes(90)  # as long as a frame with one new order
 GOAL_RATE: Final = 200_000
-COLUMNS: Final = ("op", "client_order_id", "instrument", "flags", "price", "quantity", "target")
-
-Encode = Callable[[Batch], bytes]
 
 
 def run(options: Options) -> Report:
@@ -70,305 +67,193 @@ async def _measure(options: Options, report: Report) -> None:
         )
         say("entry: rates")
         rates = await clients.rates(options.turns(5, 2), report)
-        report.notes.append(clients.path())
         say("entry: latencies under load")
         await clients.loads(statistics.median(rates[f"venue {SIZES[-1]}"]), options, report)
         say("entry: lonely orders")
-        await clients.lonely(options, report)
+        async with Lone.of(running, clients.account()) as lone:
+            await lonely(lone, options, report)
     report.notes.append(
         "entry.pNN_L is the acknowledgement of a batch of 256 at L per cent of entry.rate, from its scheduled send; "
         "its baseline is the echo of the same batches at the same rate. entry.lonely is one order in an open session, "
-        "its baseline an empty unary call plus a durable commit of the same bytes; entry.lonely_unary the same by the "
-        "unary NewOrder. mirror.pNN is from the send of a lonely order to its being in a peer's mirror; its baseline "
-        "is a pyzmq ping of the frame's bytes (out and back: order in, delta out) plus the commit."
+        "its baseline an empty unary call plus a durable commit of the same bytes. mirror.pNN is from the send of a "
+        "lonely order to its being in a peer's mirror; its baseline is a pyzmq ping of the frame's bytes (out and "
+        "back: order in, delta out) plus the commit."
     )
 
 
 class Clients:
-    """Everything that is sent, to the venue and to the echo."""
+    """Everything that is sent in batches, to the venue and to the echo."""
 
     def __init__(self, running: Venue, options: Options) -> None:
         self.venue = running
         self.flow = flows.load(LARGE, options.data, options.seed, options.take(120_000, 20_000))
-        self._accounts = itertools.count(1_000)
-        self._spent: dict[int, tuple[int, dict[str, float]]] = {}  # by size: orders, seconds by thread
+        self.account = itertools.count(1_000).__next__
 
-    def batches(self, account: int, size: int, count: int = 0) -> list[Batch]:
-        rows = self.flow.rows[:count] if count else self.flow.rows
-        return list(workload.batches(rows, account, INSTRUMENT.id, size))
-
-    # Rates
+    def batches(self, account: int, size: int) -> list[Batch]:
+        return list(workload.batches(self.flow.rows, account, INSTRUMENT.id, size))
 
     async def rates(self, rounds: int, report: Report) -> Rounds:
-        """The venue and four kinds of echo, in turns."""
+        """The venue and the echo, in turns."""
         contenders: dict[str, Callable[[], Awaitable[float]]] = {}
         for size in SIZES:
-            contenders[f"venue {size}"] = _bound(self.venue_rate, size)
-            contenders[f"columns {size}"] = _bound(self.echo_rate, size, EchoStream, echo.COLUMNS, write_batch)
-            contenders[f"rows {size}"] = _bound(self.echo_rate, size, RowsStream, echo.ROWS, as_rows)
-            contenders[f"unary columns {size}"] = _bound(self.unary_rate, size, echo.COLUMNS_UNARY, write_batch)
-            contenders[f"unary rows {size}"] = _bound(self.unary_rate, size, echo.ROWS_UNARY, as_rows)
+            contenders[f"venue {size}"] = partial(self.venue_rate, size)
+            contenders[f"echo {size}"] = partial(self.echo_rate, size)
         found: Rounds = {name: [] for name in contenders}
         for i in range(rounds + 1):
             for name in contenders if i % 2 else reversed(contenders):
                 rate = await contenders[name]()
                 if i:  # the first round warms up
                     found[name].append(rate)
-        digest = hash_of(*map(write_batch, self.batches(1, SIZES[-1])))
-        for size in reversed(SIZES):
-            name = "entry.rate" if size == SIZES[-1] else f"entry.rate_{size}"
-            goal = f">= {GOAL_RATE:,}" if size == SIZES[-1] else "ratio >= 0.50"
-            report.results.append(result(
-                name, "orders/s", found[f"venue {size}"], found[f"columns {size}"], command=COMMAND, digest=digest,
+        for name, size, goal in (
+            ("entry.rate", 256, f">= {GOAL_RATE:,}, ratio >= 0.50"), ("entry.rate_64", 64, "ratio >= 0.50"),
+        ):  # fmt: skip
+            report.add(
+                name, "orders/s", found[f"venue {size}"], found[f"echo {size}"], goal=goal,
+                digest=hash_of(*map(write_batch, self.batches(1, size))),
                 against="a gRPC stream that echoes the same columnar batches, built and read by the same client",
-                goal=goal,
-            ))  # fmt: skip
-        for kind in ("rows", "unary columns", "unary rows"):
-            for size in SIZES:
-                report.results.append(result(
-                    f"entry.echo_{kind.replace(' ', '_')}_{size}", "orders/s", found[f"{kind} {size}"],
-                    found[f"columns {size}"], command=COMMAND, digest=digest,
-                    against="a gRPC stream that echoes the same columnar batches, built and read by the same client",
-                ))  # fmt: skip
+            )  # fmt: skip
         return found
 
     async def venue_rate(self, size: int) -> float:
         """Orders a second through the venue, up to the last one mirrored."""
-        batches = self.batches(next(self._accounts), size)
-        async with _channel(self.venue.engine) as channel:
-            stream = await SessionStream.open(channel, batches[0].account)
-            spent_before = path.threads(self.venue.pid)
+        batches = self.batches(self.account(), size)
+        async with _session(self.venue, batches[0].account) as stream:
             before = perf_counter_ns()
-            total = await _pump(stream, batches, write_batch)
+            total = await _pump(stream, batches)
             await self.venue.mirrored(self.venue.fabric)
-            spent = perf_counter_ns() - before
-            self._note(size, total, spent_before)
-            await _clear(stream, batches[0].account)
-            stream.close()
-        return total * 1e9 / spent
+            return total * 1e9 / (perf_counter_ns() - before)
 
-    async def echo_rate(self, size: int, kind: Callable[[Any], Stream], method: str, encode: Encode) -> float:
+    async def echo_rate(self, size: int) -> float:
         batches = self.batches(1, size)
-        async with _channel(self.venue.echo) as channel:
-            call: Any = channel.stream_stream(method)
-            stream = kind(call())
+        async with _echo(self.venue) as stream:
             before = perf_counter_ns()
-            total = await _pump(stream, batches, encode)
-            spent = perf_counter_ns() - before
-            stream.close()
-        return total * 1e9 / spent
-
-    async def unary_rate(self, size: int, method: str, encode: Encode) -> float:
-        batches = self.batches(1, size)
-        count = echo.columns_of if encode is write_batch else echo.rows_of
-        remaining = iter(batches)
-        async with _channel(self.venue.echo) as channel:
-            call: Any = channel.unary_unary(method)
-
-            async def work() -> None:
-                for batch in remaining:
-                    count(await call(encode(batch)))
-
-            before = perf_counter_ns()
-            await asyncio.gather(*(work() for _ in range(UNARY_CALLS)))
-            spent = perf_counter_ns() - before
-        return sum(map(len, batches)) * 1e9 / spent
-
-    # Where the time goes
-
-    def _note(self, size: int, orders: int, before: dict[str, float]) -> None:
-        """Add what the engine's threads spent on so many orders."""
-        count, spent = self._spent.get(size, (0, {}))
-        for name, seconds in path.threads(self.venue.pid).items():
-            spent[name] = spent.get(name, 0.0) + seconds - before.get(name, 0.0)
-        self._spent[size] = (count + orders, spent)
-
-    def path(self) -> str:
-        """The stages of an order, each alone, and what the engine's threads spent in the rounds."""
-        batches = {size: self.batches(1, size)[: 40_000 // size] for size in SIZES}
-        measured = {size: path.stages(batches[size], self.venue.directory / f"path-{size}") for size in SIZES}
-        parts = [
-            "Where an order's time goes, socket to socket; each stage alone, processor time:",
-            path.table(measured),
-        ]
-        for size, (count, spent) in self._spent.items():
-            each = ", ".join(f"{name} {seconds / count * 1e9:,.0f} ns" for name, seconds in path.ordered(spent, count))
-            parts.append(f"The engine's threads at batches of {size}, an order: {each}.")
-        return "\n\n".join(parts)
-
-    # Latency under load
+            total = await _pump(stream, batches)
+            return total * 1e9 / (perf_counter_ns() - before)
 
     async def loads(self, rate: float, options: Options, report: Report) -> None:
         """Batches of 256 sent at their times, at three shares of the rate; the echo at the same rates."""
         size = SIZES[-1]
-        seconds = options.take(4, 1) / 2
         for load in LOADS:
             each = rate * load / 100
-            batches = self.batches(next(self._accounts), size)
-            wanted = max(10, int(each * seconds / size))
-            while len(batches) < wanted:
-                batches += self.batches(next(self._accounts), size)
-            theirs: list[list[float]] = []
+            wanted = max(10, int(each * options.take(4, 1) / 2 / size))
             ours: list[list[float]] = []
+            theirs: list[list[float]] = []
             for _ in range(options.turns(3, 1)):
-                theirs.append(await self._paced_echo(batches[:wanted], each))
-                ours.append(await self._paced_venue(wanted, each))
-            report.notes.append(show.histogram(
-                f"acknowledgement of a batch of {size} at {load} % of the rate",
-                [value for values in ours for value in values],
-            ))  # fmt: skip
-            digest = hash_of(*map(write_batch, self.batches(1, size)[:wanted]))
+                async with _echo(self.venue) as stream:
+                    theirs.append(await _paced(stream, self.repeated(wanted), each))
+                ours.append([])
+                while len(ours[-1]) < wanted:
+                    account = self.account()
+                    batches = self.batches(account, size)[: wanted - len(ours[-1])]
+                    async with _session(self.venue, account) as stream:
+                        ours[-1] += await _paced(stream, batches, each)
             for q in (50, 99):
-                report.results.append(result(
-                    f"entry.p{q}_{load}", "s", _percentiles(ours, q), _percentiles(theirs, q), command=COMMAND,
-                    digest=digest, against="the echo of the same batches at the same rate",
-                ))  # fmt: skip
+                report.add(
+                    f"entry.p{q}_{load}", "s", _percentiles(ours, q), _percentiles(theirs, q),
+                    digest=hash_of(*map(write_batch, self.repeated(wanted))),
+                    against="the echo of the same batches at the same rate",
+                )  # fmt: skip
 
-    async def _paced_venue(self, wanted: int, each: float) -> list[float]:
-        latencies: list[float] = []
-        while len(latencies) < wanted:
-            account = next(self._accounts)
-            batches = self.batches(account, SIZES[-1])[: wanted - len(latencies)]
-            async with _channel(self.venue.engine) as channel:
-                stream = await SessionStream.open(channel, account)
-                latencies += await _paced(stream, batches, each)
-                await _clear(stream, account)
-                stream.close()
-        return latencies
-
-    async def _paced_echo(self, batches: list[Batch], each: float) -> list[float]:
-        async with _channel(self.venue.echo) as channel:
-            call: Any = channel.stream_stream(echo.COLUMNS)
-            stream = EchoStream(call())
-            latencies = await _paced(stream, batches, each)
-            stream.close()
-        return latencies
-
-    # One order at a time
-
-    async def lonely(self, options: Options, report: Report) -> None:
-        """One order in an idle venue, to its acknowledgement and to a peer's mirror, in turns with the parts."""
-        rounds, samples = options.turns(5, 2), options.take(200, 60)
-        account = next(self._accounts)
-        async with (
-            _channel(self.venue.engine) as channel,
-            _channel(self.venue.echo) as echo_channel,
-            _following(self.venue) as peer,
-        ):
-            lone = Lone(self.venue, await SessionStream.open(channel, account), account, echo_channel, channel, peer)
-            try:
-                await lone.round(20)
-                found: dict[str, list[list[float]]] = {}
-                for _ in range(rounds):
-                    for name, values in (await lone.round(samples)).items():
-                        found.setdefault(name, []).append(values)
-            finally:
-                lone.close()
-        digest = hash_of("lonely", samples)
-        report.results += lonely_results(found, digest)
-        everything = [value for values in found["order"] for value in values]
-        report.notes.append(show.histogram("a lonely order, acknowledged", everything))
-        everything = [value for values in found["mirror"] for value in values]
-        report.notes.append(show.histogram("a lonely order, in a peer's mirror", everything))
+    def repeated(self, count: int) -> list[Batch]:
+        """So many batches, the flow's again and again."""
+        return list(itertools.islice(itertools.cycle(self.batches(1, SIZES[-1])), count))
 
 
-def lonely_results(found: dict[str, list[list[float]]], digest: str) -> list[Result]:
-    results = []
-    for name, kind, parts, q, goal in (
-        ("entry.lonely_p50", "order", ("call", "commit"), 50, "ratio <= 1.50"),
-        ("entry.lonely_p99", "order", ("call", "commit"), 99, ""),
-        ("entry.lonely_unary_p50", "unary", ("call", "commit"), 50, "ratio <= 1.50"),
-        ("mirror.p50", "mirror", ("ping", "commit"), 50, "ratio <= 2.00"),
-        ("mirror.p99", "mirror", ("ping", "commit"), 99, ""),
+# One order at a time
+
+
+async def lonely(lone: "Lone", options: Options, report: Report) -> None:
+    """One order in an idle venue, to its acknowledgement and to a peer's mirror, in turns with the parts."""
+    rounds, samples = options.turns(5, 2), options.take(200, 60)
+    await lone.round(20)
+    found: dict[str, list[list[float]]] = {}
+    for _ in range(rounds):
+        for name, values in (await lone.round(samples)).items():
+            found.setdefault(name, []).append(values)
+    digest = hash_of("lonely", samples)
+    for name, kind, part, q, goal in (
+        ("entry.lonely_p50", "order", "call", 50, "ratio <= 1.50"),
+        ("entry.lonely_p99", "order", "call", 99, ""),
+        ("mirror.p50", "mirror", "ping", 50, "ratio <= 2.00"),
+        ("mirror.p99", "mirror", "ping", 99, ""),
     ):
-        ours = _percentiles(found[kind], q)
-        theirs = [sum(pair) for pair in zip(*(_percentiles(found[part], q) for part in parts), strict=True)]
-        against = {
-            "call": "an empty unary call plus a durable commit of the same bytes",
-            "ping": "a pyzmq ping of the same bytes plus a durable commit",
-        }[parts[0]]
-        results.append(
-            result(name, "s", ours, theirs, command=COMMAND, digest=digest, against=against, goal=goal)
+        parts = zip(_percentiles(found[part], q), _percentiles(found["commit"], q), strict=True)
+        what = "an empty unary call" if part == "call" else "a pyzmq ping of the same bytes"
+        report.add(
+            name, "s", _percentiles(found[kind], q), [*map(sum, parts)], digest=digest, goal=goal,
+            against=f"{what} plus a durable commit of the same bytes",
         )  # fmt: skip
-    results += [
-        result(f"entry.{part}_p50", "s", _percentiles(found[part], 50), command=COMMAND, digest=digest)
-        for part in ("call", "commit", "ping")
-    ]
-    return results
+    for part in ("call", "commit", "ping"):
+        report.add(f"entry.{part}_p50", "s", _percentiles(found[part], 50), digest=digest)
 
 
 class Lone:
-    """Single orders and what they are compared with, one after the other in an idle venue."""
+    """Single orders and what they are compared with, one after the other in an idle venue; and a mirror of the engine's
+    books in this process, read as a fabric node reads, that notes when it changes."""
 
-    def __init__(
-        self,
-        running: Venue,
-        session: SessionStream,
-        account: int,
-        echo_channel: grpc.aio.Channel,
-        channel: grpc.aio.Channel,
-        peer: "Peer",
-    ) -> None:
+    def __init__(self, running: Venue, session: SessionStream, account: int, empty: Any, ping: Any) -> None:
         self._session = session
         self._account = account
-        self._peer = peer
-        self._empty: Any = echo_channel.unary_unary(echo.EMPTY)
-        self._new_order: Any = channel.unary_unary("/lobmesh.v1.Orders/NewOrder")
+        self._empty = empty
+        self._ping = ping
         self._ids = itertools.count(1)
         self._chance = random.Random(7)
         self._log = SqliteLog(running.directory / "baseline")
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._ping = self._context.socket(zmq.PAIR)
-        self._ping.connect(running.ping)
+        self._began = 0
+        self._applied: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._peer = Subscriber(lambda *_: [running.engine], random.Random(7), listen=self._listen)
+
+    @staticmethod
+    @asynccontextmanager
+    async def of(running: Venue, account: int) -> AsyncIterator["Lone"]:
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        ping = context.socket(zmq.PAIR)
+        ping.connect(running.ping)
+        async with _session(running, account) as session, _channel(running.echo) as channel:
+            lone = Lone(running, session, account, channel.unary_unary(echo.EMPTY), ping)
+            lone._peer.follow(INSTRUMENT.engine, running.feed)
+            try:
+                async with asyncio.timeout(SEEN_S):
+                    while any(client.state is not State.LIVE for client in lone._peer.clients.values()):
+                        await asyncio.sleep(0.01)
+                yield lone
+            finally:
+                await lone._peer.stop()
+                lone._log.close()
+                context.destroy(linger=0)
 
     async def round(self, samples: int) -> dict[str, list[float]]:
         """Seconds of each kind, taken in turns."""
-        kinds: dict[str, Callable[[], Awaitable[float]]] = {
-            "order": self.order,
-            "call": self.call,
-            "commit": self.commit,
-            "unary": self.unary,
-            "ping": self.ping,
-        }
+        kinds = {"order": self.order, "call": self.call, "commit": self.commit, "ping": self.ping}
         found: dict[str, list[float]] = {name: [] for name in (*kinds, "mirror")}
         for _ in range(samples):
             for name, kind in kinds.items():
                 await asyncio.sleep(LONELY_GAP_S)
                 found[name].append(await kind())
                 if name == "order":
-                    found["mirror"].append(await self._peer.seen(self._began))
+                    seen_ns = await asyncio.wait_for(self._applied, SEEN_S)
+                    found["mirror"].append((seen_ns - self._began) / 1e9)
         return found
 
-    def _order(self) -> Batch:
+    def _listen(self, _: FeedClient, action: Action) -> None:
+        if isinstance(action, Applied) and not self._applied.done():
+            self._applied.set_result(perf_counter_ns())
+
+    def _order(self) -> bytes:
         side = self._chance.getrandbits(1)
         price = 33_000 + (1 if side else -1) * self._chance.randrange(10, 200)
-        flags = side * FLAG_SELL
-        return Batch(
-            self._account, 0, STP_NONE, [NEW], [next(self._ids)], [INSTRUMENT.id], [flags], [price], [10], [0]
-        )  # fmt: skip
+        columns = [NEW], [next(self._ids)], [INSTRUMENT.id], [side * FLAG_SELL], [price], [10], [0]
+        return write_batch(Batch(self._account, 0, STP_NONE, *columns))
 
     async def order(self) -> float:
-        commands = write_batch(self._order())
+        commands = self._order()
         answered = self._session.answered
-        self._peer.expect()
-        self._began = before = perf_counter_ns()
+        self._applied = asyncio.get_running_loop().create_future()
+        self._began = perf_counter_ns()
         await self._session.send(commands)
         while self._session.answered == answered:
             await self._session.receive()
-        return (perf_counter_ns() - before) / 1e9
-
-    async def unary(self) -> float:
-        price = 33_000 - self._chance.randrange(10, 200)
-        request = NewOrderRequest(
-            account=self._account + 1_000_000,
-            client_order_id=next(self._ids),
-            symbol=INSTRUMENT.symbol,
-            price=f"{price / 100:.2f}",
-            quantity="10",
-        ).SerializeToString()
-        before = perf_counter_ns()
-        await self._new_order(request)
-        return (perf_counter_ns() - before) / 1e9
+        return (perf_counter_ns() - self._began) / 1e9
 
     async def call(self) -> float:
         before = perf_counter_ns()
@@ -376,64 +261,23 @@ class Lone:
         return (perf_counter_ns() - before) / 1e9
 
     async def commit(self) -> float:
-        part = records.Entered(self._account, 0, STP_NONE, write_batch(self._order()))
+        part = records.Entered(self._account, 0, STP_NONE, self._order())
         body = records.encode(records.Commands(1, START_NS, [part]))
         before = perf_counter_ns()
         self._log.append(self._log.position, [body])
         return (perf_counter_ns() - before) / 1e9
 
     async def ping(self) -> float:
-        data = bytes(self._peer.frame_size)
         before = perf_counter_ns()
-        self._ping.send(data)
+        self._ping.send(FRAME)
         self._ping.recv()
         return (perf_counter_ns() - before) / 1e9
 
-    def close(self) -> None:
-        self._session.close()
-        self._log.close()
-        self._context.destroy(linger=0)
+
+# Streams
 
 
-class Peer:
-    """A mirror of the engine's books in this process, read as a fabric node reads, that notes when it changes."""
-
-    def __init__(self, engine: str) -> None:
-        self.frame_size = 90  # bytes of a frame with one new order
-        self._engine = engine
-        self._applied: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self.subscriber = Subscriber(lambda *_: [engine], random.Random(7), listen=self._listen)
-
-    def expect(self) -> None:
-        """The next event is the one to be timed."""
-        self._applied = asyncio.get_running_loop().create_future()
-
-    def _listen(self, _: FeedClient, action: Action) -> None:
-        if isinstance(action, Applied) and not self._applied.done():
-            self._applied.set_result(perf_counter_ns())
-
-    async def seen(self, since_ns: int) -> float:
-        """Seconds from `since_ns` to the expected event's being in the mirror."""
-        return (await asyncio.wait_for(self._applied, 10.0) - since_ns) / 1e9
-
-    async def live(self) -> None:
-        async with asyncio.timeout(10.0):
-            while any(client.state is not State.LIVE for client in self.subscriber.clients.values()):
-                await asyncio.sleep(0.01)
-
-
-@asynccontextmanager
-async def _following(running: Venue) -> AsyncIterator[Peer]:
-    peer = Peer(running.engine)
-    peer.subscriber.follow(INSTRUMENT.engine, running.feed)
-    try:
-        await peer.live()
-        yield peer
-    finally:
-        await peer.subscriber.stop()
-
-
-async def _pump(stream: Stream, batches: Sequence[Batch], encode: Encode) -> int:
+async def _pump(stream: Stream, batches: Sequence[Batch]) -> int:
     """Send all batches with a bounded number of commands in flight; how many were answered in the end."""
     total = sum(map(len, batches))
     room = asyncio.Event()
@@ -446,7 +290,7 @@ async def _pump(stream: Stream, batches: Sequence[Batch], encode: Encode) -> int
                 room.clear()
                 await room.wait()
             sent += len(batch)
-            await stream.send(encode(batch))
+            await stream.send(write_batch(batch))
 
     writer = asyncio.ensure_future(write())
     try:
@@ -486,29 +330,32 @@ async def _paced(stream: Stream, batches: Sequence[Batch], each: float) -> list[
     return latencies
 
 
-async def _clear(stream: SessionStream, account: int) -> None:
-    """Take out what still rests, so that every round finds an empty book."""
-    commands = write_batch(
-        Batch(account, 0, STP_NONE, [MASS_CANCEL], [(1 << 62) + account], [INSTRUMENT.id], [0], [0], [0], [0])
-    )
-    answered = stream.answered
-    await stream.send(commands)
-    while stream.answered == answered:
-        await stream.receive()
+@asynccontextmanager
+async def _session(running: Venue, account: int) -> AsyncIterator[SessionStream]:
+    """A session with the engine; what still rests at its end is taken out, so that every round finds an empty book."""
+    async with _channel(running.engine) as channel:
+        stream = await SessionStream.open(channel, account)
+        yield stream
+        answered = stream.answered
+        columns = [MASS_CANCEL], [(1 << 62) + account], [INSTRUMENT.id], [0], [0], [0], [0]
+        await stream.send(write_batch(Batch(account, 0, STP_NONE, *columns)))
+        while stream.answered == answered:
+            await stream.receive()
+        stream.close()
 
 
-def as_rows(batch: Batch) -> bytes:
-    return echo.rows_from(getattr(batch, name) for name in COLUMNS)
+@asynccontextmanager
+async def _echo(running: Venue) -> AsyncIterator[EchoStream]:
+    async with _channel(running.echo) as channel:
+        call: Any = channel.stream_stream(echo.COLUMNS)
+        stream = EchoStream(call())
+        yield stream
+        stream.close()
+
+
+def _channel(address: str) -> grpc.aio.Channel:
+    return grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)])
 
 
 def _percentiles(rounds: Sequence[Sequence[float]], q: int) -> list[float]:
     return [show.percentile(sorted(values), q / 100) for values in rounds]
-
-
-def _bound(function: Callable[..., Awaitable[float]], *arguments: Any) -> Callable[[], Awaitable[float]]:
-    return lambda: function(*arguments)
-
-
-def _channel(address: str) -> grpc.aio.Channel:
-    options = [*echo.CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1)]
-    return grpc.aio.insecure_channel(address, options=options)

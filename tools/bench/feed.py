@@ -11,19 +11,20 @@ from collections.abc import Sequence
 from time import perf_counter_ns
 from typing import Final
 
+import zmq
+
 from bus.stream.actions import Limits, State
 from bus.stream.feed_client import FeedClient
 from bus.stream.sequencer import FrameRing, Sequencer
 from engine.core.venue import Venue
 from engine.publish.source import SLICE_ORDERS
 from proto.columns import DELTA_WIDTH
-from proto.feed import Digest, decode, orders_hash
-from tools.bench import deltas, flows, sockets, whole_book
+from proto.feed import Digest, orders_hash
+from tools.bench import deltas, flows
 from tools.bench.core import read
 from tools.bench.flows import INSTRUMENT
-from tools.bench.measure import Options, Report, build, cpu_ns, hash_of, in_turns, quiet, result, say
+from tools.bench.measure import Options, Report, build, cpu_ns, hash_of, in_turns, quiet, say
 
-COMMAND: Final = "python -m tools.bench feed"
 DIGEST_EVERY: Final = 16_384  # deltas: far more often than a heartbeat of 250 ms would at these rates
 GOAL_PLAIN: Final = 700_000
 GOAL_COMPILED: Final = 1_200_000
@@ -31,7 +32,7 @@ BURST: Final = 512  # frames that the bare socket is given before it is read
 
 
 def run(options: Options) -> Report:
-    """feed.deltas, and the same beside bare sockets, naive JSON, and whole books."""
+    """feed.deltas beside naive JSON, and feed.socket beside bare sockets."""
     say("feed: preparing")
     recorded = flows.load(
         "normal-large" if not options.quick else "normal", options.data, options.seed, options.take(100_000, 20_000)
@@ -54,7 +55,7 @@ def run(options: Options) -> Report:
     def naive() -> float:
         return len(rows) * 1e9 / naive_json(rows)
 
-    with quiet(), sockets.Joined() as pair:
+    with quiet(), Joined() as pair:
         found = in_turns({"ours": ours, "over": over_socket, "socket": socket, "json": naive}, rounds)
     goal = GOAL_COMPILED if build() == "compiled" else GOAL_PLAIN
     report = Report(
@@ -64,28 +65,15 @@ def run(options: Options) -> Report:
         f"{DIGEST_EVERY:,} deltas, made by the engine's book and checked by the mirror",
         "one process, one thread; processor time, but for the sockets, whose I/O thread may use the other core",
     )
-    report.results += [
-        result("feed.deltas", "deltas/s", found["ours"], found["json"], command=COMMAND, digest=digest,
+    report.add("feed.deltas", "deltas/s", found["ours"], found["json"], digest=digest,
                against="a naive JSON feed: one map a delta, json both ways, a book of dicts, no sequence, no check",
-               goal=f">= {goal:,}"),
-        result("feed.socket", "deltas/s", found["over"], found["socket"], command=COMMAND, digest=digest,
-               against="pyzmq alone: the very same frames from an XPUB to a SUB socket, received and thrown away"),
-    ]  # fmt: skip
+               goal=f">= {goal:,}")  # fmt: skip
+    report.add("feed.socket", "deltas/s", found["over"], found["socket"], digest=digest,
+               against="pyzmq alone: the very same frames from an XPUB to a SUB socket, received and thrown "
+               "away")  # fmt: skip
     report.notes.append(
         "feed.deltas hands the frames on as bytes; feed.socket is the same with an XPUB and a SUB socket between, over "
         "TCP on this machine, both in one thread."
-    )
-    report.notes.append(
-        "Where a delta's time goes, processor time: "
-        + ", ".join(f"{what} {ns / total:,.0f} ns" for what, ns in stages(batches).items())
-        + "."
-    )
-    say("feed: whole books")
-    report.results += whole_book.results(options, COMMAND)
-    report.notes.append(
-        "feed.book_N: a book of N levels a side follows one order at a time: one frame of one delta through a real "
-        "PUB/SUB socket, decoded and applied, beside the whole book pushed by a unary gRPC call to another process, "
-        "read and kept there."
     )
     return report
 
@@ -155,7 +143,30 @@ class Line:
         assert client.mirror.books[INSTRUMENT.id].digest(0, sent.low, sent.high) == sent
 
 
-def mirrored(batches: Sequence[bytes], pair: sockets.Joined | None = None) -> int:
+class Joined:
+    """A PUB and a SUB socket, `publisher` and `subscriber`, that have found each other over TCP; nothing is dropped."""
+
+    def __init__(self) -> None:
+        self._context = zmq.Context()
+        self.publisher = self._context.socket(zmq.XPUB)
+        self.subscriber = self._context.socket(zmq.SUB)
+        for socket in (self.publisher, self.subscriber):
+            socket.set_hwm(0)
+        port = self.publisher.bind_to_random_port("tcp://127.0.0.1")
+        self.subscriber.subscribe(b"")
+        self.subscriber.connect(f"tcp://127.0.0.1:{port}")
+        self.publisher.setsockopt(zmq.RCVTIMEO, 10_000)
+        self.subscriber.setsockopt(zmq.RCVTIMEO, 10_000)
+        assert self.publisher.recv() == b"\x01", "the subscription has come"
+
+    def __enter__(self) -> "Joined":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._context.destroy(linger=0)
+
+
+def mirrored(batches: Sequence[bytes], pair: Joined | None = None) -> int:
     """Nanoseconds from deltas to an applied mirror, over a whole flow, with or without sockets between."""
     line = Line()
     venue = Venue(INSTRUMENT.engine, [INSTRUMENT])
@@ -177,34 +188,7 @@ def mirrored(batches: Sequence[bytes], pair: sockets.Joined | None = None) -> in
     return spent
 
 
-def stages(batches: Sequence[bytes]) -> dict[str, int]:
-    """Nanoseconds of each stage over a whole flow. Decoding is timed once more, by itself."""
-    line = Line()
-    venue = Venue(INSTRUMENT.engine, [INSTRUMENT])
-    made = decoded = read_in = 0
-    for i, commands in enumerate(batches, 1):
-        time_ns = deltas.START_NS + i * deltas.RECORD_NS
-        for changed in venue.apply(i, time_ns, [read(commands)]).deltas:
-            marks = [cpu_ns()]
-            frames = line.publish(time_ns, changed.rows, venue)
-            marks.append(cpu_ns())
-            for data in frames:
-                decode(data)
-            marks.append(cpu_ns())
-            for data in frames:
-                line.receive(data, time_ns)
-            marks.append(cpu_ns())
-            made += marks[1] - marks[0]
-            decoded += marks[2] - marks[1]
-            read_in += marks[3] - marks[2]
-    return {
-        "sequencer and encoding": made,
-        "decoding": decoded,
-        "state machine, mirror and ring": read_in - decoded,
-    }
-
-
-def bare_socket(frames: Sequence[bytes], pair: sockets.Joined) -> int:
+def bare_socket(frames: Sequence[bytes], pair: Joined) -> int:
     """Nanoseconds for the frames to go through a pair of sockets, in bursts, unread."""
     publisher, subscriber = pair.publisher, pair.subscriber
     before = perf_counter_ns()

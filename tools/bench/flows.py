@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from proto.cluster import Instrument
+from proto.columns import FLAG_SELL, NEW, STP_NONE, Batch
 from proto.orders import write_batch
 from tools.flow import messages as flow
 from tools.flow import workload
@@ -25,6 +26,7 @@ INSTRUMENT: Final = Instrument(
     price_min=1, price_max=1 << 24,
 )  # fmt: skip
 ACCOUNT: Final = 7
+MIDDLE: Final = 1 << 20  # ticks, of what `resting` makes
 
 # How far each synthesised regime's price wanders in all, as a share of where it begins.
 _SWING: Final = {"static": 0.0, "normal": 0.02, "swing-25": 0.25, "swing-40": 0.40, "flash-crash": -0.45, LARGE: 0.04}
@@ -98,3 +100,13 @@ def synthesise(name: str, count: int, seed: int) -> list[WorkloadRow]:
 def batches(rows: list[WorkloadRow], size: int = BATCH, account: int = ACCOUNT) -> list[bytes]:
     """The flow as serialized CommandBatches of `size` rows: what a session sends, and what the log holds."""
     return [write_batch(batch) for batch in workload.batches(rows, account, INSTRUMENT.id, size)]
+
+
+def resting(first: int, count: int, chance: random.Random, levels: int) -> Batch:
+    """New orders that rest, with ids from `first` on, at random prices within so many levels on both sides."""
+    sides = [chance.getrandbits(1) for _ in range(count)]
+    prices = [MIDDLE + (1 if side else -1) * chance.randrange(1, levels + 1) for side in sides]
+    return Batch(
+        ACCOUNT, 0, STP_NONE, [NEW] * count, list(range(first, first + count)), [INSTRUMENT.id] * count,
+        [side * FLAG_SELL for side in sides], prices, [10] * count, [0] * count,
+    )  # fmt: skip

@@ -16,6 +16,7 @@ from pathlib import Path
 from time import perf_counter, perf_counter_ns
 from typing import Final
 
+from bus.access.asking import Machine
 from engine.core.rules import RULES
 from engine.core.venue import RETAINED
 from engine.log import records
@@ -26,11 +27,9 @@ from proto.columns import STP_NONE
 from tools.bench import flows, show
 from tools.bench.deltas import START_NS
 from tools.bench.flows import ACCOUNT, BATCH, INSTRUMENT, LARGE
-from tools.bench.measure import Options, Report, Rounds, hash_of, in_turns, result, say
+from tools.bench.measure import Options, Report, Rounds, hash_of, in_turns, say
 from tools.child import Child, Children
-from tools.tail.market_data import Machine
 
-COMMAND: Final = "python -m tools.bench log"
 PREALLOCATED: Final = 8 << 20  # as the log's own write-ahead file
 COMMANDS: Final = 1_000_000
 COMMANDS_QUICK: Final = 50_000
@@ -62,12 +61,10 @@ def run(options: Options) -> Report:
             contenders = _Contenders(Path(name), bodies, appends)
             found = in_turns({"log": contenders.log, "bare": contenders.bare}, options.turns(5, 3))
             contenders.close()
-        report.results.append(result(
-            f"log.append_{size}", "s", found["log"], found["bare"], command=COMMAND, digest=hash_of(*bodies),
+        report.add(
+            f"log.append_{size}", "s", found["log"], found["bare"], digest=hash_of(*bodies),
             against="write and fdatasync of the same bytes into a file that already has its size (median)",
-        ))  # fmt: skip
-        if size == BATCH:
-            report.notes.append(show.histogram("a durable append of 256 commands", contenders.latencies))
+        )  # fmt: skip
     report.notes.append(
         "log.append is engine/log on SQLite: write-ahead log, synchronous=FULL, a CRC and a chained hash a record."
     )
@@ -89,7 +86,6 @@ class _Contenders:
         self._bare = os.open(directory / "bare", os.O_WRONLY | os.O_CREAT)
         os.write(self._bare, bytes(PREALLOCATED))
         os.fsync(self._bare)
-        self.latencies: list[float] = []
 
     def log(self) -> float:
         position = self._log.position
@@ -100,7 +96,6 @@ class _Contenders:
             before = perf_counter_ns()
             position = self._log.append(position, [body])
             found.append((perf_counter_ns() - before) / 1e9)
-        self.latencies += found
         return show.percentile(sorted(found), 0.5)
 
     def bare(self) -> float:
@@ -139,10 +134,10 @@ def restart(options: Options, report: Report) -> None:
         found, digest = asyncio.run(_turns(directory, config, rounds))
     goal = f"<= {GOAL_S:g} s" if wanted == COMMANDS else ""
     for name, kind in (("log.restart", SNAPSHOT), ("log.restart_whole", WHOLE)):
-        report.results.append(result(
-            name, "s", found[kind], found[EMPTY], command=COMMAND, digest=digest, goal=goal,
+        report.add(
+            name, "s", found[kind], found[EMPTY], digest=digest, goal=goal,
             against="the start of an engine whose log is empty",
-        ))  # fmt: skip
+        )  # fmt: skip
     report.notes.append(
         f"log.restart is from the start of an engine's process to its serving, with {wanted:,} commands in its log "
         f"({flow.source}, again and again, an account each time) and a snapshot of its state at the log's end; "

@@ -66,19 +66,6 @@ class Result:
     goal: str = ""
 
 
-@dataclass(slots=True)
-class Report:
-    """All that one part found. `notes` are whole paragraphs: tables, histograms, what to know."""
-
-    part: str
-    goal: str
-    workload: str
-    processes: str  # which processes shared the cores
-    results: list[Result] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    machine: str = ""
-
-
 Rounds = dict[str, list[float]]
 
 
@@ -103,23 +90,34 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
     return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
 
 
-def result(
-    name: str, unit: str, ours: Sequence[float], theirs: Sequence[float] = (), *,
-    command: str, digest: str, against: str = "", goal: str = "",
-) -> Result:  # fmt: skip
-    """The figure of rounds, and of the baseline's rounds if there is one."""
-    return Result(
-        name,
-        statistics.median(ours),
-        unit,
-        statistics.median(theirs) if theirs else None,
-        ratio(ours, theirs) if theirs else None,
-        spread(ours),
-        command,
-        digest,
-        against,
-        goal,
-    )
+@dataclass(slots=True)
+class Report:
+    """All that one part found. `notes` are whole paragraphs: what to know."""
+
+    part: str
+    goal: str
+    workload: str
+    processes: str  # which processes shared the cores
+    results: list[Result] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    machine: str = ""
+
+    @property
+    def command(self) -> str:
+        return f"python -m tools.bench {'core --peers' if self.part == 'peers' else self.part}"
+
+    def add(
+        self, name: str, unit: str, ours: Sequence[float], theirs: Sequence[float] = (), *,
+        digest: str, against: str = "", goal: str = "",
+    ) -> None:  # fmt: skip
+        """The figure of rounds, beside that of the baseline's rounds if there is one."""
+        baseline = statistics.median(theirs) if theirs else None
+        beside = ratio(ours, theirs) if theirs else None
+        self.results.append(
+            Result(
+                name, statistics.median(ours), unit, baseline, beside, spread(ours), self.command, digest, against, goal
+            )
+        )
 
 
 @contextmanager

@@ -20,13 +20,12 @@ from tools.bench.bare import Trade
 from tools.bench.core import prepare, venue_rate
 from tools.bench.drivers import ENGINES
 from tools.bench.flows import REGIMES
-from tools.bench.measure import Options, Report, result, say
+from tools.bench.measure import Options, Report, say
 
 PINNED: Final = Path(__file__).with_name("peers.txt")
 SLOW: Final = {"order-matching": 4_000}  # messages: every step looks at every order
 INSTALL_S: Final = 600
 DRIVE_S: Final = 300
-COMMAND: Final = "python -m tools.bench core --peers"
 FEW: Final = 5_000  # messages of one regime, when it has to be quick
 
 
@@ -94,11 +93,11 @@ def run(options: Options) -> Report:
                     theirs[regime].append(found["rate"])
                     verdicts[_verdict(found, work.trades)] = None
             worst = min(theirs, key=lambda regime: statistics.median(theirs[regime]))
-            report.results.append(result(
-                f"core.peer_{engine.replace('-', '_')}", "messages/s", theirs[worst], ours[worst], command=COMMAND,
+            report.add(
+                f"core.peer_{engine.replace('-', '_')}", "messages/s", theirs[worst], ours[worst],
                 digest=found["sha256"][:16],
                 against="our venue on the same flow in the same round: below 1.00 means that ours is faster",
-            ))  # fmt: skip
+            )  # fmt: skip
             part = f", the first {SLOW[engine]:,} messages of each flow" if engine in SLOW else ""
             notes.append(f"    {engine:20} {found['version']:10} worst on {worst}; {', '.join(verdicts)}{part}")
     report.notes.append("Each on the regime where it is slowest:\n\n" + "\n".join(notes))

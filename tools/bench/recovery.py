@@ -7,9 +7,12 @@ The orders come from a process of their own, which is also who says how long the
 
 import asyncio
 import contextlib
+import gc
 import random
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from multiprocessing.connection import Connection
 from time import monotonic, monotonic_ns, perf_counter
 from typing import Any, Final
 
@@ -21,20 +24,23 @@ from bus.access.asking import Recovery
 from bus.stream.actions import Action, AskRange, AskSnapshot, Limits, State, Withdrawn
 from bus.stream.feed_client import FeedClient
 from proto import feed, marketdata_pb2, marketdata_pb2_grpc
+from proto.columns import CANCEL, NEW, STP_NONE, Batch
 from proto.orders import write_batch
 from proto.snapshot import Chunk, decode_snapshot, join_chunks
-from tools.bench import echo, flows, probe, show, venue
+from tools.bench import echo, flows, show, venue
+from tools.bench.child import Child
 from tools.bench.flows import INSTRUMENT, LARGE
-from tools.bench.measure import Options, Report, hash_of, quiet, result, say
+from tools.bench.measure import Options, Report, hash_of, quiet, say
 from tools.bench.venue import SessionStream, Venue
 from tools.flow import workload
 
-COMMAND: Final = "python -m tools.bench recovery"
 HERD: Final = 200
 LOST: Final = 5  # frames
 RESTING: Final = 20_000  # messages of recorded flow before anything is measured
 PAUSE_S: Final = 0.1  # between herds: then orders have their queue empty again
 WAIT_S: Final = 30.0
+PROBE: Final = 200  # account
+GAP_S: Final = 0.005  # between its orders
 
 
 def run(options: Options) -> Report:
@@ -57,7 +63,7 @@ async def _measure(options: Options, report: Report) -> None:
         flow = flows.load(LARGE, options.data, options.seed, RESTING)
         await _fill(running, flow)
         report.workload = f"{flow.source}; then an order every 5 ms; {LOST} frames lost at a time"
-        async with probe.running(running.engine, 200) as orders:
+        with Child("tools.bench.recovery:serve", running.engine) as orders:
             async with _reading(running, 1) as reader:
                 await _alone(reader, options, report)
             async with _reading(running, HERD) as readers:
@@ -241,15 +247,10 @@ async def _alone(readers: Readers, options: Options, report: Report) -> None:
         ("recovery.gap_p99", 99, "range", "one GetRange call of the same frames", "ratio <= 3.00"),
         ("recovery.gap_p99_snapshot", 99, "snapshot", "one GetSnapshot call, decoded", "ratio <= 3.00"),
     ):
-        report.results.append(
-            result(name, "s", at["gap", q], at[base, q], command=COMMAND, digest=digest, against=against, goal=goal)
-        )
+        report.add(name, "s", at["gap", q], at[base, q], digest=digest, against=against, goal=goal)  # fmt: skip
     for kind in ("range", "snapshot"):
         for q in (50, 99):
-            report.results.append(
-                result(f"recovery.{kind}_p{q}", "s", at[kind, q], command=COMMAND, digest=digest)
-            )  # fmt: skip
-    report.notes.append(show.histogram("from a gap to valid books", everything["gap"]))
+            report.add(f"recovery.{kind}_p{q}", "s", at[kind, q], digest=digest)  # fmt: skip
 
 
 async def _range(readers: Readers) -> float:
@@ -277,7 +278,7 @@ async def _snapshot(readers: Readers) -> float:
     return perf_counter() - began
 
 
-async def _together(readers: Readers, orders: probe.Orders, running: Venue, options: Options, report: Report) -> None:
+async def _together(readers: Readers, orders: Child, running: Venue, options: Options, report: Report) -> None:
     """All readers' gaps, in turns with as many empty calls, and the orders' times during each and during neither."""
     rounds, herds = options.turns(5, 2), options.take(8, 3)
     say(f"recovery: {rounds} rounds of {herds} herds of {HERD}")
@@ -300,7 +301,7 @@ async def _together(readers: Readers, orders: probe.Orders, running: Venue, opti
 
         await calls()
         await herd()
-        await orders.taken()
+        await asyncio.to_thread(orders.ask)
         for _ in range(rounds):
             spans: dict[str, list[tuple[float, float]]] = {kind: [] for kind in acks}
             times: dict[str, list[float]] = {kind: [] for kind in acks}
@@ -314,16 +315,12 @@ async def _together(readers: Readers, orders: probe.Orders, running: Venue, opti
                     await asyncio.sleep(PAUSE_S)
             found["calls"][-herds:] = [sorted(times["calls"])[herds // 2]]
             found["herd"].append(sorted(times["herd"])[herds // 2])
-            noted = await orders.taken()
+            noted = await asyncio.to_thread(orders.ask)
             for kind, ends in spans.items():
                 acks[kind] += [took for due, took in noted if any(first <= due <= last for first, last in ends)]
     digest = hash_of("together", HERD, LOST)
-    report.results.append(
-        result(
-            "recovery.herd", "s", found["herd"], found["calls"], command=COMMAND, digest=digest,
-            against=f"{HERD} empty unary calls at once", goal="ratio <= 1.50",
-        )
-    )  # fmt: skip
+    report.add("recovery.herd", "s", found["herd"], found["calls"], digest=digest,
+            against=f"{HERD} empty unary calls at once", goal="ratio <= 1.50",)  # fmt: skip
     # Of all rounds together: one of them has too few orders for a percentile.
     for name, kind, q, goal in (
         ("recovery.ack_p50", "herd", 0.5, ""),
@@ -332,7 +329,61 @@ async def _together(readers: Readers, orders: probe.Orders, running: Venue, opti
     ):
         at = {of: [show.percentile(sorted(values), q)] for of, values in acks.items()}
         against = "the same while nobody asks for anything"
-        report.results.append(
-            result(name, "s", at[kind], at["quiet"], command=COMMAND, digest=digest, against=against, goal=goal)
-        )
-    report.notes.append(show.histogram("an order, acknowledged while herd follows herd", acks["herd"]))
+        report.add(name, "s", at[kind], at["quiet"], digest=digest, against=against, goal=goal)  # fmt: skip
+
+
+# The orders, in a process of their own
+
+
+def serve(connection: "Connection[Any, Any]", endpoint: str) -> None:
+    """Enter an order every few milliseconds; answer each question with what was noted since the last: [(due, seconds)].
+
+    `due` is when an order was to be sent by the monotonic clock, the seconds are from then to its acknowledgement.
+    """
+    gc.disable()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_enter(connection, endpoint))
+
+
+async def _enter(connection: "Connection[Any, Any]", endpoint: str) -> None:
+    async with grpc.aio.insecure_channel(endpoint) as channel:
+        probe = Probe(await SessionStream.open(channel, PROBE))
+
+        def answer() -> None:
+            connection.recv()
+            noted, probe.noted = probe.noted, []
+            connection.send(noted)
+
+        asyncio.get_running_loop().add_reader(connection.fileno(), answer)
+        await asyncio.gather(probe.send(), probe.hear())
+
+
+class Probe:
+    """Orders at their times, each of which is canceled by the next command."""
+
+    def __init__(self, stream: SessionStream) -> None:
+        self._stream = stream
+        self._due: deque[float] = deque()
+        self.noted: list[tuple[float, float]] = []
+
+    async def send(self) -> None:
+        due, command = monotonic(), 0
+        while True:
+            due += GAP_S
+            command += 1
+            await asyncio.sleep(max(0.0, due - monotonic()))
+            op, target = (CANCEL, command - 1) if command % 2 == 0 else (NEW, 0)
+            batch = Batch(
+                PROBE, 0, STP_NONE, [op], [command], [INSTRUMENT.id], [0], [INSTRUMENT.price_min], [1], [target]
+            )
+            self._due.append(due)
+            await self._stream.send(write_batch(batch))
+
+    async def hear(self) -> None:
+        while True:
+            answered = self._stream.answered
+            await self._stream.receive()
+            now = monotonic()
+            for _ in range(self._stream.answered - answered):
+                due = self._due.popleft()
+                self.noted.append((due, now - due))

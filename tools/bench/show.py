@@ -1,4 +1,4 @@
-"""Results as people and programs read them: tables, a histogram, one JSON object a line, a section of a Markdown file.
+"""Results as people and programs read them: tables, one JSON object a line, a section of a Markdown file.
 
 A part's section stands between two marks; what is outside them is not touched:
 
@@ -14,7 +14,6 @@ from typing import Final
 from tools.bench.measure import Report, Result
 
 _KEYS: Final = ("name", "value", "unit", "baseline", "ratio", "spread", "command", "digest")
-_BAR: Final = 40  # characters of a histogram's longest bar
 
 
 def json_line(result: Result) -> str:
@@ -61,14 +60,14 @@ def _cells(result: Result) -> tuple[str, ...]:
 
 def text(report: Report) -> str:
     """All of a report, in Markdown that also reads well on a terminal."""
-    parts = [
-        f"Goal: {report.goal}.",
-        f"Workload: {report.workload}.",
-        f"Processes: {report.processes}.",
-        f"Machine: {report.machine}.",
-        "Command: " + ", ".join(dict.fromkeys(f"`{result.command}`" for result in report.results)) + ".",
-        table(report),
-    ]
+    head = {
+        "goal": f"{report.goal}.",
+        "workload": f"{report.workload}.",
+        "processes": f"{report.processes}.",
+        "machine": f"{report.machine}.",
+        "command": f"`{report.command}`.",
+    }
+    parts = ["\n".join(f"- {name}: {said}" for name, said in head.items()), table(report)]
     baselines = dict.fromkeys((result.against, result.name) for result in report.results if result.against)
     named: dict[str, list[str]] = {}
     for against, name in baselines:
@@ -80,36 +79,6 @@ def text(report: Report) -> str:
             for against, names in named.items()
         ))  # fmt: skip
     return "\n\n".join(parts + report.notes)
-
-
-def histogram(title: str, values_s: Sequence[float], rows: int = 12) -> str:
-    """Latencies on a scale of powers of the square root of two, with the percentiles that matter."""
-    ordered = sorted(values_s)
-    head = f"{title}: " + ", ".join(
-        f"p{name} {figure(percentile(ordered, q), 's')}"
-        for name, q in (("50", 0.5), ("90", 0.9), ("99", 0.99), ("99.9", 0.999), ("100", 1.0))
-    )
-    low = max(ordered[0], 1e-9)
-    edges = [low]
-    while edges[-1] < ordered[-1]:
-        edges.append(edges[-1] * 2**0.5)
-    while len(edges) > rows + 1:  # too fine: take every second edge
-        last = edges[-1]
-        edges = edges[::2]
-        if edges[-1] < last:
-            edges.append(last)
-    counts = [0] * max(1, len(edges) - 1)
-    at = 0
-    for value in ordered:
-        while at + 2 < len(edges) and value >= edges[at + 1]:
-            at += 1
-        counts[at] += 1
-    most = max(counts)
-    lines = [
-        f"    {figure(edge, 's'):>10}  {'#' * round(_BAR * count / most):{_BAR}} {count:>7,}"
-        for edge, count in zip(edges, counts, strict=False)
-    ]
-    return "\n".join([head, "", *lines])
 
 
 def percentile(ordered: Sequence[float], q: float) -> float:

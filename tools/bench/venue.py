@@ -14,15 +14,15 @@ from typing import Any, Final
 
 import grpc
 
+from bus.access.asking import Machine
 from proto import cluster as cluster_file
 from proto.cluster import Cluster, EngineEntry
 from proto.columns import IOC_REMAINDER, STP_NONE, TRADED
 from proto.orders import read_reports, report_columns, unwrap, wrap
 from proto.orders_pb2 import Hello, SelfTradePrevention, SessionRequest
-from tools.bench import echo
+from tools.bench import child, echo
 from tools.bench.flows import INSTRUMENT
 from tools.child import Child, Children
-from tools.tail.market_data import Machine
 
 START_S: Final = 30.0
 REST_S: Final = 30.0
@@ -31,14 +31,13 @@ POLL_S: Final = 0.002
 
 @dataclass(slots=True)
 class Venue:
-    """Where its parts are: host:port of the engine, the fabric node and the echo; the engine's feed and process."""
+    """Where its parts are: host:port of the engine, the fabric node and the echo; the feed and the ping."""
 
     engine: str
     feed: str
     fabric: str
     echo: str
     ping: str
-    pid: int
     directory: Path
     _machines: dict[str, Machine]
 
@@ -58,26 +57,25 @@ class Venue:
 
 
 @asynccontextmanager
-async def running(*, followers: int = 1) -> AsyncIterator[Venue]:
+async def running() -> AsyncIterator[Venue]:
     """Start it; it is gone when the block is left. Raises: tools.processes.StartError.
 
     What the block raises gets a note of how its processes fared: the cause is often theirs.
     """
-    with tempfile.TemporaryDirectory(prefix="lobmesh-bench-") as name, Children() as children:
+    with (
+        tempfile.TemporaryDirectory(prefix="lobmesh-bench-") as name,
+        Children() as children,
+        child.Child("tools.bench.echo:serve") as echoing,
+    ):
         directory = Path(name)
         config = directory / "cluster.toml"
         config.write_text(cluster_file.dumps(Cluster("bench", (EngineEntry(INSTRUMENT.engine),), (INSTRUMENT,))))
         arguments = ["--cluster", str(config), "--engine", str(INSTRUMENT.engine), "--data", str(directory / "engine")]
         engine = await _start(children, Child("engine", "engine", arguments, directory / "engine.log.log"))
-        fabric = ""
-        for i in range(1, followers + 1):
-            arguments = ["--name", f"fabric-{i}", "--join", engine["grpc"]]
-            child = Child(f"fabric-{i}", "bus", arguments, directory / f"fabric-{i}.log")
-            fabric = (await _start(children, child))["grpc"]
-        echoing = await _start(children, Child("echo", "tools.bench.echo", [], directory / "echo.log"))
-        venue = Venue(
-            engine["grpc"], engine["feed"], fabric, echoing["grpc"], echoing["ping"], engine["pid"], directory, {}
-        )
+        arguments = ["--name", "fabric", "--join", engine["grpc"]]
+        fabric = (await _start(children, Child("fabric", "bus", arguments, directory / "fabric.log")))["grpc"]
+        echo_grpc, ping = echoing.answer()
+        venue = Venue(engine["grpc"], engine["feed"], fabric, echo_grpc, ping, directory, {})
         try:
             yield venue
         except Exception as e:
@@ -123,13 +121,6 @@ class EchoStream(Stream):
 
     def _count(self, message: bytes) -> int:
         return len(echo.columns_of(message)[0])
-
-
-class RowsStream(Stream):
-    """Row messages that come back as they went."""
-
-    def _count(self, message: bytes) -> int:
-        return len(echo.rows_of(message))
 
 
 class SessionStream(Stream):

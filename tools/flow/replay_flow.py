@@ -18,6 +18,7 @@ from typing import Final
 
 import grpc
 
+from bus.access.asking import Machine
 from bus.access.exchange import DirectoryError, ask
 from bus.access.subscriber import Subscriber
 from bus.stream.actions import Action, Applied, AskRange, AskSnapshot, MissingSpan, State
@@ -36,7 +37,6 @@ from tools.flow.messages import FlowError
 from tools.flow.order_counts import Tally
 from tools.flow.recorded import Recorded, UsedBeforeError
 from tools.flow.sizes import Levels, Sizes
-from tools.tail.market_data import Machine
 
 TALLY_S: Final = 0.5
 JOIN_S: Final = 10.0

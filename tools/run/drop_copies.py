@@ -12,7 +12,7 @@ import grpc
 from engine.client import Client, ClientError
 from engine.log.contract import LogError
 from engine.log.records import Commands, Entered, RecordError, decode
-from engine.log.sqlite import SqliteLogView
+from engine.log.view import SqliteLogView
 from proto import connect
 from proto import orders_pb2 as pb
 from proto.columns import ReportRow

@@ -15,16 +15,11 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Final
 
-import grpc
-
-from bus.access.exchange import DirectoryError, ask
+from bus.reader import Feed
 from proto.dial import Parser
-from tools import tail_feed
 from tools.child import patience_asked, ready, run, say
-from tools.tail_feed import Listener
 
-ASK_S: Final = 2.0
-STAY_S: Final = 3.0  # the longest that a reader waits for its books
+STAY_S: Final = 3.0  # the longest that a reader waits for its books, on a quiet machine
 
 
 class LateJoiners:
@@ -41,25 +36,17 @@ class LateJoiners:
     async def come(self, stay_s: float) -> None:
         """One reader, from its first question to its leaving; nothing happens if nobody answers it."""
         machine = self._machines[self._came % len(self._machines)]
-        try:
-            entries = await ask(machine, ASK_S)
-            args = tail_feed.parser().parse_args([machine, "--quiet"])
-            listener = Listener(args, entries, tail_feed.chosen(entries, ()))
-        except (grpc.aio.AioRpcError, DirectoryError, tail_feed.CannotConnect):
-            self._machines.append(self._machines.pop(0))
-            return
-        try:
-            listener.start()
-            await listener.verify_once(self._came, stay_s)
-        finally:
-            clients = listener.clients
-            await listener.stop()
+        async with Feed([machine]) as feed:
+            compared = await feed.verify(self._came, stay_s)
+            if not compared:
+                self._machines.append(self._machines.pop(0))
+                return
             self._came += 1
-            self._streams += len(clients)
-            self._verified += listener.said.verified
-            self._differing += listener.said.differing
-            for client in clients:
-                for name, count in client.counters.as_dict().items():
+            self._streams += len(compared)
+            self._verified += sum(each.equal for each in compared)
+            self._differing += [difference for each in compared for difference in each.differences]
+            for counters in feed.counters().values():
+                for name, count in counters.items():
                     self._counters[name] = self._counters.get(name, 0) + count
 
     def sums(self) -> dict[str, Any]:

@@ -7,12 +7,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
+
+from bus.access.asking import Machine
 from engine.node import LINKS
+from proto import connect
 from proto.cluster import Cluster, EngineEntry, dumps
 from tools.chaos.plan import FaultSpec
 from tools.child import Child, Children, Patience, StartError
 from tools.run.layout import symbol
-from tools.tail.market_data import Machine
 
 START_S: Final = 30.0  # on a quiet machine
 POLL_S: Final = 0.02
@@ -131,11 +135,10 @@ class Machines:
     async def _linked(self, place: Place) -> None:
         """Wait until an engine's links to the others stand. Raises: StartError."""
         began = time.monotonic()
-        while not await place.asked.serves(LINKS):
+        while not await serves(place.asked.target, LINKS):
             if time.monotonic() > began + START_S * self.patience.factor:
-                raise StartError(
-                    f"{place.name} has no link to every other engine after {time.monotonic() - began:.0f} s"
-                )
+                waited = time.monotonic() - began
+                raise StartError(f"{place.name} has no link to every other engine after {waited:.0f} s")
             await asyncio.sleep(POLL_S)
 
     async def start_fabrics(self) -> None:
@@ -246,3 +249,14 @@ class Machines:
         place.down = place.left = False
         self._on_start(place)
         return place
+
+
+async def serves(target: str, service: str, timeout_s: float = 2.0) -> bool:
+    """Whether a process says of this service that it serves; False too while it does not answer or know of it."""
+    async with connect.channel(target) as channel:
+        try:
+            stub = health_pb2_grpc.HealthStub(channel)
+            reply = await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=timeout_s)
+        except grpc.aio.AioRpcError:
+            return False
+    return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)

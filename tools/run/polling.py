@@ -8,7 +8,10 @@ from typing import Final, TypeVar
 
 import grpc
 
+from bus.access.asking import StreamStanding
+from bus.reader.verify import differences
 from bus.stream.mirror import MirrorError
+from proto import marketdata_pb2
 from proto.cluster import Instrument
 from proto.feed import STATE_NAMES, FeedError
 from proto.snapshot import Snapshot
@@ -17,8 +20,6 @@ from tools.run.evidence import Marked, Mirror, Seen, counter
 from tools.run.feeds import Feeds
 from tools.run.live_view import Board, InstrumentRow, MachineRow
 from tools.run.machines import Machines, Place
-from tools.tail.compare import differences
-from tools.tail.market_data import StreamState, book_state, resting
 
 LOOK_S: Final = 0.4  # between two looks, and the longest wait for an answer to one
 REST_S: Final = 15.0  # for every mirror to reach its owner's sequence, on a quiet machine
@@ -190,7 +191,7 @@ class Poller:
             if streams is not None:
                 self._note(place, streams)
 
-    def _note(self, place: Place, streams: Sequence[StreamState]) -> None:
+    def _note(self, place: Place, streams: Sequence[StreamStanding]) -> None:
         row = next(row for row in self._board.machines if row.number == place.id)
         if place.name.startswith("engine"):
             row.next_seq = max((stream.next_seq for stream in streams), default=None)
@@ -227,6 +228,16 @@ class Poller:
         del history[:-RATES_OVER]
         (since, before), (now, after) = history[0], history[-1]
         return {home: (count - before.get(home, 0)) / max(now - since, 1e-9) for home, count in after.items()}
+
+
+def book_state(book: marketdata_pb2.Book) -> str:
+    """A book's state in the words that people read: valid, doubtful, stale, unknown."""
+    return marketdata_pb2.BookState.Name(book.state).removeprefix("BOOK_").lower()
+
+
+def resting(snapshot: Snapshot) -> int:
+    """How many orders rest in all its books."""
+    return sum(len(book.bids) + len(book.asks) for book in snapshot.books)
 
 
 async def answer(call: Awaitable[Answer]) -> Answer | None:

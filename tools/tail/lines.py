@@ -3,70 +3,35 @@
 Prices and quantities are decimal text. Every object has an `event`; those about one book a `symbol`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
-from bus.stream.actions import (
-    Action,
-    Alarm,
-    Applied,
+from bus.reader.events import (
+    OPS,
+    Book,
+    BookEvent,
+    Comparison,
+    Delta,
     Doubted,
+    Event,
     GapOpened,
     GapRepaired,
     MissingSpan,
-    Standing,
-    StateChanged,
+    Quote,
+    QuotesState,
+    Stream,
+    StreamState,
+    Trouble,
     Trusted,
 )
-from bus.stream.conflation import Quoted
-from bus.stream.feed_client import FeedClient
-from bus.stream.mirror import BUY_SIDE, SELL_SIDE, MirrorBook
 from proto import feed
-from proto.feed import (
-    ADD,
-    BUST,
-    CANCEL,
-    CLEAR,
-    CORRECTION,
-    DEFINITION,
-    DELETE,
-    END,
-    EXECUTE,
-    INDICATION,
-    MODIFY,
-    OP_MASK,
-    SELL,
-    STATISTICS,
-    STATUS,
-    TOLD,
-    TRADE,
-    Definition,
-    Extra,
-    FeedError,
-    Indication,
-    Row,
-    Statistics,
-    Status,
-)
+from proto.feed import OP_MASK, SELL, Extra, FeedError, Row, Status
 
 Line = dict[str, Any]
 
-OPS: Final = {
-    ADD: "add",
-    CANCEL: "cancel",
-    MODIFY: "modify",
-    DELETE: "delete",
-    EXECUTE: "execute",
-    TRADE: "trade",
-    CLEAR: "clear",
-    DEFINITION: "definition",
-    STATUS: "status",
-    STATISTICS: "statistics",
-    INDICATION: "indication",
-    BUST: "bust",
-    CORRECTION: "correction",
-}
 FLAGS: Final = {
     feed.END_OF_EVENT: "end of event",
     feed.HEARTBEAT: "heartbeat",
@@ -75,159 +40,158 @@ FLAGS: Final = {
     feed.DIGEST: "digest",
 }
 BAD_SHOWN: Final = 64  # bytes of a frame that cannot be read
-_WITH_PRICE: Final = (ADD, EXECUTE, TRADE, CORRECTION)
-_WITH_QUANTITY: Final = (ADD, CANCEL, MODIFY, EXECUTE, TRADE, CORRECTION)
-_WITH_ORDER: Final = (ADD, CANCEL, MODIFY, DELETE, EXECUTE)
-_WITH_TRADE: Final = (EXECUTE, TRADE, BUST, CORRECTION)
+_SIDED: Final = ("add", "cancel", "modify", "delete", "execute", "trade")
+_WITH_PRICE: Final = ("add", "execute", "trade", "correction")
+_WITH_QUANTITY: Final = ("add", "cancel", "modify", "execute", "trade", "correction")
+_WITH_ORDER: Final = ("add", "cancel", "modify", "delete", "execute")
+_WITH_TRADE: Final = ("execute", "trade", "bust", "correction")
 
 
-def lines_of(client: FeedClient, action: Action, wanted: Callable[[int], bool]) -> Iterator[Line]:
-    """The lines of one action of `client`; deltas of those instruments only that are `wanted`."""
-    stream = {"engine": client.engine, "channel": client.channel}
-    if isinstance(action, Applied):
-        yield from _deltas(client, action, wanted)
-    elif isinstance(action, StateChanged):
-        yield {"event": "state", **stream, "from": action.before.value, "to": action.after.value, "why": action.reason}
-    elif isinstance(action, GapOpened):
-        gap = action.gap
-        doubtful = [
-            symbol_of(book) for i, book in client.mirror.books.items() if client.standing(i) is not Standing.VALID
-        ]
-        yield {
-            "event": "gap", **stream, "epoch": gap.epoch, "first": gap.first, "last": gap.last, "cause": gap.cause,
-            "not_valid": doubtful,
-        }  # fmt: skip
-    elif isinstance(action, GapRepaired):
-        gap = action.gap
-        yield {
-            "event": "repaired", **stream, "epoch": gap.epoch, "first": gap.first, "last": gap.last, "how": gap.how,
-            "took_ms": round(gap.took_ns / 1e6, 3),
-        } | ({"source": gap.source} if gap.source else {})  # fmt: skip
-    elif isinstance(action, MissingSpan):
-        yield {"event": "covered", **stream, "epoch": action.epoch, "first": action.first, "last": action.last}
-    elif isinstance(action, Doubted | Trusted):
-        event = "doubted" if isinstance(action, Doubted) else "trusted"
-        book = client.mirror.books.get(action.instrument)
-        symbol = symbol_of(book) if book else str(action.instrument)
-        why = {"why": action.reason} if isinstance(action, Doubted) else {}
-        yield {"event": event, "symbol": symbol, **stream, **why}
-    elif isinstance(action, Alarm):
-        yield {"event": "alarm", **stream, "what": action.text}
+def line_of(event: Event) -> Line | None:
+    """The line of what happens to a stream; None where there is nothing to say. Deltas: delta_lines."""
+    match event:
+        case StreamState():
+            return _changed("state", event)
+        case QuotesState():
+            return _changed("quotes", event)
+        case GapOpened():
+            return _spanned("gap", event) | {"cause": event.cause, "not_valid": list(event.doubtful)}
+        case GapRepaired():
+            line = _spanned("repaired", event) | {"how": event.how, "took_ms": round(event.took_ms, 3)}
+            return line | ({"source": event.source} if event.source else {})
+        case MissingSpan():
+            return _spanned("covered" if event.why == "snapshot" else "left out", event)
+        case Doubted():
+            return {"event": "doubted", "symbol": event.symbol, **_stream(event), "why": event.reason}
+        case Trusted():
+            return {"event": "trusted", "symbol": event.symbol, **_stream(event)}
+        case Trouble():
+            return {"event": "alarm", **(_stream(event) if event.engine else {}), "what": event.text}
+        case _:
+            return None
 
 
-def symbol_of(book: MirrorBook) -> str:
-    """Its symbol, or the instrument's number while its definition is not known."""
-    return book.definition.symbol if book.definition else str(book.instrument)
+def _stream(event: Any) -> Line:
+    return {"engine": event.engine, "channel": event.channel}
 
 
-def sizes_of(book: MirrorBook | None) -> tuple[Decimal, Decimal]:
-    """Tick and lot size; 1 and 1, that is whole ticks and lots, while they are not known."""
-    if book is None or book.definition is None:
-        return Decimal(1), Decimal(1)
-    return Decimal(book.definition.tick_size), Decimal(book.definition.lot_size)
+def _spanned(name: str, event: GapOpened | GapRepaired | MissingSpan) -> Line:
+    return {"event": name, **_stream(event), "epoch": event.epoch, "first": event.first, "last": event.last}
 
 
-def book_line(client: FeedClient, instrument: int) -> Line:
-    """A whole book, by order in queue order, as it stands: what deltas can be applied to."""
-    book = client.mirror.books[instrument]
-    tick, lot = sizes_of(book)
-    epoch, sequence = client.position
-    return {
-        "event": "book",
-        "symbol": symbol_of(book),
-        "engine": client.engine,
-        "channel": client.channel,
-        "epoch": epoch,
-        "sequence": sequence,
-        "instrument_sequence": book.sequence,
-        "state": client.standing(instrument).name.lower(),
-        "trading_state": feed.STATE_NAMES[book.state],
-        "bids": _orders(book, BUY_SIDE, tick, lot),
-        "asks": _orders(book, SELL_SIDE, tick, lot),
-    }
+def _changed(name: str, event: StreamState | QuotesState) -> Line:
+    return {"event": name, **_stream(event), "from": event.before, "to": event.state, "why": event.reason}
 
 
-def _orders(book: MirrorBook, side: int, tick: Decimal, lot: Decimal) -> list[Line]:
-    return [
-        {"order_id": order_id, "price": f"{price * tick:f}", "quantity": f"{quantity * lot:f}"}
-        for order_id, price, quantity in book.orders(side)
-    ]
+def delta_lines(events: list[BookEvent]) -> Iterator[tuple[Line, BookEvent]]:
+    """All that one command changed, by sequence, each line with the event that it is of."""
+    deltas = [(delta, event) for event in events for delta in event.deltas]
+    for delta, event in sorted(deltas, key=lambda pair: pair[0].sequence):
+        yield _delta(event, delta), event
 
 
-def _deltas(client: FeedClient, applied: Applied, wanted: Callable[[int], bool]) -> Iterator[Line]:
-    times = dict(applied.times)
-    time_ns = 0
-    for i, row in enumerate(applied.rows):
-        time_ns = times.get(i, time_ns)
-        if wanted(row[1]):
-            book = client.mirror.books.get(row[1])
-            yield _delta(applied, applied.first + i, row, time_ns, book)
-
-
-def _delta(applied: Applied, sequence: int, row: Row, time_ns: int, book: MirrorBook | None) -> Line:
-    op, instrument, order_id, price, quantity, trade_id = row
-    code = op & OP_MASK
-    tick, lot = sizes_of(book)
+def _delta(event: BookEvent, delta: Delta) -> Line:
+    op = delta.op
     line: Line = {
-        "event": OPS[code],
-        "symbol": symbol_of(book) if book else str(instrument),
-        "epoch": applied.epoch,
-        "seq": sequence,
-        "time_ns": time_ns,
+        "event": op,
+        "symbol": event.symbol,
+        "epoch": event.epoch,
+        "seq": delta.sequence,
+        "time_ns": event.time_ns,
     }
-    if code <= TRADE:
-        line["side"] = "sell" if op & SELL else "buy"
-    if code in _WITH_ORDER:
-        line["order_id"] = order_id
-    if code in _WITH_PRICE:
-        line["price"] = f"{price * tick:f}"
-    if code in _WITH_QUANTITY:
-        line["quantity"] = f"{quantity * lot:f}"
-    if code in _WITH_TRADE:
-        line["trade_id"] = trade_id
-    if code in TOLD:
-        line |= _extra(applied.extras[order_id])
-    if op & END:
+    if op in _SIDED:
+        line["side"] = delta.side
+    if op in _WITH_ORDER:
+        line["order_id"] = delta.order_id
+    if op in _WITH_PRICE:
+        line["price"] = f"{delta.price:f}"
+    if op in _WITH_QUANTITY:
+        line["quantity"] = f"{delta.quantity:f}"
+    if op in _WITH_TRADE:
+        line["trade_id"] = delta.trade_id
+    if delta.extra is not None:
+        line |= _extra(delta.extra)
+    if delta.end:
         line["end"] = True
     return line
 
 
 def _extra(extra: Extra) -> Line:
-    if isinstance(extra, Definition):
-        return dict(extra._asdict())
     if isinstance(extra, Status):
         return {"state": feed.STATE_NAMES[extra.state], "reason": extra.reason}
-    assert isinstance(extra, Statistics | Indication)
     return dict(extra._asdict())
 
 
-def quote_line(client: FeedClient, quoted: Quoted) -> Line:
-    """How a book stood when its quote was sent: best bid, best offer, last trade; null where there is none."""
-    quote = quoted.quote
-    book = client.mirror.books.get(quote.instrument)
-    tick, lot = sizes_of(book)
+def book_line(book: Book, engine: int, channel: int) -> Line:
+    """A whole book, by order in queue order, as it stands: what deltas can be applied to."""
+    return {
+        "event": "book",
+        "symbol": book.symbol,
+        "engine": engine,
+        "channel": channel,
+        "epoch": book.epoch,
+        "sequence": book.sequence,
+        "instrument_sequence": book.instrument_sequence,
+        "state": book.state,
+        "trading_state": book.trading_state,
+        "bids": _orders(book, 0),
+        "asks": _orders(book, 1),
+    }
 
-    def side(price: int, quantity: int, orders: int) -> Line | None:
-        if not orders:
-            return None
-        return {"price": f"{price * tick:f}", "quantity": f"{quantity * lot:f}", "orders": orders}
+
+def _orders(book: Book, side: int) -> list[Line]:
+    return [
+        {"order_id": order_id, "price": f"{price:f}", "quantity": f"{quantity:f}"}
+        for order_id, price, quantity in book.orders(side)
+    ]
+
+
+def quote_line(quote: Quote, engine: int, channel: int) -> Line:
+    """How a book stood when its quote was sent: best bid, best offer, last trade; null where there is none."""
+
+    def side(level: tuple[Decimal, Decimal, int] | None) -> Line | None:
+        return {"price": f"{level[0]:f}", "quantity": f"{level[1]:f}", "orders": level[2]} if level else None
 
     return {
         "event": "quote",
-        "symbol": symbol_of(book) if book else str(quote.instrument),
-        "engine": client.engine,
-        "channel": client.channel,
-        "epoch": quoted.epoch,
-        "sequence": quoted.sequence,
+        "symbol": quote.symbol,
+        "engine": engine,
+        "channel": channel,
+        "epoch": quote.epoch,
+        "sequence": quote.sequence,
         "time_ns": quote.time_ns,
         "state": "conflated",
-        "trading_state": feed.STATE_NAMES[quote.state],
-        "bid": side(quote.bid_price, quote.bid_quantity, quote.bid_count),
-        "ask": side(quote.ask_price, quote.ask_quantity, quote.ask_count),
-        "last": {"price": f"{quote.last_price * tick:f}", "quantity": f"{quote.last_quantity * lot:f}"}
-        if quote.last_trade_id
-        else None,
+        "trading_state": quote.trading_state,
+        "bid": side(quote.bid),
+        "ask": side(quote.ask),
+        "last": {"price": f"{quote.last[0]:f}", "quantity": f"{quote.last[1]:f}"} if quote.last else None,
     }
+
+
+def comparison_line(compared: Comparison) -> Line:
+    """Whether our books are another machine's."""
+    line: Line = {"engine": compared.engine, "channel": compared.channel}
+    if compared.problem:
+        return {"event": "unverified", **line, "with": compared.machine, "why": compared.problem}
+    line |= {
+        "epoch": compared.epoch,
+        "sequence": compared.sequence,
+        "with": compared.machine,
+        "carried": compared.carried,
+        "books": compared.books,
+        "orders": compared.orders,
+    }
+    if compared.differences:
+        return {"event": "differs", **line, "differences": list(compared.differences)}
+    return {"event": "verified", **line}
+
+
+def stats_line(stream: Stream, time_ns: int) -> Line:
+    """Where a stream stands, and all that its reader counted."""
+    said = asdict(stream)
+    counters = said.pop("counters")
+    shown = ("engine", "channel", "state", "epoch", "sequence", "books", "open_gaps")
+    return {"event": "stats", "time_ns": time_ns, **{name: said[name] for name in shown}, **counters}
 
 
 def frame_line(frame: bytes, time_ns: int) -> Line:
@@ -267,23 +231,34 @@ def frame_line(frame: bytes, time_ns: int) -> Line:
 def _raw_delta(row: Row) -> Line:
     op, instrument, order_id, price, quantity, trade_id = row
     return {
-        "op": OPS[op & OP_MASK], "sell": bool(op & SELL), "end": bool(op & END), "instrument": instrument,
+        "op": OPS[op & OP_MASK], "sell": bool(op & SELL), "end": bool(op & feed.END), "instrument": instrument,
         "order_id": order_id, "price": price, "quantity": quantity, "trade_id": trade_id,
     }  # fmt: skip
 
 
-def stats_line(client: FeedClient, time_ns: int) -> Line:
-    """Where a stream stands, and all that its reader counted."""
-    epoch, sequence = client.position
-    return {
-        "event": "stats",
-        "time_ns": time_ns,
-        "engine": client.engine,
-        "channel": client.channel,
-        "state": client.state.value,
-        "epoch": epoch,
-        "sequence": sequence,
-        "books": len(client.mirror.books),
-        "open_gaps": len(client.ledger.open),
-        **client.counters.as_dict(),
-    }
+def in_words(line: Line) -> str:
+    """An event for people: `gap 3,001 to 3,007 (frame)`."""
+    span = f"{line['first']:,} to {line['last']:,}" if "last" in line else ""
+    stream = f"engine-{line['engine']}" if "engine" in line else ""
+    match line["event"]:
+        case "gap":
+            text = f"gap {span} ({line['cause']})"
+        case "repaired":
+            text = f"repaired {span} by {line['how']} in {line['took_ms']:.1f} ms"
+        case "recording":
+            text = f"recorded from {line['first']:,} on"
+        case "covered":
+            text = f"a snapshot stands for {span}"
+        case "left out":
+            text = f"{span} not told: too slow"
+        case "quotes":
+            text = f"best prices {line['from']} to {line['to']}: {line['why']}"
+        case "state":
+            text = f"{line['from']} to {line['to']}: {line['why']}"
+        case "differs":
+            text = f"DIFFERS from {line['with']}: {'; '.join(line['differences'])}"
+        case "alarm":
+            text = f"ALARM {line['what']}"
+        case event:
+            text = f"{event} {line.get('symbol', '')} {line.get('why', '')}".rstrip()
+    return f"{datetime.now():%H:%M:%S}  {stream}  {text}"

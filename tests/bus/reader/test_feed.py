@@ -1,6 +1,7 @@
 """The reader's SDK over a tiny engine: events in order, books with their states, with asyncio and without."""
 
 import asyncio
+import re
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -10,7 +11,9 @@ from decimal import Decimal
 import grpc
 import pytest
 
-import bus.reader.feed
+import bus.reader.inbox
+import bus.reader.reading
+from bus.access.asking import HistoryError
 from bus.access.directory import Directory, Entry
 from bus.access.exchange import DirectoryLoop
 from bus.access.subscriber import Subscriber
@@ -26,10 +29,14 @@ from bus.reader.events import (
     Trade,
     Trouble,
 )
-from bus.reader.feed import Feed, _Back, _Inbox
+from bus.reader.feed import Feed
+from bus.reader.history import FeedUseError
+from bus.reader.inbox import Inbox
+from bus.reader.reading import Back
 from bus.stream.mirror import Mirror
-from proto.feed import ADD, END, EXECUTE, SELL
+from proto.feed import ADD, CLEAR, END, EXECUTE, SELL, STATUS
 from tests.bus.test_node import SYMBOLS, TinyEngine, run, until
+from tests.published import opened
 
 CENT = Decimal("0.01")
 
@@ -59,6 +66,7 @@ async def listening(feed: Feed, *symbols: str) -> AsyncIterator[list[Event]]:
             heard.append(event)  # noqa: PERF401
 
     task = asyncio.create_task(listen())
+    await asyncio.sleep(0)  # it runs
     try:
         yield heard
     finally:
@@ -114,7 +122,8 @@ def test_a_feed_that_is_entered_has_books_with_state_age_and_sequence() -> None:
             assert sum((quantity for _, quantity in book.bids[0].orders), Decimal(0)) == book.bids[0].quantity
             assert feed.book("NOPE").state == "unknown"
             assert feed.symbols() == sorted(SYMBOLS.values())
-        assert feed.book("BETA").state == "unknown"
+        with pytest.raises(FeedUseError, match="does not run"):
+            feed.book("BETA")
 
     run(body)
 
@@ -157,8 +166,8 @@ def test_an_iteration_that_is_broken_off_leaves_no_socket_open_though_its_loop_e
     async def first(target: str) -> Subscriber:
         feed = Feed([target])
         async for event in feed.events():
-            if isinstance(event, BookState) and feed._running is not None:
-                return feed._running.subscriber
+            if isinstance(event, BookState) and feed._reading is not None:
+                return feed._reading.subscriber
         raise AssertionError("no event came")
 
     async def body() -> None:
@@ -214,7 +223,7 @@ def test_of_other_streams_than_those_of_the_wanted_books_nothing_is_told() -> No
 
 
 def test_nobody_there_is_told_and_nothing_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bus.reader.feed, "ANSWER_S", 0.1)
+    monkeypatch.setattr(bus.reader.reading, "ANSWER_S", 0.1)
 
     async def body() -> None:
         async with listening(Feed(["127.0.0.1:1"])) as heard:
@@ -282,7 +291,7 @@ def test_without_asyncio_and_without_with_the_feed_lives_as_long_as_the_iteratio
             if isinstance(event, BookState) and event.state == "valid":
                 assert feed.book("GAMA").valid
                 break
-        assert (feed._thread, feed._running, feed._inboxes) == (None, None, [])
+        assert (feed._thread, feed._reading, feed._inboxes) == (None, None, [])
         assert [thread.name for thread in threading.enumerate() if thread.name == "feed"] == []
 
 
@@ -296,20 +305,148 @@ def test_the_wrong_way_to_iterate_or_to_ask_is_told_at_once() -> None:
 
     async def body() -> None:
         async with Feed(["127.0.0.1:1"]) as feed:
-            with pytest.raises(RuntimeError, match="async for"):
+            with pytest.raises(FeedUseError, match="async for"):
                 next(iter(feed.events()))
-            with pytest.raises(RuntimeError, match="already"):
+            with pytest.raises(FeedUseError, match="already"):
                 await feed.__aenter__()
 
     run(body)
 
 
+ASKED: dict[str, Callable[[Feed], object]] = {
+    "book": lambda feed: feed.book("ALFA"),
+    "symbols": lambda feed: feed.symbols(),
+    "streams": lambda feed: feed.streams(),
+    "counters": lambda feed: feed.counters(),
+    "ledger": lambda feed: feed.ledger(),
+    "history": lambda feed: feed.history("ALFA", first=1),
+    "come_back": lambda feed: feed.come_back(),
+}
+
+
+@pytest.mark.parametrize("what", ASKED)
+def test_a_feed_that_does_not_run_says_so_before_it_is_entered_and_after_it_was_left(what: str) -> None:
+    feed = Feed(["127.0.0.1:1"])
+    for _ in range(2):
+        with pytest.raises(FeedUseError, match="does not run"):
+            ASKED[what](feed)
+        with feed:
+            ASKED[what](feed)
+
+
+def test_a_feed_that_was_left_shows_its_books_when_it_is_entered_again_either_way() -> None:
+    with Aside() as aside:
+        feed = Feed([aside.engine.grpc])
+
+        async def with_asyncio() -> None:
+            async with feed:
+                await until(lambda: feed.book("ALFA").valid)
+
+        for _ in range(2):
+            with feed:
+                patiently(lambda: feed.book("ALFA").valid)
+                with pytest.raises(FeedUseError, match="already"):
+                    feed.__enter__()
+                assert feed.symbols() == sorted(SYMBOLS.values())
+            asyncio.run(with_asyncio())
+
+
+def test_of_two_iterations_the_second_goes_on_when_the_first_ends_and_the_last_one_stops_the_feed() -> None:
+    async def body() -> None:
+        engine = TinyEngine()
+        async with engine.serving():
+            feed = Feed([engine.grpc])
+            async with listening(feed) as second:
+                async for event in feed.events():
+                    if isinstance(event, BookState):
+                        break
+                await asyncio.sleep(0)
+                engine.trade(5)
+                await until(lambda: sum(isinstance(event, BookEvent) for event in second) == 5)
+                assert feed.book("ALFA").valid
+            with pytest.raises(FeedUseError):
+                feed.book("ALFA")
+
+    run(body)
+
+
+def test_an_iteration_ends_when_the_feed_is_left_by_another_thread_or_task() -> None:
+    with Aside() as aside:
+        feed = Feed([aside.engine.grpc])
+        with feed:
+            threading.Timer(0.2, lambda: feed.__exit__(None, None, None)).start()
+            assert any(isinstance(event, BookState) for event in feed.events())
+
+        async def body() -> None:
+            await feed.__aenter__()
+            async with listening(feed) as heard:
+                await until(lambda: len(heard) > 0)
+                await asyncio.create_task(feed.__aexit__())
+            assert feed._inboxes == []
+
+        asyncio.run(body())
+
+
+def test_what_a_thread_is_asked_after_it_has_ended_is_refused_and_not_waited_for() -> None:
+    with Feed(["127.0.0.1:1"]) as feed:
+        thread = feed._thread
+        assert thread is not None
+        history = feed.history("ALFA", first=1)
+    for ask in (lambda: thread.do(lambda: 1), lambda: next(iter(history))):
+        with pytest.raises(FeedUseError, match="left"):
+            ask()
+
+
+def test_what_a_book_went_through_is_told_again_by_whole_events_out_of_what_is_kept() -> None:
+    async def body() -> None:
+        engine = TinyEngine()
+        async with engine.serving(), feed_of(engine) as (feed, heard):
+            await until(lambda: feed.book("ALFA").valid)
+            add(engine, 1, 1_025, 10, sell=True)  # 4
+            engine.publish([(EXECUTE | SELL, 1, 1, 1_025, 4, 1), (ADD, 2, 2, 99, 7, 0), (ADD | END, 1, 3, 1_020, 7, 0)])
+            add(engine, 4, 1_026, 1, sell=True)  # 8
+            await until(lambda: feed.streams()[0].sequence == 8)
+            changes = [event for event in heard if isinstance(event, BookEvent | Trade)]
+
+            async def told(first: int, last: int, *symbols: str) -> list[tuple[str, int]]:
+                past = [event async for event in feed.history(*symbols, first=first, last=last)]
+                if len(symbols) > 1:
+                    assert {repr(event) for event in past if event.sequence > 3} <= set(map(repr, changes))
+                return [(event.symbol, event.sequence) for event in past]
+
+            both = ("ALFA", "BETA")
+            heard_of = [(event.symbol, event.sequence) for event in changes if event.sequence > 3]
+            assert await told(1, 8, *both) == [("ALFA", 1), ("BETA", 2), *heard_of]
+            assert await told(4, 5, *both) == [("ALFA", 4), ("ALFA", 7), ("ALFA", 7), ("BETA", 6)]
+            assert await told(5, 0, "BETA") == [("BETA", 6)]
+            assert await told(8, 0, "ALFA") == [("ALFA", 8)]
+            with pytest.raises(HistoryError, match="unimplemented"):
+                await told(6, 7, "ALFA")  # within an event: its engine's log would know, and there is none
+
+    run(body)
+
+
+@pytest.mark.parametrize("wrong", ["nowhere", "127.0.0.1:65536", "127.0.0.1", "::1:5"])
+def test_what_is_no_address_is_refused_at_once(wrong: str) -> None:
+    for options in ({"machines": [wrong]}, {"machines": ["127.0.0.1:1"], "source": wrong}):
+        with pytest.raises(ValueError, match=re.escape(repr(wrong))):
+            Feed(**options)  # type: ignore[arg-type]
+
+
+def test_a_book_that_was_delisted_keeps_its_name_to_the_end() -> None:
+    stream = opened()
+    events = stream.events(
+        stream.hear(stream.publish([CLEAR, 1, 0, 0, 0, 0, STATUS | END, 1, 0, 0, 0, 0], extras=[[5, 49]]))
+    )
+    assert [(event.symbol, len(event.deltas)) for event in events if isinstance(event, BookEvent)] == [("ALFA", 2)]
+
+
 def test_who_iterates_too_slowly_is_told_what_was_left_out_and_costs_no_more_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(bus.reader.feed, "EVENTS_MAX", 10)
+    monkeypatch.setattr(bus.reader.inbox, "EVENTS_MAX", 10)
     woken: list[int] = []
-    inbox = _Inbox(frozenset(), lambda: woken.append(1))
+    inbox = Inbox(frozenset(), lambda: woken.append(1))
 
     def put(sequence: int) -> None:
         inbox.put(BookEvent("ALFA", 5, sequence, 0, ()), (1, 1, 5, sequence, sequence))
@@ -339,9 +476,9 @@ def test_a_book_that_was_read_conflated_comes_back_by_itself_after_a_while() -> 
         engine.trade(50)
         async with engine.serving(), Feed([engine.grpc], lag_s=0.5, conflate=True, back_s=0.1) as feed:
             await until(lambda: feed.book("ALFA").valid)
-            assert feed._running is not None
+            assert feed._reading is not None
             late_ns = 2_000_000_000  # so much later than what came before is all that comes from here on
-            feed._running.subscriber._clock_ns = lambda: time.monotonic_ns() + late_ns
+            feed._reading.subscriber._clock_ns = lambda: time.monotonic_ns() + late_ns
             engine.trade(1)
             await until(lambda: feed.counters()[1, 1]["lags"] == 1)
             engine.trade(50)
@@ -357,9 +494,9 @@ def test_best_prices_that_come_too_late_are_not_shown_as_present_either() -> Non
         engine.trade(50)
         async with engine.serving(), Feed([engine.grpc], lag_s=0.5, conflate=True) as feed:
             await until(lambda: feed.book("ALFA").valid)
-            assert feed._running is not None
+            assert feed._reading is not None
             late_ns = 2_000_000_000
-            feed._running.subscriber._clock_ns = lambda: time.monotonic_ns() + late_ns
+            feed._reading.subscriber._clock_ns = lambda: time.monotonic_ns() + late_ns
             engine.trade(1)
             await until(lambda: feed.book("ALFA").state == "conflated")
             late_ns += 400_000_000
@@ -374,7 +511,7 @@ def test_best_prices_that_come_too_late_are_not_shown_as_present_either() -> Non
 
 
 def test_the_sooner_a_stream_is_too_fast_again_the_longer_it_is_left_alone() -> None:
-    back = _Back(1.0)
+    back = Back(1.0)
     now, waits = 100.0, []
     for _ in range(7):
         waits.append(back.gone_over(now))

@@ -12,7 +12,6 @@ from engine.entry import reports
 from engine.entry.streams import PEERS
 from engine.log import kept
 from engine.log.memory import Fault
-from engine.node import MESSAGE_MAX
 from proto import orders_pb2 as pb
 from proto.columns import (
     ACCEPTED,
@@ -34,9 +33,9 @@ from proto.columns import (
     TRADED,
     UNKNOWN_INSTRUMENT,
 )
+from proto.connect import REQUEST_MAX
 from proto.refusals import DETAIL_MAX
 from tests.engines import EndOfStream, Engines, Stream, Stuck, run, status_of, until
-from tools.tail.market_data import Machine
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 
@@ -273,7 +272,7 @@ def test_sessions_that_cannot_be_are_refused_with_a_status() -> None:
 def test_a_message_too_large_ends_the_session_and_nothing_else() -> None:
     async def test(engines: Engines) -> None:
         stream, other = await engines.session(), await engines.session(account=8)
-        await stream.call.write(pb.SessionRequest(commands=bytes(MESSAGE_MAX + 1)))
+        await stream.call.write(pb.SessionRequest(commands=bytes(REQUEST_MAX + 1)))
         with pytest.raises(EndOfStream) as ended:
             await stream.read()
         assert ended.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -614,11 +613,12 @@ def test_repeats_have_no_number_and_are_flagged() -> None:
 
 def test_an_engine_says_whether_its_links_to_all_others_stand() -> None:
     async def test(engines: Engines) -> None:
-        machine = Machine(engines.endpoints[1])
+        health = health_pb2_grpc.HealthStub(engines.channel())
+        request = health_pb2.HealthCheckRequest(service=PEERS)
 
         async def told(serves: bool) -> None:
             async with asyncio.timeout(10):
-                while await machine.serves(PEERS) is not serves:
+                while ((await health.Check(request)).status == health_pb2.HealthCheckResponse.SERVING) is not serves:
                     await asyncio.sleep(0.01)
 
         await told(True)
@@ -626,7 +626,6 @@ def test_an_engine_says_whether_its_links_to_all_others_stand() -> None:
         await told(False)
         await engines.up(2)
         await told(True)
-        await machine.close()
 
     run(test, 2)
 

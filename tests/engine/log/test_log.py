@@ -436,18 +436,6 @@ def test_a_damaged_snapshot_gives_way_to_the_one_before(tmp_path: Path) -> None:
         SqliteLog(tmp_path)
 
 
-def test_a_snapshot_of_another_log_is_refused(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        log = SqliteLog(tmp_path / name, wal_bytes=0)
-        fill(log, 9)
-        log.save_snapshot(8, b"state of " + name.encode())
-        log.close()
-    shutil.copy(tmp_path / "b" / "snapshots.sqlite", tmp_path / "a" / "snapshots.sqlite")
-    with pytest.raises(LogDamaged, match="of another log") as damaged:
-        SqliteLog(tmp_path / "a")
-    assert damaged.value.position == 8
-
-
 def test_a_full_disk_ends_appends_before_they_are_acknowledged_and_reads_go_on(tmp_path: Path) -> None:
     log = SqliteLog(tmp_path, wal_bytes=0)
     fill(log, 9)

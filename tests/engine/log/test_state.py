@@ -18,8 +18,9 @@ from engine.log.memory import Disk as MemoryDisk
 from engine.log.memory import MemoryLog
 from engine.log.numbering import Numbering
 from engine.log.replay import replay
-from engine.log.sqlite import SqliteLog, SqliteLogView
+from engine.log.sqlite import SqliteLog
 from engine.log.state import History, State, StateError, dump, load
+from engine.log.view import SqliteLogView
 from engine.node import Engine
 from proto.cluster import Instrument
 from proto.columns import BUY, SELL, Batch, Outcome
@@ -121,6 +122,36 @@ def test_a_state_of_another_version_or_a_damaged_one_is_refused() -> None:
     for garbage in (b"", body[:1], body[:2], body[:-1], body + b"\x00"):
         with pytest.raises(StateError):
             load(garbage)
+
+
+# What the version before wrote: after a trade, a repeat, a cancel, an instrument added, an account killed.
+EARLIER_STATE = bytes.fromhex(
+    "9e0401c410bc011bf420f860198155eea6a5bff5ad019406cd03ee04cd2000949192090090904092dc00148fa269640aa673796d626f6ca3"
+    "453141a6656e67696e6501a76368616e6e656c01a97469636b5f73697a65a4302e3031a86c6f745f73697a65a131a970726963655f6d696e"
+    "01a970726963655f6d6178ce000186a0ac7175616e746974795f6d617800ac6e6f74696f6e616c5f6d617800a6636f6c6c617200a462616e"
+    "6400aa616c6c6f636174696f6ea46669666fb161756374696f6e5f7265666572656e636500a57374617465a46f70656e0263039101910302"
+    "00c20093000000c0980101636363630301a332393791990201026303000302039090909000dc00148fa269640ca673796d626f6ca44e4f56"
+    "41a6656e67696e6501a76368616e6e656c01a97469636b5f73697a65a4302e3035a86c6f745f73697a65a23130a970726963655f6d696efb"
+    "a970726963655f6d6178cd01f4ac7175616e746974795f6d617809ac6e6f74696f6e616c5f6d61785aa6636f6c6c617203a462616e6404aa"
+    "616c6c6f636174696f6ea870726f2d72617461b161756374696f6e5f7265666572656e636507a57374617465a87072652d6f70656e010000"
+    "90900100c20793000000c0980101000000000000a130909090909000940000000199940102030194cf0001000000000001cf000100000000"
+    "0002cf0001000000000003cf0001000000000004940a0a0a0a9400000101945f636369940505030694000000009400020006940003030080"
+    "809296070795010203010494010203049400010200909608029101910191039092930706909308019092810108820a050c02"
+)
+
+
+def test_a_state_of_the_version_before_is_read_and_what_it_does_not_say_is_as_it_was_then() -> None:
+    state = load(EARLIER_STATE)
+    venue = state.venue
+    assert (state.epoch, state.rules, state.identity) == (1, 1, None)
+    assert (venue.engine, venue.position, venue.time_ns, venue.retained) == (1, 6, 1_006, 8_192)
+    assert [market.instrument.symbol for market in venue.markets.values()] == ["E1A", "NOVA"]
+    assert [(order.order_id & 15, order.price, order.open) for order in venue.open_orders(7)] == [(2, 99, 2)]
+    assert (list(venue.kills.pairs), venue.operations.allowed) == ([(9, 0)], {})
+    assert [account.noted() for account in venue.accounts.values()] == [[1, 2, 3, 4], [1]]  # the repeat is none of them
+    assert (state.numbering.next_seqs, dict(state.numbering.instrument_seqs)) == ({1: 8}, {10: 5, 12: 2})
+    venue.check()
+    assert load(dump(state)).venue.digest() == venue.digest()
 
 
 # On disk
@@ -271,15 +302,16 @@ def test_from_a_state_in_the_middle_of_a_log_with_every_rule_in_use_the_rest_com
 
 def inner(venue: Venue) -> list[object]:
     """What a venue keeps beside its contents, so as not to look at them each time."""
-    names = ("killed", "special", "guarded", "plain_min", "plain_max", "specials", "summary_due")
+    names = ("killed", "guarded", "shared", "plain_min", "plain_max", "summary_due")
     markets = [[getattr(market, name) for name in names] for market in venue.markets.values()]
-    return [venue._expiries_due, venue.next_expiry_ns, venue.channels, markets]
+    return [venue.channels, markets]
 
 
 def note(seen: dict[str, int], venue: Venue) -> None:
     """Count what there was to carry."""
     found = {
-        "kills": len(venue.kills), "amended": len(venue.amended), "expiries": len(venue._expiries),
+        "kills": len(venue.kills.pairs), "amended": len(venue.operations.amended),
+        "expiries": bool(venue.next_expiry_ns),
         "added": len(venue.markets) - len(FLOW_INSTRUMENTS),
     }  # fmt: skip
     for market in venue.markets.values():

@@ -13,9 +13,9 @@ import pytest
 
 import bus.service
 import engine.publish.history
+from bus.access.asking import HistoryError, Machine
 from bus.reader.events import BookEvent, BookState, Event, Trade
 from bus.reader.feed import Feed
-from bus.reader.history import HistoryError
 from bus.service import MarketData
 from engine.client import Client
 from engine.core.rules import RULES
@@ -23,8 +23,9 @@ from engine.core.venue import Venue
 from engine.log import records
 from engine.log.condense import condense
 from engine.log.replay import replay
-from engine.log.sqlite import SqliteLog, SqliteLogView
+from engine.log.sqlite import SqliteLog
 from engine.log.state import State
+from engine.log.view import SqliteLogView
 from engine.publish.history import Historian, Span, tell
 from engine.publish.source import EngineFeed
 from proto import feed, marketdata_pb2, marketdata_pb2_grpc
@@ -37,7 +38,6 @@ from tests.engine.test_process import Venue as Processes
 from tests.engines import identity_of
 from tests.flows import DELIST, ENGINE, INSTRUMENTS, Player
 from tools import tail_feed
-from tools.tail.market_data import Machine
 
 SEED = 20261122
 START_NS = 10**18
@@ -527,8 +527,8 @@ def test_tail_feed_tells_what_is_kept_for_repair_no_more_and_earlier_epochs_by_t
             for _ in range(10):
                 await session.new("E1A", BUY, "1.00", 1)
 
-    async def out_of_range(self: Machine, *asked: int) -> list[bytes]:
-        raise LookupError("RANGE_OUT_OF_RANGE")
+    async def out_of_range(self: Machine, *asked: int) -> marketdata_pb2.RangeReply:
+        return marketdata_pb2.RangeReply(status=marketdata_pb2.RANGE_OUT_OF_RANGE)
 
     def said(*options: str) -> tuple[int, list[Any]]:
         code = tail_feed.main([endpoint, "--json", *options])

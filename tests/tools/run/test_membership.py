@@ -10,7 +10,9 @@ from pathlib import Path
 import grpc
 import pytest
 
+from bus.access.asking import Machine, StreamStanding
 from bus.access.subscriber import Subscriber
+from bus.reader.verify import differences
 from bus.stream.actions import State
 from proto import cluster
 from proto.columns import NEW, STP_NONE, Batch
@@ -20,8 +22,6 @@ from tools.child import Child, Children, StartError
 from tools.run.layout import made_up
 from tools.run.membership import UNDISTURBED, disturbed
 from tools.run.verdict import Seen
-from tools.tail.compare import differences
-from tools.tail.market_data import Machine, StreamState
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -86,7 +86,7 @@ class Halfway:
 def test_a_fabric_node_killed_while_it_serves_a_snapshot_costs_its_reader_a_moment_and_nobody_else_anything(
     tmp_path: Path,
 ) -> None:
-    async def streams_at(machine: Machine) -> StreamState:
+    async def streams_at(machine: Machine) -> StreamStanding:
         return (await machine.streams())[0]
 
     async def until_level(machine: Machine, next_seq: int) -> None:

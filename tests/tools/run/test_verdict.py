@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bus.reader.verify import differences
 from proto.columns import (
     ACCEPTED,
     AUCTION_TRADE,
@@ -30,7 +31,6 @@ from tools.run.audit.breaches import CROSSED, KEPT, Breaches
 from tools.run.evidence import Audited, Evidence, Other
 from tools.run.page import page
 from tools.run.verdict import Verdict, judge
-from tools.tail.compare import differences
 
 NO_COUNTERS = {"gaps": 0, "joins": 1, "covered": 40, "digests_equal": 9}
 
