@@ -1,19 +1,16 @@
 """Start a cluster, let traders or recorded flow loose on it, and judge what became of it: see tools/run/command.py."""
 
-import sys
 from collections.abc import Sequence
+
+from proto.program import run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit code of tools/run/command.py; 130 if it is interrupted before that is loaded, or while it ends."""
-    try:
-        from tools.run import command
+    """As tools/run/command.py says; that is loaded only now, so that an interrupt meanwhile is nobody's traceback."""
+    from tools.run import command
 
-        return command.main(argv)
-    except KeyboardInterrupt:
-        print("run_cluster: interrupted, no verdict", file=sys.stderr)
-        return 130
+    return command.main(argv)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run("tools.run.command", "run_cluster")

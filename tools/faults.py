@@ -33,6 +33,7 @@ import zmq
 
 from bus.access.sockets import bind, connect
 from proto.dial import TCP, Parser, wrong_address
+from proto.program import outcome
 from tools.chaos.answers import AnswerPlan, AnswerProxy
 from tools.chaos.plan import (
     ANSWER_FAULTS,
@@ -338,4 +339,4 @@ def _serve(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(outcome(main, "faults"))

@@ -172,6 +172,8 @@ async def _turns(directory: Path, config: Path, rounds: int) -> tuple[Rounds, st
             for kind in found if i % 2 == 0 else reversed(found):
                 arguments = ["--cluster", str(config), "--engine", str(INSTRUMENT.engine)]
                 arguments += ["--data", str(directory / kind), "--snapshot-after", "0"]
+                if kind == EMPTY and not found[EMPTY]:
+                    arguments.append("--new")
                 child = Child(f"engine-{kind}-{i}", "engine", arguments, directory / f"{kind}.log")
                 began = perf_counter()
                 await children.start(child)

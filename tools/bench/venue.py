@@ -70,7 +70,8 @@ async def running() -> AsyncIterator[Venue]:
         directory = Path(name)
         config = directory / "cluster.toml"
         config.write_text(cluster_file.dumps(Cluster("bench", (EngineEntry(INSTRUMENT.engine),), (INSTRUMENT,))))
-        arguments = ["--cluster", str(config), "--engine", str(INSTRUMENT.engine), "--data", str(directory / "engine")]
+        arguments = ["--cluster", str(config), "--engine", str(INSTRUMENT.engine), "--new"]
+        arguments += ["--data", str(directory / "engine")]
         engine = await _start(children, Child("engine", "engine", arguments, directory / "engine.log.log"))
         arguments = ["--name", "fabric", "--join", engine["grpc"]]
         fabric = (await _start(children, Child("fabric", "bus", arguments, directory / "fabric.log")))["grpc"]

@@ -29,6 +29,7 @@ from proto.columns import STP_NONE, ReportRow
 from proto.dial import Parser
 from proto.feed import END
 from proto.orders import report_columns
+from proto.program import outcome
 from tools.child import patience_asked, ready, run, say, told
 from tools.flow import workload
 from tools.flow.findings import FAILS, HOLDS, NOTE, UNKNOWN, Finding
@@ -247,4 +248,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(outcome(main, "replay_flow"))

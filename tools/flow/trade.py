@@ -26,6 +26,7 @@ from proto.columns import CANCEL, OUTCOME_UNKNOWN, UNAVAILABLE, ReportRow
 from proto.dial import Parser
 from proto.orders import report_columns
 from proto.orders_pb2 import ReportBatch
+from proto.program import outcome
 from tools.child import patience_asked, ready, run, say, told
 from tools.flow.order_counts import Latencies, Tally
 from tools.flow.traders import FIRST_ACCOUNT, Agent, Command, MarketMaker, made_traders
@@ -311,4 +312,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(outcome(main, "trade"))

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from bus.reader import Feed
 from proto.dial import Parser
+from proto.program import outcome
 from tools.child import patience_asked, ready, run, say
 
 STAY_S: Final = 3.0  # the longest that a reader waits for its books, on a quiet machine
@@ -83,4 +84,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(outcome(main, "strangers"))

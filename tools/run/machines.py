@@ -175,6 +175,8 @@ class Machines:
         name = f"engine-{id}"
         file = self._files.get(id, self.cluster_file)
         arguments = ["--cluster", str(file), "--engine", str(id), "--data", str(self.directory / name)]
+        if id not in self.engines:
+            arguments.append("--new")
         if self.proxy:
             arguments += ["--advertise-feed", self.proxy.ready["listen"][name]]
         arguments += self._port(name)

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.log.records import Commands, Disconnected, Entered, Epoch, Record, RecordError, decode, encode
+from engine.log.records import Commands, Disconnected, Entered, Epoch, Record, RecordError, decode, encode, epoch_at
 
 U64 = 2**64 - 1
 
 GOLDEN: list[tuple[Record, str]] = [
-    (Epoch(0, "engine-1", 10**18), "96 01 00 a8656e67696e652d31 cf0de0b6b3a7640000 01 c0"),
-    (Epoch(U64, ""), "96 01 cfffffffffffffffff a0 00 01 c0"),
+    (Epoch(0, "engine-1", 10**18), "97 01 00 a8656e67696e652d31 cf0de0b6b3a7640000 01 c0 00"),
+    (Epoch(U64, ""), "97 01 cfffffffffffffffff a0 00 01 c0 00"),
     (Commands(5, 1, []), "94 02 05 01 90"),
     (
         Commands(300, 10**18, [Entered(7, 9, 1, b"\x0a\x01"), Disconnected(7, 9)]),
@@ -33,6 +33,16 @@ def test_an_epoch_written_without_its_time_its_rules_and_an_identity_is_read() -
     assert decode(bytes.fromhex("940100a8656e67696e652d3105")) == Epoch(0, "engine-1", 5, 1)
 
 
+@pytest.mark.parametrize(
+    ("position", "previous", "above", "epoch"),
+    [(1, 0, 0, 1), (9, 3, 0, 9), (9, 3, 8, 9), (9, 3, 9, 10), (9, 3, 500, 501), (12, 501, 0, 502), (600, 501, 0, 600)],
+)
+def test_an_epoch_is_the_position_of_its_record_unless_a_higher_one_was_seen(
+    position: int, previous: int, above: int, epoch: int
+) -> None:
+    assert epoch_at(position, Epoch(previous, "", above=above)) == epoch
+
+
 def test_msgpack_reads_the_same() -> None:
     record = Commands(300, 10**18, [Entered(7, 9, 1, b"as it came"), Disconnected(7, 9)])
     assert msgpack.unpackb(encode(record)) == [2, 300, 10**18, [[1, 7, 9, 1, b"as it came"], [2, 7, 9]]]
@@ -44,7 +54,7 @@ PARTS = st.one_of(
     st.builds(Disconnected, COUNTS, COUNTS),
 )
 RECORDS = st.one_of(
-    st.builds(Epoch, COUNTS, st.text(max_size=128), COUNTS),
+    st.builds(Epoch, COUNTS, st.text(max_size=512), COUNTS, above=COUNTS),
     st.builds(Commands, COUNTS, COUNTS, st.lists(PARTS, max_size=9)),
 )
 
@@ -66,13 +76,14 @@ def test_a_record_is_the_same_after_writing_and_reading(record: Record) -> None:
         [1, 0],
         [1, 0, "engine-1", -1],
         [1, 0, "engine-1", 0, 0, 0],
-        [1, 0, "engine-1", 0, 0, None, 0],
+        [1, 0, "engine-1", 0, 0, None, -1],
+        [1, 0, "engine-1", 0, 0, None, 0, 0],
         [4, 1, 2],
         [1, -1, "engine-1"],
         [1, 0.0, "engine-1"],
         [1, True, "engine-1"],
         [1, 0, b"engine-1"],
-        [1, 0, "x" * 129],
+        [1, 0, "x" * 513],
         [2, 1, 1],
         [2, 1, 1, None],
         [2, 1, 1, [[12, 1, 1]]],

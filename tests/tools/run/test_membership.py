@@ -104,7 +104,7 @@ def test_a_fabric_node_killed_while_it_serves_a_snapshot_costs_its_reader_a_mome
                 return child
 
             engine = await started(
-                "engine-1", "engine", f"--cluster {tmp_path}/cluster.toml --engine 1 --data {tmp_path}/a"
+                "engine-1", "engine", f"--cluster {tmp_path}/cluster.toml --engine 1 --data {tmp_path}/a --new"
             )
             target = engine.ready["grpc"]
             async with grpc.aio.insecure_channel(target) as channel:
@@ -173,11 +173,11 @@ def test_an_engine_that_claims_what_another_has_is_refused_with_both_names(tmp_p
             second = replace(first, instruments=(replace(alfa, engine=2),))
         (tmp_path / "second.toml").write_text(cluster.dumps(second))
         with Children() as children:
-            given = f"--cluster {tmp_path}/first.toml --engine 1 --data {tmp_path}/a"
+            given = f"--cluster {tmp_path}/first.toml --engine 1 --data {tmp_path}/a --new"
             engine = await children.start(Child("engine-1", "engine", given.split(), tmp_path / "a.log"))
             await engine.wait_ready(20)
             given = f"--cluster {tmp_path}/second.toml --engine {1 if claims == 'id' else 2} --data {tmp_path}/b"
-            given += f" --name newcomer --join {engine.ready['grpc']}"
+            given += f" --new --name newcomer --join {engine.ready['grpc']}"
             other = await children.start(Child("newcomer", "engine", given.split(), tmp_path / "b.log"))
             with pytest.raises(StartError) as refused:
                 await other.wait_ready(20)
