@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from proto.program import run
+from proto import program
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -13,4 +13,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    run("tools.run.command", "run_cluster")
+    program.run("tools.run.command", "run_cluster")

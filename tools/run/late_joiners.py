@@ -84,4 +84,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(outcome(main, "strangers"))
+    sys.exit(outcome(main, "late_joiners"))

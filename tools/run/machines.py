@@ -175,7 +175,7 @@ class Machines:
         name = f"engine-{id}"
         file = self._files.get(id, self.cluster_file)
         arguments = ["--cluster", str(file), "--engine", str(id), "--data", str(self.directory / name)]
-        if id not in self.engines:
+        if id not in self.engines and not (self.directory / name / "log.sqlite").exists():
             arguments.append("--new")
         if self.proxy:
             arguments += ["--advertise-feed", self.proxy.ready["listen"][name]]
