@@ -8,7 +8,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.log.records import Commands, Disconnected, Entered, Epoch, Record, RecordError, decode, encode, epoch_at
+from engine.core.commands import AddInstrument, CorrectTrade, Kill, SetAccounts, SetState
+from engine.log.records import (
+    Commands,
+    Disconnected,
+    Entered,
+    Epoch,
+    Part,
+    Record,
+    RecordError,
+    decode,
+    encode,
+    encode_commands,
+    encode_part,
+    epoch_at,
+)
+from proto.cluster import Account
+from tests.engines import cluster_of
 
 U64 = 2**64 - 1
 E1A = cluster_of(1).instruments[0]
