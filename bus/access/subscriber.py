@@ -283,7 +283,7 @@ class Subscriber:
                 client = clients.get(frame[: feed.TOPIC_SIZE])
                 if client is not None:
                     for tap in self._taps:
-                        tap.frame(client, frame, now_ns)
+                        tap(client, frame, now_ns)
                     actions = client.frame(frame, now_ns, number)
                     if actions or self._heard is not None:
                         self._act(client, actions)

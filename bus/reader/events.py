@@ -11,42 +11,13 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
-from proto.feed import (
-    ADD,
-    BUST,
-    CANCEL,
-    CLEAR,
-    CORRECTION,
-    DEFINITION,
-    DELETE,
-    END,
-    EXECUTE,
-    INDICATION,
-    MODIFY,
-    OP_MASK,
-    SELL,
-    STATISTICS,
-    STATUS,
-    TRADE,
-    Extra,
-    Row,
-)
+from proto.feed import ADD, END, OP_MASK, SELL, Extra, Row
 
-OPS: Final = {
-    ADD: "add",
-    CANCEL: "cancel",
-    MODIFY: "modify",
-    DELETE: "delete",
-    EXECUTE: "execute",
-    TRADE: "trade",
-    CLEAR: "clear",
-    DEFINITION: "definition",
-    STATUS: "status",
-    STATISTICS: "statistics",
-    INDICATION: "indication",
-    BUST: "bust",
-    CORRECTION: "correction",
-}
+_NAMES: Final = (
+    "add", "cancel", "modify", "delete", "execute", "trade", "clear", "definition", "status", "statistics",
+    "indication", "bust", "correction",
+)  # fmt: skip
+OPS: Final = dict(enumerate(_NAMES, ADD))  # by code, as FEED.md numbers them
 Sizes = tuple[Decimal, Decimal]  # of a tick and of a lot
 
 

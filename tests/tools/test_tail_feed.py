@@ -27,6 +27,7 @@ import pytest
 import zmq
 from rich.console import Console
 
+from bus.access.asking import Ranged
 from bus.reader import Book, BookEvent, BookState, Event, Level
 from bus.reader import Stream as Shelf
 from bus.reader.teller import Teller
@@ -409,7 +410,7 @@ def test_when_the_disk_is_full_the_recording_ends_with_what_is_whole_and_says_wh
     disk._room = writer.size + HEAD.size + LENGTH.size + len(first[0]) + 10
     recorder = Recorder(writer, said.append)
     for frame in first + second + second:
-        recorder.frame(stream.client, frame, 5)
+        recorder.tap(stream.client, frame, 5)
     assert len(said) == 1
     assert re.fullmatch(
         r"No space left on device: [0-9,]+ bytes are good, what came from [0-9:.]{15} on is missing", said[0]
@@ -509,12 +510,12 @@ def recording(path: Path) -> list[Record]:
 
     def keep(kind: bytes, body: bytes) -> None:
         stream.now_ns += 5_000_000
-        records.append(Record(kind, stream.now_ns, 1, 1, body))
+        records.append(Record(kind, body, stream.now_ns, 1, 1))
 
     keep(FRAME, stream.publish(ALFA, BOUGHT, OFFERED, extras=EXTRAS)[0])
     lost = stream.publish(TRADED)
     keep(FRAME, stream.publish(CHANGED)[0])
-    keep(RANGE, range_body(RangeStatus.OK, 1, lost))
+    keep(RANGE, range_body(Ranged(RangeStatus.OK, 1, lost)))
     keep(FRAME, stream.publish(GONE)[0])
     with path.open("wb", buffering=0) as file:
         writer = Writer(file)

@@ -124,19 +124,9 @@ def _extra(extra: Extra) -> Line:
 
 def book_line(book: Book, engine: int, channel: int) -> Line:
     """A whole book, by order in queue order, as it stands: what deltas can be applied to."""
-    return {
-        "event": "book",
-        "symbol": book.symbol,
-        "engine": engine,
-        "channel": channel,
-        "epoch": book.epoch,
-        "sequence": book.sequence,
-        "instrument_sequence": book.instrument_sequence,
-        "state": book.state,
-        "trading_state": book.trading_state,
-        "bids": _orders(book, 0),
-        "asks": _orders(book, 1),
-    }
+    shown = ("epoch", "sequence", "instrument_sequence", "state", "trading_state")
+    line: Line = {"event": "book", "symbol": book.symbol, "engine": engine, "channel": channel}
+    return line | {name: getattr(book, name) for name in shown} | {"bids": _orders(book, 0), "asks": _orders(book, 1)}
 
 
 def _orders(book: Book, side: int) -> list[Line]:
@@ -170,20 +160,13 @@ def quote_line(quote: Quote, engine: int, channel: int) -> Line:
 
 def comparison_line(compared: Comparison) -> Line:
     """Whether our books are another machine's."""
-    line: Line = {"engine": compared.engine, "channel": compared.channel}
     if compared.problem:
-        return {"event": "unverified", **line, "with": compared.machine, "why": compared.problem}
-    line |= {
-        "epoch": compared.epoch,
-        "sequence": compared.sequence,
-        "with": compared.machine,
-        "carried": compared.carried,
-        "books": compared.books,
-        "orders": compared.orders,
-    }
+        return {"event": "unverified", **_stream(compared), "with": compared.machine, "why": compared.problem}
+    line = {"epoch": compared.epoch, "sequence": compared.sequence, "with": compared.machine}
+    line |= {"carried": compared.carried, "books": compared.books, "orders": compared.orders}
     if compared.differences:
-        return {"event": "differs", **line, "differences": list(compared.differences)}
-    return {"event": "verified", **line}
+        return {"event": "differs", **_stream(compared), **line, "differences": list(compared.differences)}
+    return {"event": "verified", **_stream(compared), **line}
 
 
 def stats_line(stream: Stream, time_ns: int) -> Line:
@@ -201,21 +184,9 @@ def frame_line(frame: bytes, time_ns: int) -> Line:
         decoded = feed.decode(frame)
     except FeedError as e:
         return line | {"bad": str(e), "hex": frame[:BAD_SHOWN].hex()}
-    header = decoded.header
-    line |= {
-        "topic": frame[: feed.TOPIC_SIZE].decode(),
-        "kind": chr(header.kind),
-        "flags": [name for bit, name in FLAGS.items() if header.flags & bit],
-        "engine": header.engine,
-        "channel": header.channel,
-        "count": header.count,
-        "codec": header.codec,
-        "incarnation": header.incarnation,
-        "epoch": header.epoch,
-        "first_seq": header.first_seq,
-        "sent_ns": header.sent_ns,
-        "follows": header.follows,
-    }
+    flags = [name for bit, name in FLAGS.items() if decoded.header.flags & bit]
+    line |= {"topic": frame[: feed.TOPIC_SIZE].decode()}
+    line |= asdict(decoded.header) | {"kind": chr(decoded.header.kind), "flags": flags}
     if decoded.rows:
         line |= {
             "instruments": [list(each) for each in decoded.instruments],

@@ -13,6 +13,7 @@ from random import Random
 from types import SimpleNamespace
 from typing import BinaryIO, Final, TextIO
 
+from bus.access.asking import Ranged
 from bus.access.subscriber import jitter_of
 from bus.reader.events import Book, Stream
 from bus.reader.teller import Teller, Told
@@ -57,7 +58,7 @@ class Recording:
                 self.cut = True
                 return
             kind, time_ns, engine, channel = HEAD.unpack_from(rest)
-            yield Record(kind, time_ns, engine, channel, rest[HEAD.size :])
+            yield Record(kind, rest[HEAD.size :], time_ns, engine, channel)
 
     def _read(self, size: int) -> bytes:
         try:
@@ -76,7 +77,7 @@ def venue_of(record: Record) -> list[Instrument]:
         raise RecordingError(f"its venue cannot be read: {e}") from None
 
 
-def range_of(body: bytes) -> tuple[RangeStatus, int, list[bytes]]:
+def range_of(body: bytes) -> Ranged:
     """Raises: RecordingError."""
     try:
         status, epoch = RANGE_HEAD.unpack_from(body)
@@ -85,7 +86,7 @@ def range_of(body: bytes) -> tuple[RangeStatus, int, list[bytes]]:
             (length,) = LENGTH.unpack_from(body, at)
             at += LENGTH.size + length
             frames.append(body[at - length : at])
-        return RangeStatus(status), epoch, frames
+        return Ranged(RangeStatus(status), epoch, frames)
     except (struct.error, ValueError) as e:
         raise RecordingError(f"a range that cannot be read: {e}") from None
 
