@@ -28,7 +28,7 @@ SNAPSHOT_S: Final = 10.0
 ON_LOOP_MAX: Final = 1 << 16  # bytes of a snapshot decoded on the event loop; a longer one goes to a thread
 
 Sources = Callable[[int, AskRange | AskSnapshot], Sequence[str]]
-Done = Callable[[FeedClient, list[Action]], None]
+Answered = Callable[[FeedClient, list[Action]], None]
 
 
 class HistoryError(Exception):
@@ -159,7 +159,7 @@ class Recovery:
     def __init__(
         self,
         sources: Sources,
-        done: Done,
+        done: Answered,
         clock_ns: Callable[[], int] = time.monotonic_ns,
         taps: Sequence[Tap] = (),
     ) -> None:

@@ -18,7 +18,7 @@ _NAMES: Final = (
     "indication", "bust", "correction",
 )  # fmt: skip
 OPS: Final = dict(enumerate(_NAMES, ADD))  # by code, as FEED.md numbers them
-Sizes = tuple[Decimal, Decimal]  # of a tick and of a lot
+TickAndLot = tuple[Decimal, Decimal]  # of a tick and of a lot
 
 
 class Delta:
@@ -34,7 +34,7 @@ class Delta:
 
     __slots__ = ("_sizes", "end", "extra", "lots", "op", "order_id", "sequence", "side", "ticks", "trade_id")
 
-    def __init__(self, row: Row, sequence: int, sizes: Sizes, extra: Extra | None) -> None:
+    def __init__(self, row: Row, sequence: int, sizes: TickAndLot, extra: Extra | None) -> None:
         op, _, order_id, self.ticks, self.lots, self.trade_id = row
         self.op = OPS[op & OP_MASK]
         self.sequence = sequence

@@ -28,7 +28,7 @@ from bus.stream.feed_client import FeedClient
 from proto.instrument import Instrument
 from tools.tail.ending import CannotConnect
 from tools.tail.lines import (
-    Line,
+    JsonLine,
     book_line,
     comparison_line,
     delta_lines,
@@ -66,7 +66,7 @@ class Said:
     problem   what could not be written
     """
 
-    lines: deque[Line] = field(default_factory=deque)
+    lines: deque[JsonLine] = field(default_factory=deque)
     seen: deque[str] = field(default_factory=lambda: deque(maxlen=SEEN_MAX))
     trades: dict[str, deque[Trade]] = field(default_factory=dict)  # by symbol, the newest first
     deltas: int = 0
@@ -214,7 +214,7 @@ class Listener:
             self._told_at[symbol] = (book.epoch, book.sequence)
             self._say(book_line(book, *self._homes[symbol]))
 
-    def _say(self, line: Line) -> None:
+    def _say(self, line: JsonLine) -> None:
         if len(self.said.lines) >= UNSAID_MAX:
             self.said.lines.popleft()
         self.said.lines.append(line)
