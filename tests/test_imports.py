@@ -40,14 +40,7 @@ MAY_IMPORT = {
 }
 
 # Directions that do not hold yet: (module, what it imports).
-OWED: frozenset[tuple[str, str]] = frozenset(
-    {
-        ("run_cluster", "tools.faults"),
-        ("tools.bench.log", "tools.run.processes"),
-        ("tools.bench.venue", "tools.run.processes"),
-        ("tools.flow.replay_flow", "tools.run.verdict"),
-    }
-)
+OWED: frozenset[tuple[str, str]] = frozenset({})
 
 # Whoever connects loads nothing of these: what serves, and what serving needs.
 CONNECTS = ("engine.client", "bus.reader")
