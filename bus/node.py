@@ -31,8 +31,9 @@ from bus.stream.feed_client import FeedClient
 from bus.stream.levels import ShownLevel, by_order, by_price
 from bus.stream.mirror import BUY_SIDE, SELL_SIDE, MirrorBook
 from bus.stream.sequencer import RangeResult
-from proto import feed
+from proto import connect, feed
 from proto.cluster import Instrument
+from proto.dial import advertised
 from proto.snapshot import Snapshot
 
 RING_FRAMES: Final = 16_384  # twice what a reader can be behind; engines keep four times as many
@@ -40,13 +41,6 @@ GAPS_MAX: Final = 64  # closed ones, of a stream, in one answer
 JOIN_S: Final = 2.0
 STOP_S: Final = 1.0
 SERVICES: Final = ("lobmesh.v1.MarketData", "lobmesh.v1.Directory")
-SERVER_OPTIONS: Final = [
-    ("grpc.so_reuseport", 0),
-    ("grpc.max_concurrent_streams", 1_024),
-    ("grpc.max_receive_message_length", 1 << 20),
-    ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
-    ("grpc.http2.max_ping_strikes", 0),
-]
 
 logger = logging.getLogger(__name__)
 
@@ -203,15 +197,16 @@ class Node:
         self._health: Any = None
         self._loop: DirectoryLoop | None = None
 
-    async def serve(self, address: str = "127.0.0.1:0", join: Sequence[str] = (), advertise: str = "") -> int:
+    async def serve(self, address: str = "127.0.0.1:0", join: Sequence[str] = (), advertise: str | None = None) -> int:
         """Open the port and join; returns the port. Others find it at `advertise`, if not where it is bound.
 
-        Raises: RuntimeError if it cannot be had; DirectoryRefused, also if a machine of this name runs.
+        Raises: OSError if it cannot be had; ValueError if it is 0.0.0.0 and nothing is advertised; DirectoryRefused,
+        also if a machine of this name runs.
         """
         found = claim(self.name, 0, (await inquire(join, lambda entry: entry.name == self.name)).seen, None)
         if found.taken:
             raise DirectoryRefused(found.taken)
-        server = self._server = grpc.aio.server(options=SERVER_OPTIONS)
+        server = self._server = connect.server()
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection([*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
@@ -219,10 +214,11 @@ class Node:
         loop = self._loop = DirectoryLoop(self.directory, join)
         loop.add_to(server)
         loop.listen(self._on_event)
-        port = server.add_insecure_port(address)
+        port = connect.bind(server, address)
         await server.start()
         self.grpc = f"{address.rpartition(':')[0]}:{port}"
-        entry = Entry(self.name, self.engine, True, 0, 0, time.time_ns(), advertise or self.grpc)
+        where = advertised(self.grpc, advertise)
+        entry = Entry(self.name, self.engine, True, 0, 0, time.time_ns(), where)
         loop.announce(replace(entry, start=new_start(), follows=found.follows))
         loop.start()
         if not await loop.joined(JOIN_S):

@@ -1,4 +1,4 @@
-"""An engine in one piece: core, log, order entry and links, put together; `engine/__main__.py` makes a process of it.
+"""An engine in one piece: core, log, order entry and links, put together; `engine/process.py` makes a process of it.
 
 engine = Engine(cluster, 1, log, where=directory_look_up)
 for position in engine.replay(): ...             # blocks; the books, the reports and the epoch are those of the log
@@ -57,18 +57,10 @@ EXIT_USAGE: Final = 2
 EXIT_CANNOT_START: Final = 3
 EXIT_LOG_LOST: Final = 4  # the log's outcome is unknown, or somebody else writes to it
 
-STREAMS_MAX: Final = 1_024  # calls at once on one connection
 STOP_S: Final = 1.0
 LINKS: Final = PEERS  # its health: whether an order for any other engine can be carried there
 HOUSE_S: Final = 0.1
 IDLE_S: Final = 0.5  # without a command for so long, there is time to collect garbage
-
-MESSAGE_MAX: Final = 1 << 20  # bytes of a message that an engine takes in
-SERVER_OPTIONS: Final = [
-    *connect.SERVED,
-    ("grpc.max_receive_message_length", MESSAGE_MAX),
-    ("grpc.max_concurrent_streams", STREAMS_MAX),
-]
 
 logger = logging.getLogger(__name__)
 
@@ -189,7 +181,7 @@ class Engine:
         return [instrument for instrument in self._cluster.instruments if instrument.engine != self.engine]
 
     async def serve(self, address: str, services: Iterable[Services] = ()) -> int:
-        """Open the port; the engine takes orders when this returns. Raises: RuntimeError if the port is taken."""
+        """Open the port; the engine takes orders when this returns. Raises: OSError if the port cannot be had."""
         loop = asyncio.get_running_loop()
         self.stopping: asyncio.Future[int] = loop.create_future()
         release = Release(self.hub, self.feed, lambda: self.committer.backlog)
@@ -258,7 +250,7 @@ class Engine:
             channels=self.channels,
             guard=self._guard,
         )
-        server = grpc.aio.server(options=SERVER_OPTIONS)
+        server = connect.server()
         self._server = server
         server.add_generic_rpc_handlers((sessions.handlers(), *calls.handlers(), home.handlers(), operator.handlers()))
         self._health = health.aio.HealthServicer()
@@ -267,7 +259,7 @@ class Engine:
         reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
         for service in services:
             service.add_to(server)
-        port = server.add_insecure_port(address)
+        port = connect.bind(server, address)
         await server.start()
         await self._health.set("", _status(True))
         await self._health.set(ORDERS, _status(True))
@@ -320,7 +312,7 @@ class Engine:
             if self.committer.commands != seen:
                 seen, seen_at, clean = self.committer.commands, loop.time(), False
             elif not clean and loop.time() > seen_at + IDLE_S:
-                # The collector is off (engine/__main__.py). What came since the last time is looked at once; what is
+                # The collector is off (engine/process.py). What came since the last time is looked at once; what is
                 # still alive then is not looked at again.
                 gc.collect(0)
                 clean = True

@@ -44,6 +44,7 @@ from typing import Annotated, Final
 
 import msgspec
 
+from proto.dial import wrong_address, wrong_endpoint
 from proto.instrument import CHANNEL_MAX as CHANNEL_MAX
 from proto.instrument import ENGINE_MAX as ENGINE_MAX
 from proto.instrument import FIFO as FIFO
@@ -53,12 +54,11 @@ from proto.instrument import QUANTITY_MAX as QUANTITY_MAX
 from proto.instrument import STATES as STATES
 from proto.instrument import Channel, EngineId, read_table
 from proto.instrument import Instrument as Instrument
-from proto.table import Table, lines, quote, repeats, shown
+from proto.table import Table, lines, quote, repeats
 
 DEFAULT_GRPC: Final = "127.0.0.1:0"
 DEFAULT_FEED: Final = "tcp://127.0.0.1:0"
 
-_ENDPOINT: Final = r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})\Z"
 _NAME: Final = r"[^\x00-\x1f\x7f]"
 
 
@@ -76,10 +76,8 @@ class EngineEntry:
     """An engine and the endpoints it binds; a port of 0 is picked by the system."""
 
     id: EngineId
-    grpc: Annotated[str, msgspec.Meta(pattern=f"^{_ENDPOINT}", description="of the form host:port")] = DEFAULT_GRPC
-    feed: Annotated[str, msgspec.Meta(pattern=f"^tcp://{_ENDPOINT}", description="of the form tcp://host:port")] = (
-        DEFAULT_FEED
-    )
+    grpc: str = DEFAULT_GRPC
+    feed: str = DEFAULT_FEED
     channels: Channel = 1
 
 
@@ -172,9 +170,9 @@ def _cluster(root: Table) -> Cluster:
 
 def _engine(table: Table) -> EngineEntry:
     entry = table.read(EngineEntry)
-    for key, endpoint in (("grpc", entry.grpc), ("feed", entry.feed)):
-        if endpoint and int(endpoint.rpartition(":")[2]) > 65535:
-            table.fault(f"{key} = {shown(endpoint)} has no such port")
+    for key, wrong in (("grpc", wrong_address(entry.grpc)), ("feed", wrong_endpoint(entry.feed))):
+        if wrong:
+            table.fault(f"{key}: {wrong}")
     return entry
 
 

@@ -34,8 +34,8 @@ PROGRAMS: Final[dict[str, Program]] = {
     "replay": Program("tools.replay", "python -m tools.replay", (), "recorded order flow through a core or a venue"),
     "faults": Program("tools.faults", "python -m tools.faults", (), "a proxy that troubles a feed on purpose"),
     "bench": Program("tools.bench.__main__", "python -m tools.bench", (), "what each part costs, beside a baseline"),
-    "engine": Program("engine.__main__", "python -m engine", (), "one engine: order entry, log, matching, feed"),
-    "fabric": Program("bus.__main__", "python -m bus", (), "one fabric node: mirrors of all books, snapshots, repairs"),
+    "engine": Program("engine.process", "python -m engine", (), "one engine: order entry, log, matching, feed"),
+    "fabric": Program("bus.process", "python -m bus", (), "one fabric node: mirrors of all books, snapshots, repairs"),
     "native": Program("tools.native", "python -m tools.native", (), "compile the pure cores; they run twice as fast"),
 }
 

@@ -25,6 +25,7 @@ from proto import orders_pb2 as pb
 from proto import orders_pb2_grpc as pb_grpc
 from proto.columns import FLAG_SELL, PRIORITY_KEPT, REPEAT, ReportRow
 from proto.dial import Parser, address
+from proto.instrument import FIELDS
 from proto.orders import liquidity, report_columns
 
 CALL_S: Final = 5.0
@@ -202,8 +203,8 @@ def _operating(verbs: Any) -> None:
     add = verbs.add_parser("add-instrument", help="begin to trade an instrument on the engine at --at")
     add.add_argument("symbol", type=symbol)
     add.add_argument("id", type=small)
-    for name in ("--tick", "--lot"):
-        add.add_argument(name, type=decimal, required=True, metavar="SIZE")
+    for name in ("tick", "lot"):
+        add.add_argument(f"--{name}", dest=f"{name}_size", type=decimal, required=True, metavar="SIZE")
     for name in ("--price-min", "--price-max"):
         add.add_argument(name, type=ticks, required=True, metavar="TICKS")
     add.add_argument("--channel", type=small, default=1)
@@ -315,12 +316,8 @@ def _asked_of_operator(args: argparse.Namespace) -> tuple[str, Any]:
             return "Roll", pb.RollRequest(symbol=args.symbol)
         case "delist":
             return "Delist", pb.DelistRequest(symbol=args.symbol)
-    return "AddInstrument", pb.AddInstrumentRequest(
-        id=args.id, symbol=args.symbol, channel=args.channel, tick_size=args.tick, lot_size=args.lot,
-        price_min=args.price_min, price_max=args.price_max, quantity_max=args.quantity_max,
-        notional_max=args.notional_max, collar=args.collar, band=args.band, allocation=args.allocation,
-        auction_reference=args.auction_reference, state=args.state,
-    )  # fmt: skip
+    said: dict[str, Any] = {name: getattr(args, name) for name in FIELDS if name in args}
+    return "AddInstrument", pb.AddInstrumentRequest(**said)
 
 
 def _homes(channel: grpc.Channel, symbol: str, at: str) -> list[str]:

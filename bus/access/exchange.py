@@ -6,7 +6,6 @@ change travels at once: a round begins when an entry has changed, and again whil
 
 import asyncio
 import logging
-import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -18,6 +17,7 @@ from bus.access.directory import Changed, Conflict, Directory, Displaced, Doubte
 from proto import cluster_pb2, cluster_pb2_grpc, connect, marketdata_pb2
 from proto import instrument as listing
 from proto.cluster import CHANNEL_MAX, ENGINE_MAX, Instrument
+from proto.dial import wrong_address, wrong_endpoint, wrong_name
 from proto.instrument import ListingError, instrument_of
 
 PERIOD_S: Final = 1.0
@@ -27,8 +27,6 @@ GATHER_S: Final = 0.02  # news that comes together leaves together
 DOUBT_TRIES: Final = 3
 CONFLICT_KEY: Final = "lobmesh-conflict"  # in the trailing metadata of a refusal: what is claimed
 
-_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_ENDPOINT: Final = re.compile(r"(tcp://)?[^\s/]{1,255}:[0-9]{1,5}")
 
 _log = logging.getLogger(__name__)
 
@@ -62,11 +60,11 @@ def message_of(entry: Entry) -> cluster_pb2.DirectoryEntry:
 def entry_of(message: cluster_pb2.DirectoryEntry) -> Entry:
     """The entry that a message describes. Raises: DirectoryError if it cannot be one."""
     good = (
-        _NAME.fullmatch(message.name)
+        not wrong_name(message.name)
         and message.engine <= ENGINE_MAX
         and (message.fabric or message.engine > 0)
-        and _ENDPOINT.fullmatch(message.grpc)
-        and (not message.feed or _ENDPOINT.fullmatch(message.feed))
+        and not wrong_address(message.grpc, somebody=True)
+        and (not message.feed or not wrong_endpoint(message.feed, somebody=True))
         and message.channels <= CHANNEL_MAX
     )
     if not good:

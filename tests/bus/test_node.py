@@ -539,7 +539,7 @@ def test_wrong_usage_is_told_and_exits_2(args: list[str]) -> None:
 
 BROKEN = """
 import asyncio, bus.node
-from bus.__main__ import main
+from bus.process import main
 serve = bus.node.Node.serve
 def fail():
     raise AssertionError("on purpose")

@@ -2,11 +2,12 @@
 
 import asyncio
 import json
+import random
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,10 +16,15 @@ import grpc
 import pytest
 
 from engine.client import Client, Commands, RefusedError, Report, reports_of
+from engine.core.commands import SetState
+from engine.log.records import Commands as Records
+from engine.log.records import decode
+from engine.log.replay import replay, restore
 from engine.log.view import SqliteLogView
-from proto import marketdata_pb2, marketdata_pb2_grpc
+from proto import marketdata_pb2, marketdata_pb2_grpc, orders_pb2_grpc
+from proto import orders_pb2 as pb
 from proto.cluster import dumps
-from proto.columns import ACCEPTED, BUY, NEW, SELL, UNAVAILABLE
+from proto.columns import ACCEPTED, BUY, NEW, NO_REASON, SELL, UNAVAILABLE
 from proto.orders_pb2 import OpenOrdersReply
 from tests.engines import cluster_of
 from tools import orders
@@ -264,6 +270,128 @@ def test_kill_9_under_load_loses_no_acknowledged_order_and_doubles_none(venue: V
     asyncio.run(test())
 
 
+class Amid:
+    """Operators, special orders and sessions that end, all at once, until the engine is gone; and what it answered."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(seed)
+        self.accepted: set[int] = set()  # ids of account 7
+        self.listed: set[str] = set()
+        self.state: tuple[int, int] = (0, 2)  # the last one of E1B, and the log record that it came to be in
+        self.ids = iter(range(1, 1_000_000))
+        self.answers = 0
+
+    async def run(self, endpoint: str) -> None:
+        """Ends when the engine does."""
+        async with grpc.aio.insecure_channel(endpoint, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+            self.orders = orders_pb2_grpc.OrdersStub(channel)  # type: ignore[no-untyped-call]
+            self.operator = orders_pb2_grpc.OperatorStub(channel)  # type: ignore[no-untyped-call]
+            flows = (self._operate, self._operate, self._enter, self._enter, self._come_and_go)
+            await asyncio.gather(*(self._again(flow) for flow in flows))
+
+    async def _again(self, flow: Callable[[], Awaitable[None]]) -> None:
+        try:
+            while True:
+                await flow()
+                self.answers += 1
+        except grpc.aio.AioRpcError as e:
+            if e.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
+                raise
+
+    async def _operate(self) -> None:
+        id = next(self.ids)
+        if self.rng.random() < 0.5:
+            state = self.rng.choice((pb.TRADING_STATE_HALTED, pb.TRADING_STATE_OPEN, pb.TRADING_STATE_AUCTION))
+            reply = await self.operator.SetState(pb.SetStateRequest(symbol="E1B", state=state))
+            if reply.reason == NO_REASON:
+                self.state = max(self.state, (reply.position, state))
+        else:
+            symbol = f"N{id}"
+            wish = pb.AddInstrumentRequest(
+                id=1_000 + id, symbol=symbol, tick_size="0.01", lot_size="1", price_min=1, price_max=900
+            )
+            if (await self.operator.AddInstrument(wish)).reason == NO_REASON:
+                self.listed.add(symbol)
+
+    async def _enter(self) -> None:
+        id, rng = next(self.ids), self.rng
+        special: dict[str, Any] = rng.choice((
+            {"type": pb.ORDER_TYPE_ICEBERG, "price": "1.00", "display": "2"},
+            {"type": pb.ORDER_TYPE_STOP_LIMIT, "price": "1.20", "stop_price": "1.10"},
+            {"type": pb.ORDER_TYPE_PEG_BID},
+            {"price": "1.00", "time_in_force": pb.TIME_IN_FORCE_GTD, "expires_ns": time.time_ns() + 10**12},
+            {"price": "1.00", "all_or_none": True},
+        ))  # fmt: skip
+        wish = pb.NewOrderRequest(
+            account=7, client_order_id=id, symbol="E1A", quantity=str(rng.randint(3, 9)), **special
+        )
+        if (await self.orders.NewOrder(wish)).kind == ACCEPTED:
+            self.accepted.add(id)
+
+    async def _come_and_go(self) -> None:
+        call = self.orders.Session()
+        await call.write(pb.SessionRequest(hello=pb.Hello(account=8, cancel_on_disconnect=True)))
+        await call.read()
+        batch = pb.CommandBatch(
+            op=[NEW] * 3, client_order_id=[next(self.ids) for _ in range(3)], instrument=[E1A] * 3, price=[50] * 3,
+            quantity=[1] * 3,
+        )  # fmt: skip
+        await call.write(pb.SessionRequest(commands=batch.SerializeToString()))
+        if await call.read() is grpc.aio.EOF:
+            raise grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata())
+        call.cancel()
+
+
+@pytest.mark.processes
+def test_kill_9_amid_operators_special_orders_and_ends_of_sessions_loses_nothing_answered(
+    venue: Venue,
+) -> None:
+    seed = random.randrange(1 << 32)
+    print("seed", seed)
+    amid = Amid(seed)
+
+    async def open_orders(endpoint: str, account: int) -> set[int]:
+        async with grpc.aio.insecure_channel(endpoint) as channel:
+            stub = orders_pb2_grpc.OrdersStub(channel)  # type: ignore[no-untyped-call]
+            found = await stub.OpenOrders(pb.OpenOrdersRequest(account=account, symbol="E1A"))
+            return {order.client_order_id for order in found.orders}
+
+    async def killed(endpoint: str, answers: int) -> None:
+        running = asyncio.ensure_future(amid.run(endpoint))
+        deadline = time.monotonic() + 20
+        while amid.answers < answers:
+            assert time.monotonic() < deadline, "the engine does not answer"
+            await asyncio.sleep(amid.rng.uniform(0, 0.02))
+        venue.signal(1, signal.SIGKILL)
+        await running
+
+    endpoint = venue.start(1)
+    for turn in (1, 2):
+        asyncio.run(killed(endpoint, turn * 100))
+        venue.processes[1].wait(10)
+        view = SqliteLogView(venue.directory / "engine-1")
+        after, state = restore(view)
+        logged = [(position, decode(body)) for position, body in view.read(0)]
+        commands = [(position, part) for position, one in logged if isinstance(one, Records) for part in one.parts]
+        said = [(position, part.state) for position, part in commands if isinstance(part, SetState)]
+        for _ in replay(view, state, after, lambda position, time_ns, outcome: None):
+            pass
+        view.close()
+        left = state.venue
+        left.check()
+        assert amid.accepted <= set(left.accounts[7].commands)
+        assert amid.listed <= {market.instrument.symbol for market in left.markets.values()}
+        assert amid.state in said
+        endpoint = venue.start(1)
+        assert asyncio.run(open_orders(endpoint, 7)) == {order.client_order_id for order in left.open_orders(7)}
+    deadline = time.monotonic() + 20
+    while asyncio.run(open_orders(endpoint, 8)):  # nobody stands for those sessions any more
+        assert time.monotonic() < deadline, "the orders of sessions that ended stay"
+        time.sleep(0.2)
+    assert len(amid.accepted) > 10
+    assert len(amid.listed) > 10
+
+
 @pytest.mark.processes
 def test_a_paused_home_engine_costs_its_own_instruments_only(venue: Venue) -> None:
     async def test() -> None:
@@ -392,4 +520,7 @@ def test_to_drop_what_no_snapshot_covers_is_wrong_usage(venue: Venue) -> None:
     assert venue.run(1, "--keep-log", "5", "--snapshot-after", "0") == (
         2, "engine: --keep-log needs snapshots: --snapshot-after must not be 0\n"
     )  # fmt: skip
-    assert venue.run(1, "--keep-log", "-1") == (2, "engine: argument --keep-log: '-1' is not a number of records\n")
+    assert venue.run(1, "--keep-log", "-1") == (
+        2,
+        "engine: argument --keep-log: '-1' is no whole number from 0 to 1,000,000,000,000,000,000\n",
+    )

@@ -171,11 +171,11 @@ def test_a_fault_of_an_instrument_is_named(line: str, instead: str, fault: str) 
         ("", "no [[engine]]"),
         ("[[engine]]\nid = 1000", "[[engine]] 1: id = 1000 is not within 1 .. 999"),
         ("[[engine]]\nid = 1\nchannels = 100", "[[engine]] 1: channels = 100 is not within 1 .. 99"),
-        ('[[engine]]\nid = 1\ngrpc = "host"', '[[engine]] 1: grpc = "host" is not of the form host:port'),
-        ('[[engine]]\nid = 1\ngrpc = "host:65536"', '[[engine]] 1: grpc = "host:65536" has no such port'),
+        ('[[engine]]\nid = 1\ngrpc = "host"', "[[engine]] 1: grpc: 'host' is not HOST:PORT"),
+        ('[[engine]]\nid = 1\ngrpc = "host:65536"', "[[engine]] 1: grpc: 'host:65536': no port is above 65,535"),
         (
             '[[engine]]\nid = 1\nfeed = "ipc://x:1"',
-            '[[engine]] 1: feed = "ipc://x:1" is not of the form tcp://host:port',
+            "[[engine]] 1: feed: 'ipc://x:1' is not tcp://HOST:PORT",
         ),
         ("[[engine]]\nid = 1\n[[engine]]\nid = 1", "[[engine]] 2: id = 1 belongs to [[engine]] 1"),
         (

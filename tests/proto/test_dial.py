@@ -5,21 +5,21 @@ from collections.abc import Callable
 
 import pytest
 
-import bus.__main__
-import engine.__main__
+import bus.process
 import engine.log.condense
 import engine.log.skip
+import engine.process
 import engine.publish.history
 import run_cluster
 import tools.bench.__main__
-from proto.dial import AT, Parser, address, default_address, endpoint
+from proto.dial import AT, Parser, address, advertised, default_address, endpoint, target, whole
 from tools import faults, orders, replay, tail_feed
 from tools.flow import replay_flow, trade
 from tools.run import strangers
 
 PROGRAMS: dict[str, Callable[[], argparse.ArgumentParser]] = {
-    "bus": bus.__main__.parser,
-    "engine": engine.__main__.parser,
+    "bus": bus.process.parser,
+    "engine": engine.process.parser,
     "engine.log.condense": engine.log.condense.parser,
     "engine.log.skip": engine.log.skip.parser,
     "engine.publish.history": engine.publish.history.parser,
@@ -69,3 +69,40 @@ def test_what_is_no_address_is_refused(text: str) -> None:
     for check, given in ((address, text), (endpoint, f"tcp://{text}"), (endpoint, text)):
         with pytest.raises(argparse.ArgumentTypeError):
             check(given)
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1:0", "0.0.0.0:4001", "[::]:4001", "0:4001", "*:4001"])
+def test_nobody_is_at_port_0_or_at_any_address(text: str) -> None:
+    assert address(text) == text
+    with pytest.raises(argparse.ArgumentTypeError):
+        target(text)
+
+
+@pytest.mark.parametrize(
+    ("bound", "said", "told"),
+    [
+        ("127.0.0.1:4001", None, "127.0.0.1:4001"),
+        ("[::1]:4001", None, "[::1]:4001"),
+        ("0.0.0.0:4001", "venue.example:80", "venue.example:80"),
+        ("0.0.0.0:4001", "venue.example:0", "venue.example:4001"),
+        ("tcp://[::]:5001", "tcp://[2001:db8::1]:0", "tcp://[2001:db8::1]:5001"),
+        ("0.0.0.0:4001", None, None),
+        ("tcp://*:5001", None, None),
+        ("127.0.0.1:4001", "[::]:4001", None),
+    ],
+)
+def test_what_is_advertised_is_where_a_machine_is_found(bound: str, said: str | None, told: str | None) -> None:
+    if told is None:
+        with pytest.raises(ValueError, match="nobody finds it there: say with --here where they do"):
+            advertised(bound, said, "--here")
+    else:
+        assert advertised(bound, said, "--here") == told
+
+
+def test_a_number_out_of_its_range_is_named_with_the_range() -> None:
+    hours = whole(1, 86_400, "seconds")
+    assert [hours(text) for text in ("1", "86400", "+5")] == [1, 86_400, 5]
+    for text, said in [(text, text) for text in ("0", "86401", "-1", "0.4", "x", "")] + [("9" * 5_000, "9" * 64 + "…")]:
+        with pytest.raises(argparse.ArgumentTypeError) as wrong:
+            hours(text)
+        assert str(wrong.value) == f"{said!r} is no whole number from 1 to 86,400 seconds"

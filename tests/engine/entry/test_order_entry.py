@@ -12,7 +12,6 @@ from engine.entry import reports
 from engine.entry.streams import PEERS
 from engine.log import kept
 from engine.log.memory import Fault
-from engine.node import MESSAGE_MAX
 from proto import orders_pb2 as pb
 from proto.columns import (
     ACCEPTED,
@@ -34,6 +33,7 @@ from proto.columns import (
     TRADED,
     UNKNOWN_INSTRUMENT,
 )
+from proto.connect import REQUEST_MAX
 from proto.refusals import DETAIL_MAX
 from tests.engines import EndOfStream, Engines, Stream, Stuck, run, status_of, until
 
@@ -272,7 +272,7 @@ def test_sessions_that_cannot_be_are_refused_with_a_status() -> None:
 def test_a_message_too_large_ends_the_session_and_nothing_else() -> None:
     async def test(engines: Engines) -> None:
         stream, other = await engines.session(), await engines.session(account=8)
-        await stream.call.write(pb.SessionRequest(commands=bytes(MESSAGE_MAX + 1)))
+        await stream.call.write(pb.SessionRequest(commands=bytes(REQUEST_MAX + 1)))
         with pytest.raises(EndOfStream) as ended:
             await stream.read()
         assert ended.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
