@@ -31,7 +31,9 @@ from typing import Any, Final
 
 import zmq
 
-from proto.dial import Parser
+from bus.access.sockets import bind, connect
+from proto.dial import TCP, Parser, wrong_address
+from proto.program import outcome
 from tools.chaos.answers import AnswerPlan, AnswerProxy
 from tools.chaos.plan import (
     ANSWER_FAULTS,
@@ -40,17 +42,15 @@ from tools.chaos.plan import (
     FaultSpec,
     answers_in_words,
     in_words,
-    parse,
     parse_answers,
-    parse_script,
 )
+from tools.chaos.script import with_script
 
 HIGH_WATER_MARK: Final = 8_192
 SLOW_HIGH_WATER_MARK: Final = 64  # a slow reader lets messages wait at their publisher
 IDLE_NS: Final = 250_000_000
 BURST: Final = 500  # messages taken from one line before the others get their turn
 
-_ADDRESS: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/]+):([0-9]{1,5}|\*)")  # host:port
 EXAMPLES: Final = """examples:
   python -m tools.faults --upstream tcp://127.0.0.1:5555 --faults drop=0.02
   python -m tools.faults --upstream tcp://127.0.0.1:5555 --listen tcp://127.0.0.1:6000 --faults dup=0.1,reorder=0.1
@@ -71,11 +71,10 @@ class Line:
         self._out = context.socket(zmq.XPUB)
         self._out.set_hwm(HIGH_WATER_MARK)
         try:
-            self._out.bind(listen)
+            self.endpoint = bind(self._out, listen)
         except zmq.ZMQError:
             self._out.close(linger=0)
             raise
-        self.endpoint = self._out.get_string(zmq.LAST_ENDPOINT)
         self.upstream: zmq.Socket[bytes] | None = None
 
     def connect(self, upstream: str) -> None:
@@ -85,7 +84,7 @@ class Line:
         socket.setsockopt(zmq.RECONNECT_IVL, 20)
         socket.setsockopt(zmq.SUBSCRIBE, b"")
         try:
-            socket.connect(upstream)
+            connect(socket, upstream)
         except zmq.ZMQError:
             socket.close(linger=0)
             raise
@@ -169,7 +168,7 @@ class Proxy:
         for order in filter(None, orders):
             try:
                 self._follow(json.loads(order), poller)
-            except (ValueError, KeyError, TypeError, zmq.ZMQError) as e:
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError, zmq.ZMQError) as e:
                 print(f"faults: {order[:200]!r}: {type(e).__name__}: {e}", file=sys.stderr)
         return bool(read)
 
@@ -183,7 +182,10 @@ class Proxy:
             self.begin(time.monotonic_ns())
             return
         if "machine" in order:
-            self.machines[order["machine"]].follow(str(order["market_data"]))
+            target = str(order["market_data"])
+            if wrong := wrong_address(target):
+                raise ValueError(wrong)
+            self.machines[order["machine"]].follow(target)
             return
         line = self.lines[order["line"]]
         if line.upstream in poller:
@@ -228,7 +230,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit 0 when told to end, 2 for wrong usage, 3 when an address cannot be used."""
+    """Exit 0 when told to end, 2 for wrong usage, 3 when an address cannot be used or the ready line not be written."""
     args = parser().parse_args(argv)
     try:
         spec = with_script(args.faults, args.script)
@@ -241,8 +243,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if answers and not targets:
             raise FaultError(["no machine whose snapshots to meet: give --market-data HOST:PORT, or --machine NAME"])
     except FaultError as e:
-        for fault in e.faults:
-            print(f"faults: {fault}", file=sys.stderr)
+        print(f"faults: {'; '.join(e.faults)}", file=sys.stderr)
         return 2
     plans = {name: AnswerPlan(answers, args.seed, name, spec.partitions) for name in targets}
     machines = {name: AnswerProxy(plan, args.seed) for name, plan in plans.items()}
@@ -250,16 +251,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         if target:
             machines[name].follow(target)
     return _serve(upstreams, args.listen, spec, args.seed, args.wait, machines)
-
-
-def with_script(text: str, script: Path | None) -> FaultSpec:
-    """The faults of a spec and of a script together. Raises: FaultError."""
-    if script is None:
-        return parse(text)
-    try:
-        return parse_script(f"{text}\n{script.read_text()}")
-    except (OSError, UnicodeDecodeError) as e:
-        raise FaultError([f"{script}: {getattr(e, 'strerror', None) or e}"]) from None
 
 
 def _upstreams(upstreams: Sequence[str], names: Sequence[str], listen: Sequence[str], alone: bool) -> dict[str, str]:
@@ -274,10 +265,9 @@ def _upstreams(upstreams: Sequence[str], names: Sequence[str], listen: Sequence[
 
 def _check_addresses(machines: Iterable[str], feeds: Iterable[str]) -> None:
     """Raises: FaultError for what cannot be an address. Where a socket is no TCP one, ZeroMQ is left to say so."""
-    wrong = [f"{text!r} is not HOST:PORT" for text in machines if text and not _ADDRESS.fullmatch(text)]
-    tcp = [text for text in feeds if text.startswith("tcp://")]
-    wrong += [f"{text!r} is not tcp://HOST:PORT" for text in tcp if not _ADDRESS.fullmatch(text.removeprefix("tcp://"))]
-    if wrong:
+    addresses = [text for text in machines if text]
+    addresses += [re.sub(r"\*$", "0", text.removeprefix(TCP)) for text in feeds if text.startswith(TCP)]
+    if wrong := [fault for text in addresses if (fault := wrong_address(text))]:
         raise FaultError(wrong)
 
 
@@ -333,7 +323,11 @@ def _serve(
             except RuntimeError as e:
                 print(f"faults: {e}", file=sys.stderr)
                 return 3
-        print_line(ready)
+        try:
+            print_line(ready)
+        except OSError as e:
+            print(f"faults: standard output: {e.strerror}", file=sys.stderr)
+            return 3
         proxy.run()
         return 0
     finally:
@@ -345,4 +339,4 @@ def _serve(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(outcome(main, "faults"))

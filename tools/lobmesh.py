@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from proto.dial import USAGE, Parser
-
-INTERRUPTED_EXIT: Final = 130
+from proto.program import outcome
 
 
 class Program(NamedTuple):
@@ -30,7 +29,7 @@ PROGRAMS: Final[dict[str, Program]] = {
         "run_cluster", "python run_cluster.py", (), "a venue with traders and faults, and a verdict at the end"
     ),
     "tail": Program("tools.tail_feed", "python -m tools.tail_feed", (), "follow an engine's books, live or recorded"),
-    "orders": Program("tools.orders", "python -m tools.orders", (), "orders by hand, and the operator's desk"),
+    "orders": Program("tools.orders.desk", "python -m tools.orders", (), "orders by hand, and the operator's desk"),
     "replay": Program("tools.replay", "python -m tools.replay", (), "recorded order flow through a core or a venue"),
     "faults": Program("tools.faults", "python -m tools.faults", (), "a proxy that troubles a feed on purpose"),
     "bench": Program("tools.bench.__main__", "python -m tools.bench", (), "what each part costs, beside a baseline"),
@@ -62,13 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USAGE
     program = PROGRAMS[word]
     Parser.renamed = (program.called, f"lobmesh {word}")
-    try:
-        module = importlib.import_module(program.module)
-        code: int = module.main([*program.first, *rest[:-1]])
-    except KeyboardInterrupt:
-        return INTERRUPTED_EXIT
-    return code
+    return outcome(lambda: importlib.import_module(program.module).main([*program.first, *rest[:-1]]), word)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(outcome(main, "lobmesh"))

@@ -22,22 +22,18 @@ from pathlib import Path
 from typing import Final
 
 from proto.dial import Parser
+from proto.program import outcome
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 GROUP: Final = "lobmesh"
+UNCOMPILED: Final = ("__init__", "commands")  # of the core: commands are made by msgspec
 MODULES: Final = (
     "proto.columns",
-    "engine.core.order",
-    "engine.core.tape",
-    "engine.core.book",
-    "engine.core.auction",
-    "engine.core.market",
-    "engine.core.admission",
-    "engine.core.matching",
-    "engine.core.plan",
-    "engine.core.pit",
-    "engine.core.desk",
-    "engine.core.venue",
+    *(
+        f"engine.core.{path.stem}"
+        for path in sorted((ROOT / "engine" / "core").glob("*.py"))
+        if path.stem not in UNCOMPILED
+    ),
     "proto.feed",
     "proto.snapshot",
     "bus.stream.sequencer",
@@ -156,4 +152,4 @@ def _path(module: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(outcome(main, "native"))

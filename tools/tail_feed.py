@@ -5,37 +5,22 @@ what it misses from wherever it can be had. Gaps, repairs and changes of state a
 """
 
 import argparse
-import asyncio
 import contextlib
 import os
 import re
 import sys
-import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO, Final, TextIO
+from typing import Final
 
-import grpc
+from proto.dial import TCP, Parser, address, endpoint, printable
+from proto.program import outcome
+from tools.tail.ending import FINE_EXIT, CannotGoOn, CannotWrite
 
-from bus.access.directory import Entry
-from bus.access.exchange import DirectoryError, ask
-from bus.reader import Feed
-from proto.dial import TCP, Parser, address, endpoint, printable, wrong_address
-from proto.feed import TIME_MAX
-from tools.ladder import DEPTH
-from tools.tail.listen import CannotConnect, Frames, Listener, chosen
-from tools.tail.play import RecordingError, play
-from tools.tail.record import SEED, Recorder, Writer
-from tools.tail.say import FINE_EXIT, CannotWrite, say_all
-
-CONNECT_EXIT: Final = 3
-WRITE_EXIT: Final = 5
-
-WAIT_S: Final = 0.3  # between two tries, with --wait
-CONNECT_S: Final = 5.0  # for the machine named to answer
-REFUSED_S: Final = 1.0  # how long one that cannot be reached is tried again
+DEPTH: Final = 10  # levels a side
 COUNT_MAX: Final = 10**18
+TIME_MAX: Final = (1 << 63) - 1  # nanoseconds, as on the feed
 
 EXAMPLES: Final = """\
 examples:
@@ -49,86 +34,6 @@ examples:
   python -m tools.tail_feed 127.0.0.1:4001 --json --from-time 2026-01-05T14:30      out of the engine's log
   python -m tools.tail_feed 127.0.0.1:4001 --feed 1=tcp://127.0.0.1:6000      engine 1 through a proxy
 """
-
-
-async def listen(args: argparse.Namespace, out: TextIO) -> int:
-    """From the first question to the exit code.
-
-    Raises: CannotConnect, RecordingError, CannotWrite; BrokenPipeError when nobody reads `out`.
-    """
-    if args.play:
-        return await play(args, out)
-    entries, listener = await _venue(args)
-    taps: list[Frames | Recorder] = []
-    if args.record:
-        taps.append(Recorder(args.record, lambda why: listener.cannot_write(f"{args.record_name}: {why}")))
-        args.record.begin(listener.instruments, time.time_ns())
-    if args.raw:
-        taps.append(Frames(listener))
-    others = [e.grpc for e in entries if e.grpc != args.machine and not e.left and not wrong_address(e.grpc)]
-    engines = {instrument.engine for instrument in listener.instruments}
-    async with Feed(
-        [args.machine, *others], conflate=args.conflate,
-        feeds=_feeds(args.feed, sorted(engines)), engines=engines, source=args.source or "", taps=taps, seed=SEED,
-    ) as feed:  # fmt: skip
-        tasks: list[Coroutine[Any, Any, None]] = [_take(listener, feed), listener.hear(feed)]
-        if args.verify:
-            tasks.append(listener.verify(feed))
-        if args.stats:
-            tasks.append(listener.stats(feed))
-        if listener.wants_history:
-            tasks.append(listener.tell_history(feed))
-        return await say_all(args, listener, feed, tasks, out)
-
-
-async def _take(listener: Listener, feed: Feed) -> None:
-    async for event in feed.events():
-        listener.take(event, feed)
-
-
-async def _venue(args: argparse.Namespace) -> tuple[tuple[Entry, ...], Listener]:
-    """Who is there, as soon as somebody is. Raises: CannotConnect."""
-    while True:
-        try:
-            entries = await _entries(args.machine)
-            homes = [entry for entry in entries if not entry.fabric and not entry.left]
-            return entries, Listener(args, chosen([i for entry in homes for i in entry.instruments], args.symbol))
-        except CannotConnect:
-            if not args.wait:
-                raise
-            await asyncio.sleep(WAIT_S)
-
-
-async def _entries(machine: str) -> tuple[Entry, ...]:
-    """All that the machine knows of. One that is busy may refuse a connection at first. Raises: CannotConnect."""
-    deadline = time.monotonic() + REFUSED_S
-    while True:
-        try:
-            return await ask(machine, CONNECT_S)
-        except grpc.aio.AioRpcError as e:
-            if e.code() is not grpc.StatusCode.UNAVAILABLE or time.monotonic() > deadline:
-                raise CannotConnect(f"{machine}: {e.code().name.lower().replace('_', ' ')}") from None
-            await asyncio.sleep(0.1)
-        except DirectoryError as e:
-            raise CannotConnect(f"{machine}: {e}") from None
-
-
-def _feeds(given: Sequence[str], engines: Sequence[int]) -> dict[int, str]:
-    """Feed endpoints by engine. Raises: CannotConnect when it is not clear which engine one is for."""
-    out: dict[int, str] = {}
-    for text in given:
-        engine, equals, where = text.rpartition("=")
-        if equals:
-            out[int(engine)] = where
-        elif len(engines) == 1:
-            out[engines[0]] = where
-        else:
-            named = ", ".join(map(str, engines))
-            raise CannotConnect(f"--feed {text}: of which engine ({named})? Say --feed ENGINE={text}, or --symbol")
-    return out
-
-
-# Options
 
 
 def parser() -> argparse.ArgumentParser:
@@ -232,39 +137,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         given.error("--from-time does not go with --from-seq")
     if args.from_snapshot and (args.from_seq or args.from_time):
         given.error("--from-snapshot does not go with --from-seq or --from-time: the book has what was before it")
-    with contextlib.ExitStack() as files:
-        try:
-            if args.play:
-                args.play = files.enter_context(args.play.open("rb"))
-            if args.record:
-                args.record_name = args.record
-                file: BinaryIO = files.enter_context(args.record.open("wb", buffering=0))
-                args.record = Writer(file)
-        except OSError as e:
-            given.error(f"{e.filename or args.record}: {e.strerror}")
-        return _run(args)
-
-
-def _run(args: argparse.Namespace) -> int:
     try:
-        return asyncio.run(listen(args, sys.stdout))
-    except RecordingError as e:
-        return _complain(f"{args.play.name}: {e}", CONNECT_EXIT)
-    except CannotConnect as e:
-        return _complain(str(e), CONNECT_EXIT)
-    except CannotWrite as e:
-        _hush()
-        return _complain(str(e), WRITE_EXIT)
-    except BrokenPipeError:
-        _hush()
-        return FINE_EXIT
+        from tools.tail.follow import run  # half a second, which Ctrl-C may end
+
+        return run(args)
+    except (BrokenPipeError, CannotGoOn) as e:
+        if isinstance(e, BrokenPipeError | CannotWrite):
+            _hush()
+        if isinstance(e, BrokenPipeError):
+            return FINE_EXIT
+        print(f"tail_feed: {printable(str(e))}", file=sys.stderr)
+        return e.code
     except KeyboardInterrupt:
         return FINE_EXIT
-
-
-def _complain(text: str, code: int) -> int:
-    print(f"tail_feed: {printable(text)}", file=sys.stderr)
-    return code
 
 
 def _hush() -> None:
@@ -274,4 +159,4 @@ def _hush() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(outcome(main, "tail_feed"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import itertools
@@ -11,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import grpc
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from engine.client.executions import Executions
 from engine.client.report import SessionError, UnknownSymbolError, UnreachableError
@@ -21,7 +20,7 @@ from proto.cluster import Instrument
 from proto.cluster_pb2 import DirectoryEntries, DirectoryEntry
 from proto.columns import STP_CANCEL_NEWEST, UNKNOWN_INSTRUMENT
 from proto.connect import channel
-from proto.dial import address
+from proto.dial import wrong_address
 from proto.instrument import ListingError, instrument_of
 from proto.refusals import explain
 
@@ -64,9 +63,11 @@ class Client:
         patience_s: float = PATIENCE_S,
         instruments: Iterable[Instrument] = (),
     ) -> None:
-        self._seeds = [_checked(seed) for seed in ([seeds] if isinstance(seeds, str) else seeds)]
+        self._seeds = [seeds] if isinstance(seeds, str) else list(seeds)
         if not self._seeds:
-            raise ValueError("no machine is named: host:port of one of the venue's")
+            raise ValueError("no machine is named: HOST:PORT of one of the venue's")
+        if wrong := next(filter(None, (wrong_address(seed, somebody=True) for seed in self._seeds)), ""):
+            raise ValueError(wrong)
         self.account = account
         self.engine = engine
         self.cancel_on_disconnect = cancel_on_disconnect
@@ -76,6 +77,7 @@ class Client:
         self.instruments: dict[int | str, Instrument] = {}
         self.endpoints: dict[int, str] = {}  # by engine, as last heard
         self._machines: list[str] = []  # all that were heard of, engines and fabric nodes
+        self._left: set[str] = set()
         self._strangers: set[int] = set()  # instruments that nobody knew when they were asked for
         self._ids = itertools.count(time.time_ns())
         self._learn(instruments)
@@ -129,17 +131,37 @@ class Client:
                 print(order.client_order_id, order.price, order.open)
         """
         wish = pb.OpenOrdersRequest(account=self.account, symbol=symbol)
-        return pb.OpenOrdersReply.FromString(await self._call("OpenOrders", wish.SerializeToString()))
+        return pb.OpenOrdersReply.FromString(await self.call("OpenOrders", wish))
 
     async def order(self, symbol: str, client_order_id: int) -> pb.Order | None:
         """One of the account's orders, live or not yet forgotten; None if there is none. Raises: as `open_orders`."""
         wish = pb.GetOrderRequest(account=self.account, symbol=symbol, client_order_id=client_order_id)
         try:
-            return pb.Order.FromString(await self._call("GetOrder", wish.SerializeToString()))
+            return pb.Order.FromString(await self.call("GetOrder", wish))
         except SessionError as e:
             if e.code is grpc.StatusCode.NOT_FOUND:
                 return None
             raise
+
+    async def call(self, method: str, request: Message) -> bytes:
+        """A call of the Orders service (proto/orders.proto), by whichever engine answers; the reply's bytes.
+
+        A command that is sent twice, since an engine broke off, has one effect: it has its id.
+        Raises: UnreachableError, SessionError with the status.
+        """
+        tried: set[str] = set()
+        while True:
+            endpoint = await self.find()
+            async with channel(endpoint, reply_max=REPLY_MAX) as there:
+                unary: Any = there.unary_unary(f"/lobmesh.v1.Orders/{method}")
+                try:
+                    reply: bytes = await unary(request.SerializeToString(), timeout=CALL_S)
+                    return reply
+                except grpc.aio.AioRpcError as e:
+                    if e.code() is not grpc.StatusCode.UNAVAILABLE or endpoint in tried:
+                        raise SessionError(e.code(), " ".join((e.details() or "").split())) from e
+            tried.add(endpoint)
+            self.leave(endpoint)
 
     async def find(self) -> str:
         """The endpoint of the client's engine, asked of any machine that answers, and every instrument that it names.
@@ -183,31 +205,23 @@ class Client:
             self._learn(map(instrument_of, entry.instruments))
             if not entry.fabric and not entry.left:
                 self.endpoints[entry.engine] = entry.grpc
+        own = next((entry for entry in entries if entry.name == name), None)
+        if own is not None and not own.fabric and self.engine in (0, own.engine) and target not in self._left:
+            return target  # where it was reached, whatever address it gives to others
         if self.engine:
             return self.endpoints.get(self.engine, "")
-        own = [entry.engine for entry in entries if entry.name == name]
-        return self.endpoints.get(own[0] if own else 0) or next(iter(self.endpoints.values()), "")
+        beside = self.endpoints.get(own.engine if own is not None else 0)
+        known = [*([beside] if beside else []), *self.endpoints.values()]
+        return next((endpoint for endpoint in known if endpoint not in self._left), known[0] if known else "")
 
     def _learn(self, instruments: Iterable[Instrument]) -> None:
         for instrument in instruments:
             self.instruments[instrument.id] = instrument
             self.instruments[instrument.symbol] = instrument
 
-    async def _call(self, method: str, request: bytes) -> bytes:
-        async with channel(await self.find(), reply_max=REPLY_MAX) as there:
-            call: Any = there.unary_unary(f"/lobmesh.v1.Orders/{method}")
-            try:
-                reply: bytes = await call(request, timeout=CALL_S)
-                return reply
-            except grpc.aio.AioRpcError as e:
-                raise SessionError(e.code(), e.details() or "") from e
-
-
-def _checked(seed: str) -> str:
-    try:
-        return address(seed)
-    except argparse.ArgumentTypeError as e:
-        raise ValueError(f"{e}, a machine of the venue") from e
+    def leave(self, endpoint: str) -> None:
+        """Do not come back to this engine, which does not answer, while another would do."""
+        self._left.add(endpoint)
 
 
 async def _ask(target: str) -> tuple[str, list[DirectoryEntry] | None, str]:

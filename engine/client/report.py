@@ -65,7 +65,7 @@ LIQUIDITY: Final = words(pb.Liquidity, "LIQUIDITY_")
 
 def word(among: Mapping[int, Word], number: int) -> Word:
     """A number of a later version of the protocol shows as itself."""
-    return among.get(number) or Word(number, str(number))
+    return among[number] if number in among else Word(number, str(number))
 
 
 class Report(NamedTuple):

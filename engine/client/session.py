@@ -401,9 +401,10 @@ class Session:
         wait, lost_at, why = RETRY_S[0], time.monotonic(), ""
         patience_s = min(FIRST_S, self.client.patience_s)
         while True:
-            connects = self.connects
+            connects, endpoint = self.connects, ""
             try:
-                await self._serve(await self.client.find())
+                endpoint = await self.client.find()
+                await self._serve(endpoint)
             except grpc.aio.AioRpcError as e:
                 why = f"{e.code().name}: {e.details()}"
                 if e.code() in _FATAL:
@@ -418,6 +419,8 @@ class Session:
             except asyncio.CancelledError:
                 if self._closing or _is_cancelled():
                     raise  # otherwise it was the call that was canceled, not we
+            if not self.connects:
+                self.client.leave(endpoint)  # it may be one of several that would do
             if self.connects > connects:
                 wait, lost_at, patience_s = RETRY_S[0], time.monotonic(), self.client.patience_s
             elif time.monotonic() > lost_at + patience_s:

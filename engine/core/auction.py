@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from engine.core.book import Book
+from engine.core.order import whole_of
+
 
 class Indication(NamedTuple):
     """What an uncross would do now: all 0 while nothing would trade. `imbalance` is the buys less the sells."""
@@ -49,3 +52,22 @@ def indicate(bids: Sequence[tuple[int, int]], asks: Sequence[tuple[int, int]], r
             best = rank
             found = Indication(price, volume, bought - sold)
     return found
+
+
+def crossing(book: Book) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """The bids and the asks that the other side reaches: each level's price and all that is open there, hidden or not;
+    best first. Cost: O(orders on them)."""
+    bid, ask = book.bids.best, book.asks.best
+    bids: list[tuple[int, int]] = []
+    asks: list[tuple[int, int]] = []
+    if bid is None or ask is None or bid.price < ask.price:
+        return bids, asks
+    for level in book.bids:
+        if level.price < ask.price:
+            break
+        bids.append((level.price, sum([whole_of(order).open for order in level])))
+    for level in book.asks:
+        if level.price > bid.price:
+            break
+        asks.append((level.price, sum([whole_of(order).open for order in level])))
+    return bids, asks

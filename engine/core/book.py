@@ -23,9 +23,10 @@ class Level(Node):
 
     __slots__ = ("price",)
 
-    def __init__(self, price: Boxed) -> None:
-        self.prev = self.next = self
+    def __init__(self, price: Boxed, first: Order) -> None:
+        self.prev = self.next = first
         self.price: Boxed = price
+        first.prev = first.next = self
 
     def __iter__(self) -> Iterator[Order]:
         """The orders, first come first. The ring must not change meanwhile."""
@@ -55,9 +56,9 @@ class Ladder:
         self.levels: dict[int, Level] = {}
         self.best: Level | None = None
 
-    def open(self, price: Boxed) -> Level:
-        """A new, empty level at `price`, where there is none."""
-        level = self.levels[price] = Level(price)
+    def open(self, price: Boxed, first: Order) -> Level:
+        """A new level at `price`, where there is none, with its first order."""
+        level = self.levels[price] = Level(price, first)
         key = price * self._sign
         keys = self._keys
         if not keys or key > keys[-1]:
@@ -68,10 +69,9 @@ class Ladder:
         return level
 
     def close(self, level: Level) -> None:
-        """Remove `level`, which is empty."""
+        """Remove `level`, whose last order has just left."""
         price: Boxed = level.price
         del self.levels[price]
-        level.prev = level.next = NOWHERE
         keys = self._keys
         if self.best is level:
             keys.pop()
@@ -88,6 +88,11 @@ class Ladder:
         """The levels at `price` and worse, best first. Cost: O(log L), then O(1) each."""
         for at in range(bisect_right(self._keys, price * self._sign) - 1, -1, -1):
             yield self.levels[self._keys[at] * self._sign]
+
+    def prices_from(self, worst: int) -> Iterator[int]:
+        """The prices of the levels at `worst` and better, the best last. Cost: O(log L), then O(1) each."""
+        for at in range(bisect_left(self._keys, worst * self._sign), len(self._keys)):
+            yield self._keys[at] * self._sign
 
     def check(self) -> None:
         keys = self._keys
@@ -114,30 +119,36 @@ class Book:
         ladder = self.asks if order.side else self.bids
         level = ladder.levels.get(order.price)
         if level is None:
-            level = ladder.open(order.price)
+            ladder.open(order.price, order)
         else:
             order.price = level.price  # the same number, kept once
-        last = level.prev
-        order.prev = last
-        order.next = level
-        last.next = order
-        level.prev = order
+            last = level.prev
+            order.prev = last
+            order.next = level
+            last.next = order
+            level.prev = order
 
     def remove(self, order: Order) -> None:
         """Take `order` out of its level. Cost: O(1), and O(log L) for a level's last order."""
         before = order.prev
         after = order.next
-        before.next = after
-        after.prev = before
         order.prev = order.next = NOWHERE
         if before is after:  # only the seam is left
             assert isinstance(after, Level)
             (self.asks if order.side else self.bids).close(after)
+        else:
+            before.next = after
+            after.prev = before
 
     def reduce(self, order: Order, by: int) -> None:
         """Make what is open of `order` smaller by `by`; it keeps its place. Something must remain."""
         assert 0 < by < order.open
         order.open -= by
+
+    def meets(self, side: int, price: int) -> bool:
+        """Whether an order of `side` at `price` meets a resting one."""
+        best = self.bids.best if side else self.asks.best
+        return best is not None and (best.price >= price if side else best.price <= price)
 
     def orders(self, side: int) -> Iterator[Order]:
         """The resting orders of a side: best price first, then first come first."""

@@ -120,8 +120,9 @@ class More:
 
     entered    flags, price and quantity as they were entered, once they were changed
     terms      as entered; None if there were none
-    special    whether the order needs its market's attention (the ones that are not are only remembered)
+    special    whether more than the book has to hear when it trades or goes: a tip, a peg, one of a pair
     where      one of the places above
+    turn       its place among those of its kind that wait; 0: it waits nowhere
     stp        the self-trade prevention mode that goes with the order when it takes
     display    lots an iceberg shows at most; 0: it is none
     tip        the part of an iceberg that is on the book, an order of its own there; `tips`: how many there were
@@ -148,6 +149,7 @@ class More:
         "terms",
         "tip",
         "tips",
+        "turn",
         "where",
         "whole",
     )
@@ -157,6 +159,7 @@ class More:
         self.terms: Terms | None = None
         self.special = False
         self.where = IN_BOOK
+        self.turn = 0
         self.stp = 0
         self.display = 0
         self.tip: Order | None = None
@@ -175,7 +178,7 @@ class More:
         partner = self.partner.order_id if self.partner is not None else 0
         tip = (self.tip.order_id, self.tip.open) if self.tip is not None else None
         return (
-            self.terms, self.special, self.where, self.stp, self.display, tip, self.tips, self.minimum,
+            self.terms, self.where, self.stp, self.display, tip, self.tips, self.minimum,
             self.all_or_none, self.stop_price, self.fired, self.offset, self.cap, partner,
         )  # fmt: skip
 

@@ -9,27 +9,27 @@ from __future__ import annotations
 from collections import deque
 from typing import Final, NamedTuple
 
+from engine.core.book import Level
 from engine.core.market import Market
 from engine.core.order import Order, needs, whole_of
+from engine.core.waiting import Shelf
 from proto.columns import (
     BAND,
     BUY,
     NO_REASON,
     OCO,
     SELF_TRADE,
-    SELL,
     STP_CANCEL_BOTH,
     STP_CANCEL_NEWEST,
     STP_CANCEL_OLDEST,
     STP_NONE,
+    TOO_MANY_TRADES,
 )
 
 # What a step does to the resting order.
 TRADE: Final = 0
 CANCEL_RESTING: Final = 1
 DECREMENT: Final = 2
-
-UNBOUNDED: Final = 1 << 62  # further than any price
 
 
 class Step(NamedTuple):
@@ -70,92 +70,86 @@ class Plan:
     """The steps of one incoming order, in order.
 
     traded  lots
-    reason  why it goes no further: SELF_TRADE, BAND, OCO (it is canceled on the way), or NO_REASON
+    reason  why it goes no further: SELF_TRADE, BAND, OCO (it is canceled on the way), TOO_MANY_TRADES, or NO_REASON
     """
 
-    __slots__ = ("_gone", "_market", "_open", "_partner", "_stp", "_taker", "_unlinked", "reason", "steps", "traded")
+    __slots__ = (
+        "_gone", "_left", "_market", "_open", "_partner", "_stp", "_taker", "_unlinked", "reason", "steps", "traded"
+    )  # fmt: skip
 
     def __init__(
-        self, market: Market, taker: Order, partner: Order | None, limit: int, stp: int, visible: bool
+        self, market: Market, taker: Order, partner: Order | None, limit: int, stp: int, visible: bool, trades: int
     ) -> None:
-        """Plan `taker` down to `limit`; `partner` is its OCO partner; `visible`: it meets no conditional orders.
+        """Plan `taker` down to `limit`, in so many `trades` at most; `partner` is its OCO partner; `visible`: it meets
+        no conditional orders.
 
-        Cost: O(orders met), and O(conditional orders of the other side).
+        Cost: O(orders met), and with pro-rata O(orders of the levels met).
         """
         self._market = market
         self._taker = taker
         self._partner = partner
         self._stp = stp
         self._open: int = taker.open
+        self._left = trades
         self._gone: set[int] = set()  # orders canceled on the way
         self._unlinked: set[int] = set()  # orders whose link was used up on the way
         self.steps: list[Step] = []
         self.traded = 0
         self.reason = NO_REASON
-        self._sweep(limit, [] if visible else self._conditionals())
+        self._sweep(limit, [] if visible else market.conditionals.side(1 - taker.side))
 
-    def _conditionals(self) -> list[Order]:
-        """Those of the other side, best price first, then first come first."""
-        side = SELL if self._taker.side == BUY else BUY
-        found = [order for order in self._market.conditionals.values() if order.side == side]
-        if side == SELL:
-            found.sort(key=_price)
-        else:
-            found.sort(key=_price_down)
-        return found
-
-    def _sweep(self, limit: int, conditionals: list[Order]) -> None:
+    def _sweep(self, limit: int, shelves: list[Shelf]) -> None:
         buys = self._taker.side == BUY
         levels = iter(self._market.book.asks if buys else self._market.book.bids)
         level = next(levels, None)
         at = 0
         while self._open and not self.reason:
+            shelf = shelves[at] if at < len(shelves) else None
             if level is not None:
                 price: int = level.price
-                if at < len(conditionals):
-                    other: int = conditionals[at].price
-                    price = min(price, other) if buys else max(price, other)
-            elif at < len(conditionals):
-                price = conditionals[at].price
+                if shelf is not None:
+                    price = min(price, shelf.price) if buys else max(price, shelf.price)
+            elif shelf is not None:
+                price = shelf.price
             else:
                 return
             if price > limit if buys else price < limit:
                 return
             if level is not None and level.price == price:
-                places = deque([_Place(whole_of(order), order.open) for order in level])
                 if self._market.pro_rata:
-                    self._share(places, price)
+                    self._share(deque([_Place(whole_of(order), order.open) for order in level]), price)
                 else:
-                    self._queue(places, price)
+                    self._queue(level, price)
                 level = next(levels, None)
-            while at < len(conditionals) and conditionals[at].price == price:
-                if self._open and not self.reason:
-                    self._conditional(conditionals[at], price)
+            if shelf is not None and shelf.price == price:
+                if shelf.least <= self._open:
+                    for order in shelf.orders.values():
+                        if self._open and not self.reason:
+                            self._conditional(order, price)
                 at += 1
 
-    def _queue(self, places: deque[_Place], price: int) -> None:
-        while places and self._open:
-            place = places[0]
-            order = place.order
-            if order.order_id in self._gone:
-                places.popleft()
-            elif self._beyond(price):
+    def _queue(self, level: Level, price: int) -> None:
+        """First come first served; an iceberg's next tip comes behind everybody who is there."""
+        back: deque[_Place] = deque()
+        for order in level:
+            if not self._open or self.reason:
                 return
-            elif order.account is self._taker.account and self._stp != STP_NONE:
-                self._own(order, place.shown + place.hidden)
-                if self.reason:
-                    return
-                places.popleft()
-            else:
-                quantity = min(place.shown, self._open)
-                refilled = place.take(quantity)
-                self._trade(order, quantity)
-                if self.reason:
-                    return
-                if refilled:
-                    places.rotate(-1)
-                elif not place.shown:
-                    places.popleft()
+            self._meet(_Place(whole_of(order), order.open), back, price)
+        while back and self._open and not self.reason:
+            self._meet(back.popleft(), back, price)
+
+    def _meet(self, place: _Place, back: deque[_Place], price: int) -> None:
+        order = place.order
+        if order.order_id in self._gone or self._beyond(price):
+            return
+        if order.account is self._taker.account and self._stp != STP_NONE:
+            self._own(order, place.shown + place.hidden)
+            return
+        quantity = min(place.shown, self._open)
+        refilled = place.take(quantity)
+        self._trade(order, quantity)
+        if refilled:
+            back.append(place)
 
     def _share(self, places: deque[_Place], price: int) -> None:
         """Pro-rata: shares rounded down, then first come first served; again if somebody was canceled on the way."""
@@ -228,6 +222,10 @@ class Plan:
                 self.reason = SELF_TRADE
 
     def _trade(self, order: Order, quantity: int) -> None:
+        if not self._left:
+            self.reason = TOO_MANY_TRADES
+            return
+        self._left -= 1
         self.steps.append(Step(TRADE, order, quantity))
         self._open -= quantity
         self.traded += quantity
@@ -248,13 +246,3 @@ class Plan:
         if partner is not None and order.order_id not in self._unlinked:
             self._unlinked.add(partner.order_id)
             self._gone.add(partner.order_id)
-
-
-def _price(order: Order) -> int:
-    price: int = order.price
-    return price
-
-
-def _price_down(order: Order) -> int:
-    price: int = order.price
-    return -price

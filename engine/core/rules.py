@@ -2,9 +2,17 @@
 different, and say here what changed.
 
     1   epochs that name none
-    2   what an account's commands are remembered by does not count repeats
+    2   a repeat does not push out what an account is remembered by
 """
 
 from typing import Final
 
 RULES: Final = 2
+
+
+def alike(rules: int, these: int, sent: int, remembered: int) -> bool:
+    """Whether records of the version `rules` come to the same under version `these`, from the begin of a log on.
+
+    `sent` is how many commands the busiest account has sent by then, repeats included; `remembered`, how many are.
+    """
+    return rules == these or ((rules, these) == (1, 2) and sent <= remembered)

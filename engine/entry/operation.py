@@ -128,16 +128,16 @@ class OperatorServicer:
         return answer
 
     async def _answer(self, command: Callable[[], OperatorCommand]) -> bytes:
-        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[tuple[int, int]] = asyncio.get_running_loop().create_future()
 
-        def tell(released: bool) -> None:
-            if released and submission.answer[1] == NO_REASON:
+        def tell(position: int, refused: int) -> None:
+            if position and refused == NO_REASON:
                 if isinstance(said, AddInstrument):
                     self._listed(said.definition)
                 elif isinstance(said, Delist):
                     self._listed(self._venue.markets[said.instrument].instrument)
             if not done.done():
-                done.set_result(released)
+                done.set_result((position, refused))
 
         try:
             said = command()
@@ -147,9 +147,9 @@ class OperatorServicer:
         except RecordError as e:
             return self._reply(MALFORMED, detail=str(e))
         self._committer.submit(submission)
-        if not await done:
+        position, reason = await done
+        if not position:
             return self._reply(LOG_FAILED, detail="not logged")
-        position, reason = submission.answer
         return self._reply(reason, position=position)
 
     def _reply(self, reason: int, *, detail: str = "", position: int = 0) -> bytes:

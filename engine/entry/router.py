@@ -7,6 +7,7 @@ An instrument that nobody has goes to the own core, which refuses it by the rule
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Protocol
 
 from engine.entry.door import Throttle, answers, let_in
@@ -108,30 +109,19 @@ class Router:
 
     def _enter(self, batch: Batch, commands: bytes, origin: Origin) -> None:
         try:
-            submission = Submission.enter(batch, commands, _Entered(self.engine, batch, origin).done)
+            submission = Submission.enter(batch, commands, partial(self._entered, batch, origin))
         except RecordError:  # what the log could not be read back with: no one else is to suffer for it
             origin.tell(self.engine, answers(batch, REFUSED, MALFORMED))
             return
         origin.begun()
         self.committer.submit(submission)
 
+    def _entered(self, batch: Batch, origin: Origin, position: int, refused: int) -> None:
+        if not position:
+            origin.tell(self.engine, answers(batch, REFUSED, LOG_FAILED))
+        origin.ended()
+
     def _forward(self, home: int, batch: Batch, commands: bytes, origin: Origin) -> None:
         carrier = self.carriers.get(home)
         if carrier is None or not carrier.send(batch, commands, origin):
             origin.tell(home, answers(batch, REFUSED, UNAVAILABLE))
-
-
-class _Entered:
-    """A batch in the own log's hands."""
-
-    __slots__ = ("_batch", "_engine", "_origin")
-
-    def __init__(self, engine: int, batch: Batch, origin: Origin) -> None:
-        self._engine = engine
-        self._batch = batch
-        self._origin = origin
-
-    def done(self, released: bool) -> None:
-        if not released:
-            self._origin.tell(self._engine, answers(self._batch, REFUSED, LOG_FAILED))
-        self._origin.ended()

@@ -63,32 +63,32 @@ class Core(Protocol):
 Release = Callable[[int, int, Outcome], None]  # position, time, outcome
 
 
-def _nobody(released: bool) -> None:
+# Called once: with the position of the record whose outcome has been released, and why an operator's command had no
+# effect (or NO_REASON); or with position 0, when the log refused it.
+Done = Callable[[int, int], None]
+
+
+def _nobody(position: int, refused: int) -> None:
     """Nobody waits for it."""
 
 
 class Submission:
     """One batch, or something that is a record of its own, and whom to tell. Raises: RecordError: it cannot be logged.
 
-    The latter is what an operator said, the end of a session, or (`said` None) only that time passed. `done` is called
-    once: with True when its reports have been released, with False when the log refused it. An operator is told before,
-    in `answer`, the record's position and why it had no effect (or NO_REASON).
+    The latter is what an operator said, the end of a session, or (`said` None) only that time passed.
     """
 
-    __slots__ = ("answer", "batch", "count", "done", "part", "said")
+    __slots__ = ("batch", "count", "done", "part", "said")
 
-    def __init__(
-        self, said: records.Part | None, done: Callable[[bool], None] = _nobody, batch: Batch | None = None
-    ) -> None:
+    def __init__(self, said: records.Part | None, done: Done = _nobody, batch: Batch | None = None) -> None:
         self.said = said
         self.part = b"" if said is None else records.encode_part(said)
         self.batch = batch
         self.count = 1 if batch is None else len(batch)
         self.done = done
-        self.answer: tuple[int, int] = (0, NO_REASON)
 
     @staticmethod
-    def enter(batch: Batch, commands: bytes, done: Callable[[bool], None]) -> Submission:
+    def enter(batch: Batch, commands: bytes, done: Done) -> Submission:
         """A batch, and the CommandBatch that it was."""
         return Submission(records.Entered(batch.account, batch.session, batch.stp, commands), done, batch)
 
@@ -98,7 +98,7 @@ class Submission:
         return Submission(records.Disconnected(account, session))
 
     @staticmethod
-    def operate(command: OperatorCommand, done: Callable[[bool], None]) -> Submission:
+    def operate(command: OperatorCommand, done: Done) -> Submission:
         """What an operator said."""
         return Submission(command, done)
 
@@ -145,7 +145,7 @@ class Committer:
         self._time_ns = time_ns  # of the last record; time never falls
         self._gathering: list[Submission] = []
         self._gathered = 0
-        self._syncing: list[_Record] = []
+        self._syncing: list[list[Submission]] = []  # by record; all of them have the last time
         self._in_flight = 0
         self._scheduled = False
         self._room: list[asyncio.Future[None]] = []
@@ -199,18 +199,22 @@ class Committer:
         if not self._gathering or self._syncing or self.state is not State.READY:
             return
         group = self._take_group()
-        self._time_ns = max(self._clock_ns(), self._time_ns)
-        self._syncing = _records(group, self._time_ns)
-        bodies = [record.encode(self._epoch) for record in self._syncing]
-        self._thread.append(self._position, bodies, resume=False)
+        self._append(_records(group), resume=False)
 
     def _resume(self) -> None:
         """Try whether the log takes anything again."""
         if self.state is not State.PAUSED:
             return
+        self._append([[Submission.tick()]], resume=True)
+
+    def _append(self, group: list[list[Submission]], *, resume: bool) -> None:
         self._time_ns = max(self._clock_ns(), self._time_ns)
-        self._syncing = [_Record([Submission.tick()], self._time_ns)]
-        self._thread.append(self._position, [self._syncing[0].encode(self._epoch)], resume=True)
+        self._syncing = group
+        bodies = [
+            records.encode_commands(self._epoch, self._time_ns, [one.part for one in record if one.part])
+            for record in group
+        ]
+        self._thread.append(self._position, bodies, resume=resume)
 
     def _take_group(self) -> list[Submission]:
         count = size = taken = 0
@@ -229,7 +233,7 @@ class Committer:
 
     def _synced(self, position: int, error: BaseException | None) -> None:
         """The log thread is done with the group."""
-        done = self._syncing
+        done, time_ns = self._syncing, self._time_ns
         if self.state not in (State.READY, State.PAUSED):
             return
         if error is not None:
@@ -249,11 +253,10 @@ class Committer:
         self._start()
         try:
             for record_position, record in enumerate(done, first):
-                outcome = record.apply(self._core, record_position)
-                self._release(record_position, record.time_ns, outcome)
-                record.submissions[0].answer = (record_position, outcome.refused)
-                for submission in record.submissions:
-                    submission.done(True)
+                outcome = _apply(self._core, record_position, time_ns, record)
+                self._release(record_position, time_ns, outcome)
+                for submission in record:
+                    submission.done(record_position, outcome.refused)
         except Exception as e:  # the core or a release is broken: stop rather than trade on
             self._halt(e)
         self._let_in()
@@ -270,7 +273,7 @@ class Committer:
             logger.error("no more commands: %s", error)
             self.state = State.FAILED
         self.failure = str(error)
-        refused = [submission for record in self._syncing for submission in record.submissions] + self._gathering
+        refused = [submission for record in self._syncing for submission in record] + self._gathering
         self._syncing, self._gathering = [], []
         self._gathered = self._in_flight = 0
         for submission in refused:
@@ -281,7 +284,7 @@ class Committer:
         if self.state is State.PAUSED and isinstance(submission.said, records.Disconnected):
             self._ended.append(submission)
         else:
-            submission.done(False)
+            submission.done(0, NO_REASON)
 
     def _halt(self, error: BaseException) -> None:
         self.state = State.STOPPED
@@ -296,43 +299,28 @@ class Committer:
                 future.set_result(None)
 
 
-class _Record:
-    """A record to be: batches that are applied together, or one thing that stands alone."""
-
-    __slots__ = ("submissions", "time_ns")
-
-    def __init__(self, submissions: list[Submission], time_ns: int) -> None:
-        self.submissions = submissions
-        self.time_ns = time_ns
-
-    def encode(self, epoch: int) -> bytes:
-        return records.encode_commands(epoch, self.time_ns, [one.part for one in self.submissions if one.part])
-
-    def apply(self, core: Core, position: int) -> Outcome:
-        said = self.submissions[0].said
-        if said is None:
-            return core.tick(position, self.time_ns)
-        if isinstance(said, records.Disconnected):
-            return core.disconnect(position, self.time_ns, said.account, said.session)
-        if isinstance(said, records.Entered):
-            return core.apply(position, self.time_ns, [s.batch for s in self.submissions if s.batch is not None])
-        return core.operate(position, self.time_ns, said)
+def _apply(core: Core, position: int, time_ns: int, record: list[Submission]) -> Outcome:
+    """Have the core do what a record says: batches that are applied together, or one thing that stands alone."""
+    said = record[0].said
+    if said is None:
+        return core.tick(position, time_ns)
+    if isinstance(said, records.Disconnected):
+        return core.disconnect(position, time_ns, said.account, said.session)
+    if isinstance(said, records.Entered):
+        return core.apply(position, time_ns, [one.batch for one in record if one.batch is not None])
+    return core.operate(position, time_ns, said)
 
 
-def _records(group: list[Submission], time_ns: int) -> list[_Record]:
+def _records(group: list[Submission]) -> list[list[Submission]]:
     """Cut a group where a session ends or an operator speaks: that is a record of its own."""
-    found: list[_Record] = []
-    batches: list[Submission] = []
+    found: list[list[Submission]] = []
+    together = False
     for submission in group:
-        if submission.batch is not None:
-            batches.append(submission)
-            continue
-        if batches:
-            found.append(_Record(batches, time_ns))
-            batches = []
-        found.append(_Record([submission], time_ns))
-    if batches:
-        found.append(_Record(batches, time_ns))
+        if together and submission.batch is not None:
+            found[-1].append(submission)
+        else:
+            found.append([submission])
+        together = submission.batch is not None
     return found
 
 

@@ -19,8 +19,8 @@ from enum import Enum
 from typing import Final
 
 from engine.core.commands import AddInstrument, ChangeInstrument, OperatorCommand, SetAccounts
-from engine.core.desk import CHANGEABLE
 from engine.core.market import Market
+from engine.core.operations import CHANGEABLE
 from engine.core.venue import Venue
 from engine.log.records import Identity
 from proto.instrument import Instrument
@@ -115,7 +115,7 @@ class Edits:
             else:
                 self._edit(market, before.get(id), instrument)
         for id, instrument in before.items():
-            market = self._venue.market(id)
+            market = self._venue.listing.market(id)
             if id in now or market is None:
                 continue
             whose = f"{instrument.symbol} (instrument {id})"
@@ -158,7 +158,7 @@ class Edits:
         after = replace(present, **changes)  # type: ignore[arg-type]
         if after.price_min > after.price_max:
             self.refused.append(f"{whose}: price_min = {after.price_min} would be above price_max = {after.price_max}")
-        elif "allocation" in changes and any(True for _ in self._venue.live_on(market)):
+        elif "allocation" in changes and any(True for _ in self._venue.trading.live_on(market)):
             self.refused.append(
                 f"{whose}: {_change(present, after, 'allocation')} while orders are live: cancel them first"
             )
@@ -176,18 +176,18 @@ class Edits:
         if before == now:
             return
         self.commands.append(SetAccounts(self._now.accounts))
+        new, gone = [id for id in now if id not in before], [id for id in before if id not in now]
         for id, account in now.items():
-            if id not in before:
-                self.told.append(f"account {id} ({account.name}) may trade from now on")
-            elif before[id] != account:
+            if id in before and before[id] != account:
                 self.told.append(f"account {id}: {_change(before[id], account, 'name')} from now on")
-        for id in before:
-            if id not in now:
-                self.told.append(
-                    f"account {id} may trade no more; its orders stay: tools.orders --account {id} kill cancels them"
-                )
-        if not now or not before:
-            self.told.append("every account may trade" if not now else "only the accounts in the file may trade")
+        if not now:
+            self.told.append("every account may trade from now on")
+        elif new:
+            only = "" if before else ", and no others"
+            self.told.append(f"may trade from now on{only}: account {', '.join(map(str, new))}")
+        if gone and now:
+            which = ", ".join(map(str, gone))
+            self.told.append(f"may trade no more: account {which}; orders stay until an operator cancels them")
 
 
 def _change(before: object, after: object, key: str) -> str:

@@ -13,18 +13,34 @@ somebody answers for going on without it (`python -m engine.log.skip`).
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
-from engine.core.rules import RULES
+from engine.core.rules import RULES, alike
 from engine.core.venue import Venue
 from engine.log.contract import LogDamaged, LogError
-from engine.log.records import Commands, Disconnected, Entered, Epoch, Identity, RecordError, Skipped, decode, is_rare
+from engine.log.numbering import opening, traded
+from engine.log.records import (
+    Commands,
+    Disconnected,
+    Entered,
+    Epoch,
+    Identity,
+    RecordError,
+    Skipped,
+    decode,
+    epoch_at,
+    is_rare,
+)
 from engine.log.state import State, StateError, founded, load
 from proto.columns import Outcome
 from proto.orders import GarbledError, read_batch
 
 AT_ONCE: Final = 256  # records between two yields
+WAY_OUT: Final = (
+    "have the version that wrote them make a snapshot of the log's end (its `condense`), and start this version again"
+)
 
 logger = logging.getLogger(__name__)
 
@@ -76,10 +92,7 @@ def restore(log: Keeper, founding: Identity | None = None) -> tuple[int, State]:
     try:
         return 0, beginning(log, founding)
     except LogDamaged as e:
-        raise StartRefused(
-            f"{why}, and {e}: start the version of this program that wrote it, or the one after, make a snapshot "
-            "(python -m engine.log.condense --data DIR), and start this one again"
-        ) from e
+        raise StartRefused(f"{why}, and {e}: {WAY_OUT}") from e
 
 
 def beginning(log: Records, founding: Identity | None = None) -> State:
@@ -108,6 +121,8 @@ def replay(log: Records, state: State, after: int, release: Release, opened: Ope
     """
     position = after
     skipped = passed_over(log, after)
+    sent: Counter[int] = Counter()  # commands, by account, under other rules
+    busiest = 0
     for position, body in log.read(after):
         if position in skipped:
             said = skipped[position]
@@ -117,18 +132,19 @@ def replay(log: Records, state: State, after: int, release: Release, opened: Ope
             record = decode(body)
             if isinstance(record, Epoch):
                 if record.previous == state.epoch:
-                    state.epoch, state.rules = position, record.rules
+                    state.epoch, state.rules = epoch_at(position, record), record.rules
                     state.identity = record.identity or state.identity
-                    opened(position, record.time_ns)
+                    opened(state.epoch, record.time_ns)
                 continue
             if isinstance(record, Skipped) or record.epoch != state.epoch:
                 continue
             if state.rules != RULES:
-                raise StartRefused(
-                    f"the records from {position} on were acknowledged under version {state.rules} of the rules, and "
-                    f"this program has version {RULES}: start the version that wrote them, make a snapshot (python -m "
-                    "engine.log.condense --data DIR), and start this one again"
-                )
+                busiest = max(busiest, _count(sent, record))
+                if after or not alike(state.rules, RULES, busiest, state.venue.retained):
+                    raise StartRefused(
+                        f"the records from {position} on were acknowledged under version {state.rules} of the rules, "
+                        f"and this program has version {RULES}: {WAY_OUT}"
+                    )
             outcome = _apply(state.venue, position, record)
         except (RecordError, GarbledError) as e:
             raise Inapplicable(position, str(e)) from e
@@ -138,6 +154,21 @@ def replay(log: Records, state: State, after: int, release: Release, opened: Ope
         if position % AT_ONCE == 0:
             yield position
     yield position
+
+
+def counting(state: State, release: Release) -> tuple[Release, Opened]:
+    """What to replay with so that `state` counts, too, how far its streams have come. Cost: 30 ns a delta."""
+    numbering, markets = state.numbering, state.venue.markets
+
+    def opened(epoch: int, time_ns: int) -> None:
+        numbering.begin()
+        numbering.count(opening(traded(markets.values())))
+
+    def counted(position: int, time_ns: int, outcome: Outcome) -> None:
+        numbering.count(outcome.deltas)
+        release(position, time_ns, outcome)
+
+    return counted, opened
 
 
 def _apply(venue: Venue, position: int, record: Commands) -> Outcome:
@@ -151,6 +182,14 @@ def _apply(venue: Venue, position: int, record: Commands) -> Outcome:
             return venue.disconnect(position, record.time_ns, part.account, part.session)
         return venue.operate(position, record.time_ns, part)
     return venue.apply(position, record.time_ns, batches) if batches else venue.tick(position, record.time_ns)
+
+
+def _count(sent: Counter[int], record: Commands) -> int:
+    """Count the commands of a record; those of its busiest account so far."""
+    entered = [part for part in record.parts if isinstance(part, Entered)]
+    for part in entered:
+        sent[part.account] += len(read_batch(part.account, part.session, part.stp, part.commands))
+    return max((sent[part.account] for part in entered), default=0)
 
 
 def _readable(body: bytes) -> object:

@@ -2,7 +2,7 @@
 
     State     [version, engine, identity, epoch, venue, desk, markets, orders, accounts, histories, streams, rest]
     venue     [position, time_ns, orders entered, retained]
-    desk      [kill switches, amended trades, orders that expire as a heap, when that is swept]
+    desk      [kill switches, amended trades]
     market    its definition, its book as orders by index in priority order, its session, what waits beside the book
     orders    the account of each by index, a column for each of ORDER_COLUMNS; then, for those that have it, how they
               were entered, or what makes them more than plain
@@ -36,7 +36,7 @@ from engine.core.rules import RULES
 from engine.core.venue import Venue
 from engine.log.numbering import Numbering
 from engine.log.records import Identity
-from proto.columns import BUY, SELL, Terms
+from proto.columns import BUY, SELL, TIF_GTD, TIF_MASK, Terms, is_peg
 from proto.instrument import Instrument
 
 VERSION: Final = 5
@@ -81,7 +81,6 @@ class _Market(msgspec.Struct, array_like=True, gc=False):
     pegs: list[int]
     conditionals: list[int]
     lapsed: list[int]
-    specials: int
 
 
 class _More(msgspec.Struct, array_like=True, gc=False):
@@ -89,7 +88,7 @@ class _More(msgspec.Struct, array_like=True, gc=False):
 
     entered: tuple[int, int, int] | None
     terms: Terms | None
-    special: bool
+    special: bool  # of the version before; it follows from the rest
     where: int
     stp: int
     display: int
@@ -106,7 +105,7 @@ class _More(msgspec.Struct, array_like=True, gc=False):
 
 
 PLAIN_FIELDS: Final = (
-    "entered", "terms", "special", "where", "stp", "display", "tips", "minimum", "all_or_none", "stop_price", "fired",
+    "entered", "terms", "where", "stp", "display", "tips", "minimum", "all_or_none", "stop_price", "fired",
     "offset", "cap",
 )  # fmt: skip
 
@@ -117,8 +116,6 @@ OTHER_ORDERS: Final = ("tip", "whole", "partner")
 class _Desk(msgspec.Struct, array_like=True, gc=False):
     kills: list[tuple[int, int]]
     amended: list[tuple[tuple[int, int], tuple[int, int]]]
-    expiries: list[tuple[int, int, int]]
-    expiries_due: int
 
 
 class _Account(msgspec.Struct, array_like=True, gc=False):
@@ -179,7 +176,7 @@ class State:
 def founded(identity: Identity) -> State:
     """How an engine of that identity begins."""
     venue = Venue(identity.engine.id, identity.instruments, retained=identity.retained)
-    venue.let_trade(identity.accounts)
+    venue.operations.let_trade(identity.accounts)
     return State(venue, identity=identity)
 
 
@@ -212,7 +209,7 @@ class _Orders:
         for nth, order in enumerate(self.all):  # which grows meanwhile
             more = order.more
             if more is not None:
-                fields: dict[str, Any] = {name: getattr(more, name) for name in PLAIN_FIELDS}
+                fields: dict[str, Any] = {"special": False} | {name: getattr(more, name) for name in PLAIN_FIELDS}
                 fields |= {name: self.place(getattr(more, name)) for name in OTHER_ORDERS}
                 found[nth] = _More(**fields)
         return found
@@ -224,12 +221,7 @@ def dump(state: State) -> bytes:
     orders = _Orders(venue)
     accounts = [_dump_account(account, orders) for account in venue.accounts.values()]
     markets = [_dump_market(market, orders) for market in venue.markets.values()]
-    desk = _Desk(
-        list(venue.kills),
-        list(venue.amended.items()),
-        [(expires_ns, order_id, orders.place(order)) for expires_ns, order_id, order in venue._expiries],
-        venue._expiries_due,
-    )
+    desk = _Desk(list(venue.kills.pairs), list(venue.operations.amended.items()))
     mores = orders.mores()
     return _encoder.encode(
         _State(
@@ -237,7 +229,7 @@ def dump(state: State) -> bytes:
             venue.engine,
             state.identity,
             state.epoch,
-            (venue.position, venue.time_ns, venue.orders_entered, venue.retained),
+            (venue.position, venue.time_ns, venue.trading.orders_entered, venue.retained),
             desk,
             markets,
             orders.owners,
@@ -247,7 +239,7 @@ def dump(state: State) -> bytes:
             accounts,
             state.histories,
             (state.numbering.next_seqs, dict(state.numbering.instrument_seqs)),
-            (state.rules, list(venue._channels), venue.allowed),
+            (state.rules, venue.listing.channels, venue.operations.allowed),
         )
     )
 
@@ -276,11 +268,10 @@ def _dump_market(market: Market, orders: _Orders) -> _Market:
         ),
         str(session.turnover),
         [(orders.place(one), orders.place(other), *rest) for one, other, *rest in session.tape],
-        orders.places(market.stops.values()),
-        orders.places(market.pegs.values()),
-        orders.places(market.conditionals.values()),
+        orders.places(market.stops),
+        orders.places(market.pegs),
+        orders.places(market.conditionals),
         orders.places(market.lapsed),
-        market.specials,
     )  # fmt: skip
 
 
@@ -289,12 +280,8 @@ def _load_market(market: Market, found: _Market, orders: list[Order]) -> None:
     book.next_trade_id = found.next_trade_id
     book.last_price, book.last_quantity = found.last_price, found.last_quantity
     market.state, market.reason, market.band_reference = found.state, found.reason, found.band_reference
-    market.delisted, market.specials = found.delisted, found.specials
+    market.delisted = found.delisted
     market.summary, market.indication = found.summary, Indication(*found.indication)
-    market.stops, market.pegs, market.conditionals = (
-        {orders[place].order_id: orders[place] for place in places}
-        for places in (found.stops, found.pegs, found.conditionals)
-    )
     market.lapsed = [orders[place] for place in found.lapsed]
     session = book.session
     session.tape = [
@@ -310,7 +297,12 @@ def _load_market(market: Market, found: _Market, orders: list[Order]) -> None:
     session.added()
     _rest(book.bids, [orders[place] for place in found.bids])
     _rest(book.asks, [orders[place] for place in found.asks])
-    market.mind()
+    for place in found.stops:
+        market.stops.add(orders[place])
+    for place in found.conditionals:
+        market.conditionals.add(orders[place], book)
+    for place in found.pegs:
+        market.pegs.add(orders[place])
 
 
 def _dump_account(account: Account, orders: _Orders) -> _Account:
@@ -358,9 +350,10 @@ def _load(found: _State) -> Venue:
     _, channels, allowed = found.rest
     venue = Venue(found.engine, (), retained=retained)
     for channel in channels or sorted({content.definition.channel for content in found.markets}):
-        venue._open_channel(channel)
-    venue.allowed = allowed
-    venue.position, venue.time_ns, venue.orders_entered = position, time_ns, entered
+        venue.listing.open(channel)
+    venue.operations.allowed = allowed
+    venue.record.position, venue.record.time_ns = position, time_ns
+    venue.trading.orders_entered = entered
     for holder in found.accounts:
         account = venue.accounts[holder.account] = Account(holder.account)
         account.next_seq = holder.next_seq
@@ -377,12 +370,14 @@ def _load(found: _State) -> Venue:
         noted = [id for id in dict.fromkeys(holder.recent) if id in account.commands]
         account.restore(noted if found.version == EARLIER else holder.recent, holder.aside)
     for content in found.markets:
-        _load_market(venue._list(content.definition), content, orders)
-    venue.kills = dict.fromkeys(found.desk.kills, True)
-    venue.amended = dict(found.desk.amended)
-    venue._expiries = [(expires_ns, order_id, orders[place]) for expires_ns, order_id, place in found.desk.expiries]
-    venue._expiries_due = found.desk.expiries_due
-    venue._heed_kills()
+        _load_market(venue.listing.add(content.definition), content, orders)
+    for order in orders:
+        more = order.more
+        if order.open and order.flags & TIF_MASK == TIF_GTD and more is not None and more.whole is None and more.terms:
+            venue.trading.deadlines.add(order, more.terms.expires_ns)
+    venue.operations.amended = dict(found.desk.amended)
+    venue.kills.pairs = dict.fromkeys(found.desk.kills, True)
+    venue.kills.heed()
     return venue
 
 
@@ -390,7 +385,7 @@ def _rest(ladder: Ladder, orders: list[Order]) -> None:
     """Put orders that are in priority order into an empty ladder: a fifth of what Book.rest costs, one by one."""
     queues = [(price, list(queue)) for price, queue in groupby(orders, attrgetter("price"))]
     for price, queue in reversed(queues):  # the best level last, as the ladder has it
-        level = ladder.open(price)
+        level = ladder.open(price, queue[0])
         last: Node = level
         for order in queue:
             order.prev = last
@@ -410,7 +405,10 @@ def _load_orders(found: _State, accounts: list[Account]) -> list[Order]:
     for place, past in found.entered.items():
         orders[place].past = past
     for place, content in found.mores.items():
-        orders[place].past = _load_more(content, orders)
+        orders[place].past = more = _load_more(content, orders)
+        more.special = (
+            more.whole is not None or more.partner is not None or more.display > 0 or is_peg(orders[place].flags)
+        )
     return orders
 
 

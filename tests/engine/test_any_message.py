@@ -46,7 +46,7 @@ NUMBERS = (0, 1, 2, 3, 4, 5, 7, 8, 10, 11, 50, 100, 101, 255, 256, 300, 999, 100
 EDGES = tuple(2**bits + off for bits in (31, 32, 40, 62, 63, 64) for off in (-2, -1, 0))
 TEXTS = (
     "", "E1A", "E1B", "E2A", "GOLD", "0.01", "1", "1.00", "100", "99.99", "-1", "0.005", "1e3", "1e999999", "NaN",
-    "inf", "fifo", "pro-rata", "open", "auction", "x" * 200, "\x00", "\u00e9\U0001f4c8", "127.0.0.1:1", "tcp://127.0.0.1:1",
+    "inf", "y" * 5_000, "fifo", "pro-rata", "open", "auction", "x" * 200, "\x00", "\u00e9\U0001f4c8", "127.0.0.1:1", "tcp://127.0.0.1:1",
 )  # fmt: skip
 LIKELY: dict[str, tuple[Any, ...]] = {  # by name: what a call needs to be let in
     "symbol": ("E1A", "E1B"), "account": (7, 8), "client_order_id": tuple(range(1, 60)), "side": (0, 1), "type": (0, 1),
@@ -188,7 +188,7 @@ class Life:
             engine.venue, [market.instrument for market in markets if not market.delisted], incarnation=1,
             epoch=begun.epoch, fresh=begun.fresh, endpoint="tcp://127.0.0.1:0", clock_ns=time.time_ns,
         )  # fmt: skip
-        engine.feed, engine.listed = feed, self._listed
+        engine.publish, engine.listed = feed.publish, self._listed
         feed.open(begun.time_ns)
         port = await engine.serve("127.0.0.1:0", [MarketData(feed, Silent()), DirectoryLoop(Directory())])
         feed.publisher.start()

@@ -13,8 +13,9 @@ import engine.publish.history
 import run_cluster
 import tools.bench.__main__
 from proto.dial import AT, Parser, address, advertised, default_address, endpoint, target, whole
-from tools import faults, orders, replay, tail_feed
+from tools import faults, replay, tail_feed
 from tools.flow import replay_flow, trade
+from tools.orders import options
 from tools.run import strangers
 
 PROGRAMS: dict[str, Callable[[], argparse.ArgumentParser]] = {
@@ -26,7 +27,7 @@ PROGRAMS: dict[str, Callable[[], argparse.ArgumentParser]] = {
     "run_cluster": run_cluster.parser,
     "bench": tools.bench.__main__.parser,
     "faults": faults.parser,
-    "orders": orders.parser,
+    "orders": options.parser,
     "replay": replay.parser,
     "flow.replay_flow": replay_flow.parser,
     "run.strangers": strangers.parser,

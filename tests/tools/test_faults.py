@@ -2,8 +2,12 @@
 
 import asyncio
 import itertools
+import json
+import subprocess
+import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zmq
@@ -31,8 +35,9 @@ from tools.chaos.plan import (
     parse,
     parse_script,
 )
-from tools.run.processes import Child, Children
+from tools.child import Child, Children
 
+ROOT = Path(__file__).resolve().parents[2]
 SEED = 5
 ALL = tuple(MessageFault(kind, 0.1) for kind in MESSAGE_FAULTS if kind != "slow")
 SNAPSHOT_KINDS = ("snapshot-fail", "snapshot-slow", "snapshot-stale", "snapshot-cut")
@@ -403,12 +408,51 @@ def test_a_wrong_spec_is_wrong_usage_and_said_on_stderr(capsys: pytest.CaptureFi
     [
         (["--market-data", "foo"], "'foo' is not HOST:PORT"),
         (["--upstream", "tcp://127.0.0.1:1", "--listen", "tcp://127.0.0.1:17001x"],
-         "'tcp://127.0.0.1:17001x' is not tcp://HOST:PORT"),
+         "'127.0.0.1:17001x' is not HOST:PORT"),
+        (["--market-data", "127.0.0.1:65536", "--upstream", "tcp://[::1]:70000"],
+         "'127.0.0.1:65536': no port is above 65,535; '[::1]:70000': no port is above 65,535"),
     ],
 )  # fmt: skip
 def test_what_is_no_address_is_wrong_usage(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert faults.main(arguments) == 2
     assert capsys.readouterr().err == f"faults: {says}\n"
+
+
+@pytest.mark.processes
+def test_what_stdin_says_that_is_no_order_is_told_in_a_line_and_it_goes_on() -> None:
+    orders = [
+        "[]",
+        "1",
+        "x",
+        "{}",
+        '{"line": "b"}',
+        "[" * 100_000,
+        '{"machine": "m", "market_data": "127.0.0.1:70000"}',
+    ]
+    arguments = ["--line", "a", "--machine", "m", "--listen", "tcp://127.0.0.1:*"]
+    command = [sys.executable, "-m", "tools.faults", *arguments]
+    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=ROOT, text=True, **pipes) as proxy:
+        assert proxy.stdin
+        assert proxy.stdout
+        assert json.loads(proxy.stdout.readline())["ready"]
+        proxy.stdin.write("\n".join([*orders, '{"report": true}', ""]))
+        proxy.stdin.flush()
+        assert json.loads(proxy.stdout.readline())["counts"].keys() == {"a"}
+        proxy.terminate()
+        _, err = proxy.communicate(timeout=20)
+    assert (proxy.returncode, len(err.splitlines())) == (0, len(orders))
+    assert all(line.startswith("faults: b") for line in err.splitlines())
+
+
+@pytest.mark.processes
+def test_a_ready_line_that_cannot_be_written_ends_it_with_3() -> None:
+    command = [sys.executable, "-m", "tools.faults", "--line", "a"]
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=30
+        )
+    assert (ended.returncode, ended.stderr) == (3, "faults: standard output: No space left on device\n")
 
 
 def test_a_script_that_cannot_be_read_is_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

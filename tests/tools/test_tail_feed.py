@@ -19,11 +19,13 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import msgspec
 import pytest
 import zmq
+from rich.console import Console
 
 from bus.reader import Book, BookEvent, BookState, Event, Level
 from bus.reader import Stream as Shelf
@@ -35,17 +37,18 @@ from engine.client import Client, Session
 from proto import cluster, feed
 from proto.columns import BUY, SELL
 from proto.feed import ADD, DEFINITION, END, STATUS
+from proto.instrument import Instrument
 from tests.published import ALFA, BOUGHT, CHANGED, EXTRAS, GONE, OFFERED, TRADED, Stream, opened
 from tools import tail_feed
 from tools.chaos.plan import sealed
+from tools.child import Child, Children
 from tools.ladder import draw, plain
 from tools.run.layout import made_up
-from tools.run.processes import Child, Children
 from tools.tail.lines import Line, book_line, delta_lines, frame_line, in_words, line_of
 from tools.tail.listen import Listener
-from tools.tail.live import view_of
+from tools.tail.live import text_of, view_of
 from tools.tail.play import Recording, RecordingError, range_of, venue_of
-from tools.tail.record import FRAME, MAGIC, RANGE, Record, Writer, range_body
+from tools.tail.record import FRAME, HEAD, LENGTH, MAGIC, RANGE, Record, Recorder, Writer, range_body
 
 PATIENCE_S = 20.0
 HANGS_S = 100.0  # all that a test waits for, one after the other, each with a deadline of its own; then it hangs
@@ -322,9 +325,16 @@ def test_help_begins_with_examples(capsys: pytest.CaptureFixture[str]) -> None:
         ["nowhere"],
         ["127.0.0.1:1", "--play", __file__],
         ["--play", __file__, "--verify"],
-        ["--play", __file__ + ".none"],
         ["127.0.0.1:1", "--depth", "0"],
         ["127.0.0.1:1", "--count", "x"],
+        ["127.0.0.1:1", "--count", "-1"],
+        ["127.0.0.1:1", "--count", "9" * 30],
+        ["127.0.0.1:65536"],
+        ["127.0.0.1:1", "--source", "127.0.0.1:70000"],
+        ["127.0.0.1:1", "--feed", "1=tcp://127.0.0.1:70000"],
+        ["127.0.0.1:1", "--feed", "0=tcp://127.0.0.1:7000"],
+        ["127.0.0.1:1", "--from-time", "9999-12-31"],
+        ["127.0.0.1:1", "--from-time", "0001-01-01T00:00+23:59"],
         ["127.0.0.1:1", "--feed", "a b"],
         ["127.0.0.1:1", "--speed", "2"],
         ["127.0.0.1:1", "--step"],
@@ -342,6 +352,117 @@ def test_wrong_usage_ends_with_2(arguments: list[str], capsys: pytest.CaptureFix
     assert ended.value.code == 2
     out, err = capsys.readouterr()
     assert (out, err[:11], err.count("\n")) == ("", "tail_feed: ", 1)
+
+
+@pytest.mark.parametrize(
+    ("option", "path"),
+    [
+        ("--record", "/"),
+        ("--record", "/no/such/place/x"),
+        ("--record", "/dev/full"),
+        ("--play", "/"),
+        ("--play", "/no"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_found_before_anything_else(
+    option: str, path: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [option, path] if option == "--play" else ["127.0.0.1:1", option, path]
+    assert tail_feed.main(given) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n"), err.startswith(f"tail_feed: {path}: ")) == ("", 1, True)
+
+
+def test_an_interrupt_while_the_rest_is_imported_ends_it_without_a_word(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Interrupted(ModuleType):
+        def __getattr__(self, name: str) -> object:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "tools.tail.follow", Interrupted("tools.tail.follow"))
+    assert tail_feed.main(["127.0.0.1:1"]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+class Full(io.RawIOBase):
+    """A disk that takes so many bytes."""
+
+    def __init__(self, room: int) -> None:
+        self.kept = b""
+        self._room = room
+
+    def write(self, data: Any) -> int:
+        taken = bytes(data)[: self._room - len(self.kept)]
+        if not taken:
+            raise OSError(28, "No space left on device")
+        self.kept += taken
+        return len(taken)
+
+
+def test_when_the_disk_is_full_the_recording_ends_with_what_is_whole_and_says_what_is_missing() -> None:
+    stream, said = Stream(), list[str]()
+    first, second = stream.publish(ALFA, extras=EXTRAS), stream.publish(BOUGHT)
+    disk = Full(2_000)
+    writer = Writer(disk)  # type: ignore[arg-type]
+    writer.begin(made_up(1, 1).instruments, 1)
+    disk._room = writer.size + HEAD.size + LENGTH.size + len(first[0]) + 10
+    recorder = Recorder(writer, said.append)
+    for frame in first + second + second:
+        recorder.frame(stream.client, frame, 5)
+    assert len(said) == 1
+    assert re.fullmatch(
+        r"No space left on device: [0-9,]+ bytes are good, what came from [0-9:.]{15} on is missing", said[0]
+    )
+    recording = Recording(io.BytesIO(disk.kept))
+    assert [record.body for record in recording][1:] == first
+    assert recording.cut
+
+
+def test_a_recording_keeps_all_that_defines_an_instrument() -> None:
+    instrument = Instrument(
+        7, "GOLD.X", 3, 2, Decimal("0.0025"), Decimal("0.5"), -100, 10_000, 5_000, 9_000_000, 40, 25, "pro-rata",
+        5_000, "auction",
+    )  # fmt: skip
+    file = io.BytesIO()
+    Writer(file).begin([instrument], 1)
+    assert venue_of(next(iter(Recording(io.BytesIO(file.getvalue()))))) == [instrument]
+
+
+HOSTILE_VENUES = ["[", "{}", "[1]", '[{"id": 0}]', '[{"symbol": "\\u001b[31m"}]', "[" * 100_000, '[{"nonsense": 1}]']
+
+
+@pytest.mark.parametrize("venue", HOSTILE_VENUES, ids=range(len(HOSTILE_VENUES)))
+def test_a_recording_whose_venue_is_none_ends_with_3(
+    venue: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    body = HEAD.pack(b"V", 1, 0, 0) + venue.encode()
+    (tmp_path / "a.rec").write_bytes(MAGIC + LENGTH.pack(len(body)) + body)
+    assert tail_feed.main(["--play", str(tmp_path / "a.rec")]) == 3
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+
+
+@pytest.mark.processes
+def test_what_cannot_be_written_ends_it_with_5_and_one_line(tmp_path: Path) -> None:
+    recording(tmp_path / "a.rec")
+    command = [sys.executable, "-m", "tools.tail_feed", "--play", str(tmp_path / "a.rec"), "--speed", "0"]
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (5, "tail_feed: standard output: No space left on device\n")
+
+
+def test_what_came_from_elsewhere_does_not_steer_the_terminal(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    recording(tmp_path / "a.rec")
+    assert tail_feed.main(["--play", str(tmp_path / "a.rec"), "--symbol", "A\x1b[31m"]) == 3
+    assert capsys.readouterr().err == "tail_feed: no such symbol: A?[31m; there are ALFA\n"
+    console = Console(file=io.StringIO(), force_terminal=True, no_color=True)
+    console.print(text_of([("  engine-1  joining to snapshot: \x1b]0;title\x07", "dim")]))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "\x1b]0" not in shown
+    assert "\x07" not in shown
 
 
 def test_nobody_there_ends_with_3(capsys: pytest.CaptureFixture[str]) -> None:
@@ -635,7 +756,8 @@ FOLLOWS_AT = feed.TOPIC_SIZE + 20
 
 async def _engine(children: Children, tmp_path: Path) -> Child:
     (tmp_path / "cluster.toml").write_text(cluster.dumps(made_up(1, 1)))
-    arguments = ["--cluster", str(tmp_path / "cluster.toml"), "--engine", "1", "--data", str(tmp_path / "engine-1")]
+    arguments = ["--cluster", str(tmp_path / "cluster.toml"), "--engine", "1", "--new"]
+    arguments += ["--data", str(tmp_path / "engine-1")]
     engine = await children.start(Child("engine-1", "engine", arguments, tmp_path / "engine.log.log"))
     await engine.wait_ready(20)
     return engine
@@ -759,7 +881,8 @@ def test_it_waits_for_a_venue_records_it_and_ends_with_it(tmp_path: Path) -> Non
             taken.close()
             with tail(target, "--wait", "--record", str(kept), "--exit-at-end") as program:
                 (tmp_path / "cluster.toml").write_text(cluster.dumps(made_up(1, 1)))
-                given = f"--cluster {tmp_path}/cluster.toml --engine 1 --data {tmp_path}/engine-1 --grpc {target}"
+                given = f"--cluster {tmp_path}/cluster.toml --engine 1 --data {tmp_path}/engine-1 --new"
+                given += f" --grpc {target}"
                 engine = await children.start(Child("engine-1", "engine", given.split(), tmp_path / "engine.log.log"))
                 await engine.wait_ready(20)
                 async with Client([target], account=7).session() as session:
@@ -811,7 +934,8 @@ def test_beside_a_real_engine_it_tells_the_book_then_what_changes_and_agrees_wit
 async def _beside_a_real_engine(tmp_path: Path) -> None:
     (tmp_path / "cluster.toml").write_text(cluster.dumps(made_up(1, 1)))
     with Children() as children:
-        arguments = ["--cluster", str(tmp_path / "cluster.toml"), "--engine", "1", "--data", str(tmp_path / "engine-1")]
+        arguments = ["--cluster", str(tmp_path / "cluster.toml"), "--engine", "1", "--new"]
+        arguments += ["--data", str(tmp_path / "engine-1")]
         engine = await children.start(Child("engine-1", "engine", arguments, tmp_path / "engine.log.log"))
         home = (await engine.wait_ready(20))["grpc"]
         fabric = await children.start(Child("fabric-1", "bus", ["--engine", "1", "--join", home], tmp_path / "bus.log"))

@@ -15,21 +15,13 @@ from typing import Any, Final
 
 import grpc
 
-from proto import marketdata_pb2
+from proto import connect, marketdata_pb2
 from tools.chaos.plan import ANSWER_FAULTS, LATE_S, FaultPlan, MessageFault, Running
 
 SNAPSHOT: Final = "/lobmesh.v1.MarketData/GetSnapshot"
 STREAMS: Final = (SNAPSHOT, "/lobmesh.v1.MarketData/GetHistory", "/grpc.health.v1.Health/Watch")  # of answers
 CALLS: Final = 32  # at once
 MESSAGE_MAX: Final = 64 << 20
-# A machine that comes back is called again at once, as those who call it directly would.
-CHANNEL_OPTIONS: Final = [
-    ("grpc.max_receive_message_length", MESSAGE_MAX),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1_000),
-    ("grpc.use_local_subchannel_pool", 1),
-]
 
 
 class AnswerPlan:
@@ -107,7 +99,7 @@ class AnswerProxy(grpc.GenericRpcHandler):
 
     def follow(self, target: str) -> None:
         """Stand before this port from now on."""
-        before, self._channel = self._channel, grpc.insecure_channel(target, CHANNEL_OPTIONS)
+        before, self._channel = self._channel, connect.blocking_channel(target, reply_max=MESSAGE_MAX)
         if before is not None:
             before.close()
 

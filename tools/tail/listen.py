@@ -27,6 +27,7 @@ from bus.stream.feed_client import FeedClient
 from bus.stream.sequencer import RangeStatus
 from proto.instrument import Instrument
 from proto.snapshot import Snapshot
+from tools.tail.ending import CannotConnect
 from tools.tail.lines import (
     Line,
     book_line,
@@ -48,10 +49,6 @@ UNSHOWN: Final = ("verified", "quote", "book", "frame", "stats")  # lines that a
 SEEN_MAX: Final = 5  # events shown below a ladder
 UNSAID_MAX: Final = 1_000_000  # lines waiting for a reader who is that much too slow
 HEARING: Final = ("down", "joining")  # states of a stream of which nothing is known yet
-
-
-class CannotConnect(Exception):
-    """Nobody there, or nothing to read; the text says which."""
 
 
 class Shows(Protocol):

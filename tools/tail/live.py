@@ -61,16 +61,16 @@ def _picture(
     """The chosen book and what happens to it: as many levels as there is room for above the rest, `depth` at most."""
     chosen, *others = listener.instruments
     note = f"{listener.said.verified} times verified" if listener.said.verified else ""
-    below = [_text([(tape(tuple(listener.said.trades.get(chosen.symbol, ())), width - 1), "dim")])]
-    below += [_text([(f"  {seen}", "dim")]) for seen in listener.said.seen]
+    below = [text_of([(tape(tuple(listener.said.trades.get(chosen.symbol, ())), width - 1), "dim")])]
+    below += [text_of([(f"  {seen}", "dim")]) for seen in listener.said.seen]
     if stats:
-        below += [_text([(f"  {_counted(stream)}", "dim")]) for stream in listener.streams(shows)]
+        below += [text_of([(f"  {_counted(stream)}", "dim")]) for stream in listener.streams(shows)]
     if others:
         symbols = " ".join(instrument.symbol for instrument in others)
-        below.append(_text([(f"  more with --symbol: {symbols}", "dim")]))
+        below.append(text_of([(f"  more with --symbol: {symbols}", "dim")]))
     levels = max(1, min(depth, (height - AROUND_LEVELS - len(below)) // 2))
     lines = draw(view_of(shows, chosen, levels, note), levels, width - 1, ascii_only)
-    return Group(*(_text((text, STYLES[style]) for text, style in line) for line in lines), *below)
+    return Group(*(text_of((text, STYLES[style]) for text, style in line) for line in lines), *below)
 
 
 def view_of(shows: Shows, instrument: Instrument, depth: int, note: str = "") -> LadderView:
@@ -89,6 +89,6 @@ def _counted(stream: Stream) -> str:
     return f"engine-{stream.engine} channel {stream.channel}: {counted}"
 
 
-def _text(pieces: Iterable[tuple[str, str]]) -> Text:
+def text_of(pieces: Iterable[tuple[str, str]]) -> Text:
     """What came from elsewhere must not steer the terminal."""
     return Text.assemble(*((printable(text), style) for text, style in pieces), no_wrap=True, overflow="crop")

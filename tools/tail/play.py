@@ -22,6 +22,7 @@ from bus.stream.sequencer import RangeStatus
 from proto.feed import FeedError
 from proto.instrument import FIELDS, Instrument, ListingError, instrument_of
 from proto.snapshot import Snapshot, decode_snapshot
+from tools.tail.ending import CannotConnect
 from tools.tail.listen import Listener, chosen
 from tools.tail.record import FAILED, FRAME, HEAD, LENGTH, MAGIC, RANGE, RANGE_HEAD, SEED, SNAPSHOT, VENUE, Record
 from tools.tail.say import say_all
@@ -45,19 +46,24 @@ class Recording:
         self._file = file
 
     def __iter__(self) -> Iterator[Record]:
-        file = self._file
-        if file.read(len(MAGIC)) != MAGIC:
+        if self._read(len(MAGIC)) != MAGIC:
             raise RecordingError("this is no recording")
-        while head := file.read(LENGTH.size):
+        while head := self._read(LENGTH.size):
             length = LENGTH.unpack(head)[0] if len(head) == LENGTH.size else 0
             if len(head) == LENGTH.size and not HEAD.size <= length <= RECORD_MAX:
                 raise RecordingError(f"a record of {length:,} bytes")
-            rest = file.read(length)
+            rest = self._read(length)
             if not length or len(rest) < length:
                 self.cut = True
                 return
             kind, time_ns, engine, channel = HEAD.unpack_from(rest)
             yield Record(kind, time_ns, engine, channel, rest[HEAD.size :])
+
+    def _read(self, size: int) -> bytes:
+        try:
+            return self._file.read(size)
+        except OSError as e:
+            raise RecordingError(str(e.strerror)) from None
 
 
 def venue_of(record: Record) -> list[Instrument]:
@@ -148,9 +154,15 @@ def _snapshot(record: Record) -> Snapshot:
         raise RecordingError(f"a snapshot that cannot be read: {e}") from None
 
 
-async def play(args: argparse.Namespace, out: TextIO) -> int:
-    """The recording `args.play`, told as if it came now; the exit code. Raises: RecordingError, and as say_all()."""
-    recording = Recording(args.play)
+async def play(args: argparse.Namespace, file: BinaryIO, out: TextIO) -> int:
+    """A recording told as if it came now; the exit code. Raises: CannotConnect when it is none; as say_all()."""
+    try:
+        return await _play(args, Recording(file), out)
+    except RecordingError as e:
+        raise CannotConnect(f"{args.play}: {e}") from None
+
+
+async def _play(args: argparse.Namespace, recording: Recording, out: TextIO) -> int:
     records = iter(recording)
     first = next(records, None)
     if first is None:

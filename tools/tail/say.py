@@ -9,16 +9,10 @@ from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any, Final, TextIO
 
 from tools.tail import live
+from tools.tail.ending import DIFFERS_EXIT, FINE_EXIT, GAP_EXIT, CannotWrite
 from tools.tail.listen import Listener, Shows
 
-FINE_EXIT: Final = 0
-DIFFERS_EXIT: Final = 1
-GAP_EXIT: Final = 4
 FLUSH_S: Final = 0.02
-
-
-class CannotWrite(Exception):
-    """What was to be said, or recorded, could not be written: the text says why."""
 
 
 async def say_all(

@@ -1,6 +1,7 @@
 """The reader's SDK over a tiny engine: events in order, books with their states, with asyncio and without."""
 
 import asyncio
+import re
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -12,6 +13,7 @@ import pytest
 
 import bus.reader.inbox
 import bus.reader.reading
+from bus.access.asking import HistoryError
 from bus.access.directory import Directory, Entry
 from bus.access.exchange import DirectoryLoop
 from bus.access.subscriber import Subscriber
@@ -32,8 +34,9 @@ from bus.reader.history import FeedUseError
 from bus.reader.inbox import Inbox
 from bus.reader.reading import Back
 from bus.stream.mirror import Mirror
-from proto.feed import ADD, END, EXECUTE, SELL
+from proto.feed import ADD, CLEAR, END, EXECUTE, SELL, STATUS
 from tests.bus.test_node import SYMBOLS, TinyEngine, run, until
+from tests.published import opened
 
 CENT = Decimal("0.01")
 
@@ -308,6 +311,134 @@ def test_the_wrong_way_to_iterate_or_to_ask_is_told_at_once() -> None:
                 await feed.__aenter__()
 
     run(body)
+
+
+ASKED: dict[str, Callable[[Feed], object]] = {
+    "book": lambda feed: feed.book("ALFA"),
+    "symbols": lambda feed: feed.symbols(),
+    "streams": lambda feed: feed.streams(),
+    "counters": lambda feed: feed.counters(),
+    "ledger": lambda feed: feed.ledger(),
+    "history": lambda feed: feed.history("ALFA", first=1),
+    "come_back": lambda feed: feed.come_back(),
+}
+
+
+@pytest.mark.parametrize("what", ASKED)
+def test_a_feed_that_does_not_run_says_so_before_it_is_entered_and_after_it_was_left(what: str) -> None:
+    feed = Feed(["127.0.0.1:1"])
+    for _ in range(2):
+        with pytest.raises(FeedUseError, match="does not run"):
+            ASKED[what](feed)
+        with feed:
+            ASKED[what](feed)
+
+
+def test_a_feed_that_was_left_shows_its_books_when_it_is_entered_again_either_way() -> None:
+    with Aside() as aside:
+        feed = Feed([aside.engine.grpc])
+
+        async def with_asyncio() -> None:
+            async with feed:
+                await until(lambda: feed.book("ALFA").valid)
+
+        for _ in range(2):
+            with feed:
+                patiently(lambda: feed.book("ALFA").valid)
+                with pytest.raises(FeedUseError, match="already"):
+                    feed.__enter__()
+                assert feed.symbols() == sorted(SYMBOLS.values())
+            asyncio.run(with_asyncio())
+
+
+def test_of_two_iterations_the_second_goes_on_when_the_first_ends_and_the_last_one_stops_the_feed() -> None:
+    async def body() -> None:
+        engine = TinyEngine()
+        async with engine.serving():
+            feed = Feed([engine.grpc])
+            async with listening(feed) as second:
+                async for event in feed.events():
+                    if isinstance(event, BookState):
+                        break
+                await asyncio.sleep(0)
+                engine.trade(5)
+                await until(lambda: sum(isinstance(event, BookEvent) for event in second) == 5)
+                assert feed.book("ALFA").valid
+            with pytest.raises(FeedUseError):
+                feed.book("ALFA")
+
+    run(body)
+
+
+def test_an_iteration_ends_when_the_feed_is_left_by_another_thread_or_task() -> None:
+    with Aside() as aside:
+        feed = Feed([aside.engine.grpc])
+        with feed:
+            threading.Timer(0.2, lambda: feed.__exit__(None, None, None)).start()
+            assert any(isinstance(event, BookState) for event in feed.events())
+
+        async def body() -> None:
+            await feed.__aenter__()
+            async with listening(feed) as heard:
+                await until(lambda: len(heard) > 0)
+                await asyncio.create_task(feed.__aexit__())
+            assert feed._inboxes == []
+
+        asyncio.run(body())
+
+
+def test_what_a_thread_is_asked_after_it_has_ended_is_refused_and_not_waited_for() -> None:
+    with Feed(["127.0.0.1:1"]) as feed:
+        thread = feed._thread
+        assert thread is not None
+        history = feed.history("ALFA", first=1)
+    for ask in (lambda: thread.do(lambda: 1), lambda: next(iter(history))):
+        with pytest.raises(FeedUseError, match="left"):
+            ask()
+
+
+def test_what_a_book_went_through_is_told_again_by_whole_events_out_of_what_is_kept() -> None:
+    async def body() -> None:
+        engine = TinyEngine()
+        async with engine.serving(), feed_of(engine) as (feed, heard):
+            await until(lambda: feed.book("ALFA").valid)
+            add(engine, 1, 1_025, 10, sell=True)  # 4
+            engine.publish([(EXECUTE | SELL, 1, 1, 1_025, 4, 1), (ADD, 2, 2, 99, 7, 0), (ADD | END, 1, 3, 1_020, 7, 0)])
+            add(engine, 4, 1_026, 1, sell=True)  # 8
+            await until(lambda: feed.streams()[0].sequence == 8)
+            changes = [event for event in heard if isinstance(event, BookEvent | Trade)]
+
+            async def told(first: int, last: int, *symbols: str) -> list[tuple[str, int]]:
+                past = [event async for event in feed.history(*symbols, first=first, last=last)]
+                if len(symbols) > 1:
+                    assert {repr(event) for event in past if event.sequence > 3} <= set(map(repr, changes))
+                return [(event.symbol, event.sequence) for event in past]
+
+            both = ("ALFA", "BETA")
+            heard_of = [(event.symbol, event.sequence) for event in changes if event.sequence > 3]
+            assert await told(1, 8, *both) == [("ALFA", 1), ("BETA", 2), *heard_of]
+            assert await told(4, 5, *both) == [("ALFA", 4), ("ALFA", 7), ("ALFA", 7), ("BETA", 6)]
+            assert await told(5, 0, "BETA") == [("BETA", 6)]
+            assert await told(8, 0, "ALFA") == [("ALFA", 8)]
+            with pytest.raises(HistoryError, match="unimplemented"):
+                await told(6, 7, "ALFA")  # within an event: its engine's log would know, and there is none
+
+    run(body)
+
+
+@pytest.mark.parametrize("wrong", ["nowhere", "127.0.0.1:65536", "127.0.0.1", "::1:5"])
+def test_what_is_no_address_is_refused_at_once(wrong: str) -> None:
+    for options in ({"machines": [wrong]}, {"machines": ["127.0.0.1:1"], "source": wrong}):
+        with pytest.raises(ValueError, match=re.escape(repr(wrong))):
+            Feed(**options)  # type: ignore[arg-type]
+
+
+def test_a_book_that_was_delisted_keeps_its_name_to_the_end() -> None:
+    stream = opened()
+    events = stream.events(
+        stream.hear(stream.publish([CLEAR, 1, 0, 0, 0, 0, STATUS | END, 1, 0, 0, 0, 0], extras=[[5, 49]]))
+    )
+    assert [(event.symbol, len(event.deltas)) for event in events if isinstance(event, BookEvent)] == [("ALFA", 2)]
 
 
 def test_who_iterates_too_slowly_is_told_what_was_left_out_and_costs_no_more_memory(

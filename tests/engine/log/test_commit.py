@@ -75,7 +75,7 @@ class Bench:
     def submit(self, batch: Batch) -> None:
         first = batch.client_order_id[0]
         self.committer.submit(
-            Submission.enter(batch, write_batch(batch), lambda released: self.answers.append((first, released)))
+            Submission.enter(batch, write_batch(batch), lambda position, _: self.answers.append((first, position > 0)))
         )
 
     async def settled(self) -> None:
@@ -334,10 +334,10 @@ def test_a_broken_core_stops_the_engine_and_answers_nobody() -> None:
 
 def test_what_an_operator_says_is_a_record_of_its_own_and_answered_with_its_position() -> None:
     disk = Disk()
-    answers: list[tuple[bool, tuple[int, int]]] = []
+    answers: list[tuple[int, int]] = []
 
     async def test(bench: Bench) -> None:
-        said = Submission.operate(SetState(1, 3), lambda released: answers.append((released, said.answer)))
+        said = Submission.operate(SetState(1, 3), lambda position, refused: answers.append((position, refused)))
         bench.submit(batch_of(1))
         bench.committer.submit(said)
         bench.committer.submit(Submission.tick())
@@ -346,7 +346,7 @@ def test_what_an_operator_says_is_a_record_of_its_own_and_answered_with_its_posi
 
     told = run(test, disk).core.told
     assert [entry[:1] + entry[2:] for entry in told] == [(1, [1]), (2, SetState(1, 3)), (3,), (4, [2])]
-    assert answers == [(True, (2, WRONG_STATE))]
+    assert answers == [(2, WRONG_STATE)]
     disk.crash()
     core = Core()
     list(replay(MemoryLog(disk), Before(core), 0, lambda position, time_ns, outcome: None))

@@ -147,7 +147,7 @@ def test_a_state_of_the_version_before_is_read_and_what_it_does_not_say_is_as_it
     assert (venue.engine, venue.position, venue.time_ns, venue.retained) == (1, 6, 1_006, 8_192)
     assert [market.instrument.symbol for market in venue.markets.values()] == ["E1A", "NOVA"]
     assert [(order.order_id & 15, order.price, order.open) for order in venue.open_orders(7)] == [(2, 99, 2)]
-    assert (list(venue.kills), venue.allowed) == ([(9, 0)], {})
+    assert (list(venue.kills.pairs), venue.operations.allowed) == ([(9, 0)], {})
     assert [account.noted() for account in venue.accounts.values()] == [[1, 2, 3, 4], [1]]  # the repeat is none of them
     assert (state.numbering.next_seqs, dict(state.numbering.instrument_seqs)) == ({1: 8}, {10: 5, 12: 2})
     venue.check()
@@ -302,15 +302,16 @@ def test_from_a_state_in_the_middle_of_a_log_with_every_rule_in_use_the_rest_com
 
 def inner(venue: Venue) -> list[object]:
     """What a venue keeps beside its contents, so as not to look at them each time."""
-    names = ("killed", "special", "guarded", "plain_min", "plain_max", "specials", "summary_due")
+    names = ("killed", "guarded", "shared", "plain_min", "plain_max", "summary_due")
     markets = [[getattr(market, name) for name in names] for market in venue.markets.values()]
-    return [venue._expiries_due, venue.next_expiry_ns, venue.channels, markets]
+    return [venue.channels, markets]
 
 
 def note(seen: dict[str, int], venue: Venue) -> None:
     """Count what there was to carry."""
     found = {
-        "kills": len(venue.kills), "amended": len(venue.amended), "expiries": len(venue._expiries),
+        "kills": len(venue.kills.pairs), "amended": len(venue.operations.amended),
+        "expiries": bool(venue.next_expiry_ns),
         "added": len(venue.markets) - len(FLOW_INSTRUMENTS),
     }  # fmt: skip
     for market in venue.markets.values():

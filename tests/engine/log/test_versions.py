@@ -3,17 +3,19 @@ start is refused and says what to do."""
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from engine.core.rules import RULES
 from engine.log.condense import condense
 from engine.log.memory import Disk, MemoryLog
+from engine.log.records import Epoch, decode, encode
 from engine.log.replay import StartRefused
 from proto.columns import ACCEPTED, NEW
 from tests.engine.log.test_edits import CLUSTER, E1B, Life, traded
 from tests.engine.log.test_state import EARLIER_STATE
 
-WAY = r"start the version .*, make a snapshot \(python -m engine.log.condense --data DIR\), and start this one again"
+WAY = r"have the version that wrote them make a snapshot .* .its `condense`., and start this version again"
 
 
 def be(program: pytest.MonkeyPatch, rules: int) -> None:
@@ -84,3 +86,26 @@ def test_a_state_that_is_too_old_is_refused_where_the_log_does_not_reach_back() 
     del disk.bodies[:3]
     with pytest.raises(StartRefused, match=rf"snapshot at position 3 cannot be read: a state of version 03.*: {WAY}"):
         Life(disk)
+
+
+def earlier(disk: Disk, retained: int) -> None:
+    """Make the log of `traded` one of before there were identities and versions."""
+    first = decode(disk.bodies[0])
+    assert isinstance(first, Epoch)
+    assert first.identity is not None
+    identity = msgspec.structs.replace(first.identity, retained=retained)
+    disk.bodies[0] = encode(msgspec.structs.replace(first, rules=1, identity=identity))
+
+
+@pytest.mark.skipif(RULES != 2, reason="only version 2 is so like version 1")
+@pytest.mark.parametrize(("retained", "alike"), [(5, True), (4, False)])
+def test_records_of_the_first_rules_are_replayed_where_they_come_to_the_same(retained: int, alike: bool) -> None:
+    disk, _ = traded()  # five commands of one account
+    earlier(disk, retained)
+    log = MemoryLog(disk)
+    if alike:
+        assert condense(log) == len(disk.bodies)
+    else:
+        with pytest.raises(StartRefused, match=WAY):
+            condense(log)
+    log.close()

@@ -1,8 +1,8 @@
-"""The operator's desk: what is decided about instruments, accounts and trades from outside the market."""
+"""The operator's commands: what is decided about instruments, accounts and trades from outside the market."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Final
 
 from engine.core.commands import (
@@ -17,9 +17,11 @@ from engine.core.commands import (
     SetAccounts,
     SetState,
 )
+from engine.core.listing import Listing
 from engine.core.market import Market
 from engine.core.order import Order
-from engine.core.pit import Pit
+from engine.core.phases import Phases
+from engine.core.trading import Trading
 from proto.cluster import Account
 from proto.columns import (
     AUCTION_TRADE,
@@ -27,7 +29,6 @@ from proto.columns import (
     BUSTED,
     CORRECTED,
     DELISTED,
-    DELTA_WIDTH,
     DUPLICATE_ID,
     KILLED,
     MALFORMED,
@@ -40,7 +41,7 @@ from proto.columns import (
     UNKNOWN_TRADE,
     WRONG_STATE,
 )
-from proto.feed import BUST, CLOSED, CORRECTION, DEFINITION, END, PRE_OPEN, STATUS
+from proto.feed import BUST, CLOSED, CORRECTION, DEFINITION, PRE_OPEN, STATUS
 from proto.instrument import Instrument
 from proto.table import edited
 
@@ -50,23 +51,59 @@ CHANGEABLE: Final = frozenset((
 ))  # fmt: skip
 
 
-class Desk(Pit):
-    """What an operator may do, on top of what orders do."""
+class KillSwitch:
+    """Who may enter nothing where: pairs of an account and an instrument, 0 for all, in order of the commands."""
 
-    def __init__(self, first_order_id: int, instruments: Sequence[Instrument]) -> None:
-        super().__init__(first_order_id)
-        self._channels: dict[int, list[int]] = {}
-        self._extras: dict[int, list[list[int | str]]] = {}
-        self.kills: dict[tuple[int, int], bool] = {}  # (account or 0, instrument or 0), in order of the command
-        self.amended: dict[tuple[int, int], tuple[int, int]] = {}  # price and quantity (0: none) by instrument, trade
-        self.allowed: dict[int, str] = {}  # accounts that may trade, and their names; without any, every account may
-        for channel in sorted({instrument.channel for instrument in instruments}):
-            self._open_channel(channel)
-        for instrument in sorted(instruments, key=_by_instrument):
-            self._list(instrument)
+    __slots__ = ("_listing", "pairs")
 
-    def operate_on(self, command: OperatorCommand) -> int:
-        """Carry out an operator's command, or say why not."""
+    def __init__(self, listing: Listing) -> None:
+        self._listing = listing
+        self.pairs: dict[tuple[int, int], bool] = {}
+
+    def turn(self, account: int, instrument: int, on: bool) -> None:
+        if on:
+            self.pairs[account, instrument] = True
+        else:
+            del self.pairs[account, instrument]
+        self.heed()
+
+    def heed(self) -> None:
+        """Let every market know whether it has to ask."""
+        for id, market in self._listing.markets.items():
+            market.killed = any(instrument in (0, id) for _, instrument in self.pairs)
+            market.mind()
+
+    def restricts(self, account: int) -> bool:
+        """Whether there is anything that the account may not do."""
+        return any(id in (0, account) for id, _ in self.pairs)
+
+    def stops(self, account: int, instrument: int) -> bool:
+        """Whether the account may enter nothing there."""
+        pairs = self.pairs
+        return bool(pairs) and (
+            (0, 0) in pairs or (account, 0) in pairs or (0, instrument) in pairs or (account, instrument) in pairs
+        )
+
+
+class Operations:
+    """Carries out what an operator says.
+
+    amended  price and quantity (0: none) of trades that were busted or corrected, by instrument and trade
+    allowed  accounts that may trade, and their names; without any, every account may
+    """
+
+    __slots__ = ("_kills", "_listing", "_phases", "_trading", "allowed", "amended")
+
+    def __init__(self, listing: Listing, trading: Trading, kills: KillSwitch) -> None:
+        self._listing = listing
+        self._trading = trading
+        self._phases = Phases(trading)
+        self._kills = kills
+        self.amended: dict[tuple[int, int], tuple[int, int]] = {}
+        self.allowed: dict[int, str] = {}
+
+    def carry_out(self, command: OperatorCommand) -> int:
+        """Carry out a command, or say why not."""
         if isinstance(command, AddInstrument):
             return self._add(command.definition)
         if isinstance(command, Kill):
@@ -76,7 +113,7 @@ class Desk(Pit):
             return NO_REASON
         if isinstance(command, ChangeInstrument):
             return self._change(command.definition)
-        market = self.market(command.instrument)
+        market = self._listing.market(command.instrument)
         if market is None:
             return UNKNOWN_INSTRUMENT
         if isinstance(command, SetState):
@@ -87,42 +124,21 @@ class Desk(Pit):
             return self._roll(market)
         return self._amend(market, command)
 
-    def market(self, instrument: int) -> Market | None:
-        """The market of an instrument that is listed."""
-        market = self.markets.get(instrument)
-        return None if market is None or market.delisted else market
-
-    @property
-    def channels(self) -> list[int]:
-        """The channels that deltas go to."""
-        return sorted(self._channels)
-
-    def _open_channel(self, channel: int) -> None:
-        self._channels[channel] = []
-        self._extras[channel] = []
-
-    def _list(self, instrument: Instrument) -> Market:
-        if instrument.channel not in self._channels:
-            self._open_channel(instrument.channel)
-        market = Market(instrument, self._channels[instrument.channel], self._extras[instrument.channel])
-        self.markets[instrument.id] = market
-        return market
-
     def _add(self, instrument: Instrument) -> int:
-        for market in self.markets.values():
+        for market in self._listing.markets.values():
             if instrument.id == market.instrument.id or instrument.symbol == market.instrument.symbol:
                 return DUPLICATE_ID
-        market = self._list(instrument)
-        self._heed_kills()
+        market = self._listing.add(instrument)
+        self._kills.heed()
         mark = len(market.deltas)
-        self.tell(market, DEFINITION, list(instrument.told))
-        self.tell(market, STATUS, [market.state, market.reason])
-        self.finish(market, mark)
+        self._trading.tell(market, DEFINITION, list(instrument.told))
+        self._trading.tell(market, STATUS, [market.state, market.reason])
+        self._trading.finish(market, mark)
         return NO_REASON
 
     def _change(self, instrument: Instrument) -> int:
         """Define an instrument anew. Orders that rest stay where they are, and can be canceled."""
-        market = self.market(instrument.id)
+        market = self._listing.market(instrument.id)
         if market is None:
             return UNKNOWN_INSTRUMENT
         changes = edited(market.instrument, instrument)
@@ -130,14 +146,14 @@ class Desk(Pit):
             return NOTHING_TO_CHANGE
         if not CHANGEABLE.issuperset(changes) or instrument.price_min > instrument.price_max:
             return MALFORMED
-        if "allocation" in changes and any(order.open for order in self.live_on(market)):
+        if "allocation" in changes and any(order.open for order in self._trading.live_on(market)):
             return WRONG_STATE
         if not market.instrument.band and market.book.last_quantity:
             market.band_reference = market.book.last_price  # where trading is, should there be a band from now on
         market.define(instrument)
         mark = len(market.deltas)
-        self.tell(market, DEFINITION, list(instrument.told))
-        self.finish(market, mark)
+        self._trading.tell(market, DEFINITION, list(instrument.told))
+        self._trading.finish(market, mark)
         return NO_REASON
 
     def let_trade(self, accounts: Iterable[Account]) -> None:
@@ -150,19 +166,19 @@ class Desk(Pit):
         if state == market.state:
             return NOTHING_TO_CHANGE
         mark = len(market.deltas)
-        self.change_state(market, state)
+        self._phases.change(market, state)
         market.summary_due = True
-        self.finish(market, mark)
+        self._trading.finish(market, mark)
         return NO_REASON
 
     def _delist(self, market: Market) -> int:
         mark = len(market.deltas)
-        for order in self.live_on(market):
+        for order in self._trading.live_on(market):
             if order.open:
-                self.drop(market, order, DELISTED)
+                self._trading.drop(market, order, DELISTED)
         market.delisted = True
-        self._change_state(market, CLOSED, DELISTED)
-        self.finish(market, mark)
+        self._trading.begin_state(market, CLOSED, DELISTED)
+        self._trading.finish(market, mark)
         return NO_REASON
 
     def _roll(self, market: Market) -> int:
@@ -173,81 +189,27 @@ class Desk(Pit):
         if book.last_quantity:
             market.band_reference = book.last_price
         mark = len(market.deltas)
-        self.tell_summary(market)
-        self.finish(market, mark)
+        self._trading.tell_summary(market)
+        self._trading.finish(market, mark)
         return NO_REASON
 
-    # The kill switch
-
     def _kill(self, command: Kill) -> int:
-        if command.instrument and self.market(command.instrument) is None:
+        if command.instrument and self._listing.market(command.instrument) is None:
             return UNKNOWN_INSTRUMENT
-        pair = (command.account, command.instrument)
-        if (pair in self.kills) == command.on:
+        if ((command.account, command.instrument) in self._kills.pairs) == command.on:
             return NOTHING_TO_CHANGE
+        self._kills.turn(command.account, command.instrument, command.on)
         if command.on:
-            self.kills[pair] = True
-        else:
-            del self.kills[pair]
-        self._heed_kills()
-        if command.on:
-            self.cancel_in_one(self._killable(command), KILLED)
+            self._trading.cancel_in_one(self._listing, self._killable(command), KILLED)
         return NO_REASON
 
     def _killable(self, command: Kill) -> list[Order]:
         found = []
-        for id, market in self.markets.items():
+        for id, market in self._listing.markets.items():
             if command.instrument in (0, id):
-                found += [order for order in self.live_on(market) if command.account in (0, order.account.id)]
-        found.sort(key=_by_order_id)
+                found += [o for o in self._trading.live_on(market) if command.account in (0, o.account.id)]
+        found.sort(key=_by_id)
         return found
-
-    def _heed_kills(self) -> None:
-        for id, market in self.markets.items():
-            market.killed = any(instrument in (0, id) for _, instrument in self.kills)
-            market.mind()
-
-    def is_killed(self, account: int, instrument: int) -> bool:
-        """Whether the account may enter nothing there."""
-        kills = self.kills
-        return bool(kills) and (
-            (0, 0) in kills or (account, 0) in kills or (0, instrument) in kills or (account, instrument) in kills
-        )
-
-    # Canceling many
-
-    def cancel_in_one(self, orders: Iterable[Order], reason: int) -> None:
-        """Cancel orders in one event, then let each market touched settle."""
-        marks = self.begin_wide()
-        self.end_wide(marks, self.cancel_each(orders, reason))
-
-    def cancel_each(self, orders: Iterable[Order], reason: int) -> dict[int, Market]:
-        """Cancel those that are still live when their turn comes; the markets touched, by instrument."""
-        touched: dict[int, Market] = {}
-        for order in orders:
-            if order.open:
-                market = self.markets[order.instrument]
-                touched[order.instrument] = market
-                self.drop(market, order, reason)
-        return touched
-
-    def begin_wide(self) -> dict[int, int]:
-        """Where an event over several markets begins, on each channel."""
-        return {channel: len(rows) for channel, rows in self._channels.items()}
-
-    def end_wide(self, marks: dict[int, int], touched: dict[int, Market]) -> None:
-        """Let the markets touched settle, in order of instrument, and end the event on each channel."""
-        for id in sorted(touched):
-            market = touched[id]
-            if market.special:
-                self.finish(market, len(market.deltas))
-        for channel, rows in self._channels.items():
-            if len(rows) > marks[channel]:
-                for at in range(marks[channel], len(rows), DELTA_WIDTH):
-                    rows[at] &= ~END
-                rows[-DELTA_WIDTH] |= END
-
-    # Trades that were not to be
 
     def _amend(self, market: Market, command: BustTrade | CorrectTrade) -> int:
         instrument = market.instrument.id
@@ -286,18 +248,14 @@ class Desk(Pit):
             (trade.one, first_flag, trade.one_open, trade.one_filled),
             (trade.other, trade.flag, trade.other_open, trade.other_filled),
         ):
-            self._touch(order.account).reports.extend((
+            self._trading.record.touch(order.account).extend((
                 kind, 0, order.client_order_id, order.order_id, instrument, order.side | flag,
                 *told, open, filled, command.trade_id, NO_REASON,
             ))  # fmt: skip
-        self.finish(market, mark)
+        self._trading.finish(market, mark)
         return NO_REASON
 
 
-def _by_instrument(instrument: Instrument) -> int:
-    return instrument.id
-
-
-def _by_order_id(order: Order) -> int:
+def _by_id(order: Order) -> int:
     order_id: int = order.order_id
     return order_id
