@@ -35,6 +35,8 @@ def test_a_session_that_is_not_open_says_so_at_once() -> None:
             await asyncio.wait_for(anext(session.batches()), 1)
         async with session:
             await session.new("E1A", BUY, "1.50", 5)
+            with pytest.raises(SessionClosedError, match="another event loop"):
+                await asyncio.to_thread(asyncio.run, session.new("E1A", BUY, "1.50", 5))
             with pytest.raises(SessionClosedError, match="entered once"):
                 await session.__aenter__()
             await session.new("E1A", BUY, "1.50", 6)
