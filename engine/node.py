@@ -33,7 +33,7 @@ from engine.entry.home import GRACE_S, Home, Presence
 from engine.entry.link import ANSWER_S, HomeLink, LinkState
 from engine.entry.operation import OperatorServicer
 from engine.entry.reference import Reference
-from engine.entry.release import Feed, Release
+from engine.entry.release import Publish, Release
 from engine.entry.reports import Hub
 from engine.entry.router import Router
 from engine.entry.sessions import SessionIds, Sessions
@@ -44,7 +44,7 @@ from engine.log.contract import Log, LogConflict, LogFailed, OutcomeUnknown
 from engine.log.edits import Edits
 from engine.log.kept import KeptReports
 from engine.log.records import identity_of
-from engine.log.replay import StartRefused, replay, restore
+from engine.log.replay import StartRefused, counting, replay, restore
 from engine.log.sqlite import SqliteLog
 from engine.log.state import founded
 from proto import connect
@@ -79,6 +79,7 @@ class Begun:
     incarnation: int
     fresh: bool  # the log was empty: every book is, too
     time_ns: int  # no command will have an earlier one
+    position: int  # of its record
 
 
 def _unheard(instrument: Instrument) -> None:
@@ -110,15 +111,16 @@ class Engine:
         self.hub = Hub(self.kept)
         self.presence = Presence(grace_s)
         self.links: dict[int, HomeLink] = {}
-        self.feed: Feed | None = None
+        self.publish: Publish | None = None
         self.reference = Reference(engine, lambda: self.venue.operations.allowed)
         self.listed: Callable[[Instrument], None] = _unheard  # one was added or delisted while the engine runs
         self._cluster = cluster
         self._where = where
-        self._owner = owner
+        self.owner = owner  # of the epoch to come, for people to read in the log
         self._clock_ns = clock_ns
         self._answer_s = answer_s
         self._guard = Guard(operator_token)
+        self._reviewed: Edits | None = None
         self._edits: list[OperatorCommand] = []  # logged by `begin`, and not yet applied
         self._tasks: list[asyncio.Task[None]] = []
         self._server: grpc.aio.Server | None = None
@@ -141,29 +143,46 @@ class Engine:
         after, self._state = restore(self.log, self._file)
         for history in self._state.histories:
             self.kept.restore(history.account, history.last_seq, history.batches)
-        yield from replay(self.log, self._state, after, self.kept.remember)
+        yield from replay(self.log, self._state, after, *counting(self._state, self.kept.remember))
 
-    def begin(self) -> Begun:
-        """Open an epoch: the log is this engine's from here on. With it goes what was edited in the file since the last
-        time, a line each; it takes effect when the engine serves.
+    @property
+    def epoch(self) -> int:
+        """The log's, as far as it was replayed or begun."""
+        return self._state.epoch
+
+    @property
+    def next_seqs(self) -> dict[int, int]:
+        """By channel: the sequence that its next delta would have had in the epoch that the log ends with."""
+        return self._state.numbering.next_seqs
+
+    def review(self) -> Edits:
+        """What was edited in the file since the last time. Raises: StartRefused where an edit cannot be."""
+        if self._reviewed is None:
+            self._reviewed = Edits(self._state.identity or self._first(), self._file, self.venue, self._elsewhere())
+        if self._reviewed.refused:
+            raise StartRefused("; ".join(self._reviewed.refused))
+        return self._reviewed
+
+    def begin(self, above: int = 0) -> Begun:
+        """Open an epoch, higher than `above`: the log is this engine's from here on. With it goes what was edited in
+        the file since the last time, a line each; it takes effect when the engine serves.
 
         Raises: LogError; StartRefused where an edit cannot be.
         """
         state, log, fresh = self._state, self.log, self.log.position == 0
-        edits = Edits(state.identity or self._first(), self._file, self.venue, self._elsewhere())
-        if edits.refused:
-            raise StartRefused("; ".join(edits.refused))
+        edits = self.review()
         for line in edits.told:
             logger.warning("cluster file: %s", line)
         time_ns = max(self._clock_ns(), self.venue.time_ns)
-        epoch = log.position + 1
+        position = log.position + 1
         identity = None if state.identity == self._file else self._file
-        opening = records.Epoch(state.epoch, self._owner[: records.OWNER_MAX], time_ns, RULES, identity)
+        opening = records.Epoch(state.epoch, self.owner[: records.OWNER_MAX], time_ns, RULES, identity, above)
+        epoch = records.epoch_at(position, opening)
         changes = [records.encode(records.Commands(epoch, time_ns, [command])) for command in edits.commands]
         log.append(log.position, [records.encode(opening), *changes])
         state.epoch, state.rules, state.identity = epoch, RULES, self._file
         self._edits = edits.commands
-        self.begun = Begun(epoch, log.incarnation, fresh, time_ns)
+        self.begun = Begun(epoch, log.incarnation, fresh, time_ns, position)
         return self.begun
 
     def _first(self) -> records.Identity:
@@ -184,7 +203,7 @@ class Engine:
         """Open the port; the engine takes orders when this returns. Raises: OSError if the port cannot be had."""
         loop = asyncio.get_running_loop()
         self.stopping: asyncio.Future[int] = loop.create_future()
-        release = Release(self.hub, self.feed, lambda: self.committer.backlog)
+        release = Release(self.hub, self.publish, lambda: self.committer.backlog)
         self.committer = Committer(
             self.log,
             self.venue,
@@ -229,7 +248,7 @@ class Engine:
 
     def _take_up(self, release: Release) -> None:
         """Apply the edits that were logged with the epoch, as a replay will."""
-        first = self.begun.epoch + 1
+        first = self.begun.position + 1
         for position, command in enumerate(self._edits, first):
             release(position, self.begun.time_ns, self.venue.operate(position, self.begun.time_ns, command))
             if isinstance(command, AddInstrument):

@@ -13,20 +13,23 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 import grpc
 import zmq
 
-from bus.access.directory import Changed, Directory, Event, Superseded
+from bus.access.claim import Held, claim
+from bus.access.directory import Changed, Directory, Displaced, Event, Superseded
 from bus.access.directory import Entry as Listed
-from bus.access.exchange import DirectoryError, DirectoryLoop, DirectoryRefused, ask
+from bus.access.exchange import DirectoryError, DirectoryLoop, DirectoryRefused, ask, new_start
+from bus.access.inquiry import inquire
 from bus.service import MarketData
 from engine.entry.guard import token_in
 from engine.log.condense import Condenser
 from engine.log.contract import LogError, OutcomeUnknown
 from engine.log.records import RecordError
-from engine.log.sqlite import SqliteLog
+from engine.log.sqlite import SqliteLog, holds_log
 from engine.node import EXIT_CANNOT_START, EXIT_LOG_LOST, EXIT_OK, EXIT_USAGE, Engine, owner_name
 from engine.publish.history import Historian
 from engine.publish.source import EngineFeed
@@ -59,13 +62,22 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m engine",
         description="An engine: takes orders over gRPC, logs and matches them, and publishes what changes. Prints one "
         "line of JSON when it serves.",
-        epilog="example: python -m engine --cluster cluster.toml --engine 1 --data data/engine-1",
+        epilog="example: python -m engine --cluster cluster.toml --engine 1 --data data/engine-1 --new",
     )
     parser.add_argument("--cluster", type=path, required=True, metavar="FILE", help="the venue (proto/cluster.py)")
     parser.add_argument(
         "--engine", type=whole(1, ENGINE_MAX), required=True, metavar="N", help="which of its engines this is"
     )
-    parser.add_argument("--data", type=path, required=True, metavar="DIR", help="where the log is, or is begun")
+    parser.add_argument("--data", type=path, required=True, metavar="DIR", help="where its log is")
+    parser.add_argument(
+        "--new", action="store_true",
+        help="begin a log in the directory, which holds none; without it there has to be one",
+    )  # fmt: skip
+    parser.add_argument(
+        "--accept-loss", action="store_true",
+        help="start although the venue has seen more of this engine than its log holds, or another log of it: what is "
+        "missing is lost, and is said so in the log",
+    )  # fmt: skip
     parser.add_argument("--grpc", type=address, metavar="HOST:PORT", help="where to serve; by default as in the file")
     parser.add_argument("--feed", type=endpoint, metavar="ENDPOINT", help="where to publish; by default as in the file")
     parser.add_argument(
@@ -88,7 +100,7 @@ def parser() -> argparse.ArgumentParser:
         "--keep-log", type=whole(0, COUNT_MAX), metavar="RECORDS",
         help="when a snapshot was made, drop what the two last ones cover from the log, but for its last RECORDS; by "
         "default all is kept. What is dropped is told by no history, and a start then needs a snapshot it can read: "
-        "one of another version, or of other instruments, is of no use",
+        "one of this version of the program or of the one before",
     )  # fmt: skip
     parser.add_argument(
         "--operator-token-file", type=operator_token, metavar="FILE", dest="operator_token",
@@ -96,6 +108,10 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--verbose", action="store_true", help="log links and joins, too")
     return parser
+
+
+class ClaimRefused(Exception):
+    """The venue knows of something that forbids this start."""
 
 
 class Process:
@@ -106,7 +122,9 @@ class Process:
         self._entry = entry
         self._args = args
         self._log = log
-        self._directory = DirectoryLoop(Directory(), args.join)
+        self._directory = DirectoryLoop(Directory(), args.join, position=lambda: log.position)
+        self._start = new_start()
+        self._follows = 0
         self._grpc = self._endpoint = ""  # not announced yet
         self._withheld: list[Instrument] = []  # added here, and another engine has them: not listed
         self._engine = Engine(
@@ -131,9 +149,13 @@ class Process:
             print(f"\r{self._args.name}: {last:,} log records replayed", file=sys.stderr)
 
     async def run(self) -> int:
-        """Serve until a signal, or until the engine has to stop; the exit code."""
+        """Serve until a signal, or until the engine has to stop; the exit code.
+
+        Raises: what makes that it cannot start, ClaimRefused among it.
+        """
         engine, entry, args = self._engine, self._entry, self._args
-        begun = engine.begin()
+        engine.review()
+        begun = engine.begin(await self._claim())
         feed = EngineFeed(
             engine.venue,
             self._instruments(),
@@ -144,7 +166,7 @@ class Process:
             clock_ns=time.time_ns,
             channels=engine.channels,
         )
-        engine.feed = feed
+        engine.publish = feed.publish
         engine.listed = self._listed
         self._feed = feed
         feed.open(begun.time_ns)
@@ -174,6 +196,27 @@ class Process:
             await engine.stop()
             await feed.publisher.stop()
 
+    async def _claim(self) -> int:
+        """Ask the venue what it knows of this engine; the epoch that the next one has to be above.
+
+        Raises: ClaimRefused if the engine runs elsewhere, or if something is missing here and nobody answers for it.
+        """
+        engine, args, log = self._engine, self._args, self._log
+        mine = lambda entry: entry.name == args.name or (entry.engine == args.engine and not entry.fabric)  # noqa: E731
+        answer = await inquire(args.join, mine, engine=args.engine)
+        held = Held(log.incarnation, engine.epoch, log.position, engine.next_seqs)
+        found = claim(args.name, args.engine, answer.seen, held)
+        if found.taken:
+            raise ClaimRefused(found.taken)
+        self._follows = found.follows
+        if not found.missing:
+            return 0
+        if not args.accept_loss:
+            raise ClaimRefused(f"{found.missing}; to start without it: --accept-loss")
+        logger.warning("accepted as lost: %s", found.missing)
+        engine.owner = f"{engine.owner}, accepting a loss: {found.missing}"
+        return found.above
+
     def _condenser(self) -> Condenser:
         engine, args = self._engine, self._args
         command = self._child("engine.log.condense")
@@ -198,7 +241,7 @@ class Process:
         engine = self._engine
         return Historian(
             self._child("engine.publish.history"),
-            lambda: (max(engine.venue.position, engine.begun.epoch), engine.begun.epoch),
+            lambda: (max(engine.venue.position, engine.begun.position), engine.begun.epoch),
         )
 
     def _child(self, module: str) -> list[str]:
@@ -280,6 +323,8 @@ class Process:
                 feed=self._endpoint,
                 instruments=self._instruments(),
                 channels=engine.channels,
+                start=self._start,
+                follows=self._follows,
             )
         )
 
@@ -290,6 +335,9 @@ class Process:
             case Superseded(entry):
                 logger.critical("epoch %d of this engine is at %s: stopping", entry.epoch, entry.grpc)
                 self._stop(EXIT_LOG_LOST)
+            case Displaced(why):
+                logger.critical("%s: stopping", why)
+                self._stop(EXIT_CANNOT_START)
 
     def _stop(self, code: int = EXIT_OK) -> None:
         if not self._engine.stopping.done():
@@ -310,6 +358,19 @@ def _quiet_collector() -> None:
     gc.disable()
 
 
+def _open_log(data: Path, *, new: bool) -> SqliteLog:
+    """The log there; a new one only if it was asked for, and none in place of another. Raises: LogError, OSError."""
+    if not new and not holds_log(data):
+        raise LogError(f"there is no log in {data}: is it the right directory, and its disk mounted? --new begins one")
+    log = SqliteLog(data)
+    if new == (log.position > 0):
+        log.close()
+        if new:
+            raise LogError(f"{data} holds a log of {log.position:,} records: --new would begin another")
+        raise LogError(f"the log in {data} has no record yet: --new begins it")
+    return log
+
+
 def _serve(process: Process) -> int:
     try:
         import uvloop
@@ -322,7 +383,8 @@ def _serve(process: Process) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit 0 after a clean stop; 1 if the engine itself broke; 2 for wrong usage or a wrong cluster file.
 
-    3 if it cannot start (log damaged or in use, port or id taken); 4 if it had to stop because what its log holds is
+    3 if it cannot start (no log, or one that is damaged, in use, or behind what the venue has seen; port, name or id
+    taken); 4 if it had to stop because what its log holds is
     not known, or another writes to it.
     """
     args = parser().parse_args(argv)
@@ -344,7 +406,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"engine: {e}", file=sys.stderr)
         return EXIT_USAGE
     try:
-        log = SqliteLog(args.data)
+        log = _open_log(args.data, new=args.new)
     except (LogError, OSError) as e:
         print(f"engine: {args.name} cannot start: {e}", file=sys.stderr)
         return EXIT_CANNOT_START
@@ -356,7 +418,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OutcomeUnknown as e:
         print(f"engine: {args.name} stopped: {e}", file=sys.stderr)
         return EXIT_LOG_LOST
-    except (LogError, RecordError, RuntimeError, OSError, zmq.ZMQError, DirectoryRefused) as e:
+    except (LogError, RecordError, RuntimeError, OSError, zmq.ZMQError, DirectoryRefused, ClaimRefused) as e:
         print(f"engine: {args.name} cannot start: {e}", file=sys.stderr)
         return EXIT_CANNOT_START
     finally:

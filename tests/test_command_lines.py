@@ -126,6 +126,7 @@ def test_a_wrong_option_is_one_line_and_an_exit_code(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     words = [f"{name}={places.fill(said)}" for name, said in {**usual, option: value}.items()]
+    words += ["--new"] if main is engine.process.main else []
     try:
         left = main(words)
     except SystemExit as e:

@@ -40,20 +40,10 @@ MAY_IMPORT = {
 }
 
 # Directions that do not hold yet: (module, what it imports).
-OWED: frozenset[tuple[str, str]] = frozenset(
-    {
-        ("run_cluster", "tools.faults"),
-        ("tools.bench.log", "tools.run.processes"),
-        ("tools.bench.venue", "tools.run.processes"),
-        ("tools.flow.replay_flow", "tools.run.verdict"),
-    }
-)
+OWED: frozenset[tuple[str, str]] = frozenset({})
 
-# Whoever connects loads nothing of these: what serves, and what serving needs; nor what else is beside a package here.
-CONNECTS: dict[str, tuple[str, ...]] = {
-    "engine.client": (),
-    "bus.reader": (),
-}
+# Whoever connects loads nothing of these: what serves, and what serving needs.
+CONNECTS = ("engine.client", "bus.reader")
 BENEATH = "asyncio, concurrent.futures, grpc, zmq.asyncio, msgspec"  # what these load is not ours to choose
 SERVES = (
     "sqlite3", "fcntl", "grpc_health", "grpc_reflection",
@@ -201,6 +191,12 @@ def test_programs_are_known() -> None:
     assert {"run_cluster", "tools.orders.__main__", "tools.replay", "tools.tail_feed", "tools.faults"} <= set(PROGRAMS)
 
 
+@pytest.mark.parametrize("name", [*PROGRAMS, "engine.__main__", "bus.__main__", "tools.bench.__main__"])
+def test_a_program_ends_without_a_traceback_whatever_becomes_of_its_output(name: str) -> None:
+    last = MODULES[name].read_text().splitlines()[-1]
+    assert last.startswith(("    program.run(", "    sys.exit(outcome(main,")), "see proto/program.py"
+
+
 @pytest.mark.parametrize("package", CONNECTS)
 @pytest.mark.processes
 def test_whoever_connects_loads_nothing_that_serves(package: str) -> None:
@@ -211,7 +207,12 @@ def test_whoever_connects_loads_nothing_that_serves(package: str) -> None:
     loaded = run.stdout.split()
     assert set(names) <= set(loaded)
     serving = {serves for serves in SERVES for name in loaded if inside(name, serves)}
-    assert serving <= set(CONNECTS[package])
+    assert serving == set()
+
+
+def test_connections_are_opened_in_one_place() -> None:
+    opening = {name for name, path in MODULES.items() if "secure_channel(" in path.read_text()}
+    assert opening - {"tools.orders"} == {"proto.connect"}
 
 
 @pytest.mark.parametrize("name", PACKAGES)

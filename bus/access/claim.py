@@ -59,9 +59,9 @@ def claim(name: str, engine: int, seen: Iterable[Seen], held: Held | None) -> Cl
         if entry.name != name and (entry.fabric or not engine or entry.engine != engine):
             continue
         if one.runs:
-            what = f"the name {name}" if entry.name == name else f"engine {engine}"
-            who = "another machine" if entry.name == name else entry.name
-            return Claim(taken=f"{what} is taken by {who} that runs at {entry.grpc}")
+            if entry.name == name:
+                return Claim(taken=f"the name {name} is taken by another machine that runs at {entry.grpc}")
+            return Claim(taken=f"engine {engine} belongs to {entry.name}, which runs at {entry.grpc}")
         if entry.name == name:
             follows = entry.start
         if held is not None and not entry.fabric and entry.incarnation:

@@ -22,13 +22,12 @@ from typing import Final, Protocol
 
 from engine.log.contract import LogError
 from engine.log.kept import KeptReports
-from engine.log.numbering import opening, traded
-from engine.log.replay import Keeper, replay, restore
+from engine.log.replay import Keeper, counting, replay, restore
 from engine.log.state import History, dump, load
 from engine.log.view import SqliteLogView
 from proto import logs
-from proto.columns import Outcome
 from proto.dial import Parser
+from proto.program import outcome
 
 EXIT_OK: Final = 0
 EXIT_DIFFERS: Final = 1
@@ -63,17 +62,7 @@ def condense(log: Keeping) -> int:
     for history in state.histories:
         kept.restore(history.account, history.last_seq, history.batches)
 
-    numbering, markets = state.numbering, state.venue.markets
-
-    def opened(epoch: int, time_ns: int) -> None:
-        numbering.begin()
-        numbering.count(opening(traded(markets.values())))
-
-    def remember(position: int, time_ns: int, outcome: Outcome) -> None:
-        numbering.count(outcome.deltas)
-        kept.remember(position, time_ns, outcome)
-
-    end = max(replay(log, state, after, remember, opened))
+    end = max(replay(log, state, after, *counting(state, kept.remember)))
     if end == after:
         return end
     state.histories = [History(account, last_seq, batches) for account, last_seq, batches in kept.histories()]
@@ -176,4 +165,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(outcome(main, "condense"))

@@ -31,7 +31,7 @@ class KeptBatch:
         self.data = data
 
 
-class _Account:
+class _Kept:
     """The last reports of one account."""
 
     __slots__ = ("_held", "kept", "last_seq")
@@ -56,7 +56,7 @@ class KeptReports:
     def __init__(self, home: int) -> None:
         self.home = home
         self.remembered = 0  # reports of a replay: about as many as commands
-        self._accounts: dict[int, _Account] = {}
+        self._accounts: dict[int, _Kept] = {}
 
     def add(self, account: int, batch: KeptBatch) -> None:
         """Keep a batch; its number follows on the last one."""
@@ -97,14 +97,14 @@ class KeptReports:
 
     def restore(self, account: int, last_seq: int, batches: list[tuple[int, int, int, int, bytes]]) -> None:
         """Have the history of an account that histories() gave."""
-        held = self._accounts[account] = _Account(batches[0][0] - 1 if batches else last_seq)
+        held = self._accounts[account] = _Kept(batches[0][0] - 1 if batches else last_seq)
         for first_seq, count, position, time_ns, data in batches:
             held.add(KeptBatch(first_seq, count, position, time_ns, [], data))
 
-    def _account(self, account: int) -> _Account:
+    def _account(self, account: int) -> _Kept:
         held = self._accounts.get(account)
         if held is None:
-            held = self._accounts[account] = _Account()
+            held = self._accounts[account] = _Kept()
         return held
 
     def _encoded(self, account: int, batch: KeptBatch) -> bytes:

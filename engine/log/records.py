@@ -1,7 +1,7 @@
 """What a command log holds: records, each a body of msgpack, written and read without looking at a disk.
 
     record    [kind, ...]
-    Epoch     [1, previous, owner, time_ns, rules, identity]
+    Epoch     [1, previous, owner, time_ns, rules, identity, above]
     Commands  [2, epoch, time_ns, [part, ...]]
     Skipped   [3, position, who, why, time_ns]
 
@@ -15,8 +15,9 @@
 
 A record is read by the meaning its kind had when it was written, so a kind never changes its meaning; a new one takes
 the next number. A body of an unknown kind is an error and not skipped: an older engine must not run on half a log.
-An epoch record counts only if its `previous` is the current epoch (the epoch becomes the record's position), commands
-only if their epoch is the current one; `Commands` without parts only moves the time on, so that what is due happens.
+An epoch record counts only if its `previous` is the current epoch (the epoch becomes the record's position, or what
+`epoch_at` says), commands only if their epoch is the current one; `Commands` without parts only moves the time on, so
+that what is due happens.
 
 The first epoch record has the log's identity: whose log it is, and all that the core begins with. A later one has it
 only where it changed: whenever the file was edited. What follows from an edit stands behind it, as commands. So a
@@ -33,7 +34,7 @@ from engine.core.commands import Byte, Count, OperatorCommand
 from proto.cluster import Account, Cluster, EngineEntry
 from proto.instrument import Instrument
 
-OWNER_MAX: Final = 128  # characters
+OWNER_MAX: Final = 512  # characters
 WHY_MAX: Final = 1_024  # characters
 
 _Owner: TypeAlias = Annotated[str, msgspec.Meta(max_length=OWNER_MAX)]
@@ -65,7 +66,8 @@ class Epoch(_Array, frozen=True, tag=1):
     """Someone took the log over from the epoch `previous` (0: the first); `owner` is for people to read.
 
     `time_ns` is that of its first event on the feed; older records do not have it (0). `rules` is the version of the
-    rules that its commands are acknowledged under (engine/core/rules.py).
+    rules that its commands are acknowledged under (engine/core/rules.py). `above` is not 0 where an owner answers for
+    records that the venue has seen and the log has not: the highest epoch seen.
     """
 
     previous: Count
@@ -73,6 +75,12 @@ class Epoch(_Array, frozen=True, tag=1):
     time_ns: Count = 0
     rules: Count = 1
     identity: Identity | None = None
+    above: Count = 0
+
+
+def epoch_at(position: int, record: Epoch) -> int:
+    """The epoch that a record at that position opens: higher than any before it, and than any that was seen."""
+    return max(position, record.previous + 1, record.above + 1)
 
 
 class Entered(_Array, frozen=True, tag=1, gc=False):

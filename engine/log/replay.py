@@ -20,7 +20,19 @@ from typing import Final, Protocol
 from engine.core.rules import RULES, alike
 from engine.core.venue import Venue
 from engine.log.contract import LogDamaged, LogError
-from engine.log.records import Commands, Disconnected, Entered, Epoch, Identity, RecordError, Skipped, decode, is_rare
+from engine.log.numbering import opening, traded
+from engine.log.records import (
+    Commands,
+    Disconnected,
+    Entered,
+    Epoch,
+    Identity,
+    RecordError,
+    Skipped,
+    decode,
+    epoch_at,
+    is_rare,
+)
 from engine.log.state import State, StateError, founded, load
 from proto.columns import Outcome
 from proto.orders import GarbledError, read_batch
@@ -120,9 +132,9 @@ def replay(log: Records, state: State, after: int, release: Release, opened: Ope
             record = decode(body)
             if isinstance(record, Epoch):
                 if record.previous == state.epoch:
-                    state.epoch, state.rules = position, record.rules
+                    state.epoch, state.rules = epoch_at(position, record), record.rules
                     state.identity = record.identity or state.identity
-                    opened(position, record.time_ns)
+                    opened(state.epoch, record.time_ns)
                 continue
             if isinstance(record, Skipped) or record.epoch != state.epoch:
                 continue
@@ -142,6 +154,21 @@ def replay(log: Records, state: State, after: int, release: Release, opened: Ope
         if position % AT_ONCE == 0:
             yield position
     yield position
+
+
+def counting(state: State, release: Release) -> tuple[Release, Opened]:
+    """What to replay with so that `state` counts, too, how far its streams have come. Cost: 30 ns a delta."""
+    numbering, markets = state.numbering, state.venue.markets
+
+    def opened(epoch: int, time_ns: int) -> None:
+        numbering.begin()
+        numbering.count(opening(traded(markets.values())))
+
+    def counted(position: int, time_ns: int, outcome: Outcome) -> None:
+        numbering.count(outcome.deltas)
+        release(position, time_ns, outcome)
+
+    return counted, opened
 
 
 def _apply(venue: Venue, position: int, record: Commands) -> Outcome:

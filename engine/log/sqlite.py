@@ -536,6 +536,11 @@ def _wal_need(body: bytes) -> int:
     return (len(body) // 4096 + 2) * 4120
 
 
+def holds_log(directory: Path) -> bool:
+    """Whether there is a log in the directory, or what is left of one."""
+    return any(_size(directory / name) for name in ("log.sqlite", "log.sqlite-wal", "mark"))
+
+
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 

@@ -36,6 +36,7 @@ from proto import logs, marketdata_pb2
 from proto.columns import ChannelDeltas, Outcome
 from proto.dial import Parser
 from proto.feed import DELTA_WIDTH, END
+from proto.program import outcome
 
 REPLY_BYTES: Final = 256 << 10
 DELTAS_MAX: Final = 1_000_000  # in one history
@@ -273,12 +274,19 @@ def _played(log: Records, after: int, state: State, telling: Telling) -> Iterato
 
 
 def _check_epoch(log: View, epoch: int) -> None:
-    """An epoch is the position of the record that opened it."""
+    """An epoch is the position of the record that opened it, but where a loss was accepted, and behind that."""
     if epoch <= log.dropped:
         raise NotTold(OUT_OF_RANGE, f"the log begins behind its record {log.dropped}, and epoch {epoch} before it")
-    body = log.body(epoch)
-    if body is None or not isinstance(records.decode(body), records.Epoch):
+    if _opens(log.body(epoch), epoch, epoch):
+        return
+    rare = ((position, body) for position, body in log.read(log.dropped) if records.is_rare(body))
+    if not any(_opens(body, position, epoch) for position, body in rare):
         raise NotTold(UNKNOWN_EPOCH, f"there was no epoch {epoch}")
+
+
+def _opens(body: bytes | None, position: int, epoch: int) -> bool:
+    record = None if body is None else records.decode(body)
+    return isinstance(record, records.Epoch) and records.epoch_at(position, record) == epoch
 
 
 def _begin(log: View, span: Span) -> tuple[int, State]:
@@ -406,4 +414,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(outcome(main, "history"))

@@ -52,7 +52,7 @@ class TakenBooks:
 
 
 class EngineFeed:
-    """The streams of one engine in one epoch (engine/entry/release.py, Feed; bus/service.py, Source).
+    """The streams of one engine in one epoch (engine/entry/release.py, Publish; bus/service.py, Source).
 
     Cost of a snapshot: 0.3 µs an order on the event loop, in slices of some milliseconds, 1 µs an order on a thread:
     so fabric nodes are asked first and an engine last.

@@ -188,7 +188,7 @@ class Life:
             engine.venue, [market.instrument for market in markets if not market.delisted], incarnation=1,
             epoch=begun.epoch, fresh=begun.fresh, endpoint="tcp://127.0.0.1:0", clock_ns=time.time_ns,
         )  # fmt: skip
-        engine.feed, engine.listed = feed, self._listed
+        engine.publish, engine.listed = feed.publish, self._listed
         feed.open(begun.time_ns)
         port = await engine.serve("127.0.0.1:0", [MarketData(feed, Silent()), DirectoryLoop(Directory())])
         feed.publisher.start()

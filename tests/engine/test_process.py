@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,14 +19,14 @@ import pytest
 from engine.client import Client, Commands, RefusedError, Report, reports_of
 from engine.core.commands import SetState
 from engine.log.records import Commands as Records
-from engine.log.records import decode
+from engine.log.records import Epoch, decode
 from engine.log.replay import replay, restore
 from engine.log.view import SqliteLogView
 from proto import marketdata_pb2, marketdata_pb2_grpc, orders_pb2_grpc
 from proto import orders_pb2 as pb
 from proto.cluster import dumps
 from proto.columns import ACCEPTED, BUY, NEW, NO_REASON, SELL, UNAVAILABLE
-from proto.orders_pb2 import OpenOrdersReply
+from proto.orders_pb2 import REPORT_ACCEPTED, NewOrderRequest, OpenOrdersReply
 from tests.engines import cluster_of
 from tools.orders import desk
 
@@ -57,6 +58,8 @@ class Venue:
 
     def command(self, engine: int, *options: str) -> list[str]:
         where = ["--cluster", str(self.directory / "cluster.toml"), "--data", str(self.directory / f"engine-{engine}")]
+        if not (self.directory / f"engine-{engine}" / "log.sqlite").exists():
+            options = ("--new", *options)
         return [sys.executable, "-m", "engine", "--engine", str(engine), *where, *options]
 
     def start(self, engine: int, *options: str) -> str:
@@ -113,8 +116,8 @@ def test_what_keeps_it_from_starting_is_said_and_is_in_the_exit_code(venue: Venu
     code, why = venue.run(2, "--feed", str(venue.ready[1]["feed"]))
     assert (code, "Address already in use" in why) == (3, True)
     elsewhere = str(venue.directory / "elsewhere")
-    code, why = venue.run(1, "--name", "other", "--data", elsewhere, "--join", endpoint)
-    assert (code, "engine 1 belongs to engine-1, and other claims it" in why) == (3, True)
+    code, why = venue.run(1, "--name", "other", "--data", elsewhere, "--new", "--join", endpoint)
+    assert (code, why) == (3, f"engine: other cannot start: engine 1 belongs to engine-1, which runs at {endpoint}\n")
     code, why = venue.run(9)
     assert (code, "has no engine 9" in why) == (2, True)
     code, why = venue.run(2, "--feed", "nowhere")
@@ -122,6 +125,128 @@ def test_what_keeps_it_from_starting_is_said_and_is_in_the_exit_code(venue: Venu
     (venue.directory / "cluster.toml").write_text("[[engine]]\nid = 0\n")
     code, why = venue.run(2)
     assert (code, "cluster.toml" in why) == (2, True)
+
+
+@pytest.mark.processes
+def test_a_log_is_begun_only_where_that_was_asked_for_and_none_is_there(venue: Venue) -> None:
+    data = venue.directory / "engine-1"
+    where = ["--cluster", str(venue.directory / "cluster.toml"), "--data", str(data)]
+
+    def start(*options: str, engine: int = 1) -> tuple[int, str]:
+        words = [sys.executable, "-m", "engine", "--engine", str(engine), *where, *options]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=30, cwd=ROOT)
+        assert done.stdout == ""
+        return done.returncode, done.stderr
+
+    why = f"engine: engine-1 cannot start: there is no log in {data}: is it the right directory, and its disk mounted?"
+    assert start() == (3, f"{why} --new begins one\n")
+    assert not data.exists()
+    data.mkdir()
+    assert start() == (3, f"{why} --new begins one\n")
+    assert list(data.iterdir()) == []
+    venue.start(1, "--new")
+    venue.signal(1, signal.SIGKILL)
+    venue.processes[1].wait(10)
+    code, why = start("--new")
+    assert (code, why) == (
+        3, f"engine: engine-1 cannot start: {data} holds a log of 1 records: --new would begin another\n"
+    )  # fmt: skip
+    code, why = start(engine=2)
+    assert (code, "this is the log of engine 1" in why, why.count("\n")) == (3, True, 1)
+
+
+def _enter(at: str, *ids: int) -> None:
+    with grpc.insecure_channel(at) as channel:
+        stub = orders_pb2_grpc.OrdersStub(channel)
+        for id in ids:
+            order = NewOrderRequest(account=7, client_order_id=id, symbol="E1A", price="1.00", quantity="5")
+            assert stub.NewOrder(order, timeout=10).kind == REPORT_ACCEPTED
+
+
+@pytest.mark.processes
+def test_a_log_that_is_behind_what_the_venue_has_seen_is_taken_up_only_if_its_loss_is_accepted(venue: Venue) -> None:
+    data, old, true = (venue.directory / name for name in ("engine-1", "old", "true"))
+    venue.start(1)
+    venue.start(2)
+    _enter(str(venue.ready[1]["grpc"]), 1)
+    venue.signal(1, signal.SIGTERM)
+    assert venue.processes[1].wait(10) == 0
+    shutil.copytree(data, old)  # a backup
+    at = venue.start(1)
+    join = ["--join", str(venue.ready[2]["grpc"])]
+    _enter(at, 2, 3, 4)
+    time.sleep(1.2)  # a round of the directory: how far the log reaches
+    code, why = venue.run(1, "--data", str(old), *join, "--accept-loss")  # it is no substitute for the one that runs
+    assert (code, why) == (
+        3, f"engine: engine-1 cannot start: the name engine-1 is taken by another machine that runs at {at}\n"
+    )  # fmt: skip
+    venue.signal(1, signal.SIGKILL)
+    venue.processes[1].wait(10)
+
+    data.rename(true)
+    shutil.copytree(old, data)
+    code, why = venue.run(1, *join)
+    assert (code, why) == (
+        3, "engine: engine-1 cannot start: this log ends at epoch 1, record 2, and the venue has seen epoch 3, record "
+        "6: 4 records are missing; to start without it: --accept-loss\n",
+    )  # fmt: skip
+    shutil.rmtree(data)
+    code, why = venue.run(1, *join, "--new")
+    assert (code, "this log is empty, and the venue has seen engine-1 at epoch 3, record 6" in why) == (3, True)
+    shutil.rmtree(data)
+    shutil.copytree(true, data)
+    at = venue.start(1)  # the true one is not locked out
+    assert _stream(at) == 7
+    venue.signal(1, signal.SIGKILL)
+    venue.processes[1].wait(10)
+
+    shutil.rmtree(data)
+    shutil.copytree(old, data)
+    at = venue.start(1, "--accept-loss")
+    assert _stream(at) == 8  # above all that was seen
+    with grpc.insecure_channel(at) as channel:  # and its history is found, though its record is the third
+        asked = marketdata_pb2.HistoryRequest(engine=1, channel=1, epoch=8, first_seq=1)
+        *_, last = marketdata_pb2_grpc.MarketDataStub(channel).GetHistory(asked, timeout=30)
+    assert (last.end.status, last.end.epoch, last.end.next_seq > 1) == (marketdata_pb2.HISTORY_OK, 8, True)
+    _enter(at, 2)
+    log = SqliteLogView(data)
+    opened = decode(log.body(3) or b"")
+    assert isinstance(opened, Epoch)
+    assert (opened.above, "accepting a loss: this log ends at epoch 1, record 2" in opened.owner) == (7, True)
+    log.close()
+    venue.signal(1, signal.SIGKILL)
+    venue.processes[1].wait(10)
+    at = venue.start(1)
+    assert _stream(at) == 9
+    venue.signal(1, signal.SIGTERM)
+    assert venue.processes[1].wait(10) == 0
+    shutil.rmtree(data)
+    shutil.copytree(true, data)
+    code, why = venue.run(1, *join)  # and now this one is behind
+    assert (code, "and the venue has seen epoch 9" in why) == (3, True)
+
+
+def _stream(at: str) -> int:
+    """The epoch of the engine there."""
+    with grpc.insecure_channel(at) as channel:
+        streams = marketdata_pb2_grpc.MarketDataStub(channel).GetStreams(marketdata_pb2.StreamsRequest(), timeout=10)
+        return int(streams.streams[0].epoch)
+
+
+@pytest.mark.processes
+def test_of_two_copies_of_one_directory_the_second_to_start_is_refused_and_named(venue: Venue) -> None:
+    venue.start(1)
+    venue.start(2)
+    venue.signal(1, signal.SIGKILL)
+    venue.processes[1].wait(10)
+    copy = venue.directory / "copy"
+    shutil.copytree(venue.directory / "engine-1", copy)
+    at = venue.start(1)
+    code, why = venue.run(1, "--data", str(copy), "--join", str(venue.ready[2]["grpc"]))
+    assert (code, at in why, why.count("\n")) == (3, True, 1)
+    code, why = venue.run(1, "--data", str(copy), "--join", at)
+    assert (code, at in why) == (3, True)
+    _enter(at, 1)
 
 
 @pytest.mark.processes

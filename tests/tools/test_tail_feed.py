@@ -41,9 +41,9 @@ from proto.instrument import Instrument
 from tests.published import ALFA, BOUGHT, CHANGED, EXTRAS, GONE, OFFERED, TRADED, Stream, opened
 from tools import tail_feed
 from tools.chaos.plan import sealed
+from tools.child import Child, Children
 from tools.ladder import draw, plain
 from tools.run.layout import made_up
-from tools.run.processes import Child, Children
 from tools.tail.lines import Line, book_line, delta_lines, frame_line, in_words, line_of
 from tools.tail.listen import Listener
 from tools.tail.live import text_of, view_of
@@ -756,7 +756,8 @@ FOLLOWS_AT = feed.TOPIC_SIZE + 20
 
 async def _engine(children: Children, tmp_path: Path) -> Child:
     (tmp_path / "cluster.toml").write_text(cluster.dumps(made_up(1, 1)))
-    arguments = ["--cluster", str(tmp_path / "cluster.toml"), "--engine", "1", "--data", str(tmp_path / "engine-1")]
+    arguments = ["--cluster", str(tmp_path / "cluster.toml"), "--engine", "1", "--new"]
+    arguments += ["--data", str(tmp_path / "engine-1")]
     engine = await children.start(Child("engine-1", "engine", arguments, tmp_path / "engine.log.log"))
     await engine.wait_ready(20)
     return engine
@@ -880,7 +881,8 @@ def test_it_waits_for_a_venue_records_it_and_ends_with_it(tmp_path: Path) -> Non
             taken.close()
             with tail(target, "--wait", "--record", str(kept), "--exit-at-end") as program:
                 (tmp_path / "cluster.toml").write_text(cluster.dumps(made_up(1, 1)))
-                given = f"--cluster {tmp_path}/cluster.toml --engine 1 --data {tmp_path}/engine-1 --grpc {target}"
+                given = f"--cluster {tmp_path}/cluster.toml --engine 1 --data {tmp_path}/engine-1 --new"
+                given += f" --grpc {target}"
                 engine = await children.start(Child("engine-1", "engine", given.split(), tmp_path / "engine.log.log"))
                 await engine.wait_ready(20)
                 async with Client([target], account=7).session() as session:
@@ -932,7 +934,8 @@ def test_beside_a_real_engine_it_tells_the_book_then_what_changes_and_agrees_wit
 async def _beside_a_real_engine(tmp_path: Path) -> None:
     (tmp_path / "cluster.toml").write_text(cluster.dumps(made_up(1, 1)))
     with Children() as children:
-        arguments = ["--cluster", str(tmp_path / "cluster.toml"), "--engine", "1", "--data", str(tmp_path / "engine-1")]
+        arguments = ["--cluster", str(tmp_path / "cluster.toml"), "--engine", "1", "--new"]
+        arguments += ["--data", str(tmp_path / "engine-1")]
         engine = await children.start(Child("engine-1", "engine", arguments, tmp_path / "engine.log.log"))
         home = (await engine.wait_ready(20))["grpc"]
         fabric = await children.start(Child("fabric-1", "bus", ["--engine", "1", "--join", home], tmp_path / "bus.log"))

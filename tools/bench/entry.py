@@ -24,6 +24,7 @@ from bus.stream.actions import Action, Applied, State
 from bus.stream.feed_client import FeedClient
 from engine.log import records
 from engine.log.sqlite import SqliteLog
+from proto import connect
 from proto.columns import FLAG_SELL, MASS_CANCEL, NEW, STP_NONE, Batch
 from proto.orders import write_batch
 from tools.bench import echo, flows, show, venue
@@ -354,7 +355,7 @@ async def _echo(running: Venue) -> AsyncIterator[EchoStream]:
 
 
 def _channel(address: str) -> grpc.aio.Channel:
-    return grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)])
+    return connect.channel(address)
 
 
 def _percentiles(rounds: Sequence[Sequence[float]], q: int) -> list[float]:

@@ -28,7 +28,7 @@ from tools.bench import flows, show
 from tools.bench.deltas import START_NS
 from tools.bench.flows import ACCOUNT, BATCH, INSTRUMENT, LARGE
 from tools.bench.measure import Options, Report, Rounds, hash_of, in_turns, say
-from tools.run.processes import Child, Children
+from tools.child import Child, Children
 
 PREALLOCATED: Final = 8 << 20  # as the log's own write-ahead file
 COMMANDS: Final = 1_000_000
@@ -172,6 +172,8 @@ async def _turns(directory: Path, config: Path, rounds: int) -> tuple[Rounds, st
             for kind in found if i % 2 == 0 else reversed(found):
                 arguments = ["--cluster", str(config), "--engine", str(INSTRUMENT.engine)]
                 arguments += ["--data", str(directory / kind), "--snapshot-after", "0"]
+                if kind == EMPTY and not found[EMPTY]:
+                    arguments.append("--new")
                 child = Child(f"engine-{kind}-{i}", "engine", arguments, directory / f"{kind}.log")
                 began = perf_counter()
                 await children.start(child)

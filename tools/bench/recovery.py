@@ -16,14 +16,13 @@ from multiprocessing.connection import Connection
 from time import monotonic, monotonic_ns, perf_counter
 from typing import Any, Final
 
-import grpc
 import uvloop
 import zmq
 
 from bus.access.asking import Recovery
 from bus.stream.actions import Action, AskRange, AskSnapshot, Limits, State, Withdrawn
 from bus.stream.feed_client import FeedClient
-from proto import feed, marketdata_pb2, marketdata_pb2_grpc
+from proto import connect, feed, marketdata_pb2, marketdata_pb2_grpc
 from proto.columns import CANCEL, NEW, STP_NONE, Batch
 from proto.orders import write_batch
 from proto.snapshot import Chunk, decode_snapshot, join_chunks
@@ -80,7 +79,7 @@ async def _measure(options: Options, report: Report) -> None:
 
 async def _fill(running: Venue, flow: flows.Flow) -> None:
     """Enter recorded flow, so that there is a book to speak of."""
-    async with grpc.aio.insecure_channel(running.engine) as channel:
+    async with connect.channel(running.engine) as channel:
         stream = await SessionStream.open(channel, 100)
         for batch in workload.batches(flow.rows, 100, INSTRUMENT.id, 256):
             due = stream.answered + len(batch)
@@ -211,7 +210,7 @@ def _deltas(frame: bytes) -> bool:
 @asynccontextmanager
 async def _reading(running: Venue, count: int) -> AsyncIterator[Readers]:
     readers = Readers(running, count)
-    async with grpc.aio.insecure_channel(running.fabric) as channel:
+    async with connect.channel(running.fabric) as channel:
         stub: Any = marketdata_pb2_grpc.MarketDataStub
         readers.stub = stub(channel)
         try:
@@ -284,7 +283,7 @@ async def _together(readers: Readers, orders: Child, running: Venue, options: Op
     say(f"recovery: {rounds} rounds of {herds} herds of {HERD}")
     found: dict[str, list[float]] = {"herd": [], "calls": []}
     acks: dict[str, list[float]] = {"herd": [], "calls": [], "quiet": []}
-    async with grpc.aio.insecure_channel(running.echo) as channel:
+    async with connect.channel(running.echo) as channel:
         call: Any = channel.unary_unary(echo.EMPTY)
 
         async def calls() -> float:
@@ -346,7 +345,7 @@ def serve(connection: "Connection[Any, Any]", endpoint: str) -> None:
 
 
 async def _enter(connection: "Connection[Any, Any]", endpoint: str) -> None:
-    async with grpc.aio.insecure_channel(endpoint) as channel:
+    async with connect.channel(endpoint) as channel:
         probe = Probe(await SessionStream.open(channel, PROBE))
 
         def answer() -> None:

@@ -22,7 +22,7 @@ from proto.orders import read_reports, report_columns, unwrap, wrap
 from proto.orders_pb2 import Hello, SelfTradePrevention, SessionRequest
 from tools.bench import child, echo
 from tools.bench.flows import INSTRUMENT
-from tools.run.processes import Child, Children
+from tools.child import Child, Children
 
 START_S: Final = 30.0
 REST_S: Final = 30.0
@@ -70,7 +70,8 @@ async def running() -> AsyncIterator[Venue]:
         directory = Path(name)
         config = directory / "cluster.toml"
         config.write_text(cluster_file.dumps(Cluster("bench", (EngineEntry(INSTRUMENT.engine),), (INSTRUMENT,))))
-        arguments = ["--cluster", str(config), "--engine", str(INSTRUMENT.engine), "--data", str(directory / "engine")]
+        arguments = ["--cluster", str(config), "--engine", str(INSTRUMENT.engine), "--new"]
+        arguments += ["--data", str(directory / "engine")]
         engine = await _start(children, Child("engine", "engine", arguments, directory / "engine.log.log"))
         arguments = ["--name", "fabric", "--join", engine["grpc"]]
         fabric = (await _start(children, Child("fabric", "bus", arguments, directory / "fabric.log")))["grpc"]

@@ -32,7 +32,7 @@ HELD = Held(77, 50, 60, {1: 900})
         ([Seen(ENGINE, runs=True, position=60)],
          Claim(taken="the name engine-1 is taken by another machine that runs at host:1")),
         ([Seen(replace(ENGINE, name="other"), runs=True)],
-         Claim(taken="engine 1 is taken by other that runs at host:1")),
+         Claim(taken="engine 1 belongs to other, which runs at host:1")),
         ([Seen(replace(ENGINE, name="other"), runs=False, position=60)], Claim(above=50)),
     ],
 )  # fmt: skip

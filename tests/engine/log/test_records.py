@@ -1,19 +1,37 @@
 """Records of the command log: golden bytes, and nothing but RecordError for what is not one."""
 
 import random
+from dataclasses import replace
 
 import msgpack  # type: ignore[import-untyped]
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.log.records import Commands, Disconnected, Entered, Epoch, Record, RecordError, decode, encode
+from engine.core.commands import AddInstrument, CorrectTrade, Kill, SetAccounts, SetState
+from engine.log.records import (
+    Commands,
+    Disconnected,
+    Entered,
+    Epoch,
+    Part,
+    Record,
+    RecordError,
+    decode,
+    encode,
+    encode_commands,
+    encode_part,
+    epoch_at,
+)
+from proto.cluster import Account
+from tests.engines import cluster_of
 
 U64 = 2**64 - 1
+E1A = cluster_of(1).instruments[0]
 
 GOLDEN: list[tuple[Record, str]] = [
-    (Epoch(0, "engine-1", 10**18), "96 01 00 a8656e67696e652d31 cf0de0b6b3a7640000 01 c0"),
-    (Epoch(U64, ""), "96 01 cfffffffffffffffff a0 00 01 c0"),
+    (Epoch(0, "engine-1", 10**18), "97 01 00 a8656e67696e652d31 cf0de0b6b3a7640000 01 c0 00"),
+    (Epoch(U64, ""), "97 01 cfffffffffffffffff a0 00 01 c0 00"),
     (Commands(5, 1, []), "94 02 05 01 90"),
     (
         Commands(300, 10**18, [Entered(7, 9, 1, b"\x0a\x01"), Disconnected(7, 9)]),
@@ -33,6 +51,16 @@ def test_an_epoch_written_without_its_time_its_rules_and_an_identity_is_read() -
     assert decode(bytes.fromhex("940100a8656e67696e652d3105")) == Epoch(0, "engine-1", 5, 1)
 
 
+@pytest.mark.parametrize(
+    ("position", "previous", "above", "epoch"),
+    [(1, 0, 0, 1), (9, 3, 0, 9), (9, 3, 8, 9), (9, 3, 9, 10), (9, 3, 500, 501), (12, 501, 0, 502), (600, 501, 0, 600)],
+)
+def test_an_epoch_is_the_position_of_its_record_unless_a_higher_one_was_seen(
+    position: int, previous: int, above: int, epoch: int
+) -> None:
+    assert epoch_at(position, Epoch(previous, "", above=above)) == epoch
+
+
 def test_msgpack_reads_the_same() -> None:
     record = Commands(300, 10**18, [Entered(7, 9, 1, b"as it came"), Disconnected(7, 9)])
     assert msgpack.unpackb(encode(record)) == [2, 300, 10**18, [[1, 7, 9, 1, b"as it came"], [2, 7, 9]]]
@@ -44,7 +72,7 @@ PARTS = st.one_of(
     st.builds(Disconnected, COUNTS, COUNTS),
 )
 RECORDS = st.one_of(
-    st.builds(Epoch, COUNTS, st.text(max_size=128), COUNTS),
+    st.builds(Epoch, COUNTS, st.text(max_size=512), COUNTS, above=COUNTS),
     st.builds(Commands, COUNTS, COUNTS, st.lists(PARTS, max_size=9)),
 )
 
@@ -53,6 +81,36 @@ RECORDS = st.one_of(
 @given(RECORDS)
 def test_a_record_is_the_same_after_writing_and_reading(record: Record) -> None:
     assert decode(encode(record)) == record
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        Entered(7, 9, 300, b""),
+        Entered(7, 9, -1, b""),
+        Entered(-7, 9, 1, b""),
+        Entered(2**64, 9, 1, b""),
+        Entered(7, 9, 1, "text"),  # type: ignore[arg-type]
+        Disconnected(7, 0.5),  # type: ignore[arg-type]
+        SetState(10, 300),
+        Kill(7, -1, True),
+        CorrectTrade(10, 1, 2**63, -1),
+        AddInstrument.of(replace(E1A, symbol="two words")),
+        AddInstrument.of(replace(E1A, price_max=2**40)),
+        SetAccounts((Account(0),)),
+    ],
+    ids=repr,
+)
+def test_what_could_not_be_read_back_is_not_encoded(part: Part) -> None:
+    with pytest.raises(RecordError, match="cannot be logged"):
+        encode_part(part)
+    with pytest.raises(RecordError, match="cannot be logged"):
+        encode(Commands(1, 1, [part]))
+
+
+def test_parts_that_were_encoded_by_themselves_make_the_same_record() -> None:
+    parts: list[Part] = [Entered(7, 9, 1, b"as it came"), Entered(8, 0, 4, b""), Disconnected(7, 9)]
+    assert encode_commands(300, 10**18, [encode_part(part) for part in parts]) == encode(Commands(300, 10**18, parts))
 
 
 @pytest.mark.parametrize(
@@ -66,13 +124,14 @@ def test_a_record_is_the_same_after_writing_and_reading(record: Record) -> None:
         [1, 0],
         [1, 0, "engine-1", -1],
         [1, 0, "engine-1", 0, 0, 0],
-        [1, 0, "engine-1", 0, 0, None, 0],
+        [1, 0, "engine-1", 0, 0, None, -1],
+        [1, 0, "engine-1", 0, 0, None, 0, 0],
         [4, 1, 2],
         [1, -1, "engine-1"],
         [1, 0.0, "engine-1"],
         [1, True, "engine-1"],
         [1, 0, b"engine-1"],
-        [1, 0, "x" * 129],
+        [1, 0, "x" * 513],
         [2, 1, 1],
         [2, 1, 1, None],
         [2, 1, 1, [[12, 1, 1]]],

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import grpc
 
+from proto import connect, orders_pb2_grpc
 from proto import orders_pb2 as pb
-from proto import orders_pb2_grpc
 from proto.cluster import Instrument
 from proto.feed import CLOSED, PRE_OPEN, STATE_NAMES
 from tools.run.day.plan import ROLL
@@ -70,8 +70,7 @@ class MarketControl:
         if not target:
             return False
         if target not in self._channels:
-            options = [("grpc.use_local_subchannel_pool", 1)]
-            self._channels[target] = grpc.aio.insecure_channel(target, options=options)
+            self._channels[target] = connect.channel(target)
         make: Any = orders_pb2_grpc.OperatorStub
         stub = make(self._channels[target])
         try:
