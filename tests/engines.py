@@ -43,6 +43,12 @@ def identity_of(instruments: Sequence[Instrument], *, retained: int = RETAINED) 
     return Identity("test", "engine-1", EngineEntry(instruments[0].engine), retained, tuple(instruments), ())
 
 
+def order(id: int = 1, **changes: Any) -> pb.NewOrderRequest:
+    """A new order as a call has it: account 7 buys 5 of E1A at 1.50."""
+    fields = {"account": 7, "client_order_id": id, "symbol": "E1A", "price": "1.50", "quantity": "5"} | changes
+    return pb.NewOrderRequest(**fields)
+
+
 class Engines:
     """A venue that is up while it is entered."""
 
@@ -125,6 +131,27 @@ class Engines:
         await stream.call.write(pb.SessionRequest(hello=pb.Hello(account=account, **hello)))
         stream.welcome = (await stream.read()).welcome
         return stream
+
+
+class Running:
+    """A venue of one engine in a loop and a thread of its own, for what blocks."""
+
+    def __init__(self) -> None:
+        self.engines = Engines()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self.engines.__aenter__(), self._loop).result(10)
+
+    @property
+    def address(self) -> str:
+        return self.engines.endpoints[1]
+
+    def stop(self) -> None:
+        asyncio.run_coroutine_threadsafe(self.engines.__aexit__(None, None, None), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
 
 
 class Stream:
