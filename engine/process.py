@@ -26,6 +26,7 @@ from bus.access.exchange import DirectoryError, DirectoryLoop, DirectoryRefused,
 from bus.access.inquiry import inquire
 from bus.service import MarketData
 from engine.entry.guard import token_in
+from engine.log.checker import Checker
 from engine.log.condense import Condenser
 from engine.log.contract import LogError, OutcomeUnknown
 from engine.log.records import RecordError
@@ -171,7 +172,7 @@ class Process:
         self._feed = feed
         feed.open(begun.time_ns)
         address = args.grpc or entry.grpc
-        condensing: asyncio.Task[None] | None = None
+        beside: list[asyncio.Task[None]] = []
         try:
             port = await engine.serve(address, [MarketData(feed, self._historian()), self._directory])
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -185,13 +186,14 @@ class Process:
             ready = {"name": args.name, "grpc": grpc, "feed": feed.publisher.endpoint, "pid": os.getpid()}
             with contextlib.suppress(BrokenPipeError):
                 print(json.dumps({"ready": True} | ready), flush=True)
+            beside.append(asyncio.create_task(Checker(self._log).run()))
             if args.snapshot_after > 0:
-                condensing = asyncio.create_task(self._condenser().run())
+                beside.append(asyncio.create_task(self._condenser().run()))
             return await engine.stopping
         finally:
-            if condensing is not None:
-                condensing.cancel()
-                await asyncio.gather(condensing, return_exceptions=True)
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
             await self._directory.stop()
             await engine.stop()
             await feed.publisher.stop()
