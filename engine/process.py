@@ -101,7 +101,7 @@ def parser() -> argparse.ArgumentParser:
         "--keep-log", type=whole(0, COUNT_MAX), metavar="RECORDS",
         help="when a snapshot was made, drop what the two last ones cover from the log, but for its last RECORDS; by "
         "default all is kept. What is dropped is told by no history, and a start then needs a snapshot it can read: "
-        "one of another version, or of other instruments, is of no use",
+        "one of this version of the program or of the one before",
     )  # fmt: skip
     parser.add_argument(
         "--operator-token-file", type=operator_token, metavar="FILE", dest="operator_token",

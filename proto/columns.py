@@ -2,7 +2,7 @@
 
 Prices are whole ticks, quantities whole lots, times nanoseconds since the Unix
 epoch. What a tick or a lot is worth is the instrument's business, so no float
-and no Decimal lives below the gateway.
+and no Decimal lives behind the door.
 
 Everything on the order path travels in batches, as columns of plain ints or as
 flat rows of them: making an object for each order would cost more than matching
@@ -207,7 +207,7 @@ class Batch:
 
     `session` is 0, or the session whose end cancels what it entered. `stp` is
     the self-trade prevention mode of whatever takes. All columns have the same
-    length; the gateway has checked magnitudes, ops and flags. `terms` is None, as in almost every batch, or has
+    length; the door has checked magnitudes, ops and flags. `terms` is None, as in almost every batch, or has
     one entry for each row.
     """
 

@@ -11,6 +11,7 @@ import errno
 import importlib
 import os
 import sys
+from collections.abc import Callable
 from typing import Final, NoReturn
 
 INTERRUPTED: Final = 130
@@ -24,27 +25,32 @@ def run(module: str, name: str = "") -> NoReturn:
 
     `name` is what the program is called, if that is not what its module's name begins with.
     """
+    sys.exit(outcome(lambda: importlib.import_module(module).main(), name or module.partition(".")[0]))
+
+
+def outcome(main: Callable[[], int], name: str) -> int:
+    """The exit code of a program that `main` loads and runs, after what it said is written."""
     # Read by the gRPC library when it is loaded: it would write lines of its own, in a form of its own, before ours.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     code: int | None = None
     try:
         try:
-            code = importlib.import_module(module).main()
+            code = main()
         except SystemExit as e:  # wrong usage, or --help
             code = e.code if isinstance(e.code, int) else 0
         sys.stdout.flush()
     except KeyboardInterrupt:
-        code = INTERRUPTED
+        return INTERRUPTED
     except BrokenPipeError:
         _write_no_more()
-        code = NO_READER if code is None else code
+        return NO_READER if code is None else code
     except OSError as e:
         if e.errno not in _UNWRITTEN:
             raise
         _write_no_more()
-        print(f"{name or module.partition('.')[0]}: what it says cannot be written: {e.strerror}", file=sys.stderr)
-        code = code or NOT_WRITTEN
-    sys.exit(code)
+        print(f"{name}: what it says cannot be written: {e.strerror}", file=sys.stderr)
+        return code or NOT_WRITTEN
+    return code
 
 
 def _write_no_more() -> None:

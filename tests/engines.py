@@ -43,6 +43,12 @@ def identity_of(instruments: Sequence[Instrument], *, retained: int = RETAINED) 
     return Identity("test", "engine-1", EngineEntry(instruments[0].engine), retained, tuple(instruments), ())
 
 
+def order(id: int = 1, **changes: Any) -> pb.NewOrderRequest:
+    """A new order as a call has it: account 7 buys 5 of E1A at 1.50."""
+    fields = {"account": 7, "client_order_id": id, "symbol": "E1A", "price": "1.50", "quantity": "5"} | changes
+    return pb.NewOrderRequest(**fields)
+
+
 class Engines:
     """A venue that is up while it is entered."""
 

@@ -1,29 +1,22 @@
 """Agents and a core in one process, with the judge's ear on what it publishes."""
 
-from collections.abc import Callable
-from typing import Any, Final
-
 from engine.core.commands import OperatorCommand, SetState
-from engine.core.venue import Venue
 from proto.cluster import Instrument
-from proto.columns import NO_REASON, Commands, Outcome, ReportRow, delta_rows, report_rows
-from proto.feed import INDICATION, OP_MASK, STATISTICS, STATUS, Indication, Statistics, Status
-from proto.snapshot import BookSnapshot
+from proto.columns import NO_REASON, Commands, Outcome, ReportRow, report_rows
+from tests.audited import AuditedVenue
 from tools.flow.traders import Agent, Command
 from tools.run.day.watch import InstrumentDay
-
-KINDS: Final[dict[int, Callable[..., Any]]] = {STATUS: Status, STATISTICS: Statistics, INDICATION: Indication}
 
 
 class Exchange:
     """Agents and a core in one process: each batch is applied at once, and every report delivered."""
 
     def __init__(self, agents: list[Agent], instruments: tuple[Instrument, ...]) -> None:
-        self.venue = Venue(1, instruments)
+        self.audited = AuditedVenue(1, instruments)
+        self.venue = self.audited.venue
         self.agents = {agent.account: agent for agent in agents}
         self.sent: list[Command] = []
         self.reports: list[ReportRow] = []
-        self.days: dict[int, InstrumentDay] = {}
         self.position = 0
         self.now_s = self.began_s = 0.0
 
@@ -51,12 +44,14 @@ class Exchange:
             self.operate(SetState(instrument, state))
         next(iter(self.agents.values())).news.enter(dict.fromkeys(instruments, state))
 
+    @property
+    def days(self) -> dict[int, InstrumentDay]:
+        """Of the instruments, as they are heard since `watch`."""
+        return {id: day for watch in self.audited.watches.values() for id, day in watch.days.items()}
+
     def watch(self) -> None:
         """Follow every instrument's day from here on, where nothing rests yet."""
-        for id, market in self.venue.markets.items():
-            status = Status(market.state, 0)
-            self.days[id] = InstrumentDay(1)
-            self.days[id].begin(BookSnapshot(id, None, status, 0, 0, 0, 0, 1, None, None, [], []), 0)
+        self.audited.watch_days()
 
     def operate(self, command: OperatorCommand) -> None:
         self.position += 1
@@ -65,12 +60,7 @@ class Exchange:
         self.hear(outcome)
 
     def hear(self, outcome: Outcome) -> None:
-        for channel in outcome.deltas:
-            for row in delta_rows(channel.rows):
-                kind = KINDS.get(row.op & OP_MASK)
-                extra = kind(*channel.extras[row.order_id]) if kind else None
-                if row.instrument in self.days:
-                    self.days[row.instrument].take(tuple(row), extra, int(self.now_s * 1e9))
+        self.audited.hear(int(self.now_s * 1e9), outcome)
         for reports in outcome.reports:
             for row in report_rows(reports.rows):
                 self.reports.append(row)

@@ -409,3 +409,24 @@ def read_snapshot(data: bytes) -> Told:
         must(len({row[1] for row in book["bid"] + book["ask"]}) == len(ids) + len(bids[0]), "an id twice")
         told["books"][instrument] = book
     return told
+
+
+def publishers(answer: Any) -> dict[int, Told]:
+    """By engine: where it publishes, on which channels, and whom to ask for snapshots; out of an answer of Exchange."""
+    machines: dict[str, Any] = {}
+    for entry in answer.entries:
+        known = machines.get(entry.name)
+        if known is None or (known.epoch, known.version) < (entry.epoch, entry.version):
+            machines[entry.name] = entry
+    here = [entry for entry in machines.values() if not entry.left]
+    nodes = [entry.grpc for entry in here if entry.fabric]
+    return {
+        entry.engine: {
+            "feed": entry.feed,
+            "topics": [b"D%03d%02d1." % (entry.engine, channel) for channel in range(1, entry.channels + 1)],
+            "ask": [*nodes, entry.grpc],
+            "symbols": {each.symbol: each.channel for each in entry.instruments},
+        }
+        for entry in here
+        if not entry.fabric
+    }

@@ -33,6 +33,7 @@ import zmq
 
 from bus.access.sockets import bind, connect
 from proto.dial import TCP, Parser, wrong_address
+from proto.program import outcome
 from tools.chaos.answers import AnswerPlan, AnswerProxy
 from tools.chaos.plan import (
     ANSWER_FAULTS,
@@ -41,10 +42,9 @@ from tools.chaos.plan import (
     FaultSpec,
     answers_in_words,
     in_words,
-    parse,
     parse_answers,
-    parse_script,
 )
+from tools.chaos.script import with_script
 
 HIGH_WATER_MARK: Final = 8_192
 SLOW_HIGH_WATER_MARK: Final = 64  # a slow reader lets messages wait at their publisher
@@ -253,16 +253,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _serve(upstreams, args.listen, spec, args.seed, args.wait, machines)
 
 
-def with_script(text: str, script: Path | None) -> FaultSpec:
-    """The faults of a spec and of a script together. Raises: FaultError."""
-    if script is None:
-        return parse(text)
-    try:
-        return parse_script(f"{text}\n{script.read_text()}")
-    except (OSError, UnicodeDecodeError) as e:
-        raise FaultError([f"{script}: {getattr(e, 'strerror', None) or e}"]) from None
-
-
 def _upstreams(upstreams: Sequence[str], names: Sequence[str], listen: Sequence[str], alone: bool) -> dict[str, str]:
     """Each line's publisher, or nothing while it is not known; none is needed if there is something else to do."""
     lines = _named(upstreams, names, "line")
@@ -349,4 +339,4 @@ def _serve(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(outcome(main, "faults"))

@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from proto.dial import USAGE, Parser
-
-INTERRUPTED_EXIT: Final = 130
+from proto.program import outcome
 
 
 class Program(NamedTuple):
@@ -63,13 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USAGE
     program = PROGRAMS[word]
     Parser.renamed = (program.called, f"lobmesh {word}")
-    try:
-        module = importlib.import_module(program.module)
-        code: int = module.main([*program.first, *rest[:-1]])
-    except KeyboardInterrupt:
-        return INTERRUPTED_EXIT
-    return code
+    return outcome(lambda: importlib.import_module(program.module).main([*program.first, *rest[:-1]]), word)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(outcome(main, "lobmesh"))

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from proto.dial import Parser
+from proto.program import outcome
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 GROUP: Final = "lobmesh"
@@ -151,4 +152,4 @@ def _path(module: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(outcome(main, "native"))

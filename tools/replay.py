@@ -27,6 +27,7 @@ from proto.cluster import PRICE_MAX, Instrument
 from proto.columns import CANCEL, DELTA_WIDTH, STP_NONE, Batch, ReportRow, report_rows
 from proto.dial import Parser
 from proto.orders import report_columns
+from proto.program import outcome
 from tools.flow import workload
 from tools.flow.lobster_check import LEVELS_JUDGED
 from tools.flow.messages import FlowError, is_lobster
@@ -268,4 +269,4 @@ def _count(text: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(outcome(main, "replay"))

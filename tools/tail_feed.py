@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from proto.dial import TCP, Parser, address, endpoint, printable
+from proto.program import outcome
 from tools.tail.ending import FINE_EXIT, CannotGoOn, CannotWrite
 
 DEPTH: Final = 10  # levels a side
@@ -158,4 +159,4 @@ def _hush() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(outcome(main, "tail_feed"))

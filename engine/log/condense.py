@@ -27,6 +27,7 @@ from engine.log.state import History, dump, load
 from engine.log.view import SqliteLogView
 from proto import logs
 from proto.dial import Parser
+from proto.program import outcome
 
 EXIT_OK: Final = 0
 EXIT_DIFFERS: Final = 1
@@ -164,4 +165,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(outcome(main, "condense"))

@@ -176,18 +176,18 @@ class Edits:
         if before == now:
             return
         self.commands.append(SetAccounts(self._now.accounts))
+        new, gone = [id for id in now if id not in before], [id for id in before if id not in now]
         for id, account in now.items():
-            if id not in before:
-                self.told.append(f"account {id} ({account.name}) may trade from now on")
-            elif before[id] != account:
+            if id in before and before[id] != account:
                 self.told.append(f"account {id}: {_change(before[id], account, 'name')} from now on")
-        for id in before:
-            if id not in now:
-                self.told.append(
-                    f"account {id} may trade no more; its orders stay: tools.orders --account {id} kill cancels them"
-                )
-        if not now or not before:
-            self.told.append("every account may trade" if not now else "only the accounts in the file may trade")
+        if not now:
+            self.told.append("every account may trade from now on")
+        elif new:
+            only = "" if before else ", and no others"
+            self.told.append(f"may trade from now on{only}: account {', '.join(map(str, new))}")
+        if gone and now:
+            which = ", ".join(map(str, gone))
+            self.told.append(f"may trade no more: account {which}; orders stay until an operator cancels them")
 
 
 def _change(before: object, after: object, key: str) -> str:

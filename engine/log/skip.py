@@ -20,6 +20,7 @@ from engine.log.replay import Inapplicable, StartRefused, replay, restore
 from engine.log.sqlite import SqliteLog
 from proto import logs
 from proto.dial import Parser
+from proto.program import outcome
 
 EXIT_OK: Final = 0
 EXIT_NOT_SKIPPED: Final = 1
@@ -87,4 +88,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(outcome(main, "skip"))

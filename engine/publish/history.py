@@ -36,6 +36,7 @@ from proto import logs, marketdata_pb2
 from proto.columns import ChannelDeltas, Outcome
 from proto.dial import Parser
 from proto.feed import DELTA_WIDTH, END
+from proto.program import outcome
 
 REPLY_BYTES: Final = 256 << 10
 DELTAS_MAX: Final = 1_000_000  # in one history
@@ -413,4 +414,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(outcome(main, "history"))

@@ -1,23 +1,27 @@
 """A reader made from FEED.md alone sees what ours sees, and refuses what ours refuses."""
 
+import asyncio
 import random
 import re
 import zlib
 from pathlib import Path
 from typing import Any
 
+import grpc
 import msgpack
 import pytest
+import zmq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bus.stream.mirror import Mirror, MirrorBook, MirrorError
 from bus.stream.sequencer import Sequencer
 from engine.core.venue import Venue
-from proto import feed
+from proto import cluster_pb2, cluster_pb2_grpc, feed
 from proto.columns import Batch
 from proto.snapshot import BookSnapshot, Snapshot, decode_snapshot, encode_snapshot
 from tests import stranger
+from tests.bus.test_node import SYMBOLS, TinyEngine
 from tests.engines import cluster_of
 from tests.proto import test_feed, test_snapshot
 from tests.stranger import Follower, Told
@@ -434,3 +438,49 @@ def test_the_stranger_refuses_what_follows_another_frame() -> None:
         with pytest.raises(stranger.Refused, match="another frame was there before"):
             follower.hear(stranger.read(frames[-1]))
         assert follower.due == frames.index(frames[-1]) + 1, what
+
+
+def test_the_stranger_finds_a_publisher_and_reads_it_from_the_first_frame_on() -> None:
+    async def body() -> None:
+        engine = TinyEngine()
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        async with engine.serving():
+            async with grpc.aio.insecure_channel(engine.grpc) as channel:
+                stub: Any = cluster_pb2_grpc.DirectoryStub
+                answer = await stub(channel).Exchange(cluster_pb2.DirectoryEntries())
+            found = stranger.publishers(answer)
+            assert found[1]["symbols"] == dict.fromkeys(SYMBOLS.values(), 1)
+            assert found[1]["ask"] == [engine.grpc]
+            [topic] = found[1]["topics"]
+            socket = context.socket(zmq.SUB)
+            socket.connect(found[1]["feed"])
+            socket.subscribe(topic)
+            frames = []
+            async with asyncio.timeout(10):
+                while not frames or not frames[-1].get("count"):
+                    engine.trade(1)
+                    await asyncio.sleep(0.01)
+                    while socket.poll(0):
+                        data = socket.recv()
+                        assert data[: len(topic)] == topic
+                        frames.append(stranger.read(data))
+            assert (frames[-1]["engine"], frames[-1]["channel"]) == (1, 1)
+            socket.close(linger=0)
+        context.term()
+
+    asyncio.run(body())
+
+
+def test_statistics_are_none_before_any_were_told_and_zeros_behind_those_that_say_so() -> None:
+    follower, mirror, sequencer = Follower(), Mirror(), Sequencer(1, 1, 9, 5, fresh=True)
+    opened = [feed.DEFINITION, 1, 0, 0, 0, 0, feed.STATUS | feed.END, 1, 1, 0, 0, 0]
+    zeros = [feed.STATISTICS | feed.END, 1, 0, 0, 0, 0]
+    for seq, rows, extras in ((2, opened, [["ALFA", "0.01", "1", 1, 1_000], [2, 0]]), (3, zeros, [[0] * 7])):
+        sequencer.append(seq, rows, extras)
+        [data] = sequencer.take(seq, True)
+        follower.hear(stranger.read(data))
+        mirror.apply(feed.decode(data).rows, feed.decode(data).extras)
+        taken = stranger.read_snapshot(encode_snapshot(mirror.snapshot(1, 1, 9, 5, 1)))["books"][1]["statistics"]
+        session = follower.books[1]["statistics"]
+        assert taken == session
+        assert session is None if seq == 2 else set(session.values()) == {0}

@@ -1,5 +1,6 @@
 """The frames in FEED.md are what the codec writes and what it reads: every kind, every operation, byte for byte."""
 
+import hashlib
 import re
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,19 @@ FRAMES = {
     "indication": one((feed.INDICATION | END, 7, 0, 0, 0, 0), [feed.Indication(101, 30, -5)]),
     "bust": one((feed.BUST | END, 7, 0, 0, 0, 41), []),
     "correction": one((feed.CORRECTION | END, 7, 0, 100, 2, 41), []),
+    "trades around a bust": Frame(
+        header(feed.END_OF_EVENT, 4, 11),
+        [
+            (feed.EXECUTE | END, 7, ID + 1, 100, 3, 41),
+            (feed.BUST | END, 7, 0, 0, 0, 12),
+            (feed.CORRECTION | END, 7, 0, 105, 2, 13),
+            (feed.TRADE | END, 7, 0, 104, 1, 42),
+        ],
+        [(0, TIME_NS)],
+        [(7, 3)],
+        [],
+        [],
+    ),
     "several": Frame(
         header(feed.FRESH, 5, 11),
         [
@@ -175,6 +189,16 @@ def test_the_snapshot_of_feed_md_is_written_and_read() -> None:
     assert decode_snapshot(encode_snapshot(SNAPSHOT)) == SNAPSHOT
     raw = golden("snapshot")[8:]
     assert msgpack.packb(msgpack.unpackb(raw)) == raw
+
+
+def test_the_bytes_of_the_hash_of_no_orders_are_read_as_a_little_endian_number() -> None:
+    found = re.search(r"bytes `([0-9a-f ]{23})`: as a number `([0-9a-f]{16})`, ([0-9,]+)", FEED_MD)
+    assert found
+    written = hashlib.blake2b(b"", digest_size=8).digest()
+    assert bytes.fromhex(found[1]) == written
+    assert (
+        int(found[2], 16) == int(found[3].replace(",", "")) == feed.orders_hash([]) == int.from_bytes(written, "little")
+    )
 
 
 def test_the_hashes_of_feed_md_come_out() -> None:

@@ -35,7 +35,7 @@ from tools.chaos.plan import (
     parse,
     parse_script,
 )
-from tools.run.processes import Child, Children
+from tools.child import Child, Children
 
 ROOT = Path(__file__).resolve().parents[2]
 SEED = 5

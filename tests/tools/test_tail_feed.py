@@ -41,9 +41,9 @@ from proto.instrument import Instrument
 from tests.published import ALFA, BOUGHT, CHANGED, EXTRAS, GONE, OFFERED, TRADED, Stream, opened
 from tools import tail_feed
 from tools.chaos.plan import sealed
+from tools.child import Child, Children
 from tools.ladder import draw, plain
 from tools.run.layout import made_up
-from tools.run.processes import Child, Children
 from tools.tail.lines import Line, book_line, delta_lines, frame_line, in_words, line_of
 from tools.tail.listen import Listener
 from tools.tail.live import text_of, view_of

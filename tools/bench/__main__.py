@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from proto.dial import Parser
+from proto.program import outcome
 from tools.bench import codec, core, entry, feed, flows, log, peers, recovery, scale, show
 from tools.bench.measure import Options, Report, say, this_machine
 
@@ -89,4 +90,4 @@ def _idea(name: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(outcome(main, "bench"))

@@ -28,7 +28,7 @@ from tools.bench import flows, show
 from tools.bench.deltas import START_NS
 from tools.bench.flows import ACCOUNT, BATCH, INSTRUMENT, LARGE
 from tools.bench.measure import Options, Report, Rounds, hash_of, in_turns, say
-from tools.run.processes import Child, Children
+from tools.child import Child, Children
 
 PREALLOCATED: Final = 8 << 20  # as the log's own write-ahead file
 COMMANDS: Final = 1_000_000

@@ -22,7 +22,7 @@ from proto.orders import read_reports, report_columns, unwrap, wrap
 from proto.orders_pb2 import Hello, SelfTradePrevention, SessionRequest
 from tools.bench import child, echo
 from tools.bench.flows import INSTRUMENT
-from tools.run.processes import Child, Children
+from tools.child import Child, Children
 
 START_S: Final = 30.0
 REST_S: Final = 30.0

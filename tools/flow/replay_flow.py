@@ -2,24 +2,19 @@
 
     python -m tools.flow.replay_flow MESSAGES.csv.gz --check ORDERBOOK.csv.gz --join HOST:PORT --symbol MSFT --account 1
 
-On stdout, JSON lines: {"ready": true, ...}; then, once stdin said {"go": true}, {"tally": {...}} twice a second, and at
-the end {"tally": {...}, "done": true, "finding": {...}}. {"stop": true} ends it early, {"report": true} asks for a last
-tally; the end of stdin ends the process.
+It speaks as tools/child.py says, and waits for the word to go; at its end it says {"finding": {...}}, what the venue
+made of the file. A report is preceded by {"acknowledged": {...}}, what the account was told.
 """
 
 import argparse
 import asyncio
-import json
-import os
 import random
-import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import grpc
 
@@ -34,13 +29,15 @@ from proto.columns import STP_NONE, ReportRow
 from proto.dial import Parser
 from proto.feed import END
 from proto.orders import report_columns
+from proto.program import outcome
+from tools.child import patience_asked, ready, run, say, told
 from tools.flow import workload
+from tools.flow.findings import FAILS, HOLDS, NOTE, UNKNOWN, Finding
 from tools.flow.lobster_check import LEVELS_JUDGED
 from tools.flow.messages import FlowError
+from tools.flow.order_counts import Tally
 from tools.flow.recorded import Recorded, UsedBeforeError
 from tools.flow.sizes import Levels, Sizes
-from tools.flow.tally import Tally
-from tools.run.verdict import FAILS, HOLDS, NOTE, UNKNOWN, Finding
 
 TALLY_S: Final = 0.5
 JOIN_S: Final = 10.0
@@ -130,13 +127,13 @@ class Replay:
         try:
             subscriber.follow(home.engine, home.feed, home.channels)
             client = subscriber.clients[home.engine, instrument.channel]
-            async with asyncio.timeout(JOIN_S):
+            async with asyncio.timeout(JOIN_S * patience_asked()):
                 while client.state is not State.LIVE:
                     await asyncio.sleep(POLL_S)
             books.begin(client)
             way_in = Client(args.join, args.account, self_trade_prevention=STP_NONE, instruments=home.instruments)
             async with way_in.session() as session:
-                say({"ready": True, "name": self.flow.path.name, "pid": os.getpid()})
+                ready(self.flow.path.name)
                 await self._go.wait()
                 seconds = await self._send(session, instrument, client, home.grpc)
                 found = asdict(finding(self.flow, seconds, books.missed))
@@ -165,7 +162,7 @@ class Replay:
                 sent += len(ids)
                 columns = batch.client_order_id, batch.instrument, batch.flags, batch.price, batch.quantity
                 await session.submit(Commands(batch.op, *columns, batch.target))
-            deadline = time.monotonic() + ANSWERS_S
+            deadline = time.monotonic() + ANSWERS_S * patience_asked()
             while self.tally.waiting and time.monotonic() < deadline and not reading.done():
                 await asyncio.sleep(POLL_S)
             seconds = time.monotonic() - began
@@ -194,8 +191,9 @@ class Replay:
     async def _read(self, session: Session) -> None:
         async for batch in session.batches():
             now_ns = time.monotonic_ns()
-            self.tally.numbered(batch.home, self._args.account, batch.first_seq, len(batch.kind))
-            for row in map(ReportRow._make, zip(*report_columns(batch), strict=True)):
+            rows = list(map(ReportRow._make, zip(*report_columns(batch), strict=True)))
+            self.tally.numbered(batch.home, self._args.account, batch.first_seq, rows)
+            for row in rows:
                 self.tally.report(batch.home, self._args.account, row, now_ns)
                 self.flow.reported(row)
 
@@ -205,29 +203,20 @@ class Replay:
             say({"tally": self.tally.to_json()})
 
     async def _listen(self) -> None:
-        """Follow stdin to its end."""
-        reader = asyncio.StreamReader()
-        loop = asyncio.get_running_loop()
-        transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+        """Do what is told, to the end of it."""
         try:
-            while line := await reader.readline():
-                order = json.loads(line)
+            async for order in told():
                 if order.get("go"):
                     self._go.set()
                 if order.get("stop"):
                     self._stopped.set()
                     self._go.set()
                 if order.get("report"):
+                    say({"acknowledged": self.tally.acknowledged.to_json()})
                     say({"tally": self.tally.to_json(), "reported": True})
         finally:
             self._stopped.set()
             self._go.set()
-            transport.close()
-
-
-def say(line: dict[str, Any]) -> None:
-    with suppress(BrokenPipeError):
-        print(json.dumps(line), flush=True)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -251,22 +240,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"replay: {e}", file=sys.stderr)
         return 2
     try:
-        asyncio.run(_run(flow, args))
-    except asyncio.CancelledError:
-        return 0
+        run(lambda: Replay(flow, args).run())
     except (ClientError, DirectoryError, TimeoutError, UsedBeforeError) as e:
         print(f"replay: {type(e).__name__}: {e}", file=sys.stderr)
         return 3
     return 0
 
 
-async def _run(flow: Recorded, args: argparse.Namespace) -> None:
-    task = asyncio.current_task()
-    assert task
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    await Replay(flow, args).run()
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(outcome(main, "replay_flow"))

@@ -2,25 +2,22 @@
 
     python -m tools.flow.trade --cluster cluster.toml --join 127.0.0.1:4000 --traders 12 --rate 1500 --seed 1
 
-On stdout, JSON lines: {"ready": true, ...} when all sessions stand; {"opened": N} when the makers' opening ladders are
-answered; {"tally": {...}} twice a second; with "done": true when, told to stop, all is answered or time is up.
-On stdin: {"stop": true} ends trading, {"report": true} asks for a last tally, {"machines": ["HOST:PORT", ...]} says
-where the venue's machines are now, {"states": {INSTRUMENT: STATE, ...}} in which trading states instruments are, and
-{"jump": {INSTRUMENT: TICKS, ...}} that they are worth so much more. The end of stdin ends the process.
+It speaks as tools/child.py says: ready when all sessions stand, {"opened": N, "tally": {...}} when the makers'
+opening ladders are answered, and from then on it trades; told to stop, it is done when all is answered or time is up.
+A report is preceded by {"acknowledged": {...}}, an account a line. It is told besides {"machines": ["HOST:PORT",
+...]}, where the venue's machines are now, {"states": {INSTRUMENT: STATE, ...}}, in which trading states instruments
+are, and {"jump": {INSTRUMENT: TICKS, ...}}, that they are worth so much more.
 """
 
 import argparse
 import asyncio
 import itertools
-import json
-import os
-import signal
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from engine.client import Client, ClientError, Commands, Session
 from proto import cluster
@@ -29,8 +26,10 @@ from proto.columns import CANCEL, OUTCOME_UNKNOWN, UNAVAILABLE, ReportRow
 from proto.dial import Parser
 from proto.orders import report_columns
 from proto.orders_pb2 import ReportBatch
-from tools.flow.tally import Latencies, Tally
-from tools.flow.traders import Agent, Command, MarketMaker, made_traders
+from proto.program import outcome
+from tools.child import patience_asked, ready, run, say, told
+from tools.flow.order_counts import Latencies, Tally
+from tools.flow.traders import FIRST_ACCOUNT, Agent, Command, MarketMaker, made_traders
 
 PACE_S: Final = 0.05  # each agent acts so often
 BATCH_MAX: Final = 256
@@ -156,8 +155,9 @@ class Desk:
     def _take(self, batch: ReportBatch) -> None:
         now_ns = time.monotonic_ns()
         account = self.agent.account
-        self._tally.numbered(batch.home, account, batch.first_seq, len(batch.kind))
-        for row in map(ReportRow._make, zip(*report_columns(batch), strict=True)):
+        rows = list(map(ReportRow._make, zip(*report_columns(batch), strict=True)))
+        self._tally.numbered(batch.home, account, batch.first_seq, rows)
+        for row in rows:
             if row.command >= PROBES:
                 continue
             if self._tally.is_open(account, row) and row.command in self._waiting:
@@ -178,7 +178,7 @@ class Floor:
 
     def __init__(self, venue: Cluster, joins: Sequence[str], traders: int, rate: int, seed: int, first_id: int) -> None:
         self.tally = Tally()
-        agents = made_traders(traders, venue.instruments, seed, first_id)
+        agents = made_traders(traders, venue.instruments, seed, first_id, FIRST_ACCOUNT)
         self._news = agents[0].news
         self._engines = [engine.id for engine in venue.engines]
         self.desks = [
@@ -187,6 +187,7 @@ class Floor:
         ]
         self._pace = rate * PACE_S / max(1, traders)
         self._stopped = asyncio.Event()
+        self._patience = patience_asked()
         self._begin()
 
     def _begin(self) -> None:
@@ -199,7 +200,7 @@ class Floor:
         tasks = [asyncio.create_task(desk.run()) for desk in self.desks]
         try:
             await asyncio.gather(*(desk.up.wait() for desk in self.desks))
-            say({"ready": True, "name": "traders", "pid": os.getpid()})
+            ready("traders")
             listener = asyncio.create_task(self._listen())
             tasks.append(listener)
             await self._open()
@@ -217,12 +218,12 @@ class Floor:
 
     async def _open(self) -> None:
         """The makers' ladders, as fast as they are taken, once every engine is reached from everywhere."""
-        deadline = asyncio.get_running_loop().time() + REACH_S
+        deadline = asyncio.get_running_loop().time() + REACH_S * self._patience
         await asyncio.gather(*(desk.reach(deadline) for desk in self.desks[: len(self._engines)]))
         self._begin()
         makers = [desk for desk in self.desks if isinstance(desk.agent, MarketMaker)]
         sent = [await desk.act(0.0, OPENING_MAX) for desk in makers]
-        await self._answered(self._began + ANSWERS_S)
+        await self._answered(self._began + ANSWERS_S * self._patience)
         self._begin()
         self.tally.latencies = Latencies()
         say({"opened": sum(sent), "tally": self.tally.to_json()})
@@ -247,7 +248,7 @@ class Floor:
                     await self._stopped.wait()
 
     async def _finish(self) -> None:
-        await self._answered(time.monotonic() + ANSWERS_S)
+        await self._answered(time.monotonic() + ANSWERS_S * self._patience)
         say({"tally": self.tally.to_json(), "done": True})
 
     async def _answered(self, deadline: float) -> None:
@@ -262,13 +263,9 @@ class Floor:
             say({"tally": self.tally.to_json()})
 
     async def _listen(self) -> None:
-        """Follow stdin to its end."""
-        reader = asyncio.StreamReader()
-        loop = asyncio.get_running_loop()
-        transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+        """Do what is told, to the end of it."""
         try:
-            while line := await reader.readline():
-                order = json.loads(line)
+            async for order in told():
                 if order.get("stop"):
                     self._stopped.set()
                 if order.get("machines"):
@@ -278,19 +275,17 @@ class Floor:
                 for instrument, ticks in order.get("jump", {}).items():
                     self._news.jump(int(instrument), ticks)
                 if order.get("report"):
-                    lasting = {
-                        desk.agent.account: sum(not order.passing for order in desk.agent.orders.values())
-                        for desk in self.desks
-                    }
-                    say({"tally": self.tally.to_json(), "lasting": lasting, "reported": True})
+                    self._report()
         finally:
             self._stopped.set()
-            transport.close()
 
-
-def say(line: dict[str, Any]) -> None:
-    with suppress(BrokenPipeError):
-        print(json.dumps(line), flush=True)
+    def _report(self) -> None:
+        for account, homes in self.tally.acknowledged.to_json().items():
+            say({"acknowledged": {account: homes}})
+        lasting = {
+            desk.agent.account: sum(not order.passing for order in desk.agent.orders.values()) for desk in self.desks
+        }
+        say({"tally": self.tally.to_json(), "lasting": lasting, "reported": True})
 
 
 def parser() -> argparse.ArgumentParser:
@@ -312,18 +307,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ClusterError as e:
         print(f"trade: {e}", file=sys.stderr)
         return 2
-    with suppress(asyncio.CancelledError):
-        asyncio.run(_run(venue, args))
+    run(lambda: Floor(venue, args.join, args.traders, args.rate, args.seed, args.first_id).run())
     return 0
 
 
-async def _run(venue: Cluster, args: argparse.Namespace) -> None:
-    task = asyncio.current_task()
-    assert task
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    await Floor(venue, args.join, args.traders, args.rate, args.seed, args.first_id).run()
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(outcome(main, "trade"))

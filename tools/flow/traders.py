@@ -1,10 +1,11 @@
 """Seeded traders, without a venue: what they know is what was reported to them, and they return commands.
 
-Market makers keep a ladder of quotes around a fair price that wanders; noise traders do everything else an order entry
-allows: every type, time in force and condition, pairs of which one cancels the other, cancels, mass cancels, and
-replaces in all three ways of stating a quantity. Together they use every mode of self-trade prevention. While an
-instrument gathers orders for an auction, they enter only what may rest. With one seed and the same reports and news at
-the same times, an agent sends the same commands.
+Market makers keep a ladder of quotes around a fair price that wanders; noise traders do everything else an order
+entry allows: every type, time in force and condition, pairs of which one cancels the other, cancels, mass cancels,
+and replaces in all three ways of stating a quantity. Together they use every mode of self-trade prevention. Every
+other instrument is plain: nothing but limit and market orders is ever entered there, so that a venue's plain way is
+gone as well as its careful one. While an instrument gathers orders for an auction, they enter only what may rest.
+With one seed and the same reports and news at the same times, an agent sends the same commands.
 """
 
 import random
@@ -67,6 +68,7 @@ NOISE_ORDERS_MAX: Final = 40  # an account of noise with more live orders cancel
 AWAY_S: Final = 1.0  # how long an instrument whose engine does not answer is left alone
 GTD_S: Final = (1, 8)  # how long an order that is good until a time may live
 CROSSING_SD: Final = 6.0  # ticks around the fair price at which noise enters while an auction gathers orders
+FIRST_ACCOUNT: Final = 101  # of a run's own; those below are for whoever plays with its venue
 STP_MODES: Final = (STP_CANCEL_NEWEST, STP_NONE, STP_CANCEL_OLDEST, STP_CANCEL_BOTH, STP_DECREMENT)
 
 
@@ -362,6 +364,8 @@ class Noise(Agent):
         ]  # fmt: skip
         self._open_kinds = Mix([*resting, *at_once])
         self._gathering_kinds = Mix([*resting, (40, self._crossing)])
+        self._plain_open_kinds = Mix([(60, self._limit), (28, self._ioc), (8, self._market), (8, self._fok)])
+        self._plain_gathering_kinds = Mix([(1, self._crossing)])
 
     def act(self, now_s: float, commands: int) -> list[Command]:
         instruments = self._open_to(now_s)
@@ -385,7 +389,11 @@ class Noise(Agent):
         fair = self.news.fair(instrument, now_s)
         wish = Wish(instrument, sell, fair, -1 if sell else 1, chance.randint(1, 30), now_s)
         gathering = self.news.states[instrument] in (PRE_OPEN, AUCTION)
-        return (self._gathering_kinds if gathering else self._open_kinds).drawn(chance)(wish)
+        if is_plain(instrument):
+            kinds = self._plain_gathering_kinds if gathering else self._plain_open_kinds
+        else:
+            kinds = self._gathering_kinds if gathering else self._open_kinds
+        return kinds.drawn(chance)(wish)
 
     def _change(self, target: int) -> Command:
         order = self.orders[target]
@@ -497,6 +505,11 @@ class Mix:
     def drawn(self, chance: random.Random) -> Callable[[Wish], Command]:
         (kind,) = chance.choices(self._kinds, self._weights)
         return kind
+
+
+def is_plain(instrument: int) -> bool:
+    """Whether nothing but limit and market orders is entered there."""
+    return instrument % 2 == 1
 
 
 def made_traders(

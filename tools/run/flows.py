@@ -1,28 +1,32 @@
-"""What goes through a running cluster: traders or recorded flow, and strangers who look, each a process of its own."""
+"""What goes through a running cluster: traders or recorded flow, and readers who come and go, each a process of its
+own."""
 
 import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from tools.flow.tally import Counted, added
+from tools.child import Child, Children, StartError
+from tools.flow.acknowledged import Span, spans_of
+from tools.flow.findings import Finding
+from tools.flow.order_counts import Counted, added
+from tools.flow.traders import FIRST_ACCOUNT
+from tools.run.evidence import LateJoiners, Seen
 from tools.run.machines import START_S, Machines
-from tools.run.processes import Child, Children, StartError
-from tools.run.verdict import Finding, Seen, Strangers
 
 OPENING_S: Final = 60.0  # for the traders' opening ladders
 DRAIN_S: Final = 15.0  # for the last answers
-STRANGERS_S: Final = 0.3  # between one stranger's leaving and the next one's coming
+JOINERS_S: Final = 0.3  # between one reader's leaving and the next one's coming
 
 Answer = TypeVar("Answer")
 
 
 class Flows:
-    """The processes that send, what they said last, and the strangers beside them."""
+    """The processes that send, what they said last, and the late joiners beside them."""
 
     def __init__(self, machines: Machines, children: Children) -> None:
         self.children: list[Child] = []
-        self.strangers: Child | None = None
+        self.joiners: Child | None = None
         self.findings: list[Finding] = []  # of replayed flow
         self.seconds = 0.0  # that the longest replay took; 0: nothing was replayed
         self.lasting: dict[int, int] = {}  # live orders without an end that traders reported last, by account
@@ -31,8 +35,14 @@ class Flows:
         self._tallies: dict[str, dict[str, Any]] = {}
         self._done: dict[str, asyncio.Event] = {}
         self._reported: dict[str, asyncio.Event] = {}
-        self._strangers_said: dict[str, Any] = {}
+        self._joiners_said: dict[str, Any] = {}
+        self._acknowledged: dict[tuple[int, int], list[Span]] = {}
+        self.accounts: set[int] = set()  # those that send
         self._readers: list[asyncio.Task[None]] = []
+
+    @property
+    def _drain_s(self) -> float:
+        return DRAIN_S * self._machines.patience.factor
 
     @property
     def done(self) -> bool:
@@ -52,7 +62,8 @@ class Flows:
         arguments += ["--seed", str(seed), "--first-id", str(first_id), *self._machines.joins()]
         child = await self._start("traders", "tools.flow.trade", arguments)
         self.tell_states(states)
-        line = await within(child.line(), OPENING_S)
+        self.accounts.update(range(FIRST_ACCOUNT, FIRST_ACCOUNT + traders))
+        line = await within(child.line(), OPENING_S * self._machines.patience.factor)
         if line is None or "opened" not in line:
             raise StartError(f"the traders could not open:\n{child.complaints()}")
         self._tallies[child.name] = line["tally"]
@@ -64,22 +75,23 @@ class Flows:
         starts = []
         for i, path in enumerate(files):
             symbol = self._machines.venue.instruments[i].symbol
-            arguments = [str(path), "--symbol", symbol, "--account", str(i + 1), "--rate", str(rate)]
+            arguments = [str(path), "--symbol", symbol, "--account", str(FIRST_ACCOUNT + i), "--rate", str(rate)]
             arguments += ["--check", str(checks[i])] if checks else []
+            self.accounts.add(FIRST_ACCOUNT + i)
             arguments += self._machines.joins()
             starts.append(self._start(f"replay-{i + 1}", "tools.flow.replay_flow", arguments))
         for child in await asyncio.gather(*starts):
             self._follow(child)
 
-    async def start_strangers(self) -> None:
+    async def start_late_joiners(self) -> None:
         """Raises: StartError."""
         machines = [place.asked.target for place in self._machines.fabrics.values()]
-        arguments = [*machines, "--every", str(STRANGERS_S)]
-        self.strangers = await self._processes.start(
-            self._machines.child("strangers", "tools.run.strangers", arguments)
+        arguments = [*machines, "--every", str(JOINERS_S)]
+        self.joiners = await self._processes.start(
+            self._machines.child("late-joiners", "tools.run.late_joiners", arguments)
         )
-        await self.strangers.wait_ready(START_S)
-        self._readers.append(asyncio.create_task(self._hear_strangers(self.strangers)))
+        await self.joiners.wait_ready(START_S)
+        self._readers.append(asyncio.create_task(self._hear_joiners(self.joiners)))
 
     def tell_states(self, states: Mapping[int, int]) -> None:
         """Say in which trading states instruments are."""
@@ -99,14 +111,14 @@ class Flows:
     async def stop(self) -> None:
         """Nothing more is sent; wait for the last answers."""
         self._tell({"stop": True})
-        await within(asyncio.gather(*(done.wait() for done in self._done.values())), DRAIN_S)
-        if self.strangers:
-            await self.strangers.stop()
+        await within(asyncio.gather(*(done.wait() for done in self._done.values())), self._drain_s)
+        if self.joiners:
+            await self.joiners.stop()
 
     async def report(self) -> None:
         """Wait for a last tally of each flow."""
         self._tell({"report": True})
-        await within(asyncio.gather(*(told.wait() for told in self._reported.values())), DRAIN_S)
+        await within(asyncio.gather(*(told.wait() for told in self._reported.values())), self._drain_s)
 
     async def close(self) -> None:
         """Listen no more; the processes are the caller's to end."""
@@ -114,15 +126,19 @@ class Flows:
             task.cancel()
         await asyncio.gather(*self._readers, return_exceptions=True)
 
-    def seen_by_strangers(self) -> list[Seen]:
-        counters = self._strangers_said.get("counters", {})
-        return [Seen("strangers", 0, counters, gone=True)] if counters else []
+    def seen_by_late_joiners(self) -> list[Seen]:
+        counters = self._joiners_said.get("counters", {})
+        return [Seen("late-joiners", 0, counters, gone=True)] if counters else []
 
-    def strangers_found(self) -> Strangers | None:
-        said = self._strangers_said
+    def late_joiners_found(self) -> LateJoiners | None:
+        said = self._joiners_said
         if not said:
             return None
-        return Strangers(said["strangers"], said["streams"], said["verified"], tuple(said["differing"]))
+        return LateJoiners(said["came"], said["streams"], said["verified"], tuple(said["differing"]))
+
+    def acknowledged(self) -> dict[tuple[int, int], list[Span]]:
+        """What the flows' accounts were told, as they reported it; by home and account."""
+        return dict(self._acknowledged)
 
     def _tell(self, message: dict[str, Any]) -> None:
         for child in self.children:
@@ -146,6 +162,8 @@ class Flows:
             while (line := await child.line()) is not None:
                 if "tally" in line:
                     self._tallies[child.name] = line["tally"]
+                if "acknowledged" in line:
+                    self._acknowledged |= spans_of(line["acknowledged"])
                 if "lasting" in line:
                     self.lasting = {int(account): orders for account, orders in line["lasting"].items()}
                 if "finding" in line:
@@ -159,9 +177,9 @@ class Flows:
             done.set()
             reported.set()
 
-    async def _hear_strangers(self, child: Child) -> None:
+    async def _hear_joiners(self, child: Child) -> None:
         while (line := await child.line()) is not None:
-            self._strangers_said = line
+            self._joiners_said = line
 
 
 async def within(what: Awaitable[Answer], seconds: float) -> Answer | None:

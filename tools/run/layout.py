@@ -16,10 +16,11 @@ NAMES: Final = tuple(_WORDS.split())
 TICK_SIZE: Final = Decimal("0.01")
 RECORDED_TICK_SIZE: Final = Decimal("0.0001")
 PRICE_MAX: Final = 1_000_000
+BY_SIZE: Final = 4  # each fourth instrument shares a level out by size
 
 
 def made_up(engines: int, instruments: int, recorded: Sequence[str] = ()) -> Cluster:
-    """Instrument i lives at engine 1 + (i - 1) mod engines; every account may trade.
+    """Instrument i lives at engine 1 + (i - 1) mod engines; every account may trade. Each fourth is pro-rata.
 
     The first instruments are those of `recorded` flow, if any: their prices are as they were recorded, so all have the
     smallest tick and the widest limits.
@@ -38,6 +39,7 @@ def made_up(engines: int, instruments: int, recorded: Sequence[str] = ()) -> Clu
                 lot_size=Decimal(1),
                 price_min=-cluster.PRICE_MAX if recorded else 1,
                 price_max=cluster.PRICE_MAX if recorded else PRICE_MAX,
+                allocation=cluster.FIFO if recorded or id % BY_SIZE else cluster.PRO_RATA,
             )
             for id, name in enumerate(symbols, 1)
         ),

@@ -76,6 +76,7 @@ class Board:
     phase: str = "starts"
     now_s: float = 0.0
     duration_s: float = 0.0
+    failed: bool = False  # a venue without a verdict did not end well
 
 
 def render(board: Board) -> RenderableType:

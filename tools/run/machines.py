@@ -15,10 +15,10 @@ from engine.node import LINKS
 from proto import connect
 from proto.cluster import Cluster, EngineEntry, dumps
 from tools.chaos.plan import FaultSpec
+from tools.child import Child, Children, Patience, StartError
 from tools.run.layout import symbol
-from tools.run.processes import Child, Children, StartError
 
-START_S: Final = 20.0
+START_S: Final = 30.0  # on a quiet machine
 POLL_S: Final = 0.02
 JOINS_MAX: Final = 3  # machines named to one that starts: any will do, a few in case one dies
 
@@ -69,6 +69,8 @@ class Machines:
     def __init__(self, venue: Cluster, directory: Path, children: Children, on_start: Callable[[Place], None]) -> None:
         self.venue = venue
         self.directory = directory
+        self.patience = Patience()
+        self.ports: dict[str, str] = {}  # where a place is to serve, host:port, if not where the system chooses
         self.engines: dict[int, Place] = {}
         self.fabrics: dict[int, Place] = {}
         self.proxy: Child | None = None
@@ -107,7 +109,7 @@ class Machines:
 
     def child(self, name: str, module: str, arguments: Sequence[str]) -> Child:
         """A process of this run, not started yet."""
-        return Child(name, module, arguments, self.directory / "logs" / f"{name}.log")
+        return Child(name, module, arguments, self.directory / "logs" / f"{name}.log", self.patience)
 
     async def start_proxy(self, faults: FaultSpec, seed: int) -> None:
         """Before any machine: its addresses are those that machines announce, also later ones. Raises: StartError."""
@@ -132,10 +134,11 @@ class Machines:
 
     async def _linked(self, place: Place) -> None:
         """Wait until an engine's links to the others stand. Raises: StartError."""
-        deadline = time.monotonic() + START_S
+        began = time.monotonic()
         while not await serves(place.asked.target, LINKS):
-            if time.monotonic() > deadline:
-                raise StartError(f"{place.name} has no link to every other engine after {START_S:g} s")
+            if time.monotonic() > began + START_S * self.patience.factor:
+                waited = time.monotonic() - began
+                raise StartError(f"{place.name} has no link to every other engine after {waited:.0f} s")
             await asyncio.sleep(POLL_S)
 
     async def start_fabrics(self) -> None:
@@ -172,14 +175,15 @@ class Machines:
         name = f"engine-{id}"
         file = self._files.get(id, self.cluster_file)
         arguments = ["--cluster", str(file), "--engine", str(id), "--data", str(self.directory / name)]
-        if id not in self.engines:
+        if id not in self.engines and not (self.directory / name / "log.sqlite").exists():
             arguments.append("--new")
         if self.proxy:
             arguments += ["--advertise-feed", self.proxy.ready["listen"][name]]
+        arguments += self._port(name)
         place = await self._serve(self.engines, id, self.child(name, "engine", [*arguments, *self._one_of(id)]))
         if self.proxy:
             self.proxy.tell({"line": name, "upstream": place.child.ready["feed"]})
-        streams = await place.asked.streams(START_S)
+        streams = await place.asked.streams(START_S * self.patience.factor)
         place.epochs.append(max(stream.epoch for stream in streams))
 
     async def start_fabric(self, id: int) -> None:
@@ -189,9 +193,13 @@ class Machines:
         before = self.proxy.ready.get("market_data", {}) if self.proxy else {}
         if name in before:
             arguments += ["--advertise-grpc", before[name]]
+        arguments += self._port(name)
         place = await self._serve(self.fabrics, id, self.child(name, "bus", arguments))
         if self.proxy and name in before:
             self.proxy.tell({"machine": name, "market_data": place.child.ready["grpc"]})
+
+    def _port(self, name: str) -> list[str]:
+        return ["--grpc", self.ports[name]] if name in self.ports else []
 
     async def kill(self, name: str, at_s: float) -> None:
         place = self.place(name)

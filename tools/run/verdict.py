@@ -1,4 +1,4 @@
-"""The judgement of a run: evidence in, findings out, and the page or the JSON object that says so.
+"""The judgement of a run: evidence in, findings out.
 
 Nothing is assumed of what could not be seen: a finding holds, or does not, or could not be judged, and then says why.
 """
@@ -8,29 +8,16 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from tools.chaos.plan import ANSWER_FAULTS, LOSSES, MESSAGE_FAULTS
-from tools.flow.tally import Counted, Executed, TradeSum
+from tools.flow.findings import FAILS, HOLDS, NOTE, UNKNOWN, Finding, of
+from tools.flow.order_counts import Counted, Executed, TradeSum
+from tools.run.audit.breaches import BOOKS, CROSSED, KEPT, LIFE, POSITIONS, PRIORITY, SIDES
+from tools.run.evidence import Evidence, Outage, Seen, counter
 
-HOLDS: Final = "holds"
-FAILS: Final = "fails"
-UNKNOWN: Final = "not judged"
-NOTE: Final = "note"
-
-MARKS: Final = {HOLDS: "✓", FAILS: "✗", UNKNOWN: "?", NOTE: "·"}
-ASCII_MARKS: Final = {HOLDS: "ok", FAILS: "NO", UNKNOWN: "? ", NOTE: "- "}
-DETAILS_MAX: Final = 16  # lines of detail a finding shows
 SPOILT: Final = {"fail": "refused", "slow": "late", "stale": "old ones", "cut": "cut in the middle"}  # by the faults
 DAMAGE_MIN: Final = 20  # messages damaged on purpose that must be noticed: fewer may all have been of no account
 OUTAGE_S: Final = 1.5  # a shorter one proves nothing about the others
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing judged: `mark` is HOLDS, FAILS, UNKNOWN or NOTE."""
-
-    mark: str
-    title: str
-    text: str
-    details: tuple[str, ...] = ()
+RATES_S: Final = 0.5  # a shorter time has no rates
+SLOW_NS: Final = 1_000_000_000  # an answer that takes longer needs a reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,144 +41,15 @@ class Verdict:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Engine:
-    """An engine's life. `epochs` are those it announced, one for each start; `down` if it was killed and stayed so."""
-
-    id: int
-    epochs: tuple[int, ...]
-    down: bool = False
-    killed_at_s: float | None = None
-    left: bool = False  # it was told to leave, not killed
-    symbols: tuple[str, ...] = ()
-
-    @property
-    def name(self) -> str:
-        return f"engine-{self.id}"
-
-    @property
-    def restarted(self) -> bool:
-        return len(self.epochs) > 1
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """A process that ended when nobody had asked it to, or not as it was asked."""
-
-    name: str
-    how: str
-
-
-@dataclass(frozen=True, slots=True)
-class Mirror:
-    """One machine's copy of one stream beside its owner's, both at rest. `differences` is empty when they are equal;
-    `problem` says why they could not be compared."""
-
-    machine: str
-    engine: int
-    channel: int
-    epoch: int = 0
-    last_seq: int = 0
-    instruments: int = 0
-    orders: int = 0
-    differences: tuple[str, ...] = ()
-    problem: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Marked:
-    """How a machine marks a stream whose engine is down: its state, and the states of its books."""
-
-    machine: str
-    engine: int
-    stream: str
-    books: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What a machine's reader of one stream went through: FeedClient's counters. `gone`: that reader was killed, or
-    has left, with whatever it had begun."""
-
-    machine: str
-    engine: int
-    counters: dict[str, int]
-    gone: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Outage:
-    """A time during which a process was killed or paused, and the orders that other engines answered meanwhile."""
-
-    name: str
-    how: str
-    from_s: float
-    to_s: float
-    answered_elsewhere: int
-
-
-@dataclass(frozen=True, slots=True)
-class Moved:
-    """A machine that joined, left or came back while the others traded: how long until all were in step, what was
-    missing then, whose readers had to begin anew, and the orders that others answered from its move until then."""
-
-    name: str
-    how: str
-    at_s: float
-    took_s: float
-    missing: tuple[str, ...] = ()
-    disturbed: tuple[str, ...] | None = ()  # None: others may have had reasons of their own
-    answered_elsewhere: int = 0
-    from_s: float = 0.0
-    to_s: float = 0.0
-    what: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Strangers:
-    """Readers who came and went in the middle: how many, over how many streams, how many they found equal elsewhere."""
-
-    came: int
-    streams: int
-    verified: int
-    differing: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """All that a run leaves behind for its judge."""
-
-    symbols: dict[int, str]  # by instrument
-    homes: dict[int, int]  # engine by instrument
-    engines: tuple[Engine, ...]
-    counted: Counted
-    feed: dict[int, TradeSum]  # trades by instrument, as the feed told them
-    feed_missed: dict[int, int]  # deltas of each engine's feed that the observer did not see
-    trade_ids: dict[int, int]  # trades by instrument, as its book numbered them during the run
-    mirrors: tuple[Mirror, ...]
-    seen: tuple[Seen, ...]
-    seconds: float
-    marked: tuple[Marked, ...] = ()
-    ended: tuple[Ended, ...] = ()
-    proxied: dict[str, dict[str, int]] = field(default_factory=dict)  # what the fault proxy did, line by line
-    answers: dict[str, dict[str, int]] = field(default_factory=dict)  # and to calls, fabric node by fabric node
-    opening: Counted = field(default_factory=Counted)  # what was counted before the seconds began
-    strangers: Strangers | None = None
-    outages: tuple[Outage, ...] = ()
-    fabrics_down: tuple[tuple[str, float], ...] = ()  # killed and not restarted: name, and when
-    moved: tuple[Moved, ...] = ()
-    checks: tuple[Finding, ...] = ()  # of replayed flow against recorded books; of a trading day
-    day: dict[str, Any] | None = None  # what that day went through, for a program
-
-
 def judge(evidence: Evidence) -> Verdict:
     """Every finding of a run. Cost: O(machines x engines + instruments)."""
     findings = [
         _answered(evidence),
         _conserved(evidence),
+        *_audited(evidence),
         *_mirrors(evidence),
         *_gaps(evidence),
-        *_strangers(evidence),
+        *_late_joiners(evidence),
         *_integrity(evidence),
         *_outages(evidence),
         *_restarts(evidence),
@@ -199,6 +57,7 @@ def judge(evidence: Evidence) -> Verdict:
         *_down(evidence),
         *_ended(evidence),
         *evidence.checks,
+        *_others(evidence),
         *_proxied(evidence),
         _rates(evidence),
     ]
@@ -291,12 +150,53 @@ def _conserved(evidence: Evidence) -> Finding:
         missed = sum(evidence.feed_missed.values())
         open_points.append(
             f"{of(unpublished, 'trade')} reported, and numbered by the book, but not seen on the feed: they fell into "
-            f"the time around a restart ({of(missed, 'delta')} not heard by the observer)"
+            f"the time around a restart ({of(missed, 'delta')} not heard by the judge)"
         )
     text = f"{of(trades, 'trade')}, {of(lots, 'lot')}: bought = sold = on the feed = in the books' trade ids"
     if wrong:
         text = f"{of(trades, 'trade')}, {of(lots, 'lot')} bought; not all agree"
     return Finding(FAILS if wrong else HOLDS, "executed quantity conserved", text, tuple(wrong + open_points))
+
+
+def _audited(evidence: Evidence) -> list[Finding]:
+    """What the feeds and the reports say of the matching, whoever did it."""
+    audited = evidence.audited
+    priority = f"{of(audited.executions, 'resting order')} met at the best price, each in its turn"
+    if audited.by_size:
+        priority += f" or by its size ({of(audited.by_size, 'level')} shared out)"
+    told = {
+        CROSSED: f"{of(audited.events, 'event')} on the feeds, the bid below the offer after each",
+        PRIORITY: priority,
+        LIFE: f"{of(audited.orders, 'order')} in {of(audited.reports, 'report')}: entered = open + traded + canceled, "
+        "and nothing behind an end",
+        SIDES: f"{of(audited.trades, 'trade')} on the feeds: one buyer and one seller each, of one price and quantity",
+        POSITIONS: "all accounts together hold nothing, in every instrument",
+        BOOKS: f"{of(audited.resting, 'order')} on the feeds' books: live by their reports and at their engines",
+        KEPT: f"{of(audited.received, 'report')} received while it ran are in the drop copies as they were",
+    }
+    out = []
+    for rule, text in told.items():
+        count = audited.breaches.counts.get(rule, 0)
+        details = tuple(audited.breaches.texts.get(rule, ()))
+        if count:
+            more = (f"and {count - len(details):,} more",) if count > len(details) else ()
+            out.append(Finding(FAILS, rule, f"{of(count, 'time')} not so", (*details, *more)))
+        elif rule == POSITIONS and not audited.whole:
+            out.append(Finding(UNKNOWN, rule, "the first reports are no longer kept"))
+        else:
+            out.append(Finding(HOLDS, rule, text, audited.unheard if rule == SIDES else ()))
+    return out
+
+
+def _others(evidence: Evidence) -> list[Finding]:
+    """Accounts that are none of the run's own: whoever likes may trade there."""
+    if not evidence.others:
+        return []
+    details = tuple(
+        f"account {other.account}: {of(other.orders, 'order')}, {of(other.trades, 'trade')} of {of(other.lots, 'lot')}"
+        for other in evidence.others
+    )
+    return [Finding(NOTE, "others", f"{of(len(details), 'account')} beside the run's own traded there", details)]
 
 
 def _mirrors(evidence: Evidence) -> list[Finding]:
@@ -324,11 +224,6 @@ def _mirrors(evidence: Evidence) -> list[Finding]:
     )
     mark = HOLDS if len(equal) == len(evidence.mirrors) else FAILS
     return [Finding(mark, "mirrors equal", text, tuple(details))]
-
-
-def counter(seen: Sequence[Seen], *names: str) -> int:
-    """The sum of these counters over all streams."""
-    return sum(each.counters.get(name, 0) for each in seen for name in names)
 
 
 def _open_gaps(seen: Sequence[Seen]) -> int:
@@ -363,20 +258,20 @@ def _gaps(evidence: Evidence) -> list[Finding]:
     return [Finding(FAILS if fails else HOLDS, "gaps seen and repaired", text, tuple(details))]
 
 
-def _strangers(evidence: Evidence) -> list[Finding]:
-    strangers = evidence.strangers
-    if strangers is None:
+def _late_joiners(evidence: Evidence) -> list[Finding]:
+    joiners = evidence.late_joiners
+    if joiners is None:
         return []
     text = (
-        f"{of(strangers.came, 'reader')} came in the middle and left: {strangers.verified:,} of "
-        f"{of(strangers.streams, 'stream')} found equal at another machine, order by order at one sequence"
+        f"{of(joiners.came, 'reader')} came in the middle and left: {joiners.verified:,} of "
+        f"{of(joiners.streams, 'stream')} found equal at another machine, order by order at one sequence"
     )
-    rest = strangers.streams - strangers.verified - len(strangers.differing)
-    details = strangers.differing
+    rest = joiners.streams - joiners.verified - len(joiners.differing)
+    details = joiners.differing
     if rest and not details:
         details = (f"{of(rest, 'stream')} could not be compared in time",)
-    fails = strangers.differing or (strangers.came > 0 and not strangers.verified)
-    return [Finding(FAILS if fails else HOLDS, "strangers agree", text, details)]
+    fails = joiners.differing or (joiners.came > 0 and not joiners.verified)
+    return [Finding(FAILS if fails else HOLDS, "late joiners agree", text, details)]
 
 
 def _done_to_messages(evidence: Evidence, *kinds: str) -> int:
@@ -417,19 +312,27 @@ def _outages(evidence: Evidence) -> list[Finding]:
     stopped = 0
     for outage in evidence.outages:
         seconds = outage.to_s - outage.from_s
-        rate = outage.answered_elsewhere / seconds if seconds > 0 else 0.0
+        rate = f" ({outage.answered_elsewhere / seconds:,.0f}/s)" if seconds >= RATES_S else ""
         away = [o.name for o in evidence.outages if o.from_s < outage.to_s and outage.from_s < o.to_s]
         others_up = any(engine.name not in away for engine in evidence.engines)
         stopped += seconds >= OUTAGE_S and others_up and not outage.answered_elsewhere
         details.append(
-            f"{outage.name} {outage.how} from {outage.from_s:.1f} to {outage.to_s:.1f} s: meanwhile "
-            f"{of(outage.answered_elsewhere, 'order')} answered elsewhere ({rate:,.0f}/s)"
+            f"{_in_words(outage)}: meanwhile {of(outage.answered_elsewhere, 'order')} answered elsewhere{rate}"
         )
     text = f"through {of(len(evidence.outages), 'outage')}"
     return [Finding(FAILS if stopped else HOLDS, "the others went on", text, tuple(details))]
 
 
+def _in_words(outage: Outage) -> str:
+    """`engine-2 was killed at 6.0 s, started again at 9.0 s and served at 9.8 s`."""
+    if outage.again_s is None:
+        return f"{outage.name} was {outage.how} from {outage.from_s:.1f} to {outage.to_s:.1f} s"
+    again = f"started again at {outage.again_s:.1f} s and served at {outage.to_s:.1f} s"
+    return f"{outage.name} was {outage.how} at {outage.from_s:.1f} s, {again}"
+
+
 def _restarts(evidence: Evidence) -> list[Finding]:
+    """Engines that live again: under a higher epoch each time, and in step with all."""
     out = []
     for engine in evidence.engines:
         if not engine.restarted or engine.down:
@@ -437,7 +340,7 @@ def _restarts(evidence: Evidence) -> list[Finding]:
         rising = all(a < b for a, b in zip(engine.epochs, engine.epochs[1:], strict=False))
         epochs = " then ".join(f"{epoch:,}" for epoch in engine.epochs)
         orders = max((m.orders for m in evidence.mirrors if m.engine == engine.id), default=0)
-        text = f"epoch {epochs}; {orders:,} orders in its books now"
+        text = f"epoch {epochs} (the position in its log where it began); {orders:,} orders in its books now"
         out.append(Finding(HOLDS if rising else FAILS, f"{engine.name} came back", text))
     return out
 
@@ -447,16 +350,20 @@ def _moved(evidence: Evidence) -> list[Finding]:
     out = []
     for moved in evidence.moved:
         seconds = moved.to_s - moved.from_s
-        text = f"at {moved.at_s:g} s; all in step within {moved.took_s:.1f} s"
         if moved.missing:
-            text = f"at {moved.at_s:g} s; not all in step after {moved.took_s:.1f} s"
+            text = f"it {moved.began}; not all in step after {moved.took_s:.1f} s"
+        else:
+            text = f"it {moved.began}; all in step within {moved.took_s:.1f} s"
         stopped = seconds >= OUTAGE_S and not moved.answered_elsewhere
+        others = "" if moved.disturbed != () else "no reader of another engine had to begin anew"
+        answered = f"meanwhile {of(moved.answered_elsewhere, 'order')} answered elsewhere in {seconds:.1f} s"
+        if not moved.outage:
+            others = f"{answered}, and {others}" if others else answered
         details = (
             *moved.missing,
             *(moved.disturbed or ()),
             *([moved.what] if moved.what else []),
-            f"meanwhile {of(moved.answered_elsewhere, 'order')} answered elsewhere in {seconds:.1f} s"
-            + ("" if moved.disturbed != () else ", and no reader of another engine had to begin anew"),
+            *([others] if others else []),
         )
         fails = moved.missing or moved.disturbed or stopped
         out.append(Finding(FAILS if fails else HOLDS, f"{moved.name} {moved.how}", text, details))
@@ -516,60 +423,28 @@ def _done_to_calls(evidence: Evidence, kind: str) -> int:
 
 
 def _rates(evidence: Evidence) -> Finding:
-    counted, before = evidence.counted, evidence.opening
-    rate = (counted.answered - before.answered) / evidence.seconds if evidence.seconds else 0.0
-    trades = _trades(counted) - _trades(before)
-    text = (
-        f"{rate:,.0f} orders/s and {trades / max(evidence.seconds, 1e-9):,.0f} trades/s over {evidence.seconds:.1f} s"
-    )
+    counted, before, seconds = evidence.counted, evidence.opening, evidence.seconds
+    orders, trades = counted.answered - before.answered, _trades(counted) - _trades(before)
+    if seconds < RATES_S:
+        text = f"{of(orders, 'order')} and {of(trades, 'trade')}: too short a time for rates"
+    else:
+        text = f"{orders / seconds:,.0f} orders/s and {trades / seconds:,.0f} trades/s over {seconds:.1f} s"
     p50, p99 = counted.latencies.quantile(0.5), counted.latencies.quantile(0.99)
+    details: tuple[str, ...] = ()
     if p50 is not None and p99 is not None:
         text += f"; acknowledged in {milliseconds(p50)} (p50), {milliseconds(p99)} (p99)"
-    return Finding(NOTE, "rates", text)
+        away = [o for o in evidence.outages if o.name.startswith("engine")]
+        if p99 >= SLOW_NS and away:
+            names = ", ".join(dict.fromkeys(outage.name for outage in away))
+            details = (f"the slowest waited for {names} to come back, and count with all that time",)
+    return Finding(NOTE, "rates", text, details)
 
 
 def _trades(counted: Counted) -> int:
     return sum(executed.buys.count for executed in counted.executed.values())
 
 
-def of(count: int, what: str, many: str = "") -> str:
-    """`1 trade`, `1,329 trades`."""
-    return f"{count:,} {what}" if count == 1 else f"{count:,} {many or what + 's'}"
-
-
 def milliseconds(ns: int) -> str:
     """Three figures: what a person compares."""
     ms = ns / 1e6
     return f"{ms:.2f} ms" if ms < 10 else f"{ms:.1f} ms" if ms < 100 else f"{ms:,.0f} ms"
-
-
-def page(verdict: Verdict, width: int = 100, ascii_only: bool = False) -> list[tuple[str, str]]:
-    """The verdict as lines of (style, text) to print; the styles are the findings' marks, `dim`, and `head`."""
-    marks = ASCII_MARKS if ascii_only else MARKS
-    lines = [
-        ("head" if verdict.holds else FAILS, "The verdict holds." if verdict.holds else "The verdict does not hold.")
-    ]
-    room = max((len(finding.title) for finding in verdict.findings), default=0)
-    for finding in verdict.findings:
-        mark = f" {marks[finding.mark]} {finding.title:<{room}}  "
-        lines += _wrapped(finding.mark, mark, finding.text, width)
-        details = finding.details[:DETAILS_MAX]
-        for detail in details:
-            lines += _wrapped("dim", " " * (len(mark)), detail, width)
-        if len(finding.details) > len(details):
-            lines.append(("dim", " " * len(mark) + f"and {len(finding.details) - len(details):,} more"))
-    return lines
-
-
-def _wrapped(style: str, start: str, text: str, width: int) -> list[tuple[str, str]]:
-    lines: list[tuple[str, str]] = []
-    room = max(width - len(start), 30)
-    line = ""
-    for word in text.split(" "):
-        if line and len(line) + 1 + len(word) > room:
-            lines.append((style, start + line))
-            start, line = " " * len(start), word
-        else:
-            line = f"{line} {word}" if line else word
-    lines.append((style, start + line))
-    return lines

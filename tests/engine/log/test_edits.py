@@ -248,6 +248,27 @@ def test_what_an_operator_did_stays_and_a_conflict_with_an_edit_is_told(caplog: 
         Life(disk, replace(CLUSTER, instruments=(E1A, replace(nova, tick_size=Decimal("0.05")))))
 
 
+@pytest.mark.parametrize(
+    ("before", "now", "lines"),
+    [
+        ((7, 8), (8, 9, 10), [
+            "may trade from now on: account 9, 10",
+            "may trade no more: account 7; orders stay until an operator cancels them",
+        ]),
+        ((7,), (), ["every account may trade from now on"]),
+        ((), (7, 8), ["may trade from now on, and no others: account 7, 8"]),
+    ],
+)  # fmt: skip
+def test_accounts_that_come_and_go_are_told(
+    before: tuple[int, ...], now: tuple[int, ...], lines: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    disk = Disk()
+    Life(disk, replace(CLUSTER, accounts=tuple(map(Account, before)))).end()
+    life = Life(disk, replace(CLUSTER, accounts=tuple(map(Account, now))))
+    assert told(caplog) == [f"cluster file: {line}" for line in lines]
+    assert list(life.engine.venue.operations.allowed) == list(now)
+
+
 def test_a_log_is_not_taken_up_under_another_name(caplog: pytest.LogCaptureFixture) -> None:
     disk, _ = traded()
     with pytest.raises(StartRefused, match="of engine-1, and not of other: start it with --name engine-1"):

@@ -1,15 +1,33 @@
 """Records of the command log: golden bytes, and nothing but RecordError for what is not one."""
 
 import random
+from dataclasses import replace
 
 import msgpack  # type: ignore[import-untyped]
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.log.records import Commands, Disconnected, Entered, Epoch, Record, RecordError, decode, encode, epoch_at
+from engine.core.commands import AddInstrument, CorrectTrade, Kill, SetAccounts, SetState
+from engine.log.records import (
+    Commands,
+    Disconnected,
+    Entered,
+    Epoch,
+    Part,
+    Record,
+    RecordError,
+    decode,
+    encode,
+    encode_commands,
+    encode_part,
+    epoch_at,
+)
+from proto.cluster import Account
+from tests.engines import cluster_of
 
 U64 = 2**64 - 1
+E1A = cluster_of(1).instruments[0]
 
 GOLDEN: list[tuple[Record, str]] = [
     (Epoch(0, "engine-1", 10**18), "97 01 00 a8656e67696e652d31 cf0de0b6b3a7640000 01 c0 00"),
@@ -63,6 +81,36 @@ RECORDS = st.one_of(
 @given(RECORDS)
 def test_a_record_is_the_same_after_writing_and_reading(record: Record) -> None:
     assert decode(encode(record)) == record
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        Entered(7, 9, 300, b""),
+        Entered(7, 9, -1, b""),
+        Entered(-7, 9, 1, b""),
+        Entered(2**64, 9, 1, b""),
+        Entered(7, 9, 1, "text"),  # type: ignore[arg-type]
+        Disconnected(7, 0.5),  # type: ignore[arg-type]
+        SetState(10, 300),
+        Kill(7, -1, True),
+        CorrectTrade(10, 1, 2**63, -1),
+        AddInstrument.of(replace(E1A, symbol="two words")),
+        AddInstrument.of(replace(E1A, price_max=2**40)),
+        SetAccounts((Account(0),)),
+    ],
+    ids=repr,
+)
+def test_what_could_not_be_read_back_is_not_encoded(part: Part) -> None:
+    with pytest.raises(RecordError, match="cannot be logged"):
+        encode_part(part)
+    with pytest.raises(RecordError, match="cannot be logged"):
+        encode(Commands(1, 1, [part]))
+
+
+def test_parts_that_were_encoded_by_themselves_make_the_same_record() -> None:
+    parts: list[Part] = [Entered(7, 9, 1, b"as it came"), Entered(8, 0, 4, b""), Disconnected(7, 9)]
+    assert encode_commands(300, 10**18, [encode_part(part) for part in parts]) == encode(Commands(300, 10**18, parts))
 
 
 @pytest.mark.parametrize(

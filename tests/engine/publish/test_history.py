@@ -505,16 +505,33 @@ def test_a_reader_is_told_by_the_log_what_another_heard_live_in_two_lives_of_an_
                     pass
         return live
 
+    async def both(endpoint: str, epoch: int) -> tuple[list[Delta], list[Delta]]:
+        """How an epoch begins: as it was sent, and as its log tells it."""
+        async with grpc.aio.insecure_channel(endpoint) as channel:
+            stub = marketdata_pb2_grpc.MarketDataStub(channel)  # type: ignore[no-untyped-call]
+            span = {"engine": 1, "channel": 1, "epoch": epoch, "first_seq": 1, "last_seq": 12}
+            sent = await stub.GetRange(marketdata_pb2.RangeRequest(**span))
+            told = [reply async for reply in stub.GetHistory(marketdata_pb2.HistoryRequest(**span))]
+            frames = [feed.decode_reframed(data) for reply in told for data in reply.frames]
+            return flat([feed.decode(data) for data in sent.frames])[:12], flat(frames)[:12]
+
     with Processes(tmp_path, 1) as venue:
         first = asyncio.run(life(venue.start(1), 30))
         venue.signal(1, signal.SIGKILL)
         venue.processes[1].wait(10)
+        file = tmp_path / "cluster.toml"  # what is edited in between is told from then on, and what was stays as it was
+        edited = file.read_text().replace("price_max = 100000", "price_max = 90000", 1).replace("id = 11", "id = 12")
+        file.write_text(edited.replace('"E1B"', '"NOVA"'))
         endpoint = venue.start(1)
         second = asyncio.run(life(endpoint, 20))
-        with Feed([endpoint]) as feed:
-            assert told(list(feed.history("E1A", first=first[0][1], epoch=1, last=first[-1][1]))) == first
-            since = told(list(feed.history("E1A", from_ns=first[0][2])))
+        with Feed([endpoint]) as reader:
+            assert told(list(reader.history("E1A", first=first[0][1], epoch=1, last=first[-1][1]))) == first
+            since = told(list(reader.history("E1A", from_ns=first[0][2])))
+        sent, logged = asyncio.run(both(endpoint, second[0][0]))
     assert (since[: len(first)], since[-len(second) :]) == (first, second)
+    assert sent == logged
+    limits = [(whole[1], whole[2].price_max) for _, _, _, whole, _ in sent if isinstance(whole[2], feed.Definition)]
+    assert limits == [(10, 100_000), (11, 100_000), (10, 90_000), (12, 100_000)]
     assert {one[0] for one in since if isinstance(one, tuple)} == {1, second[0][0]}
 
 

@@ -23,9 +23,14 @@ from proto.columns import (
 )
 from proto.feed import Definition, Status
 from proto.snapshot import BookSnapshot, Snapshot
-from tools.flow.tally import Counted, Latencies, Tally, TradeKey, TradeSum, added
-from tools.run import verdict as v
-from tools.run.verdict import FAILS, HOLDS, NOTE, Evidence, Finding, Verdict, judge
+from tools.flow.findings import FAILS, HOLDS, NOTE, Finding
+from tools.flow.findings import UNKNOWN as NOT_JUDGED
+from tools.flow.order_counts import Counted, Latencies, Tally, TradeKey, TradeSum, added
+from tools.run import evidence as v
+from tools.run.audit.breaches import CROSSED, KEPT, Breaches
+from tools.run.evidence import Audited, Evidence, Other
+from tools.run.page import page
+from tools.run.verdict import Verdict, judge
 
 NO_COUNTERS = {"gaps": 0, "joins": 1, "covered": 40, "digests_equal": 9}
 
@@ -70,6 +75,7 @@ def evidence(**changes: Any) -> Evidence:
         mirrors=tuple(v.Mirror(f"fabric-{n}", e, 1, 1, 60, 1, 20) for e in (1, 2) for n in (1, 2)),
         seen=tuple(v.Seen(f"fabric-{n}", e, dict(NO_COUNTERS)) for e in (1, 2) for n in (1, 2)),
         seconds=2.0,
+        audited=Audited(events=40, executions=1, orders=2, reports=5, trades=1, resting=40, received=5),
     )
     return replace(whole, **changes)
 
@@ -81,19 +87,28 @@ def finding(verdict: Verdict, title: str) -> Finding:
 def test_a_good_run_holds_and_the_page_says_all_of_it() -> None:
     verdict = judge(evidence())
     assert verdict.holds
-    assert [text for _, text in v.page(verdict, width=110)] == [
+    assert [text for _, text in page(verdict, width=110)] == [
         "The verdict holds.",
-        " ✓ every order answered         3 sent, 3 answered (2 accepted, 1 refused)",
-        "                                refused: would trade 1",
-        " ✓ executed quantity conserved  1 trade, 5 lots: bought = sold = on the feed = in the books' trade ids",
-        " ✓ mirrors equal                4 of 4 copies on 2 machines: 40 orders in 2 books, each in its place",
-        "                                engine-1 at epoch 1, sequence 60: 20 orders resting",
-        "                                engine-2 at epoch 1, sequence 60: 20 orders resting",
-        " ✓ gaps seen and repaired       none seen",
-        "                                4 joins and 0 later snapshots stand for 160 deltas of the present epochs",
-        " ✓ digests agree                36 compared along the way, all equal",
-        " · rates                        2 orders/s and 0 trades/s over 2.0 s; acknowledged in 2.03 ms (p50), 3.01 ms",
-        "                                (p99)",
+        " ✓ every order answered             3 sent, 3 answered (2 accepted, 1 refused)",
+        "                                    refused: would trade 1",
+        " ✓ executed quantity conserved      1 trade, 5 lots: bought = sold = on the feed = in the books' trade ids",
+        " ✓ never crossed while open         40 events on the feeds, the bid below the offer after each",
+        " ✓ price and time priority          1 resting order met at the best price, each in its turn",
+        " ✓ every order accounted for        2 orders in 5 reports: entered = open + traded + canceled, and nothing",
+        "                                    behind an end",
+        " ✓ both sides of every trade        1 trade on the feeds: one buyer and one seller each, of one price and",
+        "                                    quantity",
+        " ✓ positions net to zero            all accounts together hold nothing, in every instrument",
+        " ✓ books as the reports leave them  40 orders on the feeds' books: live by their reports and at their engines",
+        " ✓ what was acknowledged is there   5 reports received while it ran are in the drop copies as they were",
+        " ✓ mirrors equal                    4 of 4 copies on 2 machines: 40 orders in 2 books, each in its place",
+        "                                    engine-1 at epoch 1, sequence 60: 20 orders resting",
+        "                                    engine-2 at epoch 1, sequence 60: 20 orders resting",
+        " ✓ gaps seen and repaired           none seen",
+        "                                    4 joins and 0 later snapshots stand for 160 deltas of the present epochs",
+        " ✓ digests agree                    36 compared along the way, all equal",
+        " · rates                            2 orders/s and 0 trades/s over 2.0 s; acknowledged in 2.03 ms (p50), 3.01",
+        "                                    ms (p99)",
     ]
 
 
@@ -136,7 +151,7 @@ def test_an_order_without_an_answer_fails_unless_its_engine_is_down() -> None:
     assert down.holds
     assert finding(down, "every order answered").details[-1].startswith("1 went to engines that are down")
     assert finding(down, "engine-2") == Finding(
-        v.UNKNOWN,
+        NOT_JUDGED,
         "engine-2",
         "killed at 1.5 s and not restarted: BRAVO stopped, the others went on",
         (
@@ -149,7 +164,7 @@ def test_an_order_without_an_answer_fails_unless_its_engine_is_down() -> None:
 def test_a_fabric_node_that_was_killed_for_good_is_said_not_to_be_judged() -> None:
     judged = finding(judge(evidence(fabrics_down=(("fabric-2", 3.0),))), "fabric-2")
     assert judged == Finding(
-        v.UNKNOWN,
+        NOT_JUDGED,
         "fabric-2",
         "killed at 3 s and not restarted: its engine and the other machines went on",
         ("not judged: its mirrors, which are gone with it",),
@@ -163,25 +178,27 @@ def test_while_one_engine_is_away_the_others_must_go_on() -> None:
         HOLDS,
         "the others went on",
         "through 1 outage",
-        ("engine-2 killed from 3.0 to 7.0 s: meanwhile 2,000 orders answered elsewhere (500/s)",),
+        ("engine-2 was killed from 3.0 to 7.0 s: meanwhile 2,000 orders answered elsewhere (500/s)",),
     )
+    again = finding(judge(evidence(outages=(replace(going_on, again_s=6.0),))), "the others went on").details
+    assert again[0].startswith("engine-2 was killed at 3.0 s, started again at 6.0 s and served at 7.0 s: meanwhile")
     stopped = replace(going_on, answered_elsewhere=0)
     assert finding(judge(evidence(outages=(going_on, stopped))), "the others went on").mark == FAILS
     all_away = (stopped, replace(stopped, name="engine-1"))
     assert finding(judge(evidence(outages=all_away)), "the others went on").mark == HOLDS
 
 
-def test_strangers_must_find_equal_books() -> None:
-    came = v.Strangers(3, 9, 9)
-    assert finding(judge(evidence(strangers=came)), "strangers agree") == Finding(
+def test_late_joiners_must_find_equal_books() -> None:
+    came = v.LateJoiners(3, 9, 9)
+    assert finding(judge(evidence(late_joiners=came)), "late joiners agree") == Finding(
         HOLDS,
-        "strangers agree",
+        "late joiners agree",
         "3 readers came in the middle and left: 9 of 9 streams found equal at another machine, order by order at one "
         "sequence",
     )
     for bad in (replace(came, verified=8, differing=("ALFA bids: ...",)), replace(came, verified=0)):
-        assert finding(judge(evidence(strangers=bad)), "strangers agree").mark == FAILS
-    late = finding(judge(evidence(strangers=replace(came, verified=7))), "strangers agree")
+        assert finding(judge(evidence(late_joiners=bad)), "late joiners agree").mark == FAILS
+    late = finding(judge(evidence(late_joiners=replace(came, verified=7))), "late joiners agree")
     assert (late.mark, late.details) == (HOLDS, ("2 streams could not be compared in time",))
 
 
@@ -240,7 +257,7 @@ def test_trades_that_were_never_on_the_feed_of_an_engine_that_died_between_are_t
     assert judged.mark == HOLDS
     assert judged.details == (
         "1 trade reported, and numbered by the book, but not seen on the feed: they fell into the time around a "
-        "restart (30 deltas not heard by the observer)",
+        "restart (30 deltas not heard by the judge)",
     )
     restarted = (v.Engine(1, (1, 57)), v.Engine(2, (1,)))
     assert finding(judge(evidence(feed={}, engines=restarted)), "executed quantity conserved").mark == HOLDS
@@ -313,7 +330,9 @@ def test_what_must_never_happen_fails(counter: str) -> None:
 def test_a_restarted_engine_must_come_back_under_a_higher_epoch() -> None:
     risen = (v.Engine(1, (1, 57)), v.Engine(2, (1,)))
     assert finding(judge(evidence(engines=risen)), "engine-1 came back") == Finding(
-        HOLDS, "engine-1 came back", "epoch 1 then 57; 20 orders in its books now"
+        HOLDS,
+        "engine-1 came back",
+        "epoch 1 then 57 (the position in its log where it began); 20 orders in its books now",
     )
     same = (v.Engine(1, (1, 1)), v.Engine(2, (1,)))
     assert finding(judge(evidence(engines=same)), "engine-1 came back").mark == FAILS
@@ -391,7 +410,7 @@ def test_a_command_sent_again_is_not_answered_by_saying_that_it_cannot_be_sent()
 def test_a_hole_in_the_numbers_of_reports_is_counted() -> None:
     out = Tally()
     for first, count in ((5, 2), (7, 1), (10, 1), (9, 1), (0, 3), (11, 1)):
-        out.numbered(1, 7, first, count)
+        out.numbered(1, 7, first, [row(CANCELED, 0, 1)] * count)
     assert out.missed == 2
 
 
@@ -417,12 +436,14 @@ def test_a_quantile_is_at_most_three_per_cent_too_high(durations: list[int], q: 
 
 
 def test_a_machine_that_joined_is_in_step_in_time_and_nobody_else_was_disturbed() -> None:
-    moved = v.Moved("engine-4", "joined", 8.0, 0.3, (), (), 40, 8.0, 8.4, "ALFA: ordered through each engine")
+    moved = v.Moved(
+        "engine-4", "joined", 0.3, (), (), 40, 8.0, 8.4, "ALFA: ordered through each engine", "joined at 8 s"
+    )
     (found,) = [each for each in judge(evidence(moved=(moved,))).findings if each.title == "engine-4 joined"]
     assert found == Finding(
         HOLDS,
         "engine-4 joined",
-        "at 8 s; all in step within 0.3 s",
+        "it joined at 8 s; all in step within 0.3 s",
         (
             "ALFA: ordered through each engine",
             "meanwhile 40 orders answered elsewhere in 0.4 s, and no reader of another engine had to begin anew",
@@ -439,7 +460,7 @@ def test_a_machine_that_joined_is_in_step_in_time_and_nobody_else_was_disturbed(
     ],
 )
 def test_who_is_not_in_step_or_disturbs_others_fails(changes: dict[str, Any], says: str) -> None:
-    moved = replace(v.Moved("engine-4", "left", 8.0, 0.3, (), None, 40, 8.0, 8.4), **changes)
+    moved = replace(v.Moved("engine-4", "left", 0.3, (), None, 40, 8.0, 8.4), **changes)
     (found,) = [each for each in judge(evidence(moved=(moved,))).findings if each.title == "engine-4 left"]
     assert (found.mark, found.details[0]) == (FAILS, says)
 
@@ -465,3 +486,45 @@ def test_damage_done_on_purpose_must_be_noticed_and_no_other_may_be(
     )
     (found,) = [each for each in judge(given).findings if each.title == "digests agree"]
     assert (found.mark, found.details[0].startswith(says)) == (mark, True), found
+
+
+def test_what_the_audit_found_fails_rule_by_rule_and_is_told_in_part() -> None:
+    breaches = Breaches()
+    for at in range(20):
+        breaches.add(CROSSED, f"instrument 1 at its delta {at}: 101 bid, 100 offered")
+    breaches.add(KEPT, "account 101 at engine-1 had received reports to 9; its drop copy ends at 7")
+    verdict = judge(evidence(audited=Audited(breaches)))
+    crossed = finding(verdict, CROSSED)
+    assert (crossed.mark, crossed.text) == (FAILS, "20 times not so")
+    assert crossed.details[:1] == ("instrument 1 at its delta 0: 101 bid, 100 offered",)
+    assert crossed.details[-1] == "and 12 more"
+    assert finding(verdict, KEPT).mark == FAILS
+    assert [each.title for each in verdict.findings if each.mark == FAILS] == [CROSSED, KEPT]
+
+
+def test_positions_are_not_judged_where_reports_are_no_longer_kept() -> None:
+    assert finding(judge(evidence(audited=Audited(whole=False))), "positions net to zero").mark == NOT_JUDGED
+
+
+def test_other_accounts_are_counted_and_named_and_held_against_nobody() -> None:
+    verdict = judge(evidence(others=(Other(7, 3, 1, 5), Other(4711, 1, 0, 0))))
+    assert verdict.holds
+    assert finding(verdict, "others") == Finding(
+        NOTE,
+        "others",
+        "2 accounts beside the run's own traded there",
+        ("account 7: 3 orders, 1 trade of 5 lots", "account 4711: 1 order, 0 trades of 0 lots"),
+    )
+
+
+def test_rates_are_told_over_no_moment_and_a_slow_answer_with_its_reason() -> None:
+    assert finding(judge(evidence(seconds=0.0)), "rates").text.startswith("3 orders and 1 trade: too short a time for")
+    slow = tally()
+    slow.send(7, [(9, 1)], 0)
+    slow.report(1, 7, row(ACCEPTED, 9, 9), 5_000_000_000)
+    counted = Counted.from_json(slow.to_json())
+    away = v.Outage("engine-2", "killed", 3.0, 7.0, 2_000)
+    assert finding(judge(evidence(counted=counted)), "rates").details == ()
+    assert finding(judge(evidence(counted=counted, outages=(away,))), "rates").details == (
+        "the slowest waited for engine-2 to come back, and count with all that time",
+    )

@@ -1,6 +1,6 @@
 """A trading day while it goes on: the plan carried out, halts seen and ended, the board filled, the evidence kept.
 
-The states, indications and trades are those that the feed told; the mirrors' are noted by the lookout.
+The states, indications and trades are those that the feed told; the mirrors' are noted by the poller.
 """
 
 import asyncio
@@ -8,25 +8,23 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from engine.client import Client, ClientError
 from proto.cluster import Instrument
 from proto.feed import AUCTION, OPEN, STATE_NAMES
 from proto.snapshot import Snapshot
+from tools.child import StartError
 from tools.run.day.control import ControlError, MarketControl
 from tools.run.day.plan import Agenda, Day
-from tools.run.day.verdict import DayEvidence, Live, closing_of, happened, statistics_row
+from tools.run.day.verdict import DayEvidence, closing_of, happened, statistics_row
 from tools.run.day.watch import GATHERING, InstrumentDay
+from tools.run.drop_copies import Told
+from tools.run.feeds import Feeds
 from tools.run.flows import Flows, within
 from tools.run.live_view import Board, InstrumentRow
-from tools.run.lookout import Lookout
 from tools.run.machines import START_S, Machines
-from tools.run.observer import Observer
-from tools.run.processes import StartError
+from tools.run.polling import Poller
 
 POLL_S: Final = 0.02
 FINISH_S: Final = 10.0  # for the last commands
-ASK_S: Final = 10.0  # for an account's open orders
-ASKED_AT_ONCE: Final = 8
 HALTED: Final = "halted"  # in words: an auction that the venue began by itself
 
 
@@ -34,13 +32,13 @@ class DayRun:
     """One day. `say` tells people what happens."""
 
     def __init__(
-        self, day: Day, machines: Machines, flows: Flows, lookout: Lookout, board: Board, say: Callable[[str], None]
+        self, day: Day, machines: Machines, flows: Flows, poller: Poller, board: Board, say: Callable[[str], None]
     ) -> None:
         self.day = day
         self.instruments = machines.venue.instruments
         self._machines = machines
         self._flows = flows
-        self._lookout = lookout
+        self._poller = poller
         self._rows = dict(zip((i.id for i in self.instruments), board.instruments, strict=True))
         self._board = board
         self._say = say
@@ -54,25 +52,24 @@ class DayRun:
     async def prepare(self) -> None:
         """Close what an earlier day left open, roll, and let orders come. Raises: StartError."""
         try:
-            async with asyncio.timeout(START_S):
+            async with asyncio.timeout(START_S * self._machines.patience.factor):
                 await self._control.prepare(self.instruments)
         except (ControlError, TimeoutError) as e:
             raise StartError(f"the day could not begin: {e or 'an engine does not answer its operator'}") from None
 
-    async def watch(self, observer: Observer, owners: Sequence[Snapshot]) -> None:
+    async def watch(self, feeds: Feeds, owners: Sequence[Snapshot]) -> None:
         """Follow every instrument from these books on, before anybody trades. Raises: StartError."""
-        deadline = time.monotonic() + START_S
+        deadline = time.monotonic() + START_S * self._machines.patience.factor
         for owner in owners:
-            while observer.watch.stands_at(owner.engine, owner.channel) < (owner.epoch, owner.last_seq + 1):
+            while not feeds.hears(owner.engine, owner.channel, (owner.epoch, owner.last_seq)):
                 if time.monotonic() > deadline:
                     raise StartError(f"the feed of engine-{owner.engine} is not heard to its end")
-                observer.drain()
                 await asyncio.sleep(POLL_S)
             for book in owner.books:
                 day = self._watched[book.instrument] = InstrumentDay(owner.engine)
                 day.begin(book, owner.time_ns)
-        observer.watch.days = self._watched
-        self._lookout.follow_states(self.instruments)
+                feeds.watches[owner.engine, owner.channel].days[book.instrument] = day
+        self._poller.follow_states(self.instruments)
         self._states = {i.id: self._watched[i.id].state for i in self.instruments}
 
     @property
@@ -125,54 +122,34 @@ class DayRun:
         """Wait for the last commands where somebody is there to take them. Raises: ControlError."""
         if not cut_short:
             serving = [place.id for place in self._machines.serving_engines()]
-            await within(self._control.finish([i for i in self.instruments if i.engine in serving]), FINISH_S)
+            await within(
+                self._control.finish([i for i in self.instruments if i.engine in serving]),
+                FINISH_S * self._machines.patience.factor,
+            )
 
-    async def evidence(self, now_s: float, cut_short: bool, troubled: bool, fresh: bool) -> DayEvidence:
-        """At rest. `fresh`: the venue had no orders before this run."""
+    def evidence(self, now_s: float, cut_short: bool, troubled: bool, fresh: bool, told: Told) -> DayEvidence:
+        """At rest. `fresh`: the venue had no orders before this run; `told`: what its engines said of accounts."""
         self.tick(now_s)
         away = {place.id for place in self._machines.engines.values() if not place.serving}
-        live, unasked = await self._live()
+        lasting = self._flows.lasting
         return DayEvidence(
             day=self.day,
             instruments=self.instruments,
             watched=self._watched,
             began_ns=self._began_ns,
-            looks=self._lookout.states,
-            live=live,
-            lasting=self._flows.lasting if fresh and not away else None,
+            looks=self._poller.states,
+            live=[order for order in told.orders if order.account in lasting],
+            lasting=lasting if fresh and not away else None,
             present=frozenset(place.name for place in self._machines.serving_fabrics()),
-            unasked=unasked,
+            unasked=list(told.unasked),
             away=frozenset(i.id for i in self.instruments if i.engine in away),
             cut_short=cut_short,
             troubled=troubled,
+            patience=self._machines.patience.factor,
         )
 
     async def close(self) -> None:
         await self._control.close()
-
-    async def _live(self) -> tuple[list[Live], list[str]]:
-        """The traders' open orders, asked of the venue as they would; and whose or where nobody answered."""
-        targets = [place.asked.target for place in self._machines.serving_engines()]
-        some = asyncio.Semaphore(ASKED_AT_ONCE)
-        unasked: dict[str, None] = {}
-        found: list[Live] = []
-
-        async def ask(account: int) -> None:
-            async with some:
-                try:
-                    client = Client(targets, account, instruments=self.instruments)
-                    reply = await within(client.open_orders(), ASK_S)
-                except ClientError:
-                    reply = None
-            if reply is None:
-                unasked[f"of account {account}"] = None
-                return
-            unasked.update((f"at engine-{engine}", None) for engine in reply.engines_missing)
-            found.extend(Live(account, o.symbol, o.client_order_id, o.time_in_force) for o in reply.orders)
-
-        if targets:
-            await asyncio.gather(*(ask(account) for account in self._flows.lasting))
-        return found, list(unasked)
 
     def _where(self, engine: int) -> str:
         place = self._machines.engines.get(engine)

@@ -6,26 +6,18 @@ What the judge did not hear, or what pairs of orders took out of an auction unde
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from proto.cluster import Instrument
 from proto.columns import BAND, TIF_DAY, TIF_GTC, TIF_GTD, TIF_SHIFT
 from proto.feed import AUCTION, CLOSED, OPEN, STATE_NAMES, Statistics
+from tools.flow.findings import FAILS, HOLDS, UNKNOWN, Finding, of
 from tools.ladder import price_text, quantity_text
 from tools.run.day.plan import EXPECTED, Day
 from tools.run.day.watch import InstrumentDay, Phase, Uncross
-from tools.run.verdict import FAILS, HOLDS, UNKNOWN, Finding, of
+from tools.run.drop_copies import OpenOrder
 
 SEEN_S: Final = 1.5  # a phase of that length cannot hide between two looks at a machine in peace
-
-
-class Live(NamedTuple):
-    """An order that its account's home says is live after the day; `force` as in proto TimeInForce."""
-
-    account: int
-    symbol: str
-    client_order_id: int
-    force: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +32,7 @@ class DayEvidence:
     lasting     how many of each account are not good till a time, as its own reports say; None: they do not say all
     unasked     orders that nobody answered about: `at engine-2`
     present     the machines that were asked in the end, too
+    patience    how many times as long as on a quiet machine things may take
     """
 
     day: Day
@@ -47,13 +40,14 @@ class DayEvidence:
     watched: Mapping[int, InstrumentDay]
     began_ns: int
     looks: Mapping[tuple[str, int], Sequence[int]]
-    live: Sequence[Live] = ()
+    live: Sequence[OpenOrder] = ()
     lasting: Mapping[int, int] | None = None
     present: frozenset[str] = frozenset()
     unasked: Sequence[str] = ()
     away: frozenset[int] = frozenset()
     cut_short: bool = False
     troubled: bool = False
+    patience: float = 1.0
 
     def judged(self) -> Iterator[tuple[Instrument, InstrumentDay]]:
         return ((i, self.watched[i.id]) for i in self.instruments if i.id not in self.away)
@@ -103,8 +97,6 @@ def _phases(evidence: DayEvidence) -> Finding:
             open_points.append(f"{instrument.symbol}: heard {names}; the rest fell into a restart of its engine")
         else:
             wrong.append(f"{instrument.symbol} went through {names}")
-        if watched.misfits:
-            wrong.append(f"{instrument.symbol}: {of(watched.misfits, 'delta')} did not fit its book")
         wrong += _mirrored(evidence, instrument, watched)
     machines = len({machine for machine, _ in evidence.looks})
     names = ", ".join(STATE_NAMES[state] for state in EXPECTED)
@@ -122,7 +114,7 @@ def _mirrored(evidence: DayEvidence, instrument: Instrument, watched: Instrument
     long = [
         phase.state
         for phase, end_ns in zip(watched.phases, ends, strict=True)
-        if end_ns is None or end_ns - max(phase.time_ns, evidence.began_ns) > SEEN_S * 1e9
+        if end_ns is None or end_ns - max(phase.time_ns, evidence.began_ns) > SEEN_S * evidence.patience * 1e9
     ]
     for (machine, id), looks in evidence.looks.items():
         if id != instrument.id:

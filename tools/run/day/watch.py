@@ -1,28 +1,24 @@
 """An instrument's trading day as its feed tells it: its states, its uncrosses, its statistics beside its trades.
 
-Every delta goes through a book of the watch's own, the plainest there can be, so that an uncross can be held against
-the orders that were seen just before. After a doubt (deltas that may have passed unheard) what rests on the book or on
-every trade is not judged; a later session's trades are whole again.
+An uncross is held against the orders that the judge's book had just before, statistics against the trades since the
+last ones. After a doubt (deltas that may have passed unheard) what rests on the book or on every trade is not judged;
+a later session's trades are whole again.
 """
 
 from dataclasses import dataclass, field
 from typing import Final
 
+from bus.stream.mirror import MirrorBook
 from proto.feed import (
-    ADD,
     AUCTION,
     BUST,
-    CANCEL,
-    CLEAR,
     CLOSED,
     CORRECTION,
     DELETE,
     EXECUTE,
-    MODIFY,
     OP_MASK,
     OPEN,
     PRE_OPEN,
-    SELL,
     STATE_NAMES,
     TRADE,
     Extra,
@@ -107,8 +103,8 @@ class _Uncrossing:
 
 
 class InstrumentDay:
-    """See the module. `begin` with the book as it is when nothing moves; then every delta, in order. O(1) a delta, and
-    O(ticks x orders) an uncross."""
+    """See the module. `begin` with the book as it is when nothing moves; then every delta, in order, with the book
+    before it. O(1) a delta, and O(ticks x orders) an uncross."""
 
     def __init__(self, engine: int) -> None:
         self.engine = engine
@@ -117,9 +113,6 @@ class InstrumentDay:
         self.sessions: list[Session] = []
         self.indication: Indication | None = NOTHING  # at present; None: not known
         self.doubted = False  # at any time
-        self.misfits = 0  # deltas that did not fit the book
-        self._orders: dict[int, tuple[int, int, int]] | None = None  # side, price, quantity; None: not known
-        self._sums = NO_STATISTICS
         self._whole = False
         self._unsure = False  # trades may have been missed: the next one's number tells
         self._retold = False  # the next state may be one that was told before
@@ -132,11 +125,8 @@ class InstrumentDay:
         return self.phases[-1].state if self.phases else 0
 
     def begin(self, book: BookSnapshot, time_ns: int) -> None:
-        """From here on: its book, its state, its statistics."""
+        """From here on: its state, its indication, its trades."""
         self.phases = [Phase(book.status.state, book.status.reason, time_ns)]
-        self._orders = {id: (0, price, quantity) for id, price, quantity in book.bids}
-        self._orders |= {id: (1, price, quantity) for id, price, quantity in book.asks}
-        self._sums = book.statistics or NO_STATISTICS
         self.indication = book.indication or NOTHING
         self._last_trade = book.last_trade_id
         self._whole = True
@@ -144,105 +134,68 @@ class InstrumentDay:
     def doubt(self) -> None:
         """Deltas of this instrument may have passed unheard."""
         self.doubted = self._unsure = self._retold = True
-        self._orders = None
         self._uncrossing = None
         self.indication = None
 
-    def take(self, row: Row, extra: Extra | None, time_ns: int) -> None:
+    def take(self, row: Row, extra: Extra | None, time_ns: int, book: MirrorBook | None) -> None:
         """The next delta, with what it points at if it tells of something."""
-        op, _, order_id, price, quantity, trade_id = row
+        op, _, _, price, quantity, trade_id = row
         code = op & OP_MASK
         if code in (EXECUTE, TRADE):
             if code == EXECUTE and self.state != OPEN and self._uncrossing is None:
-                self._uncrossing = _Uncrossing(self._tradeable(), self.indication)
+                self._uncrossing = _Uncrossing(tradeable(book), self.indication)
             if trade_id != self._last_trade:
                 self._traded(price, quantity, trade_id)
         if code in (BUST, CORRECTION):  # the statistics that follow take it in, and so are not those of the trades
             self._whole, self._changed = False, True
-        if extra is None:
-            try:
-                self._book(code, 1 if op & SELL else 0, order_id, price, quantity)
-            except KeyError:
-                self.misfits += 1
-                self.doubt()
-            if code == DELETE and self._uncrossing is not None:
-                self._uncrossing.withdrawn += 1
-        elif isinstance(extra, Status):
-            self._enter(extra, time_ns)
+        if code == DELETE and self._uncrossing is not None:
+            self._uncrossing.withdrawn += 1
+        if isinstance(extra, Status):
+            self._enter(extra, time_ns, book)
         elif isinstance(extra, Indication):
             self.indication = extra
         elif isinstance(extra, Statistics):
-            self._summed(extra, time_ns)
+            self._summed(extra, time_ns, book)
 
     def _traded(self, price: int, quantity: int, trade_id: int) -> None:
-        sums = self._sums
         self._whole = self._whole and trade_id == self._last_trade + 1
         self._unsure = False
         self._last_trade = trade_id
-        first = not sums.trades
-        self._sums = Statistics(
-            price if first else sums.open,
-            price if first else max(sums.high, price),
-            price if first else min(sums.low, price),
-            price,
-            sums.volume + quantity,
-            sums.turnover + price * quantity,
-            sums.trades + 1,
-        )
         if self._uncrossing is not None:
             self._uncrossing.prices[price] = None
             self._uncrossing.volume += quantity
             self._uncrossing.trades += 1
 
-    def _enter(self, status: Status, time_ns: int) -> None:
+    def _enter(self, status: Status, time_ns: int, book: MirrorBook | None) -> None:
         uncrossing, self._uncrossing = self._uncrossing, None
         ends = self.state == AUCTION if status.state == CLOSED else status.state == OPEN
         if uncrossing is None and ends and self.indication:  # what was indicated did not trade
             uncrossing = _Uncrossing(None, self.indication)
         if uncrossing is not None and (uncrossing.trades or uncrossing.indicated != NOTHING):
-            crossed = None if self._orders is None else self._tradeable() != 0
-            self.uncrosses.append(uncrossing.ended(time_ns, status.state, crossed))
+            self.uncrosses.append(uncrossing.ended(time_ns, status.state, tradeable(book) != 0))
         self.indication = None if self._retold else NOTHING
         self._retold = False
         if not self.phases or (status.state, status.reason) != (self.phases[-1].state, self.phases[-1].reason):
             self.phases.append(Phase(status.state, status.reason, time_ns))
             self._changed = True
 
-    def _summed(self, said: Statistics, time_ns: int) -> None:
+    def _summed(self, said: Statistics, time_ns: int, book: MirrorBook | None) -> None:
         roll = self.state == CLOSED and (not self._changed or (self._unsure and said == NO_STATISTICS))
+        added = (book.statistics if book is not None and not roll else None) or NO_STATISTICS
         if roll:
-            self._sums, self._whole, self._unsure = NO_STATISTICS, True, False
+            self._whole, self._unsure = True, False
         self._changed = False
-        self.sessions.append(Session(time_ns, said, self._sums, self._whole and not self._unsure, roll))
+        self.sessions.append(Session(time_ns, said, added, self._whole and not self._unsure, roll))
 
-    # The book
 
-    def _book(self, code: int, side: int, order_id: int, price: int, quantity: int) -> None:
-        orders = self._orders
-        if orders is None:
-            return
-        if code == ADD:
-            orders[order_id] = (side, price, quantity)
-        elif code == DELETE:
-            del orders[order_id]
-        elif code == MODIFY:
-            orders[order_id] = (*orders[order_id][:2], quantity)
-        elif code in (EXECUTE, CANCEL):
-            side, limit, before = orders[order_id]
-            orders[order_id] = (side, limit, before - quantity)
-            if before == quantity:
-                del orders[order_id]
-        elif code == CLEAR:
-            orders.clear()
-
-    def _tradeable(self) -> int | None:
-        """The most that the orders seen could trade at one price: every price at which somebody stands is tried."""
-        if self._orders is None:
-            return None
-        orders = list(self._orders.values())
-        most = 0
-        for price in {price for _, price, _ in orders}:
-            buys = sum(quantity for side, limit, quantity in orders if side == 0 and limit >= price)
-            sells = sum(quantity for side, limit, quantity in orders if side == 1 and limit <= price)
-            most = max(most, min(buys, sells))
-        return most
+def tradeable(book: MirrorBook | None) -> int:
+    """The most that the orders of a book could trade at one price: every price at which somebody stands is tried."""
+    if book is None:
+        return 0
+    bids, asks = ([(price, quantity) for _, price, quantity in book.orders(side)] for side in (0, 1))
+    most = 0
+    for price in {price for price, _ in (*bids, *asks)}:
+        buys = sum(quantity for limit, quantity in bids if limit >= price)
+        sells = sum(quantity for limit, quantity in asks if limit <= price)
+        most = max(most, min(buys, sells))
+    return most

@@ -24,11 +24,13 @@ from proto.feed import (
     Statistics,
     Status,
 )
-from proto.snapshot import BookSnapshot
+from tests.audited import HeardInstrument
+from tools.flow.findings import FAILS, HOLDS, UNKNOWN, Finding
 from tools.run.day.plan import Day
-from tools.run.day.verdict import DayEvidence, Live, day_to_json, happened, in_order, judge_day
-from tools.run.day.watch import InstrumentDay
-from tools.run.verdict import FAILS, HOLDS, UNKNOWN, Evidence, Finding, page
+from tools.run.day.verdict import DayEvidence, day_to_json, happened, in_order, judge_day
+from tools.run.drop_copies import OpenOrder
+from tools.run.evidence import Evidence
+from tools.run.page import page
 from tools.run.verdict import Verdict as Judged
 
 ALFA = Instrument(1, "ALFA", 1, 1, Decimal("0.01"), Decimal(1), 1, 1_000_000)
@@ -41,24 +43,25 @@ class Feed:
     """What an instrument's feed tells, line by line; times in seconds."""
 
     def __init__(self, engine: int) -> None:
-        self.day = InstrumentDay(engine)
-        self.day.begin(BookSnapshot(1, None, Status(PRE_OPEN, 0), 0, 0, 0, 0, 1, None, None, [], []), 0)
+        self.heard = HeardInstrument(PRE_OPEN, engine=engine)
+        self.day = self.heard.day
         self.at_s = 0.0
         self.trade_id = 0
         self.sums = Statistics(0, 0, 0, 0, 0, 0, 0)
 
     def state(self, state: int, reason: int = 0) -> None:
-        self.day.take((STATUS, 1, 0, 0, 0, 0), Status(state, reason), int(self.at_s * SECOND))
+        self.heard.take((STATUS, 1, 0, 0, 0, 0), Status(state, reason), int(self.at_s * SECOND))
 
-    def gather(self, price: int, quantity: int, order_id: int) -> None:
-        self.day.take((ADD, 1, order_id, price, quantity, 0), None, 0)
-        self.day.take((ADD | SELL, 1, order_id + 1, price, quantity, 0), None, 0)
-        self.day.take((INDICATION, 1, 0, 0, 0, 0), Indication(price, quantity, 0), 0)
+    def gather(self, price: int, quantity: int, order_id: int, above: int = 0) -> None:
+        """A buyer, who would pay so much more, and a seller."""
+        self.heard.take((ADD, 1, order_id, price + above, quantity, 0))
+        self.heard.take((ADD | SELL, 1, order_id + 1, price, quantity, 0))
+        self.heard.take((INDICATION, 1, 0, 0, 0, 0), Indication(price, quantity, 0))
 
     def cross(self, price: int, quantity: int, order_id: int) -> None:
         self.trade_id += 1
-        self.day.take((EXECUTE, 1, order_id, price, quantity, self.trade_id), None, 0)
-        self.day.take((EXECUTE | SELL, 1, order_id + 1, price, quantity, self.trade_id), None, 0)
+        self.heard.take((EXECUTE, 1, order_id, price, quantity, self.trade_id))
+        self.heard.take((EXECUTE | SELL, 1, order_id + 1, price, quantity, self.trade_id))
         s = self.sums
         first = s.trades == 0
         self.sums = Statistics(
@@ -73,7 +76,7 @@ class Feed:
 
     def summed(self, more_volume: int = 0) -> None:
         said = self.sums._replace(volume=self.sums.volume + more_volume)
-        self.day.take((STATISTICS, 1, 0, 0, 0, 0), said, int(self.at_s * SECOND))
+        self.heard.take((STATISTICS, 1, 0, 0, 0, 0), said, int(self.at_s * SECOND))
 
     def rolled(self) -> None:
         self.sums = Statistics(0, 0, 0, 0, 0, 0, 0)
@@ -120,7 +123,7 @@ def evidence(alfa: Feed | None = None, bravo: Feed | None = None, **changes: Any
         watched={1: alfa.day, 2: bravo.day},
         began_ns=0,
         looks={(f"fabric-{n}", i): told for n in (1, 2) for i, told in ((1, TOLD), (2, TOLD_HALTED))},
-        live=(Live(7, "ALFA", 1, GTC), Live(7, "BRAVO", 2, GTC), Live(8, "ALFA", 1, GTD)),
+        live=(OpenOrder(7, "ALFA", 1, GTC), OpenOrder(7, "BRAVO", 2, GTC), OpenOrder(8, "ALFA", 1, GTD)),
         lasting={7: 2, 8: 0},
         present=frozenset(("fabric-1", "fabric-2")),
     )
@@ -227,7 +230,7 @@ def test_a_halt_that_lasts_into_the_closing_auction_ends_with_it() -> None:
 def test_an_uncross_at_two_prices_fails() -> None:
     alfa = Feed(1)
     alfa.state(AUCTION)
-    alfa.gather(10_000, 5, 10)
+    alfa.gather(10_000, 5, 10, above=1)
     alfa.cross(10_000, 3, 10)
     alfa.cross(10_001, 2, 10)
     alfa.at_s = 8
@@ -279,7 +282,7 @@ def test_a_mirror_that_was_blind_for_a_while_must_be_right_in_the_end() -> None:
 
 
 def test_a_day_order_that_is_live_after_the_close_fails() -> None:
-    judged = finding(evidence(live=(Live(7, "ALFA", 3, DAY), Live(7, "ALFA", 4, GTC))), "the close")
+    judged = finding(evidence(live=(OpenOrder(7, "ALFA", 3, DAY), OpenOrder(7, "ALFA", 4, GTC))), "the close")
     assert (judged.mark, judged.details) == (FAILS, ("account 7: day order 3 on ALFA is live",))
 
 

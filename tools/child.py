@@ -1,4 +1,15 @@
-"""Child processes that never outlive their parent: started, awaited until they serve, signalled, stopped, reaped.
+"""Child processes and what they and their parent say to each other: one protocol for every program of a run.
+
+A child says {"ready": true, "pid": N, ...} as its first line on stdout, then whatever it has to tell, a JSON object a
+line; on stdin it is told what to do, likewise, and at the end of stdin, or on SIGTERM, it ends. The words that all
+share:
+
+    parent   {"go": true}      begin                 child    {"tally": {...}}            so far, twice a second
+             {"stop": true}    come to an end                 {"tally": {...}, "done": true}    at that end
+             {"report": true}  say all once more              {..., "reported": true}     the answer
+
+The parent's side is Child and Children, the child's `say`, `told` and `run`. No child outlives its parent: started,
+awaited until it serves, signalled, stopped, reaped.
 
 Each child leads a process group of its own, so a Ctrl-C at the terminal reaches only the parent, which decides what
 happens. On Linux the kernel kills a child whose parent dies, even by SIGKILL (PR_SET_PDEATHSIG, set by a few lines
@@ -14,15 +25,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Final
 
-STOP_S: Final = 5.0  # from SIGTERM to SIGKILL
+STOP_S: Final = 15.0  # from SIGTERM to SIGKILL
 POLL_S: Final = 0.02
 LINE_MAX: Final = 1 << 20
-ROOT: Final = Path(__file__).resolve().parents[2]
+PATIENCE: Final = "LOBMESH_PATIENCE"
+QUIET_START_S: Final = 1.0  # in which a process of ours serves on a machine that does nothing else
+PATIENCE_MAX: Final = 30.0
+ROOT: Final = Path(__file__).resolve().parents[1]
 LOG_TAIL: Final = 600  # characters of a log that a failed start shows
 
 # Run as `python -c BIRTH PARENT PROGRAM ARGUMENTS...`. The parent may have died before prctl took effect.
@@ -37,10 +51,81 @@ os.execv(sys.argv[2], sys.argv[2:])
 """
 
 
-def environment() -> dict[str, str]:
-    """One in which a child finds this very code, from whatever directory it is begun."""
+class Patience:
+    """How many times as long as on a quiet machine things may take on this one.
+
+    It is what the processes that were started took to serve, beside QUIET_START_S, times LOBMESH_PATIENCE in the
+    environment; it only grows. So a loaded machine makes a run slow, and not wrong.
+    """
+
+    def __init__(self) -> None:
+        self._asked = patience_asked()
+        self._measured = 1.0
+
+    @property
+    def factor(self) -> float:
+        return self._asked * self._measured
+
+    def started(self, seconds: float) -> None:
+        """A process took so long from its birth until it served."""
+        self._measured = max(self._measured, min(seconds / QUIET_START_S, PATIENCE_MAX))
+
+
+def patience_asked() -> float:
+    """LOBMESH_PATIENCE, a number from 1 on; 1 where it is none."""
+    try:
+        return min(max(float(os.environ.get(PATIENCE, "1")), 1.0), PATIENCE_MAX * PATIENCE_MAX)
+    except ValueError:
+        return 1.0
+
+
+def environment(patience: float = 1.0) -> dict[str, str]:
+    """One in which a child finds this very code, from whatever directory it is begun, and is as patient as we are."""
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), PATIENCE: f"{max(patience, patience_asked()):.1f}"}
+
+
+# The child's side
+
+
+def say(line: dict[str, Any]) -> None:
+    """A line to the parent; nothing happens if it is gone."""
+    with contextlib.suppress(BrokenPipeError):
+        print(json.dumps(line), flush=True)
+
+
+def ready(name: str, **more: Any) -> None:
+    """The first line: from now on it serves."""
+    say({"ready": True, "name": name, "pid": os.getpid(), **more})
+
+
+async def told() -> AsyncIterator[dict[str, Any]]:
+    """What the parent says, to the end of stdin."""
+    reader = asyncio.StreamReader(limit=LINE_MAX)
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    try:
+        while line := await reader.readline():
+            yield json.loads(line)
+    finally:
+        transport.close()
+
+
+def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a child's program on a loop of its own, to its end or to SIGTERM or SIGINT. Raises: what it raises."""
+
+    async def until_told() -> None:
+        task = asyncio.current_task()
+        assert task
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        await main()
+
+    with contextlib.suppress(asyncio.CancelledError):
+        asyncio.run(until_told())
+
+
+# The parent's side
 
 
 class StartError(Exception):
@@ -50,8 +135,12 @@ class StartError(Exception):
 class Child:
     """One program of ours. `ready` is what its first line of output said; `returncode` is None while it lives."""
 
-    def __init__(self, name: str, module: str, arguments: Sequence[str], log: Path) -> None:
+    def __init__(
+        self, name: str, module: str, arguments: Sequence[str], log: Path, patience: Patience | None = None
+    ) -> None:
         self.name = name
+        self._patience = patience or Patience()
+        self._born_s = 0.0
         self.log = log
         self.ready: dict[str, Any] = {}
         self.paused = False
@@ -83,13 +172,14 @@ class Child:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self._log_file = self.log.open("ab")
         birth = [sys.executable, "-I", "-S", "-c", BIRTH, str(os.getpid()), *self._argv]
+        self._born_s = time.monotonic()
         self._popen = subprocess.Popen(
             birth,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log_file,
             process_group=0,
-            env=environment(),
+            env=environment(self._patience.factor),
         )
         loop = asyncio.get_running_loop()
         self._output = asyncio.StreamReader(limit=LINE_MAX)
@@ -108,7 +198,11 @@ class Child:
         return line
 
     async def wait_ready(self, timeout_s: float) -> dict[str, Any]:
-        """Wait for the line that says it serves. Raises: StartError when it ends, speaks otherwise, or takes longer."""
+        """Wait for the line that says it serves; `timeout_s` is what it may take on a quiet machine.
+
+        Raises: StartError when it ends, speaks otherwise, or takes longer.
+        """
+        timeout_s *= self._patience.factor
         try:
             line = await asyncio.wait_for(self.line(), timeout_s)
         except TimeoutError:
@@ -121,6 +215,7 @@ class Child:
         if line.get("ready") is not True:
             raise StartError(self._failure(f"printed {line!r} instead of being ready"))
         self.ready = line
+        self._patience.started(time.monotonic() - self._born_s)
         return line
 
     def tell(self, message: dict[str, Any]) -> None:
@@ -161,9 +256,9 @@ class Child:
         return True
 
     async def stop(self, timeout_s: float = STOP_S) -> None:
-        """SIGTERM, then SIGKILL when it has not ended `timeout_s` later. Reaped on return."""
+        """SIGTERM, then SIGKILL when it has not ended `timeout_s` later, as of a quiet machine. Reaped on return."""
         self.terminate()
-        if not await self.reap(timeout_s):
+        if not await self.reap(timeout_s * self._patience.factor):
             await self.kill()
 
     async def kill(self) -> None:

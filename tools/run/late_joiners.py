@@ -1,31 +1,29 @@
-"""Strangers who come and go while a cluster runs: each joins every stream in the middle, and checks what it then has.
+"""Readers who come and go while a cluster runs: each joins every stream in the middle, and checks what it then has.
 
-    python -m tools.run.strangers 127.0.0.1:4000 --every 0.7
+    python -m tools.run.late_joiners 127.0.0.1:4000 --every 0.7
 
 Each reads the feeds that the directory names, splices a snapshot into what it hears, and compares its books, in full
 queue order and at one sequence, with those of a machine other than its source; then it leaves.
 
-On stdout, JSON lines: {"ready": true, ...}, then after each stranger the sums so far, {"strangers": N, "streams": N,
-"verified": N, "differing": [...], "counters": {...}}. SIGTERM ends it.
+It speaks as tools/child.py says: after each reader the sums so far, {"came": N, "streams": N, "verified": N,
+"differing": [...], "counters": {...}}.
 """
 
 import argparse
 import asyncio
-import json
-import os
-import signal
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any, Final
 
 from bus.reader import Feed
 from proto.dial import Parser
+from proto.program import outcome
+from tools.child import patience_asked, ready, run, say
 
-STAY_S: Final = 3.0  # the longest that a stranger waits for its books
+STAY_S: Final = 3.0  # the longest that a reader waits for its books, on a quiet machine
 
 
-class Strangers:
+class LateJoiners:
     """The sums over all who came."""
 
     def __init__(self, machines: Sequence[str]) -> None:
@@ -37,7 +35,7 @@ class Strangers:
         self._counters: dict[str, int] = {}
 
     async def come(self, stay_s: float) -> None:
-        """One stranger, from its first question to its leaving; nothing happens if nobody answers it."""
+        """One reader, from its first question to its leaving; nothing happens if nobody answers it."""
         machine = self._machines[self._came % len(self._machines)]
         async with Feed([machine]) as feed:
             compared = await feed.verify(self._came, stay_s)
@@ -54,7 +52,7 @@ class Strangers:
 
     def sums(self) -> dict[str, Any]:
         return {
-            "strangers": self._came,
+            "came": self._came,
             "streams": self._streams,
             "verified": self._verified,
             "differing": self._differing,
@@ -62,37 +60,28 @@ class Strangers:
         }
 
 
-def say(line: dict[str, Any]) -> None:
-    with suppress(BrokenPipeError):
-        print(json.dumps(line), flush=True)
-
-
 def parser() -> argparse.ArgumentParser:
-    out = Parser(prog="python -m tools.run.strangers", description=__doc__.split("\n\n")[0])
+    out = Parser(prog="python -m tools.run.late_joiners", description=__doc__.split("\n\n")[0])
     out.add_argument("machine", nargs="+", metavar="HOST:PORT", help="machines to ask in turn")
     out.add_argument("--every", type=float, default=1.0, metavar="S", help="seconds between one and the next")
     return out
 
 
-async def run(args: argparse.Namespace) -> None:
-    task = asyncio.current_task()
-    assert task
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    strangers = Strangers(args.machine)
-    say({"ready": True, "name": "strangers", "pid": os.getpid()})
+async def come_and_go(machines: Sequence[str], every_s: float) -> None:
+    joiners = LateJoiners(machines)
+    ready("late-joiners")
     while True:
-        await strangers.come(STAY_S)
-        say(strangers.sums())
-        await asyncio.sleep(args.every)
+        await joiners.come(STAY_S * patience_asked())
+        say(joiners.sums())
+        await asyncio.sleep(every_s)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit 0 when told to end, 2 for wrong usage."""
-    with suppress(asyncio.CancelledError):
-        asyncio.run(run(parser().parse_args(argv)))
+    args = parser().parse_args(argv)
+    run(lambda: come_and_go(args.machine, args.every))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(outcome(main, "late_joiners"))

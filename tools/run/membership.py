@@ -4,7 +4,7 @@ disturbed."""
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Final
 
 import grpc
@@ -13,11 +13,11 @@ from bus.access.exchange import DirectoryError, ask
 from engine.client import Client, ClientError
 from proto.cluster import Instrument
 from proto.columns import BUY
-from tools.run.lookout import LIVE, answer
+from tools.run.evidence import Seen, counter
 from tools.run.machines import Machines, Place
-from tools.run.verdict import Seen, counter
+from tools.run.polling import LIVE, answer
 
-STEP_S: Final = 5.0  # within which everybody is in step
+STEP_S: Final = 5.0  # within which everybody is in step, on a quiet machine
 POLL_S: Final = 0.05
 CALL_S: Final = 1.0
 ACCOUNT: Final = 999_999  # who tries the joined instrument, with an order that is canceled
@@ -28,7 +28,7 @@ UNDISTURBED: Final = ("joins", "resnapshots", "lags")  # counters that do not ri
 async def joined(machines: Machines, engine: Place, fabric: Place) -> tuple[float, tuple[str, ...]]:
     """Wait until all mirror it, it mirrors all, and its instruments are traded from everywhere.
 
-    How many seconds that took, and what was still missing after STEP_S.
+    How many seconds that took, and what was still missing when the time was up.
     """
     began = time.monotonic()
     instruments = machines.venue.instruments_of(engine.id)
@@ -37,14 +37,14 @@ async def joined(machines: Machines, engine: Place, fabric: Place) -> tuple[floa
         missing = await _not_mirrored(machines, engine, fabric)
         for place in machines.serving_engines():
             for instrument in instruments if place.name not in traded else ():
-                left_s = STEP_S - (time.monotonic() - began)
+                left_s = STEP_S * machines.patience.factor - (time.monotonic() - began)
                 why = await _trade(place, instrument, max(min(left_s, CALL_S), POLL_S))
                 if why:
                     missing.append(f"{place.name} took no order for {instrument.symbol}: {why}")
                 else:
                     traded[place.name] = None
         took_s = time.monotonic() - began
-        if not missing or took_s > STEP_S:
+        if not missing or took_s > STEP_S * machines.patience.factor:
             return took_s, tuple(missing)
         await asyncio.sleep(POLL_S)
 
@@ -58,7 +58,7 @@ async def back(machines: Machines, place: Place) -> tuple[float, tuple[str, ...]
         else:
             missing = [why for engine in machines.serving_engines() for why in await _behind(engine, [place])]
         took_s = time.monotonic() - began
-        if not missing or took_s > STEP_S:
+        if not missing or took_s > STEP_S * machines.patience.factor:
             return took_s, tuple(missing)
         await asyncio.sleep(POLL_S)
 
@@ -82,16 +82,16 @@ async def left(machines: Machines, gone: Place) -> tuple[float, tuple[str, ...]]
         if gone.child.returncode:
             return time.monotonic() - began, (*missing, f"it ended with exit code {gone.child.returncode}")
         took_s = time.monotonic() - began
-        if not missing or took_s > STEP_S:
+        if not missing or took_s > STEP_S * machines.patience.factor:
             return took_s, tuple(missing)
         await asyncio.sleep(POLL_S)
 
 
-def disturbed(before: Sequence[Seen], after: Sequence[Seen], moved: int, who: str) -> tuple[str, ...]:
-    """Readers that had to begin anew meanwhile, though they do not read the engine that moved nor belong to it."""
+def disturbed(before: Sequence[Seen], after: Sequence[Seen], engines: Set[int], names: Set[str]) -> tuple[str, ...]:
+    """Readers that had to begin anew meanwhile, though neither they nor the engine they read were moved or troubled."""
     out = []
     for each in after:
-        if each.engine == moved or each.machine == who or each.gone:
+        if each.engine in engines or each.machine in names or each.gone:
             continue
         then = [seen for seen in before if (seen.machine, seen.engine) == (each.machine, each.engine)]
         rose = counter([each], *UNDISTURBED) - counter(then, *UNDISTURBED) if then else 0

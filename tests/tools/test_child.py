@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from tools.chaos.plan import MESSAGE_FAULTS
-from tools.run.processes import Child, Children, StartError
+from tools.child import Child, Children, StartError
 
 # A parent that starts a child, says its process id, and then does nothing.
 PARENT = """
 import asyncio, sys, time
 from pathlib import Path
-from tools.run.processes import Child, Children
+from tools.child import Child, Children
 
 async def main():
     with Children() as children:

@@ -1,8 +1,8 @@
-"""Looks at every machine again and again, for the picture of a run and for what its judge has to know."""
+"""Asks every machine again and again, for the picture of a run and for what its judge has to know."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Final, TypeVar
 
@@ -10,18 +10,20 @@ import grpc
 
 from bus.access.asking import StreamStanding
 from bus.reader.verify import differences
+from bus.stream.mirror import MirrorError
 from proto import marketdata_pb2
 from proto.cluster import Instrument
 from proto.feed import STATE_NAMES, FeedError
 from proto.snapshot import Snapshot
-from tools.flow.tally import Counted
-from tools.run import verdict as judge
+from tools.flow.order_counts import Counted
+from tools.run.evidence import Marked, Mirror, Seen, counter
+from tools.run.feeds import Feeds
 from tools.run.live_view import Board, InstrumentRow, MachineRow
 from tools.run.machines import Machines, Place
-from tools.run.verdict import Marked, Mirror, Seen
 
 LOOK_S: Final = 0.4  # between two looks, and the longest wait for an answer to one
-REST_S: Final = 15.0  # for every mirror to reach its owner's sequence
+REST_S: Final = 15.0  # for every mirror to reach its owner's sequence, on a quiet machine
+LEVEL_TRIES: Final = 5  # to have two snapshots at one sequence
 POLL_S: Final = 0.05
 RATES_OVER: Final = 8  # looks
 LIVE: Final = "live"
@@ -32,11 +34,12 @@ VALID: Final = "valid"
 Answer = TypeVar("Answer")
 
 
-class Lookout:
+class Poller:
     """Fills the board, and keeps what every reader of a stream said of itself last."""
 
-    def __init__(self, machines: Machines, board: Board) -> None:
+    def __init__(self, machines: Machines, board: Board, feeds: Callable[[], Feeds]) -> None:
         self._machines = machines
+        self._feeds = feeds
         self._board = board
         self._seen: dict[tuple[str, int, int, int], Seen] = {}  # by place, life, engine, channel
         self.states: dict[tuple[str, int], list[int]] = {}  # by fabric node and instrument: trading states, in turn
@@ -74,10 +77,10 @@ class Lookout:
             row.orders_per_s = rates.get(row.number, 0.0)
             row.epoch = engine.epochs[-1] if engine and engine.epochs else None
             seen = [seen for (name, *_), seen in self._seen.items() if name == f"fabric-{row.number}"]
-            row.gaps = judge.counter(seen, "gaps")
-            row.by_range = judge.counter(seen, "gaps_ranged")
-            row.by_snapshot = judge.counter(seen, "gaps_snapshotted")
-            row.by_late = judge.counter(seen, "gaps_late")
+            row.gaps = counter(seen, "gaps")
+            row.by_range = counter(seen, "gaps_ranged")
+            row.by_snapshot = counter(seen, "gaps_snapshotted")
+            row.by_late = counter(seen, "gaps_late")
         for shown, instrument in zip(self._board.instruments, self._machines.venue.instruments, strict=True):
             executed = counted.executed.get(instrument.id)
             shown.volume = executed.buys.quantity if executed else 0
@@ -91,17 +94,23 @@ class Lookout:
         ]
 
     async def rest(self) -> None:
-        """Until every stream of every fabric node is live at its engine's sequence, or time is up."""
-        deadline = time.monotonic() + REST_S
+        """Until every stream of every fabric node, and our own ear, have come to where their engines stood before, or
+        time is up."""
+        deadline = time.monotonic() + REST_S * self._machines.patience.factor
         while time.monotonic() < deadline:
-            owners: dict[tuple[int, int], tuple[int, int]] = {}
-            for place in self._machines.serving_engines():
-                for stream in await answer(place.asked.streams()) or []:
-                    owners[stream.engine, stream.channel] = (stream.epoch, stream.next_seq)
-            level = [await self._is_level(place, owners) for place in self._machines.serving_fabrics()]
-            if all(level):
+            ends = await self.ends()
+            level = [await self._is_level(place, ends) for place in self._machines.serving_fabrics()]
+            if all(level) and all(self._feeds().hears(*stream, at) for stream, at in ends.items()):
                 return
             await asyncio.sleep(POLL_S)
+
+    async def ends(self) -> dict[tuple[int, int], tuple[int, int]]:
+        """The epoch and the last sequence of every stream by now, as the engines that serve say."""
+        found: dict[tuple[int, int], tuple[int, int]] = {}
+        for place in self._machines.serving_engines():
+            for stream in await answer(place.asked.streams()) or []:
+                found[stream.engine, stream.channel] = (stream.epoch, stream.next_seq - 1)
+        return found
 
     async def owners(self) -> list[Snapshot]:
         """The books of every engine that serves, channel by channel, as it has them itself."""
@@ -114,9 +123,10 @@ class Lookout:
         return out
 
     async def mirrors(self, owners: Sequence[Snapshot]) -> tuple[Mirror, ...]:
-        """Every machine's copy of every stream beside its owner's."""
+        """Every machine's copy of every stream beside its owner's, both at one sequence: where one of them has gone on
+        since (an order has expired, somebody trades), the other is brought there by the deltas that were heard."""
         fabrics = [place for place in self._machines.fabrics.values() if not place.down]
-        mirrors = [await _mirror(place, owner) for owner in owners for place in fabrics]
+        mirrors = [await self._mirror(place, owner) for owner in owners for place in fabrics]
         heard = {owner.engine for owner in owners}
         silent = [place for place in self._machines.engines.values() if not place.down and place.id not in heard]
         mirrors += [Mirror(place.name, place.id, 1, problem="gave no snapshot of its own books") for place in silent]
@@ -135,11 +145,45 @@ class Lookout:
                 out.append(Marked(place.name, engine.id, stream, states))
         return tuple(out)
 
-    async def _is_level(self, place: Place, owners: dict[tuple[int, int], tuple[int, int]]) -> bool:
+    async def _mirror(self, place: Place, owner: Snapshot) -> Mirror:
+        where = (place.name, owner.engine, owner.channel, owner.epoch, owner.last_seq)
+        if not place.serving:
+            return Mirror(*where, problem=f"is {place.state}")
+        for _ in range(LEVEL_TRIES):
+            try:
+                copy = await place.asked.snapshot(owner.engine, owner.channel)
+                both = await self._at_one_sequence(owner, copy)
+            except grpc.aio.AioRpcError as e:
+                return Mirror(*where, problem=f"gave no snapshot: {e.code().name} {e.details() or ''}".rstrip())
+            except (FeedError, MirrorError) as e:
+                return Mirror(*where, problem=f"gave no sound snapshot: {e}")
+            if both is not None:
+                mine, its = both
+                where = (place.name, owner.engine, owner.channel, owner.epoch, mine.last_seq)
+                return Mirror(*where, len(mine.books), resting(mine), differences(mine, its))
+            again = await answer(self._machines.engines[owner.engine].asked.snapshot(owner.engine, owner.channel))
+            owner = again or owner
+        return Mirror(*where, problem="could not be brought to one sequence with its owner")
+
+    async def _at_one_sequence(self, owner: Snapshot, copy: Snapshot) -> tuple[Snapshot, Snapshot] | None:
+        """Both, the earlier one brought forward; None if that cannot be. Raises: MirrorError."""
+        if owner.epoch != copy.epoch or owner.last_seq == copy.last_seq:
+            return owner, copy
+        stream, sequence = (owner.engine, owner.channel), max(owner.last_seq, copy.last_seq)
+        deadline = time.monotonic() + LOOK_S * self._machines.patience.factor
+        while not self._feeds().hears(*stream, (owner.epoch, sequence)):
+            if time.monotonic() > deadline:
+                return None
+            await asyncio.sleep(POLL_S)
+        watch = self._feeds().watches[stream]
+        both = [each if each.last_seq == sequence else watch.carried(each, sequence) for each in (owner, copy)]
+        return (both[0], both[1]) if both[0] and both[1] else None
+
+    async def _is_level(self, place: Place, ends: dict[tuple[int, int], tuple[int, int]]) -> bool:
         streams = await answer(place.asked.streams()) or []
         self._note(place, streams)
-        mine = {(s.engine, s.channel): (s.epoch, s.next_seq) for s in streams if s.state == LIVE}
-        return all(mine.get(stream) == stands for stream, stands in owners.items())
+        mine = {(s.engine, s.channel): (s.epoch, s.next_seq - 1) for s in streams if s.state == LIVE}
+        return all(mine.get(stream, (0, 0)) >= end for stream, end in ends.items())
 
     async def _look_at(self, place: Place) -> None:
         if place.serving:
@@ -184,19 +228,6 @@ class Lookout:
         del history[:-RATES_OVER]
         (since, before), (now, after) = history[0], history[-1]
         return {home: (count - before.get(home, 0)) / max(now - since, 1e-9) for home, count in after.items()}
-
-
-async def _mirror(place: Place, owner: Snapshot) -> Mirror:
-    where = (place.name, owner.engine, owner.channel, owner.epoch, owner.last_seq)
-    if not place.serving:
-        return Mirror(*where, problem=f"is {place.state}")
-    try:
-        mirror = await place.asked.snapshot(owner.engine, owner.channel)
-    except grpc.aio.AioRpcError as e:
-        return Mirror(*where, problem=f"gave no snapshot: {e.code().name} {e.details() or ''}".rstrip())
-    except FeedError as e:
-        return Mirror(*where, problem=f"gave no snapshot: {e}")
-    return Mirror(*where, len(owner.books), resting(owner), differences(owner, mirror))
 
 
 def book_state(book: marketdata_pb2.Book) -> str:

@@ -4,7 +4,7 @@ A tally is taken where commands are sent, in constant memory but for what is sti
 judges the run as JSON. Tallies of several processes add up.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -24,6 +24,7 @@ from proto.columns import (
 )
 from proto.feed import orders_hash
 from proto.orders_pb2 import Reason
+from tools.flow.acknowledged import Acknowledged
 
 ANSWERS: Final = {
     ACCEPTED: "accepted",
@@ -139,6 +140,7 @@ class Tally:
     missed: int = 0  # reports that never came, by their numbers
     executed: dict[int, Executed] = field(default_factory=dict)
     latencies: Latencies = field(default_factory=Latencies)
+    acknowledged: Acknowledged = field(default_factory=Acknowledged)
     waiting: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
     _due: dict[tuple[int, int], int] = field(default_factory=dict)
     _again: dict[tuple[int, int], None] = field(default_factory=dict)  # sent more than once
@@ -163,13 +165,14 @@ class Tally:
             return True
         return row.kind == REFUSED and row.reason == UNAVAILABLE and (account, row.command) in self._again
 
-    def numbered(self, home: int, account: int, first_seq: int, count: int) -> None:
+    def numbered(self, home: int, account: int, first_seq: int, rows: Sequence[ReportRow]) -> None:
         """Reports first_seq, ... came from `home`; 0: they have no numbers."""
         if not first_seq:
             return
         due = self._due.get((home, account), first_seq)
         self.missed += max(0, first_seq - due)
-        self._due[home, account] = max(due, first_seq + count)
+        self._due[home, account] = max(due, first_seq + len(rows))
+        self.acknowledged.add(home, account, first_seq, rows)
 
     def report(self, home: int, account: int, row: ReportRow, now_ns: int) -> None:
         """One report has come."""
@@ -237,6 +240,10 @@ class Counted:
     @property
     def answered(self) -> int:
         return sum(self.answers.values())
+
+    def with_others(self, executed: Mapping[int, Executed]) -> "Counted":
+        """The same, with the trades of accounts that were not counted here."""
+        return added([self, Counted(executed=dict(executed))])
 
     @classmethod
     def from_json(cls, line: dict[str, Any]) -> "Counted":

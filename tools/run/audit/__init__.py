@@ -1,0 +1,1 @@
+"""An audit of a venue, out of what it told: rules in breaches.py."""
