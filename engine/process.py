@@ -25,6 +25,8 @@ from bus.access.directory import Entry as Listed
 from bus.access.exchange import DirectoryError, DirectoryLoop, DirectoryRefused, ask, new_start
 from bus.access.inquiry import inquire
 from bus.service import MarketData
+from engine.clock.believed import SECOND_NS
+from engine.clock.host import HostClock
 from engine.entry.guard import token_in
 from engine.log.checker import Checker
 from engine.log.condense import Condenser
@@ -44,6 +46,8 @@ JOIN_S: Final = 5.0
 PROGRESS_S: Final = 0.2
 COUNT_MAX: Final = 10**18  # records or commands, more than there ever are
 TOKEN_FILE_MAX: Final = 4_096  # characters that are read of it
+CLOCK_DAYS: Final = 7
+DAYS_MAX: Final = 36_500
 SNAPSHOT_COMMANDS: Final = 200_000  # half a second of replay
 
 logger = logging.getLogger("engine")
@@ -92,6 +96,11 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--join", type=target, action="append", default=[], metavar="HOST:PORT", help="any machine of the venue"
     )
+    parser.add_argument(
+        "--clock-bound", type=whole(0, DAYS_MAX), default=CLOCK_DAYS, metavar="DAYS",
+        help="if more time has passed since the last record, orders expire only once an operator says that the clock "
+        f"is right (default {CLOCK_DAYS})",
+    )  # fmt: skip
     parser.add_argument("--name", type=machine_name, help="unique; by default engine-N")
     parser.add_argument(
         "--snapshot-after", type=whole(0, COUNT_MAX), default=SNAPSHOT_COMMANDS, metavar="COMMANDS",
@@ -123,7 +132,7 @@ class Process:
         self._entry = entry
         self._args = args
         self._log = log
-        self._directory = DirectoryLoop(Directory(), args.join, position=lambda: log.position)
+        self._directory = DirectoryLoop(Directory(), args.join, position=lambda: log.position, clock_ns=self._now)
         self._start = new_start()
         self._follows = 0
         self._grpc = self._endpoint = ""  # not announced yet
@@ -137,6 +146,9 @@ class Process:
             owner=owner_name(args.name),
             operator_token=args.operator_token or "",
         )
+
+    def _now(self) -> int:
+        return self._engine.clock_ns()
 
     def replay(self) -> None:
         """Blocks. Raises: LogError, RecordError."""
@@ -206,6 +218,9 @@ class Process:
         engine, args, log = self._engine, self._args, self._log
         mine = lambda entry: entry.name == args.name or (entry.engine == args.engine and not entry.fabric)  # noqa: E731
         answer = await inquire(args.join, mine, engine=args.engine)
+        bound_ns = args.clock_bound * 86_400 * SECOND_NS
+        clock = HostClock(last_ns=engine.venue.time_ns, bound_ns=bound_ns, peers_ns=answer.now_ns)
+        engine.keep_time(clock)
         held = Held(log.incarnation, engine.epoch, log.position, engine.next_seqs)
         found = claim(args.name, args.engine, answer.seen, held)
         if found.taken:
