@@ -10,7 +10,17 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from engine.core.commands import AddInstrument, BustTrade, CorrectTrade, Delist, Kill, OperatorCommand, Roll, SetState
+from engine.core.commands import (
+    AddInstrument,
+    BustTrade,
+    CorrectTrade,
+    Delist,
+    Kill,
+    OperatorCommand,
+    Roll,
+    SetAccounts,
+    SetState,
+)
 from proto import feed
 from proto.cluster import PRO_RATA, STATES, Instrument
 from proto.columns import (
@@ -1040,6 +1050,7 @@ class Oracle:
     def _operate(self, command: OperatorCommand) -> int:
         if isinstance(command, AddInstrument):
             return self._add(command.definition)
+        assert not isinstance(command, SetAccounts)
         market = self._market(command.instrument)
         if market is None and not (isinstance(command, Kill) and command.instrument == 0):
             return UNKNOWN_INSTRUMENT

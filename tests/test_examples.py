@@ -11,7 +11,7 @@ import pytest
 
 from proto import cluster
 from tests.patience import patience
-from tools.run.processes import environment
+from tools.child import environment
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / "examples" / "cluster.toml"
