@@ -61,7 +61,7 @@ EXAMPLES: Final = """examples:
 """
 
 
-class Line:
+class Relay:
     """One publisher's messages: from upstream, through the plan, to whoever listens."""
 
     def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", name: str, listen: str, plan: FaultPlan) -> None:
@@ -124,7 +124,7 @@ class Line:
 class Proxy:
     """All lines and machines, and the stdin that directs them."""
 
-    def __init__(self, lines: dict[str, Line], machines: dict[str, AnswerProxy]) -> None:
+    def __init__(self, lines: dict[str, Relay], machines: dict[str, AnswerProxy]) -> None:
         self.lines = lines
         self.machines = machines
         self.stopped = False
@@ -293,14 +293,14 @@ def _serve(
     machines: dict[str, AnswerProxy],
 ) -> int:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    lines: dict[str, Line] = {}
+    lines: dict[str, Relay] = {}
     proxy = Proxy(lines, machines)
     try:
         endpoint = ""
         try:
             for i, (name, upstream) in enumerate(upstreams.items()):
                 endpoint = listen[i] if i < len(listen) else "tcp://127.0.0.1:0"
-                lines[name] = Line(context, name, endpoint, FaultPlan(spec.messages, seed, name))
+                lines[name] = Relay(context, name, endpoint, FaultPlan(spec.messages, seed, name))
                 endpoint = upstream
                 if upstream:
                     lines[name].connect(upstream)

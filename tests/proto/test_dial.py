@@ -15,7 +15,7 @@ from proto.dial import AT, Parser, address, advertised, default_address, endpoin
 from tools import faults, replay, tail_feed
 from tools.flow import replay_flow, trade
 from tools.orders import options
-from tools.run import command
+from tools.run import command, late_joiners
 
 PROGRAMS: dict[str, Callable[[], argparse.ArgumentParser]] = {
     "bus": bus.process.parser,
@@ -29,6 +29,7 @@ PROGRAMS: dict[str, Callable[[], argparse.ArgumentParser]] = {
     "orders": options.parser,
     "replay": replay.parser,
     "flow.replay_flow": replay_flow.parser,
+    "run.late_joiners": late_joiners.parser,
     "tail_feed": tail_feed.parser,
     "flow.trade": trade.parser,
 }
