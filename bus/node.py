@@ -24,7 +24,7 @@ from bus.access.claim import claim
 from bus.access.directory import Changed, Directory, Displaced, Entry, Event, Superseded
 from bus.access.exchange import DirectoryLoop, DirectoryRefused, new_start
 from bus.access.inquiry import inquire
-from bus.access.subscriber import Listener, Subscriber
+from bus.access.subscriber import OnAction, Subscriber
 from bus.service import Look, MarketData, NotServed, StreamLook
 from bus.stream.actions import AskRange, AskSnapshot, Limits, Standing, State
 from bus.stream.feed_client import FeedClient
@@ -179,7 +179,7 @@ class Node:
         only: Collection[int] = (),
         seed: int = 0,
         limits: Limits | None = None,
-        listen: Listener | None = None,
+        listen: OnAction | None = None,
         displaced: Callable[[str], None] = logger.critical,
     ) -> None:
         """`displaced`: told why, if another machine turns out to have the name: this one is to stop."""

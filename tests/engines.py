@@ -133,6 +133,27 @@ class Engines:
         return stream
 
 
+class Running:
+    """A venue of one engine in a loop and a thread of its own, for what blocks."""
+
+    def __init__(self) -> None:
+        self.engines = Engines()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self.engines.__aenter__(), self._loop).result(10)
+
+    @property
+    def address(self) -> str:
+        return self.engines.endpoints[1]
+
+    def stop(self) -> None:
+        asyncio.run_coroutine_threadsafe(self.engines.__aexit__(None, None, None), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
 class Stream:
     """One raw session."""
 

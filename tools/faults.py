@@ -17,6 +17,11 @@ timed faults, {"report": true} asks for {"counts": {LINE: {"messages": N, KIND: 
 N, "snapshots": N, KIND: N, ...}}}. SIGTERM or SIGINT ends it.
 """
 
+from proto import program
+
+if __name__ == "__main__":  # before the rest is loaded: an interrupt meanwhile is no traceback
+    program.run("tools.faults", "faults")
+
 import argparse
 import contextlib
 import json
@@ -33,7 +38,6 @@ import zmq
 
 from bus.access.sockets import bind, connect
 from proto.dial import TCP, Parser, wrong_address
-from proto.program import outcome
 from tools.chaos.answers import AnswerPlan, AnswerProxy
 from tools.chaos.plan import (
     ANSWER_FAULTS,
@@ -61,7 +65,7 @@ EXAMPLES: Final = """examples:
 """
 
 
-class Line:
+class Relay:
     """One publisher's messages: from upstream, through the plan, to whoever listens."""
 
     def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", name: str, listen: str, plan: FaultPlan) -> None:
@@ -124,7 +128,7 @@ class Line:
 class Proxy:
     """All lines and machines, and the stdin that directs them."""
 
-    def __init__(self, lines: dict[str, Line], machines: dict[str, AnswerProxy]) -> None:
+    def __init__(self, lines: dict[str, Relay], machines: dict[str, AnswerProxy]) -> None:
         self.lines = lines
         self.machines = machines
         self.stopped = False
@@ -293,14 +297,14 @@ def _serve(
     machines: dict[str, AnswerProxy],
 ) -> int:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    lines: dict[str, Line] = {}
+    lines: dict[str, Relay] = {}
     proxy = Proxy(lines, machines)
     try:
         endpoint = ""
         try:
             for i, (name, upstream) in enumerate(upstreams.items()):
                 endpoint = listen[i] if i < len(listen) else "tcp://127.0.0.1:0"
-                lines[name] = Line(context, name, endpoint, FaultPlan(spec.messages, seed, name))
+                lines[name] = Relay(context, name, endpoint, FaultPlan(spec.messages, seed, name))
                 endpoint = upstream
                 if upstream:
                     lines[name].connect(upstream)
@@ -336,7 +340,3 @@ def _serve(
         for line in lines.values():
             line.close()
         context.term()
-
-
-if __name__ == "__main__":
-    sys.exit(outcome(main, "faults"))

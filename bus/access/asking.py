@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple
 
 import grpc
 
@@ -28,30 +28,25 @@ SNAPSHOT_S: Final = 10.0
 ON_LOOP_MAX: Final = 1 << 16  # bytes of a snapshot decoded on the event loop; a longer one goes to a thread
 
 Sources = Callable[[int, AskRange | AskSnapshot], Sequence[str]]
-Done = Callable[[FeedClient, list[Action]], None]
+Answered = Callable[[FeedClient, list[Action]], None]
 
 
 class HistoryError(Exception):
     """There is no such history, or nobody who tells it; the text says why."""
 
 
-class Tap(Protocol):
-    """Who is told on the event loop of all that a reader takes in, right before it does; must neither block nor raise.
+class Ranged(NamedTuple):
+    """An answer to an ask for frames, or why there are none."""
 
-    `now_ns` is the time that the reader is told.
-    """
+    status: RangeStatus
+    epoch: int
+    frames: list[bytes]
 
-    def frame(self, client: FeedClient, frame: bytes, now_ns: int) -> None:
-        """A frame as it came."""
 
-    def snapshot(self, client: FeedClient, snapshot: Snapshot, now_ns: int) -> None:
-        """The answer to an ask for one."""
-
-    def range(self, client: FeedClient, status: RangeStatus, epoch: int, frames: Sequence[bytes], now_ns: int) -> None:
-        """The answer to an ask for one."""
-
-    def failed(self, client: FeedClient, reason: str, now_ns: int) -> None:
-        """An ask could not be done."""
+# What a reader takes in: a frame as it came, the answer to an ask, or why there is none. A tap is told on the event
+# loop, right before, and at what time (by the reader's clock); it must neither block nor raise.
+Taken = bytes | Snapshot | Ranged | str
+Tap = Callable[[FeedClient, Taken, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +159,7 @@ class Recovery:
     def __init__(
         self,
         sources: Sources,
-        done: Done,
+        done: Answered,
         clock_ns: Callable[[], int] = time.monotonic_ns,
         taps: Sequence[Tap] = (),
     ) -> None:
@@ -214,7 +209,8 @@ class Recovery:
                 if isinstance(asked, AskSnapshot):
                     self._snapshotted(client, asked, await self._snapshot(target, client, asked, left_s), target)
                     return
-                reply = await self._range(target, client, asked, left_s)
+                stream = (client.engine, client.channel, asked.epoch)
+                reply = await self._machine(target).range(*stream, asked.first, asked.last, left_s)
             except grpc.aio.AioRpcError as e:
                 self.failures += 1
                 why = f"{target}: {e.code().name.lower()}: {e.details()}"
@@ -232,36 +228,32 @@ class Recovery:
         if refusal is not None and isinstance(asked, AskRange):
             self._ranged(client, asked, refusal, "")
             return
-        now_ns = self._clock_ns()
-        for tap in self._taps:
-            tap.failed(client, why, now_ns)
+        now_ns = self._tapped(client, why)
         self._answered(client, client.failed(asked.ask, why, now_ns))
-
-    async def _range(
-        self, target: str, client: FeedClient, asked: AskRange, left_s: float
-    ) -> marketdata_pb2.RangeReply:
-        stream = (client.engine, client.channel, asked.epoch)
-        return await self._machine(target).range(*stream, asked.first, asked.last, left_s)
 
     async def _snapshot(self, target: str, client: FeedClient, asked: AskSnapshot, left_s: float) -> Snapshot:
         instruments = [asked.instrument] if asked.instrument else []
         return await self._machine(target).snapshot(client.engine, client.channel, instruments, left_s)
 
     def _snapshotted(self, client: FeedClient, asked: AskSnapshot, snapshot: Snapshot, target: str) -> None:
-        now_ns = self._clock_ns()
-        for tap in self._taps:
-            tap.snapshot(client, snapshot, now_ns)
+        now_ns = self._tapped(client, snapshot)
         with _credited(client, target):
             actions = client.snapshot_reply(asked.ask, snapshot, now_ns)
         self._answered(client, actions)
 
     def _ranged(self, client: FeedClient, asked: AskRange, reply: marketdata_pb2.RangeReply, target: str) -> None:
-        status, frames, now_ns = RangeStatus(reply.status), list(reply.frames), self._clock_ns()
-        for tap in self._taps:
-            tap.range(client, status, reply.epoch, frames, now_ns)
+        ranged = Ranged(RangeStatus(reply.status), reply.epoch, list(reply.frames))
+        now_ns = self._tapped(client, ranged)
         with _credited(client, target):
-            actions = client.range_reply(asked.ask, status, reply.epoch, frames, now_ns)
+            actions = client.range_reply(asked.ask, *ranged, now_ns)
         self._answered(client, actions)
+
+    def _tapped(self, client: FeedClient, taken: Taken) -> int:
+        """Tell the taps; when it is taken in."""
+        now_ns = self._clock_ns()
+        for tap in self._taps:
+            tap(client, taken, now_ns)
+        return now_ns
 
     def _answered(self, client: FeedClient, actions: list[Action]) -> None:
         # The answer may lead to the next ask, which must not cancel the task that brings it.

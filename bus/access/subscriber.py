@@ -42,8 +42,8 @@ TICK_NS_MAX: Final = 250_000_000  # the longest sleep: the socket's descriptor t
 
 logger = logging.getLogger(__name__)
 
-Listener = Callable[[FeedClient, Action], None]
-QuoteListener = Callable[[QuoteReader, Quoted | StateChanged], None]
+OnAction = Callable[[FeedClient, Action], None]
+OnQuote = Callable[[QuoteReader, Quoted | StateChanged], None]
 
 
 class _Line:
@@ -108,9 +108,9 @@ class Subscriber:
         rng: random.Random,
         *,
         ring_frames: int = 0,
-        listen: Listener | None = None,
+        listen: OnAction | None = None,
         heard: Callable[[FeedClient], None] | None = None,
-        quoted: QuoteListener | None = None,
+        quoted: OnQuote | None = None,
         limits: Limits | None = None,
         taps: Sequence[Tap] = (),
         clock_ns: Callable[[], int] = time.monotonic_ns,
@@ -283,7 +283,7 @@ class Subscriber:
                 client = clients.get(frame[: feed.TOPIC_SIZE])
                 if client is not None:
                     for tap in self._taps:
-                        tap.frame(client, frame, now_ns)
+                        tap(client, frame, now_ns)
                     actions = client.frame(frame, now_ns, number)
                     if actions or self._heard is not None:
                         self._act(client, actions)

@@ -11,43 +11,14 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
-from proto.feed import (
-    ADD,
-    BUST,
-    CANCEL,
-    CLEAR,
-    CORRECTION,
-    DEFINITION,
-    DELETE,
-    END,
-    EXECUTE,
-    INDICATION,
-    MODIFY,
-    OP_MASK,
-    SELL,
-    STATISTICS,
-    STATUS,
-    TRADE,
-    Extra,
-    Row,
-)
+from proto.feed import ADD, END, OP_MASK, SELL, Extra, Row
 
-OPS: Final = {
-    ADD: "add",
-    CANCEL: "cancel",
-    MODIFY: "modify",
-    DELETE: "delete",
-    EXECUTE: "execute",
-    TRADE: "trade",
-    CLEAR: "clear",
-    DEFINITION: "definition",
-    STATUS: "status",
-    STATISTICS: "statistics",
-    INDICATION: "indication",
-    BUST: "bust",
-    CORRECTION: "correction",
-}
-Sizes = tuple[Decimal, Decimal]  # of a tick and of a lot
+_NAMES: Final = (
+    "add", "cancel", "modify", "delete", "execute", "trade", "clear", "definition", "status", "statistics",
+    "indication", "bust", "correction",
+)  # fmt: skip
+OPS: Final = dict(enumerate(_NAMES, ADD))  # by code, as FEED.md numbers them
+TickAndLot = tuple[Decimal, Decimal]  # of a tick and of a lot
 
 
 class Delta:
@@ -63,7 +34,7 @@ class Delta:
 
     __slots__ = ("_sizes", "end", "extra", "lots", "op", "order_id", "sequence", "side", "ticks", "trade_id")
 
-    def __init__(self, row: Row, sequence: int, sizes: Sizes, extra: Extra | None) -> None:
+    def __init__(self, row: Row, sequence: int, sizes: TickAndLot, extra: Extra | None) -> None:
         op, _, order_id, self.ticks, self.lots, self.trade_id = row
         self.op = OPS[op & OP_MASK]
         self.sequence = sequence

@@ -28,7 +28,7 @@ from typing import Final, TypeVar
 from bus.access.asking import Tap
 from bus.reader.events import Book, Comparison, Event, LedgerLine, Stream
 from bus.reader.history import FeedUseError, History
-from bus.reader.inbox import Inbox, Span
+from bus.reader.inbox import Inbox, Untold
 from bus.reader.reading import EVERYWHERE, Reading, Settings
 from bus.reader.thread import FeedThread
 from bus.stream.actions import Limits
@@ -232,7 +232,7 @@ class Feed:
         thread = self._thread
         return what(self._running()) if thread is None else thread.do(lambda: what(self._running()))
 
-    def _tell(self, event: Event, stream: tuple[int, int], symbol: str = "", span: Span | None = None) -> None:
+    def _tell(self, event: Event, stream: tuple[int, int], symbol: str = "", span: Untold | None = None) -> None:
         """To all who want to know of this book, or follow one of that stream."""
         for inbox in self._inboxes:
             everything = not inbox.symbols or stream == EVERYWHERE

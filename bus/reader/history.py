@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, 
 from contextlib import aclosing
 from typing import Any, Final
 
-from bus.reader.events import BookEvent, Delta, Sizes, Trade, trades_of
+from bus.reader.events import BookEvent, Delta, TickAndLot, Trade, trades_of
 from bus.stream.actions import Applied
 from proto.feed import END, OP_MASK, TOLD, U64_MAX, Frame
 
@@ -66,7 +66,7 @@ class Past:
     next_seq  the sequence behind the last event taken
     """
 
-    def __init__(self, books: Mapping[int, tuple[str, Sizes]], next_seq: int) -> None:
+    def __init__(self, books: Mapping[int, tuple[str, TickAndLot]], next_seq: int) -> None:
         self.next_seq = next_seq
         self._books = books
         self._time_ns = 0

@@ -10,7 +10,7 @@ from bus.reader.events import Event, MissingSpan
 
 EVENTS_MAX: Final = 65_536  # waiting for one who iterates
 
-Span = tuple[int, int, int, int, int]  # engine, channel, epoch, first and last sequence
+Untold = tuple[int, int, int, int, int]  # engine, channel, epoch, first and last sequence
 
 
 class Inbox:
@@ -27,7 +27,7 @@ class Inbox:
         self._wake = wake
         self._untaken: dict[tuple[int, int], list[int]] = {}  # by stream: epoch, first and last of what did not fit
 
-    def put(self, event: Event, span: Span | None) -> None:
+    def put(self, event: Event, span: Untold | None) -> None:
         """Have it wait; `span` is what is missing if it is left out, None: it must not be."""
         if self._untaken and len(self.events) < EVENTS_MAX // 2:
             self._confess()

@@ -24,14 +24,14 @@ from bus.reader.events import (
     MissingSpan,
     Quote,
     QuotesState,
-    Sizes,
     Stream,
     StreamState,
+    TickAndLot,
     Trouble,
     Trusted,
     trades_of,
 )
-from bus.reader.inbox import Span
+from bus.reader.inbox import Untold
 from bus.stream import actions
 from bus.stream.actions import Action, Standing, State
 from bus.stream.conflation import Quoted, QuoteReader
@@ -54,7 +54,7 @@ STREAM: Final = 0  # in place of an instrument: whether all books of a stream ar
 class Told(Protocol):
     """Whoever is told: `symbol` is the book it is about, "" if it concerns all of a stream; `span` is as for Inbox."""
 
-    def __call__(self, event: Event, stream: tuple[int, int], symbol: str = "", span: Span | None = None) -> None: ...
+    def __call__(self, event: Event, stream: tuple[int, int], symbol: str = "", span: Untold | None = None) -> None: ...
 
 
 class Teller:
@@ -76,7 +76,7 @@ class Teller:
         self._told = told
         self._clock_ns = clock_ns
         self._states: dict[tuple[int, int], dict[int, str]] = {}  # by stream: what each book's was said to be
-        self._sizes: dict[Definition, Sizes] = {}
+        self._sizes: dict[Definition, TickAndLot] = {}
 
     # What there is to see
 
@@ -258,7 +258,7 @@ class Teller:
             (Level(*quote.ask),) if quote.ask else (),
         )
 
-    def _quote(self, symbol: str, quoted: Quoted, sizes: Sizes) -> Quote:
+    def _quote(self, symbol: str, quoted: Quoted, sizes: TickAndLot) -> Quote:
         quote, (tick, lot) = quoted.quote, sizes
         bid = (quote.bid_price * tick, quote.bid_quantity * lot, quote.bid_count) if quote.bid_count else None
         ask = (quote.ask_price * tick, quote.ask_quantity * lot, quote.ask_count) if quote.ask_count else None
@@ -274,7 +274,7 @@ class Teller:
         quoted = reader is not None and reader.state is State.LIVE and name in reader.quotes
         return "conflated" if quoted else "lagged"
 
-    def _sizes_of(self, book: MirrorBook) -> Sizes:
+    def _sizes_of(self, book: MirrorBook) -> TickAndLot:
         definition = book.definition
         if definition is None:
             return WHOLE

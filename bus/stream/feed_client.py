@@ -117,7 +117,7 @@ from bus.stream.actions import (
     Trusted,
 )
 from bus.stream.asking import Asking, Want
-from bus.stream.held import Held
+from bus.stream.held import HeldFrames
 from bus.stream.ledger import Gap, Ledger
 from bus.stream.lines import Lines
 from bus.stream.mirror import Mirror, MirrorBook, MirrorError
@@ -186,7 +186,7 @@ class FeedClient:
         self._loaded_ns = 0  # when the last snapshot was taken up
         self._foreign = 0  # an incarnation heard of, unconfirmed
         self._last_crc = NO_CRC  # of the frame that ends where the books stand
-        self._held = Held(1)
+        self._held = HeldFrames(1)
         self._first_held: dict[int, int] = {}  # by instrument: its first sequence held
         self._proved: dict[int, int] = {}  # by instrument: its sequence when a digest agreed, behind the hole
         self._rows: list[Row] = []  # of an event that has not ended
@@ -476,7 +476,7 @@ class FeedClient:
         """Let go of what waits here and in the line; holes stay open until the snapshot that covers them."""
         self.counters.lags += 1
         if self.state in _SETTLED:
-            self._held = Held(self.next_seq)
+            self._held = HeldFrames(self.next_seq)
         else:
             self._held.forget_below(self._held.top)
         self.asking.drop(actions)
@@ -512,7 +512,7 @@ class FeedClient:
             self._go(State.SNAPSHOT, f"first heard at {header.first_seq}", actions)
             self._ask_soon(Want.SNAPSHOT, now_ns, actions)
         elif self.state is State.JOINING:
-            self._held = Held(header.first_seq)
+            self._held = HeldFrames(header.first_seq)
             if header.flags & FRESH and header.first_seq == 1:
                 self._replace(Mirror(), 1)
                 self._go(State.LIVE, "fresh: every book is empty", actions)
@@ -527,7 +527,7 @@ class FeedClient:
     def _place_live(self, frame: Frame, data: bytes, newest: bool, now_ns: int, actions: list[Action]) -> None:
         header = frame.header
         if header.first_seq > self.next_seq:
-            self._held = Held(self.next_seq)
+            self._held = HeldFrames(self.next_seq)
             self._first_held, self._proved = {}, {}
             self._go(State.REPAIR, f"{self.next_seq} was due, {header.first_seq} came", actions)
             self._place_held(frame, data, now_ns, actions)
@@ -622,7 +622,7 @@ class FeedClient:
         self._begin(self.epoch, self.incarnation, "a sequence sent anew", now_ns, actions)
         self._relapses = relapses
         self._run_sent_ns = run_sent_ns
-        self._held = Held(sequence)
+        self._held = HeldFrames(sequence)
         self._go(State.SNAPSHOT, "a sequence sent anew", actions)
         self._ask_soon(Want.SNAPSHOT, now_ns, actions)
         if relapses > 1:
@@ -691,7 +691,7 @@ class FeedClient:
     def _misfit(self, end: int, now_ns: int, actions: list[Action]) -> None:
         """What was said of the stream contradicts itself: begin again behind `end`."""
         if not self._held.pieces and not self._held.holes:
-            self._held = Held(end)
+            self._held = HeldFrames(end)
         self._to_snapshot("the stream contradicts the books", now_ns, actions)
 
     def _whole(
@@ -923,7 +923,7 @@ class FeedClient:
             gap.snapshotted += high - low
         for hole in self._held.holes:
             hole.gap.abandoned += hole.end - hole.first
-        self._held = Held(claim.last_seq + 1)
+        self._held = HeldFrames(claim.last_seq + 1)
         self._load(claim, now_ns, actions)
 
     def _load(self, snapshot: Snapshot, now_ns: int, actions: list[Action]) -> None:
@@ -968,7 +968,7 @@ class FeedClient:
         counters.received = counters.repaired = counters.covered = 0
         self.next_seq = 1
         self._last_crc = NO_CRC
-        self._held = Held(1)
+        self._held = HeldFrames(1)
         self._first_held, self._proved = {}, {}
         self._rows, self._times, self._extras = [], [], []
         self._doubted = []

@@ -41,7 +41,7 @@ class Hole:
         self.gap = gap
 
 
-class Held:
+class HeldFrames:
     """The frames of one stream that wait. Cost: O(1) at the end, O(n) for n pieces elsewhere."""
 
     __slots__ = ("holes", "pieces", "size", "top")

@@ -148,10 +148,10 @@ class _Side:
         self.front = []
 
 
-class Cut:
+class BookCopy:
     """A copy of some books of one channel, in the making.
 
-        cut = Cut(books)
+        cut = BookCopy(books)
         while not cut.copy():
             ...                          # trading goes on; cut.note(rows) for all that is published
         cut.orders(instrument, BUY)      # any time later, on any thread

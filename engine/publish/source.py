@@ -19,7 +19,7 @@ from bus.stream.sequencer import RangeResult
 from engine.core.book import Book
 from engine.core.venue import Venue
 from engine.log.numbering import opening, statistics_of
-from engine.publish.cut import Cut
+from engine.publish.cut import BookCopy
 from proto.columns import BUY, SELL, ChannelDeltas
 from proto.feed import Digest, Indication, Quote, Statistics, Status, orders_hash
 from proto.instrument import Instrument
@@ -34,7 +34,7 @@ class TakenBooks:
 
     __slots__ = ("_books", "_cut", "_head")
 
-    def __init__(self, head: tuple[int, int, int, int, int, int], books: list[BookSnapshot], cut: Cut) -> None:
+    def __init__(self, head: tuple[int, int, int, int, int, int], books: list[BookSnapshot], cut: BookCopy) -> None:
         self._head = head
         self._books = books
         self._cut = cut
@@ -81,7 +81,7 @@ class EngineFeed:
         self._channels: dict[int, list[int]] = {channel: [] for channel in range(1, channels + 1)}
         for instrument in self._instruments.values():
             self._channels[instrument.channel].append(instrument.id)
-        self._cuts: dict[int, list[Cut]] = {}  # by channel: snapshots being taken
+        self._cuts: dict[int, list[BookCopy]] = {}  # by channel: snapshots being taken
         self._turns: dict[int, tuple[int, int | None]] = {}  # by instrument: where its next digest begins
         self.publisher = Publisher(
             venue.engine,
@@ -137,10 +137,10 @@ class EngineFeed:
         head = (engine, channel, publisher.incarnation, publisher.epoch, last_seq, self._clock_ns())
         return TakenBooks(head, [self._book(channel, name) for name in chosen], cut)
 
-    async def _copied(self, channel: int, instruments: Sequence[int]) -> tuple[Cut, list[int]]:
+    async def _copied(self, channel: int, instruments: Sequence[int]) -> tuple[BookCopy, list[int]]:
         """The orders of the books that are asked for, and which these are."""
         chosen = self._chosen(channel, instruments)
-        cut = Cut([self._venue.books[name] for name in chosen])
+        cut = BookCopy([self._venue.books[name] for name in chosen])
         cuts = self._cuts.setdefault(channel, [])
         cuts.append(cut)
         try:

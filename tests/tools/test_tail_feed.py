@@ -27,6 +27,7 @@ import pytest
 import zmq
 from rich.console import Console
 
+from bus.access.asking import Ranged
 from bus.reader import Book, BookEvent, BookState, Event, Level
 from bus.reader import Stream as Shelf
 from bus.reader.teller import Teller
@@ -44,20 +45,20 @@ from tools.chaos.plan import sealed
 from tools.child import Child, Children
 from tools.ladder import draw, plain
 from tools.run.layout import made_up
-from tools.tail.lines import Line, book_line, delta_lines, frame_line, in_words, line_of
+from tools.tail.lines import JsonLine, book_line, delta_lines, frame_line, in_words, line_of
 from tools.tail.listen import Listener
 from tools.tail.live import text_of, view_of
 from tools.tail.play import Recording, RecordingError, range_of, venue_of
-from tools.tail.record import FRAME, HEAD, LENGTH, MAGIC, RANGE, Record, Recorder, Writer, range_body
+from tools.tail.record import FRAME, HEAD, LENGTH, MAGIC, RANGE, Recorded, Recorder, Writer, range_body
 
 PATIENCE_S = 20.0
 HANGS_S = 100.0  # all that a test waits for, one after the other, each with a deadline of its own; then it hangs
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def lines_of(stream: Stream, actions: list[Action]) -> list[Line]:
+def lines_of(stream: Stream, actions: list[Action]) -> list[JsonLine]:
     """All that is said of it."""
-    said: list[Line] = []
+    said: list[JsonLine] = []
     for event in stream.events(actions):
         if isinstance(event, BookEvent):
             said += [line for line, _ in delta_lines([event])]
@@ -162,7 +163,7 @@ class Shown:
         return self.teller.streams()
 
     @property
-    def said(self) -> list[Line]:
+    def said(self) -> list[JsonLine]:
         return [line for line in self.listener.said.lines if line["event"] != "state"]
 
 
@@ -409,7 +410,7 @@ def test_when_the_disk_is_full_the_recording_ends_with_what_is_whole_and_says_wh
     disk._room = writer.size + HEAD.size + LENGTH.size + len(first[0]) + 10
     recorder = Recorder(writer, said.append)
     for frame in first + second + second:
-        recorder.frame(stream.client, frame, 5)
+        recorder.tap(stream.client, frame, 5)
     assert len(said) == 1
     assert re.fullmatch(
         r"No space left on device: [0-9,]+ bytes are good, what came from [0-9:.]{15} on is missing", said[0]
@@ -501,20 +502,20 @@ def test_a_frame_is_told_field_by_field() -> None:
     }
 
 
-def recording(path: Path) -> list[Record]:
+def recording(path: Path) -> list[Recorded]:
     """A stream with a gap that a range repairs, then another that only a snapshot does."""
     stream = Stream()
     venue = list(made_up(1, 1).instruments)
-    records: list[Record] = []
+    records: list[Recorded] = []
 
     def keep(kind: bytes, body: bytes) -> None:
         stream.now_ns += 5_000_000
-        records.append(Record(kind, stream.now_ns, 1, 1, body))
+        records.append(Recorded(kind, body, stream.now_ns, 1, 1))
 
     keep(FRAME, stream.publish(ALFA, BOUGHT, OFFERED, extras=EXTRAS)[0])
     lost = stream.publish(TRADED)
     keep(FRAME, stream.publish(CHANGED)[0])
-    keep(RANGE, range_body(RangeStatus.OK, 1, lost))
+    keep(RANGE, range_body(Ranged(RangeStatus.OK, 1, lost)))
     keep(FRAME, stream.publish(GONE)[0])
     with path.open("wb", buffering=0) as file:
         writer = Writer(file)
@@ -916,10 +917,10 @@ def tail(target: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
             program.kill()
 
 
-def lines_until(program: subprocess.Popen[str], event: str, times: int = 1) -> list[Line]:
+def lines_until(program: subprocess.Popen[str], event: str, times: int = 1) -> list[JsonLine]:
     """Its lines up to that event."""
     assert program.stdout
-    lines: list[Line] = []
+    lines: list[JsonLine] = []
     while times and (text := program.stdout.readline()):
         lines.append(json.loads(text))
         times -= lines[-1]["event"] == event

@@ -15,7 +15,7 @@ from typing import Final
 from bus.publisher import Publisher
 from engine.core.book import Book
 from engine.core.venue import Venue
-from engine.publish.cut import Cut
+from engine.publish.cut import BookCopy
 from proto.columns import CANCEL, Batch
 from proto.orders import write_batch
 from tools.bench import flows
@@ -91,7 +91,7 @@ def orders(options: Options, report: Report) -> None:
 
 def longest_slice(book: Book) -> float:
     """Seconds of the longest slice of a cut of a book, which nobody changes meanwhile."""
-    cut = Cut([book])
+    cut = BookCopy([book])
     longest, done = 0, False
     while not done:
         before = cpu_ns()

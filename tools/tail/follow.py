@@ -10,12 +10,13 @@ from typing import Any, BinaryIO, Final, TextIO
 
 import grpc
 
+from bus.access.asking import Tap
 from bus.access.directory import Entry
 from bus.access.exchange import DirectoryError, ask
 from bus.reader import Feed
 from proto.dial import wrong_address
 from tools.tail.ending import CannotConnect, CannotOpen
-from tools.tail.listen import Frames, Listener, chosen
+from tools.tail.listen import Listener, chosen
 from tools.tail.play import play
 from tools.tail.record import SEED, Recorder, Writer
 from tools.tail.say import say_all
@@ -39,12 +40,13 @@ def run(args: argparse.Namespace) -> int:
 async def listen(args: argparse.Namespace, writer: Writer | None, out: TextIO) -> int:
     """From the first question to the exit code. Raises: as run()."""
     entries, listener = await _venue(args)
-    taps: list[Frames | Recorder] = []
+    taps: list[Tap] = []
     if writer is not None:
-        taps.append(Recorder(writer, lambda why: listener.cannot_write(f"{args.record}: {why}")))
+        recorder = Recorder(writer, lambda why: listener.cannot_write(f"{args.record}: {why}"))
+        taps.append(recorder.tap)
         writer.begin(listener.instruments, time.time_ns())
     if args.raw:
-        taps.append(Frames(listener))
+        taps.append(listener.tap)
     others = [e.grpc for e in entries if e.grpc != args.machine and not e.left and not wrong_address(e.grpc)]
     engines = {instrument.engine for instrument in listener.instruments}
     async with Feed(

@@ -30,7 +30,7 @@ from bus.reader.events import (
 from proto import feed
 from proto.feed import OP_MASK, SELL, Extra, FeedError, Row, Status
 
-Line = dict[str, Any]
+JsonLine = dict[str, Any]
 
 FLAGS: Final = {
     feed.END_OF_EVENT: "end of event",
@@ -47,7 +47,7 @@ _WITH_ORDER: Final = ("add", "cancel", "modify", "delete", "execute")
 _WITH_TRADE: Final = ("execute", "trade", "bust", "correction")
 
 
-def line_of(event: Event) -> Line | None:
+def line_of(event: Event) -> JsonLine | None:
     """The line of what happens to a stream; None where there is nothing to say. Deltas: delta_lines."""
     match event:
         case StreamState():
@@ -71,28 +71,28 @@ def line_of(event: Event) -> Line | None:
             return None
 
 
-def _stream(event: Any) -> Line:
+def _stream(event: Any) -> JsonLine:
     return {"engine": event.engine, "channel": event.channel}
 
 
-def _spanned(name: str, event: GapOpened | GapRepaired | MissingSpan) -> Line:
+def _spanned(name: str, event: GapOpened | GapRepaired | MissingSpan) -> JsonLine:
     return {"event": name, **_stream(event), "epoch": event.epoch, "first": event.first, "last": event.last}
 
 
-def _changed(name: str, event: StreamState | QuotesState) -> Line:
+def _changed(name: str, event: StreamState | QuotesState) -> JsonLine:
     return {"event": name, **_stream(event), "from": event.before, "to": event.state, "why": event.reason}
 
 
-def delta_lines(events: list[BookEvent]) -> Iterator[tuple[Line, BookEvent]]:
+def delta_lines(events: list[BookEvent]) -> Iterator[tuple[JsonLine, BookEvent]]:
     """All that one command changed, by sequence, each line with the event that it is of."""
     deltas = [(delta, event) for event in events for delta in event.deltas]
     for delta, event in sorted(deltas, key=lambda pair: pair[0].sequence):
         yield _delta(event, delta), event
 
 
-def _delta(event: BookEvent, delta: Delta) -> Line:
+def _delta(event: BookEvent, delta: Delta) -> JsonLine:
     op = delta.op
-    line: Line = {
+    line: JsonLine = {
         "event": op,
         "symbol": event.symbol,
         "epoch": event.epoch,
@@ -116,40 +116,30 @@ def _delta(event: BookEvent, delta: Delta) -> Line:
     return line
 
 
-def _extra(extra: Extra) -> Line:
+def _extra(extra: Extra) -> JsonLine:
     if isinstance(extra, Status):
         return {"state": feed.STATE_NAMES[extra.state], "reason": extra.reason}
     return dict(extra._asdict())
 
 
-def book_line(book: Book, engine: int, channel: int) -> Line:
+def book_line(book: Book, engine: int, channel: int) -> JsonLine:
     """A whole book, by order in queue order, as it stands: what deltas can be applied to."""
-    return {
-        "event": "book",
-        "symbol": book.symbol,
-        "engine": engine,
-        "channel": channel,
-        "epoch": book.epoch,
-        "sequence": book.sequence,
-        "instrument_sequence": book.instrument_sequence,
-        "state": book.state,
-        "trading_state": book.trading_state,
-        "bids": _orders(book, 0),
-        "asks": _orders(book, 1),
-    }
+    shown = ("epoch", "sequence", "instrument_sequence", "state", "trading_state")
+    line: JsonLine = {"event": "book", "symbol": book.symbol, "engine": engine, "channel": channel}
+    return line | {name: getattr(book, name) for name in shown} | {"bids": _orders(book, 0), "asks": _orders(book, 1)}
 
 
-def _orders(book: Book, side: int) -> list[Line]:
+def _orders(book: Book, side: int) -> list[JsonLine]:
     return [
         {"order_id": order_id, "price": f"{price:f}", "quantity": f"{quantity:f}"}
         for order_id, price, quantity in book.orders(side)
     ]
 
 
-def quote_line(quote: Quote, engine: int, channel: int) -> Line:
+def quote_line(quote: Quote, engine: int, channel: int) -> JsonLine:
     """How a book stood when its quote was sent: best bid, best offer, last trade; null where there is none."""
 
-    def side(level: tuple[Decimal, Decimal, int] | None) -> Line | None:
+    def side(level: tuple[Decimal, Decimal, int] | None) -> JsonLine | None:
         return {"price": f"{level[0]:f}", "quantity": f"{level[1]:f}", "orders": level[2]} if level else None
 
     return {
@@ -168,25 +158,18 @@ def quote_line(quote: Quote, engine: int, channel: int) -> Line:
     }
 
 
-def comparison_line(compared: Comparison) -> Line:
+def comparison_line(compared: Comparison) -> JsonLine:
     """Whether our books are another machine's."""
-    line: Line = {"engine": compared.engine, "channel": compared.channel}
     if compared.problem:
-        return {"event": "unverified", **line, "with": compared.machine, "why": compared.problem}
-    line |= {
-        "epoch": compared.epoch,
-        "sequence": compared.sequence,
-        "with": compared.machine,
-        "carried": compared.carried,
-        "books": compared.books,
-        "orders": compared.orders,
-    }
+        return {"event": "unverified", **_stream(compared), "with": compared.machine, "why": compared.problem}
+    line = {"epoch": compared.epoch, "sequence": compared.sequence, "with": compared.machine}
+    line |= {"carried": compared.carried, "books": compared.books, "orders": compared.orders}
     if compared.differences:
-        return {"event": "differs", **line, "differences": list(compared.differences)}
-    return {"event": "verified", **line}
+        return {"event": "differs", **_stream(compared), **line, "differences": list(compared.differences)}
+    return {"event": "verified", **_stream(compared), **line}
 
 
-def stats_line(stream: Stream, time_ns: int) -> Line:
+def stats_line(stream: Stream, time_ns: int) -> JsonLine:
     """Where a stream stands, and all that its reader counted."""
     said = asdict(stream)
     counters = said.pop("counters")
@@ -194,28 +177,16 @@ def stats_line(stream: Stream, time_ns: int) -> Line:
     return {"event": "stats", "time_ns": time_ns, **{name: said[name] for name in shown}, **counters}
 
 
-def frame_line(frame: bytes, time_ns: int) -> Line:
+def frame_line(frame: bytes, time_ns: int) -> JsonLine:
     """A frame as it came, field by field: its header, then what its body says. One that is none says why."""
-    line: Line = {"event": "frame", "received_ns": time_ns, "bytes": len(frame)}
+    line: JsonLine = {"event": "frame", "received_ns": time_ns, "bytes": len(frame)}
     try:
         decoded = feed.decode(frame)
     except FeedError as e:
         return line | {"bad": str(e), "hex": frame[:BAD_SHOWN].hex()}
-    header = decoded.header
-    line |= {
-        "topic": frame[: feed.TOPIC_SIZE].decode(),
-        "kind": chr(header.kind),
-        "flags": [name for bit, name in FLAGS.items() if header.flags & bit],
-        "engine": header.engine,
-        "channel": header.channel,
-        "count": header.count,
-        "codec": header.codec,
-        "incarnation": header.incarnation,
-        "epoch": header.epoch,
-        "first_seq": header.first_seq,
-        "sent_ns": header.sent_ns,
-        "follows": header.follows,
-    }
+    flags = [name for bit, name in FLAGS.items() if decoded.header.flags & bit]
+    line |= {"topic": frame[: feed.TOPIC_SIZE].decode()}
+    line |= asdict(decoded.header) | {"kind": chr(decoded.header.kind), "flags": flags}
     if decoded.rows:
         line |= {
             "instruments": [list(each) for each in decoded.instruments],
@@ -228,7 +199,7 @@ def frame_line(frame: bytes, time_ns: int) -> Line:
     return line
 
 
-def _raw_delta(row: Row) -> Line:
+def _raw_delta(row: Row) -> JsonLine:
     op, instrument, order_id, price, quantity, trade_id = row
     return {
         "op": OPS[op & OP_MASK], "sell": bool(op & SELL), "end": bool(op & feed.END), "instrument": instrument,
@@ -236,7 +207,7 @@ def _raw_delta(row: Row) -> Line:
     }  # fmt: skip
 
 
-def in_words(line: Line) -> str:
+def in_words(line: JsonLine) -> str:
     """An event for people: `gap 3,001 to 3,007 (frame)`."""
     span = f"{line['first']:,} to {line['last']:,}" if "last" in line else ""
     stream = f"engine-{line['engine']}" if "engine" in line else ""

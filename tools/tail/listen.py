@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from bus.access.asking import Taken
 from bus.reader import (
     Book,
     BookEvent,
@@ -24,12 +25,10 @@ from bus.reader import (
     Trade,
 )
 from bus.stream.feed_client import FeedClient
-from bus.stream.sequencer import RangeStatus
 from proto.instrument import Instrument
-from proto.snapshot import Snapshot
 from tools.tail.ending import CannotConnect
 from tools.tail.lines import (
-    Line,
+    JsonLine,
     book_line,
     comparison_line,
     delta_lines,
@@ -39,6 +38,7 @@ from tools.tail.lines import (
     quote_line,
     stats_line,
 )
+from tools.tail.record import SINCE_NS
 
 HEAR_S: Final = 10.0  # for the first book
 LOOK_S: Final = 0.02
@@ -66,7 +66,7 @@ class Said:
     problem   what could not be written
     """
 
-    lines: deque[Line] = field(default_factory=deque)
+    lines: deque[JsonLine] = field(default_factory=deque)
     seen: deque[str] = field(default_factory=lambda: deque(maxlen=SEEN_MAX))
     trades: dict[str, deque[Trade]] = field(default_factory=dict)  # by symbol, the newest first
     deltas: int = 0
@@ -141,8 +141,13 @@ class Listener:
         if self._args.exit_at_end and all(stream.state == "ended" for stream in self.streams(shows)):
             self.said.end("end of stream")
 
+    def tap(self, client: FeedClient, taken: Taken, now_ns: int) -> None:
+        """A reader has taken this in, with --raw (bus/access/asking.py, Tap)."""
+        if isinstance(taken, bytes):
+            self.take_frame(taken, now_ns + SINCE_NS)
+
     def take_frame(self, frame: bytes, time_ns: int) -> None:
-        """A frame came, with --raw."""
+        """A frame came at that time, with --raw."""
         if self.said.ended.is_set():
             return
         self._say(frame_line(frame, time_ns))
@@ -209,7 +214,7 @@ class Listener:
             self._told_at[symbol] = (book.epoch, book.sequence)
             self._say(book_line(book, *self._homes[symbol]))
 
-    def _say(self, line: Line) -> None:
+    def _say(self, line: JsonLine) -> None:
         if len(self.said.lines) >= UNSAID_MAX:
             self.said.lines.popleft()
         self.said.lines.append(line)
@@ -272,25 +277,6 @@ class Listener:
         for event in later:
             if (event.epoch, event.sequence) > told.get(self._homes.get(event.symbol, (0, 0)), (0, 0)):
                 self._take_change(event)
-
-
-class Frames:
-    """Hands on every frame that a feed's readers take in (bus/access/asking.py, Tap)."""
-
-    def __init__(self, listener: Listener) -> None:
-        self._listener = listener
-        self._since_ns = time.time_ns() - time.monotonic_ns()
-
-    def frame(self, client: FeedClient, frame: bytes, now_ns: int) -> None:
-        self._listener.take_frame(frame, self._since_ns + now_ns)
-
-    def snapshot(self, client: FeedClient, snapshot: Snapshot, now_ns: int) -> None: ...
-
-    def range(
-        self, client: FeedClient, status: RangeStatus, epoch: int, frames: Sequence[bytes], now_ns: int
-    ) -> None: ...
-
-    def failed(self, client: FeedClient, reason: str, now_ns: int) -> None: ...
 
 
 def chosen(known: Iterable[Instrument], symbols: Sequence[str]) -> list[Instrument]:

@@ -13,6 +13,7 @@ from random import Random
 from types import SimpleNamespace
 from typing import BinaryIO, Final, TextIO
 
+from bus.access.asking import Ranged
 from bus.access.subscriber import jitter_of
 from bus.reader.events import Book, Stream
 from bus.reader.teller import Teller, Told
@@ -24,7 +25,7 @@ from proto.instrument import FIELDS, Instrument, ListingError, instrument_of
 from proto.snapshot import Snapshot, decode_snapshot
 from tools.tail.ending import CannotConnect
 from tools.tail.listen import Listener, chosen
-from tools.tail.record import FAILED, FRAME, HEAD, LENGTH, MAGIC, RANGE, RANGE_HEAD, SEED, SNAPSHOT, VENUE, Record
+from tools.tail.record import FAILED, FRAME, HEAD, LENGTH, MAGIC, RANGE, RANGE_HEAD, SEED, SNAPSHOT, VENUE, Recorded
 from tools.tail.say import say_all
 
 RECORD_MAX: Final = 128 << 20
@@ -45,7 +46,7 @@ class Recording:
         self.cut = False
         self._file = file
 
-    def __iter__(self) -> Iterator[Record]:
+    def __iter__(self) -> Iterator[Recorded]:
         if self._read(len(MAGIC)) != MAGIC:
             raise RecordingError("this is no recording")
         while head := self._read(LENGTH.size):
@@ -57,7 +58,7 @@ class Recording:
                 self.cut = True
                 return
             kind, time_ns, engine, channel = HEAD.unpack_from(rest)
-            yield Record(kind, time_ns, engine, channel, rest[HEAD.size :])
+            yield Recorded(kind, rest[HEAD.size :], time_ns, engine, channel)
 
     def _read(self, size: int) -> bytes:
         try:
@@ -66,7 +67,7 @@ class Recording:
             raise RecordingError(str(e.strerror)) from None
 
 
-def venue_of(record: Record) -> list[Instrument]:
+def venue_of(record: Recorded) -> list[Instrument]:
     """The instruments of the first record. Raises: RecordingError."""
     if record.kind != VENUE:
         raise RecordingError("it does not begin with its venue")
@@ -76,7 +77,7 @@ def venue_of(record: Record) -> list[Instrument]:
         raise RecordingError(f"its venue cannot be read: {e}") from None
 
 
-def range_of(body: bytes) -> tuple[RangeStatus, int, list[bytes]]:
+def range_of(body: bytes) -> Ranged:
     """Raises: RecordingError."""
     try:
         status, epoch = RANGE_HEAD.unpack_from(body)
@@ -85,7 +86,7 @@ def range_of(body: bytes) -> tuple[RangeStatus, int, list[bytes]]:
             (length,) = LENGTH.unpack_from(body, at)
             at += LENGTH.size + length
             frames.append(body[at - length : at])
-        return RangeStatus(status), epoch, frames
+        return Ranged(RangeStatus(status), epoch, frames)
     except (struct.error, ValueError) as e:
         raise RecordingError(f"a range that cannot be read: {e}") from None
 
@@ -110,7 +111,7 @@ class Player:
         """As Feed.streams."""
         return self._teller.streams()
 
-    def play(self, record: Record) -> None:
+    def play(self, record: Recorded) -> None:
         """Have it taken in, and the time until then pass. Raises: RecordingError."""
         self.now_ns = record.time_ns
         for client in self._clients.values():
@@ -124,7 +125,7 @@ class Player:
         if reader is not None:
             self._act(reader, self._taken_in(reader, record))
 
-    def _taken_in(self, client: FeedClient, record: Record) -> list[Action]:
+    def _taken_in(self, client: FeedClient, record: Recorded) -> list[Action]:
         if record.kind == FRAME:
             return client.frame(record.body, record.time_ns)
         asked = self._asked.pop(client, None)
@@ -147,7 +148,7 @@ class Player:
         self._teller.on_heard(client)
 
 
-def _snapshot(record: Record) -> Snapshot:
+def _snapshot(record: Recorded) -> Snapshot:
     try:
         return decode_snapshot(record.body)
     except FeedError as e:
@@ -184,8 +185,8 @@ async def _play(args: argparse.Namespace, recording: Recording, out: TextIO) -> 
 
 
 async def _paced(
-    args: argparse.Namespace, listener: Listener, began_ns: int, records: Iterable[Record]
-) -> AsyncIterator[Record]:
+    args: argparse.Namespace, listener: Listener, began_ns: int, records: Iterable[Recorded]
+) -> AsyncIterator[Recorded]:
     """Each record in its time: at the speed of then, another, as fast as may be, or a frame for each line of stdin."""
     loop = asyncio.get_running_loop()
     began = loop.time()

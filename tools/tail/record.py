@@ -23,10 +23,10 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import BinaryIO, Final, NamedTuple
 
+from bus.access.asking import Ranged, Taken
 from bus.stream.feed_client import FeedClient
-from bus.stream.sequencer import RangeStatus
 from proto.instrument import FIELDS, Instrument
-from proto.snapshot import Snapshot, encode_snapshot
+from proto.snapshot import encode_snapshot
 
 MAGIC: Final = b"lobmesh recording 1\n"
 VENUE: Final = b"V"
@@ -34,6 +34,7 @@ FRAME: Final = b"F"
 SNAPSHOT: Final = b"S"
 RANGE: Final = b"R"
 FAILED: Final = b"X"
+SINCE_NS: Final = time.time_ns() - time.monotonic_ns()  # the readers' clock is the monotonic one
 SEED: Final = 1  # of the readers' jitter, when they are recorded and when they are played
 
 LENGTH: Final = struct.Struct("<I")
@@ -41,14 +42,14 @@ HEAD: Final = struct.Struct("<cQHH")
 RANGE_HEAD: Final = struct.Struct("<BQ")
 
 
-class Record(NamedTuple):
+class Recorded(NamedTuple):
     """One thing that a reader took in."""
 
     kind: bytes
+    body: bytes
     time_ns: int
     engine: int
     channel: int
-    body: bytes
 
 
 class Writer:
@@ -65,9 +66,9 @@ class Writer:
     def begin(self, instruments: Sequence[Instrument], now_ns: int) -> None:
         """Write the first record."""
         venue = [dict(zip(FIELDS, instrument.values, strict=True)) for instrument in instruments]
-        self.write(Record(VENUE, now_ns, 0, 0, json.dumps(venue).encode()))
+        self.write(Recorded(VENUE, json.dumps(venue).encode(), now_ns, 0, 0))
 
-    def write(self, record: Record) -> None:
+    def write(self, record: Recorded) -> None:
         head = HEAD.pack(record.kind, record.time_ns, record.engine, record.channel)
         self._put(LENGTH.pack(HEAD.size + len(record.body)) + head + record.body)
 
@@ -87,32 +88,29 @@ class Recorder:
     def __init__(self, writer: Writer, ended: Callable[[str], None]) -> None:
         self._writer: Writer | None = writer
         self._ended = ended
-        self._since_ns = time.time_ns() - time.monotonic_ns()  # the readers' clock is the monotonic one
 
-    def frame(self, client: FeedClient, frame: bytes, now_ns: int) -> None:
-        self._keep(client, FRAME, now_ns, frame)
-
-    def snapshot(self, client: FeedClient, snapshot: Snapshot, now_ns: int) -> None:
-        self._keep(client, SNAPSHOT, now_ns, encode_snapshot(snapshot))
-
-    def range(self, client: FeedClient, status: RangeStatus, epoch: int, frames: Sequence[bytes], now_ns: int) -> None:
-        self._keep(client, RANGE, now_ns, range_body(status, epoch, frames))
-
-    def failed(self, client: FeedClient, reason: str, now_ns: int) -> None:
-        self._keep(client, FAILED, now_ns, reason.encode())
-
-    def _keep(self, client: FeedClient, kind: bytes, now_ns: int, body: bytes) -> None:
-        writer = self._writer
+    def tap(self, client: FeedClient, taken: Taken, now_ns: int) -> None:
+        """A reader has taken this in."""
+        writer, time_ns = self._writer, now_ns + SINCE_NS
         if writer is None:
             return
-        time_ns = self._since_ns + now_ns
         try:
-            writer.write(Record(kind, time_ns, client.engine, client.channel, body))
+            writer.write(Recorded(*_written(taken), time_ns, client.engine, client.channel))
         except OSError as e:
             self._writer = None
             at = f"{datetime.fromtimestamp(time_ns / 1e9):%H:%M:%S.%f}"
             self._ended(f"{e.strerror}: {writer.size:,} bytes are good, what came from {at} on is missing")
 
 
-def range_body(status: RangeStatus, epoch: int, frames: Sequence[bytes]) -> bytes:
-    return RANGE_HEAD.pack(status, epoch) + b"".join(LENGTH.pack(len(frame)) + frame for frame in frames)
+def _written(taken: Taken) -> tuple[bytes, bytes]:
+    """Kind and body."""
+    if isinstance(taken, bytes):
+        return FRAME, taken
+    if isinstance(taken, str):
+        return FAILED, taken.encode()
+    return (RANGE, range_body(taken)) if isinstance(taken, Ranged) else (SNAPSHOT, encode_snapshot(taken))
+
+
+def range_body(ranged: Ranged) -> bytes:
+    frames = b"".join(LENGTH.pack(len(frame)) + frame for frame in ranged.frames)
+    return RANGE_HEAD.pack(ranged.status, ranged.epoch) + frames

@@ -20,12 +20,15 @@ from proto.columns import (
     REFUSED,
     REPLACE,
     REPORT_WIDTH,
+    STP_NONE,
+    THROTTLED,
     TIF_FOK,
     TIF_IOC,
     TYPE_MARKET,
+    UNKNOWN_ACCOUNT,
     Batch,
 )
-from proto.orders import BATCH_MAX, GarbledError, read_batch
+from proto.orders import BATCH_MAX, GarbledError, read_batch, write_batch
 from proto.orders_pb2 import CommandBatch
 
 GOOD = (NEW, 1, 5, 0, 100, 10, 0)  # op, id, instrument, flags, price, quantity, target
@@ -109,3 +112,43 @@ def test_refusals_say_which_command_and_about_what() -> None:
         REFUSED, 3, 3, 0, 5, 1, 100, 0, 0, 0, 0, BAD_QUANTITY,
         REFUSED, 4, 9, 0, 6, 1, 100, 0, 0, 0, 0, BAD_QUANTITY,
     ]  # fmt: skip
+
+
+def test_a_good_batch_goes_in_as_it_came() -> None:
+    commands = write_batch(batch_of(GOOD, GOOD))
+    batch, let_in, refused = door.let_in(7, 9, STP_NONE, commands)
+    assert (batch.account, batch.session, batch.stp, batch.op) == (7, 9, STP_NONE, [NEW, NEW])
+    assert let_in is commands
+    assert refused == []
+
+
+def test_the_bad_rows_of_a_batch_are_cut_out_and_refused() -> None:
+    rows = ((NEW, 1, 5, 0, 100, 10, 0), (NEW, 2, 5, 0, 100, 0, 0), (CANCEL, 3, 5, 0, 0, 0, 1))
+    batch, commands, refused = door.let_in(7, 0, 0, write_batch(batch_of(*rows)))
+    assert batch.client_order_id == [1, 3]
+    assert read_batch(7, 0, 0, commands) == batch
+    assert (refused[1], refused[-1], len(refused)) == (2, BAD_QUANTITY, REPORT_WIDTH)
+
+
+def test_of_those_that_would_pass_the_throttle_lets_the_first_in() -> None:
+    throttle = door.Throttle(2, now=10.0)
+    rows = [(NEW, id, 5, 0, 100, 0 if id == 2 else 10, 0) for id in range(1, 6)]
+    batch, _, refused = door.let_in(7, 0, 0, write_batch(batch_of(*rows)), throttle, 10.0)
+    assert batch.client_order_id == [1, 3]
+    reasons = dict(zip(refused[1::REPORT_WIDTH], refused[11::REPORT_WIDTH], strict=True))
+    assert reasons == {2: BAD_QUANTITY, 4: THROTTLED, 5: THROTTLED}
+    batch, _, _ = door.let_in(7, 0, 0, write_batch(batch_of(*rows)), throttle, 10.5)
+    assert batch.client_order_id == [1]  # half a second later, one more
+    batch, _, _ = door.let_in(7, 0, 0, write_batch(batch_of(*rows)), throttle, 1_000.0)
+    assert batch.client_order_id == [1, 3]  # and never more than a second's worth
+
+
+def test_nothing_of_an_unknown_account_passes() -> None:
+    batch, _, refused = door.let_in(7, 0, 0, write_batch(batch_of(GOOD, GOOD)), known=False)
+    assert (batch.op, refused[11::REPORT_WIDTH]) == ([], [UNKNOWN_ACCOUNT] * 2)
+
+
+@pytest.mark.parametrize(("account", "stp"), [(0, 0), (7, -1), (7, 5), (7, 300)])
+def test_who_and_how_cannot_be_anything(account: int, stp: int) -> None:
+    with pytest.raises(GarbledError):
+        door.let_in(account, 0, stp, write_batch(batch_of(GOOD)))

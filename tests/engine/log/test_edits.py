@@ -266,7 +266,7 @@ def test_accounts_that_come_and_go_are_told(
     Life(disk, replace(CLUSTER, accounts=tuple(map(Account, before)))).end()
     life = Life(disk, replace(CLUSTER, accounts=tuple(map(Account, now))))
     assert told(caplog) == [f"cluster file: {line}" for line in lines]
-    assert list(life.engine.venue.allowed) == list(now)
+    assert list(life.engine.venue.operations.allowed) == list(now)
 
 
 def test_a_log_is_not_taken_up_under_another_name(caplog: pytest.LogCaptureFixture) -> None:

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from engine.core.venue import Venue
-from engine.publish.cut import Cut
+from engine.publish.cut import BookCopy
 from proto.columns import BUY, SELL, Batch, ChannelDeltas
 from proto.feed import CLEAR, END
 from tests.engines import cluster_of
@@ -54,7 +54,7 @@ class Floor:
         }
 
 
-def copied(cut: Cut, floor: Floor) -> dict[tuple[int, int], list[Shown]]:
+def copied(cut: BookCopy, floor: Floor) -> dict[tuple[int, int], list[Shown]]:
     return {(name, side): list(cut.orders(name, side)) for name in floor.venue.books for side in (BUY, SELL)}
 
 
@@ -64,7 +64,7 @@ def test_the_copy_is_the_book_at_the_last_slice(prices: int, room: int) -> None:
     for seed in range(25):
         floor = Floor(seed, prices)
         floor.rows(150, 0, 0)
-        cut = Cut(list(floor.venue.books.values()))
+        cut = BookCopy(list(floor.venue.books.values()))
         slices = 0
         while not cut.copy(room):
             slices += 1
@@ -81,7 +81,7 @@ def test_a_level_that_trades_away_while_it_is_copied_is_not_in_the_copy() -> Non
     floor = Floor(1, 0)
     for position in range(1, 11):
         floor.venue.apply(position, 1, [Batch(7, 0, 1, [1], [position], [10], [SELL], [100], [5], [0])])
-    cut = Cut([floor.venue.books[10]])
+    cut = BookCopy([floor.venue.books[10]])
     assert not cut.copy(6)
     taken = floor.venue.apply(11, 1, [Batch(8, 0, 1, [1], [1], [10], [BUY], [100], [50], [0])])
     cut.note(taken.deltas[0].rows)
@@ -94,7 +94,7 @@ def test_a_cleared_book_is_not_in_the_copy_and_what_is_added_after_is() -> None:
     floor = Floor(1, 0)
     for position in range(1, 11):
         floor.venue.apply(position, 1, [Batch(7, 0, 1, [1], [position], [10], [BUY], [100], [5], [0])])
-    cut = Cut([floor.venue.books[10]])
+    cut = BookCopy([floor.venue.books[10]])
     assert not cut.copy(4)
     assert not cut.copy(4)
     for order in list(floor.venue.books[10].orders(BUY)):
@@ -110,8 +110,8 @@ def test_a_cleared_book_is_not_in_the_copy_and_what_is_added_after_is() -> None:
 
 def test_books_without_orders_are_copied_at_once() -> None:
     floor = Floor(1, 0)
-    assert Cut([]).done
-    cut = Cut(list(floor.venue.books.values()))
+    assert BookCopy([]).done
+    cut = BookCopy(list(floor.venue.books.values()))
     assert cut.copy()
     assert set(map(len, copied(cut, floor).values())) == {0}
 
@@ -119,7 +119,7 @@ def test_books_without_orders_are_copied_at_once() -> None:
 def test_a_slice_is_as_long_as_it_is_told() -> None:
     floor = Floor(3, 5)
     floor.rows(600, 0, 0)
-    cut = Cut(list(floor.venue.books.values()))
+    cut = BookCopy(list(floor.venue.books.values()))
     orders = sum(map(len, floor.books().values()))
     slices = 1
     while not cut.copy(50):

@@ -15,7 +15,7 @@ from bus.stream.mirror import Mirror
 from bus.stream.sequencer import RangeStatus
 from engine.core.commands import AddInstrument, BustTrade, Delist, OperatorCommand, Roll, SetState
 from engine.core.venue import Venue
-from engine.publish.cut import Cut
+from engine.publish.cut import BookCopy
 from engine.publish.source import EngineFeed
 from proto import feed, marketdata_pb2
 from proto.columns import BUY, CANCEL, NEW, REPLACE, SELL, Batch, Outcome
@@ -238,7 +238,7 @@ def test_all_who_ask_while_a_snapshot_is_taken_share_it_and_trading_goes_on(
     async def body() -> Mirror:
         rng = random.Random(4)
         bench.trade(rng, 300)
-        monkeypatch.setattr(Cut.copy, "__defaults__", (10,))  # orders in a slice
+        monkeypatch.setattr(BookCopy.copy, "__defaults__", (10,))  # orders in a slice
         served = MarketData(bench.feed)
         asked = marketdata_pb2.SnapshotRequest(engine=1, channel=1)
 
@@ -282,7 +282,7 @@ def test_an_added_instrument_is_in_digests_and_snapshots_and_a_delisted_one_has_
 
     copied = bench.feed._copied
 
-    async def added_meanwhile(channel: int, instruments: Sequence[int]) -> tuple[Cut, list[int]]:
+    async def added_meanwhile(channel: int, instruments: Sequence[int]) -> tuple[BookCopy, list[int]]:
         found = await copied(channel, instruments)
         if 99 not in bench.venue.markets:
             bench.operate(AddInstrument.of(new))

@@ -79,7 +79,7 @@ def test_a_book_is_two_sides_beside_each_other() -> None:
 def test_only_what_was_not_done_is_a_refusal() -> None:
     assert show.refusal(show.of_reply(pb.OperatorReply(engine=1, position=5))) == ""
     again = show.of_reply(pb.OperatorReply(engine=1, reason=pb.REASON_NOTHING_TO_CHANGE))
-    assert show.refusal(again) == "refused: nothing-to-change: the order is as the replace would have it"
+    assert show.refusal(again) == "refused: nothing-to-change: it is so already"
     refused = pb.Report(kind=pb.REPORT_REFUSED, reason=pb.REASON_KILLED, detail="the kill switch is on")
     traded = pb.Report(kind=pb.REPORT_TRADED, symbol="GOLD", quantity="10", trade_id=3, liquidity=pb.LIQUIDITY_MAKER)
     accepted = pb.Report(kind=pb.REPORT_ACCEPTED, symbol="GOLD", quantity="10", side=pb.SIDE_SELL)
