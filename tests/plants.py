@@ -250,7 +250,8 @@ _replace = OrderEntry.replace
 def replace(self, account, stp, row, terms):
     reason = _replace(self, account, stp, row, terms)
     order = account.commands.get(row[6])
-    if reason == NO_REASON and isinstance(order, Order) and not isinstance(order.past, More) and order.open > 1 and now_and_then():
+    plain = isinstance(order, Order) and not isinstance(order.past, More) and order.open > 1
+    if reason == NO_REASON and plain and now_and_then():
         order.open -= 1
     return reason
 OrderEntry.replace = replace
