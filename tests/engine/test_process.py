@@ -128,6 +128,25 @@ def test_what_keeps_it_from_starting_is_said_and_is_in_the_exit_code(venue: Venu
 
 
 @pytest.mark.processes
+def test_an_edit_that_takes_what_another_engine_has_is_refused_before_it_is_logged(venue: Venue) -> None:
+    file = venue.directory / "cluster.toml"
+    before = file.read_text()
+    at = venue.start(1)
+    venue.start(2)
+    venue.signal(2, signal.SIGTERM)
+    assert venue.processes[2].wait(10) == 0
+    file.write_text(before.replace("engine = 1", "engine = 2", 1))
+    code, why = venue.run(2, "--join", at)
+    assert code == 3
+    assert "E1A (instrument 10) is new in the file and belongs to engine-1: take it out, or choose another" in why
+    file.write_text(before)
+    venue.start(2)
+    view = SqliteLogView(venue.directory / "engine-2")
+    assert [type(decode(body)).__name__ for _, body in view.read(0)] == ["Epoch", "Epoch"]  # nothing of it
+    view.close()
+
+
+@pytest.mark.processes
 def test_a_log_is_begun_only_where_that_was_asked_for_and_none_is_there(venue: Venue) -> None:
     data = venue.directory / "engine-1"
     where = ["--cluster", str(venue.directory / "cluster.toml"), "--data", str(data)]
