@@ -39,7 +39,7 @@ from engine.entry.router import Router
 from engine.entry.sessions import SessionIds, Sessions
 from engine.entry.streams import ORDERS, PEERS, Streams
 from engine.log import records
-from engine.log.commit import Committer, State, Submission
+from engine.log.commit import CommitState, Committer, Submission
 from engine.log.contract import Log, LogConflict, LogFailed, OutcomeUnknown
 from engine.log.edits import Edits
 from engine.log.kept import KeptReports
@@ -317,7 +317,7 @@ class Engine:
         seen, seen_at, clean = self.committer.commands, loop.time(), True
         told: dict[str, bool] = {}
         while True:
-            takes = self.committer.state is State.READY
+            takes = self.committer.state is CommitState.READY
             linked = all(link.state is LinkState.UP for link in self.links.values())
             for service, serves in {"": takes, ORDERS: takes, LINKS: linked}.items():
                 if serves is not told.get(service):
