@@ -699,7 +699,7 @@ def test_no_order_expires_by_a_clock_that_jumped_until_an_operator_confirms_it(
 
     def live(at: str) -> list[int]:
         with grpc.insecure_channel(at) as channel:
-            reply = orders_pb2_grpc.OrdersStub(channel).OpenOrders(pb.OpenOrdersRequest(account=7), timeout=10)
+            reply = orders_pb2_grpc.OrdersStub(channel).OpenOrders(pb.OpenOrdersRequest(account=7), timeout=10)  # type: ignore[no-untyped-call]
             return sorted(order.client_order_id for order in reply.orders)
 
     def enter(at: str, id: int) -> None:
@@ -708,7 +708,7 @@ def test_no_order_expires_by_a_clock_that_jumped_until_an_operator_confirms_it(
                 account=7, client_order_id=id, symbol="E1A", price="1.00", quantity="5",
                 time_in_force="TIME_IN_FORCE_GTD", expires_ns=time.time_ns() + 3_600 * 10**9,
             )  # fmt: skip
-            assert orders_pb2_grpc.OrdersStub(channel).NewOrder(order, timeout=10).kind == REPORT_ACCEPTED
+            assert orders_pb2_grpc.OrdersStub(channel).NewOrder(order, timeout=10).kind == REPORT_ACCEPTED  # type: ignore[no-untyped-call]
 
     def confirm(at: str) -> str:
         capfd.readouterr()
