@@ -24,7 +24,7 @@ import msgspec
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 
-from engine.core.commands import AddInstrument, OperatorCommand
+from engine.core.commands import AddInstrument, ChangeInstrument, OperatorCommand
 from engine.core.rules import RULES
 from engine.core.venue import RETAINED, Venue
 from engine.entry.calls import Calls
@@ -251,7 +251,7 @@ class Engine:
         first = self.begun.position + 1
         for position, command in enumerate(self._edits, first):
             release(position, self.begun.time_ns, self.venue.operate(position, self.begun.time_ns, command))
-            if isinstance(command, AddInstrument):
+            if isinstance(command, AddInstrument | ChangeInstrument):
                 self.listed(command.definition)
         self._edits = []
 
