@@ -16,6 +16,7 @@ import os
 import shutil
 import signal
 import socket
+import stat
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -349,7 +350,7 @@ def _tell(verdict: Verdict, args: argparse.Namespace, report: IO[str] | None) ->
     """The verdict on stdout, for people or for programs, and into the report. Raises: OSError if there is no room."""
     said = json.dumps(verdict.to_json())
     if report is not None:
-        if report.seekable():
+        if stat.S_ISREG(os.fstat(report.fileno()).st_mode):
             report.truncate(0)
         report.write(said + "\n")
         report.flush()

@@ -75,6 +75,7 @@ class Poller:
             row.engine = engine.state if engine else "starts"
             row.fabric = fabric.state if fabric else "starts"
             row.orders_per_s = rates.get(row.number, 0.0)
+            row.target = engine.asked.target if engine and engine.serving else ""
             row.epoch = engine.epochs[-1] if engine and engine.epochs else None
             seen = [seen for (name, *_), seen in self._seen.items() if name == f"fabric-{row.number}"]
             row.gaps = counter(seen, "gaps")
