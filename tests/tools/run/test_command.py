@@ -1,5 +1,6 @@
 """Every option of run_cluster.py with what it cannot be: one line that says so, before anything is started."""
 
+import errno
 import os
 import socket
 import sys
@@ -8,6 +9,10 @@ from pathlib import Path
 import pytest
 
 import run_cluster
+from tools.flow.findings import HOLDS, Finding
+from tools.run import command
+from tools.run.command import _close, _kept
+from tools.run.verdict import Verdict
 
 NUMBERS = ("--engines", "--instruments", "--traders", "--rate", "--seed", "--duration", "--port")
 NONE_OF_THEM = ("", "x", "1.5x", "nan", "1e999", "0x10", "一二")
@@ -136,11 +141,24 @@ def test_a_report_that_nothing_was_written_to_is_no_file(tmp_path: Path, capsys:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/dev/full")
 def test_a_verdict_that_cannot_be_written_is_said_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    from tools.flow.findings import HOLDS, Finding
-    from tools.run.command import _tell, parser
-    from tools.run.verdict import Verdict
-
     verdict = Verdict((Finding(HOLDS, "a", "b"),))
-    with Path("/dev/full").open("a", encoding="utf-8") as full, pytest.raises(OSError, match="No space left"):
-        _tell(verdict, parser().parse_args([]), full)
-    assert capsys.readouterr().out == ""
+    path = Path("/dev/full")
+    report = path.open("a", encoding="utf-8")  # noqa: SIM115: it cannot be closed well
+    assert not _kept(verdict, report, path)
+    _close(report, path)
+    assert capsys.readouterr() == ("", "run_cluster: --report /dev/full: no space left on device\n")
+
+
+def test_lines_that_cannot_be_printed_are_lost_and_not_the_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    verdict = Verdict((Finding(HOLDS, "a", "b"),))
+    gone = []
+    monkeypatch.setattr(command, "_say_no_more", lambda: gone.append(True))
+    for number, count in ((errno.ENOSPC, 1), (errno.EPIPE, 0)):
+        lost: list[OSError] = []
+
+        def fails(*text: object, number: int = number, **options: object) -> None:
+            raise OSError(number, "there is no way")
+
+        monkeypatch.setattr("builtins.print", fails)
+        command._tell(verdict, command.parser().parse_args(["--json"]), lost)
+        assert (len(lost), gone.pop()) == (count, True)
