@@ -24,7 +24,7 @@ import msgspec
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 
-from engine.core.commands import AddInstrument, OperatorCommand
+from engine.core.commands import AddInstrument, ChangeInstrument, OperatorCommand
 from engine.core.rules import RULES
 from engine.core.venue import RETAINED, Venue
 from engine.entry.calls import Calls
@@ -39,7 +39,7 @@ from engine.entry.router import Router
 from engine.entry.sessions import SessionIds, Sessions
 from engine.entry.streams import ORDERS, PEERS, Streams
 from engine.log import records
-from engine.log.commit import Committer, State, Submission
+from engine.log.commit import CommitState, Committer, Submission
 from engine.log.contract import Log, LogConflict, LogFailed, OutcomeUnknown
 from engine.log.edits import Edits
 from engine.log.kept import KeptReports
@@ -251,7 +251,7 @@ class Engine:
         first = self.begun.position + 1
         for position, command in enumerate(self._edits, first):
             release(position, self.begun.time_ns, self.venue.operate(position, self.begun.time_ns, command))
-            if isinstance(command, AddInstrument):
+            if isinstance(command, AddInstrument | ChangeInstrument):
                 self.listed(command.definition)
         self._edits = []
 
@@ -317,7 +317,7 @@ class Engine:
         seen, seen_at, clean = self.committer.commands, loop.time(), True
         told: dict[str, bool] = {}
         while True:
-            takes = self.committer.state is State.READY
+            takes = self.committer.state is CommitState.READY
             linked = all(link.state is LinkState.UP for link in self.links.values())
             for service, serves in {"": takes, ORDERS: takes, LINKS: linked}.items():
                 if serves is not told.get(service):

@@ -176,7 +176,7 @@ def test_a_log_is_begun_only_where_that_was_asked_for_and_none_is_there(venue: V
 
 def _enter(at: str, *ids: int) -> None:
     with grpc.insecure_channel(at) as channel:
-        stub = orders_pb2_grpc.OrdersStub(channel)
+        stub = orders_pb2_grpc.OrdersStub(channel)  # type: ignore[no-untyped-call]
         for id in ids:
             order = NewOrderRequest(account=7, client_order_id=id, symbol="E1A", price="1.00", quantity="5")
             assert stub.NewOrder(order, timeout=10).kind == REPORT_ACCEPTED
@@ -225,7 +225,7 @@ def test_a_log_that_is_behind_what_the_venue_has_seen_is_taken_up_only_if_its_lo
     assert _stream(at) == 8  # above all that was seen
     with grpc.insecure_channel(at) as channel:  # and its history is found, though its record is the third
         asked = marketdata_pb2.HistoryRequest(engine=1, channel=1, epoch=8, first_seq=1)
-        *_, last = marketdata_pb2_grpc.MarketDataStub(channel).GetHistory(asked, timeout=30)
+        *_, last = marketdata_pb2_grpc.MarketDataStub(channel).GetHistory(asked, timeout=30)  # type: ignore[no-untyped-call]
     assert (last.end.status, last.end.epoch, last.end.next_seq > 1) == (marketdata_pb2.HISTORY_OK, 8, True)
     _enter(at, 2)
     log = SqliteLogView(data)
@@ -248,7 +248,7 @@ def test_a_log_that_is_behind_what_the_venue_has_seen_is_taken_up_only_if_its_lo
 def _stream(at: str) -> int:
     """The epoch of the engine there."""
     with grpc.insecure_channel(at) as channel:
-        streams = marketdata_pb2_grpc.MarketDataStub(channel).GetStreams(marketdata_pb2.StreamsRequest(), timeout=10)
+        streams = marketdata_pb2_grpc.MarketDataStub(channel).GetStreams(marketdata_pb2.StreamsRequest(), timeout=10)  # type: ignore[no-untyped-call]
         return int(streams.streams[0].epoch)
 
 
@@ -341,7 +341,7 @@ def test_an_epoch_is_opened_at_each_start_and_a_book_is_there_again(venue: Venue
     async def book(endpoint: str) -> marketdata_pb2.Book:
         async with grpc.aio.insecure_channel(endpoint) as channel:
             stub = marketdata_pb2_grpc.MarketDataStub(channel)  # type: ignore[no-untyped-call]
-            return await stub.GetBook(marketdata_pb2.BookRequest(symbol="E1A", by_order=True))
+            return await stub.GetBook(marketdata_pb2.BookRequest(symbol="E1A", by_order=True))  # type: ignore[no-any-return]
 
     async def first(endpoint: str) -> marketdata_pb2.Book:
         async with Client([endpoint], 7).session() as session:
@@ -579,7 +579,7 @@ def test_an_engine_that_has_snapshots_made_restarts_from_them_after_kill_9(venue
     async def book(endpoint: str) -> marketdata_pb2.Book:
         async with grpc.aio.insecure_channel(endpoint) as channel:
             stub = marketdata_pb2_grpc.MarketDataStub(channel)  # type: ignore[no-untyped-call]
-            return await stub.GetBook(marketdata_pb2.BookRequest(symbol="E1A", by_order=True))
+            return await stub.GetBook(marketdata_pb2.BookRequest(symbol="E1A", by_order=True))  # type: ignore[no-any-return]
 
     async def enter(endpoint: str, count: int) -> marketdata_pb2.Book:
         async with Client([endpoint], 7).session() as buyer, Client([endpoint], 8).session() as seller:
@@ -621,7 +621,7 @@ def test_an_engine_told_to_drops_what_two_snapshots_cover_and_comes_back_with_th
     async def book(endpoint: str) -> marketdata_pb2.Book:
         async with grpc.aio.insecure_channel(endpoint) as channel:
             stub = marketdata_pb2_grpc.MarketDataStub(channel)  # type: ignore[no-untyped-call]
-            return await stub.GetBook(marketdata_pb2.BookRequest(symbol="E1A", by_order=True))
+            return await stub.GetBook(marketdata_pb2.BookRequest(symbol="E1A", by_order=True))  # type: ignore[no-any-return]
 
     async def enter(endpoint: str, count: int) -> None:
         async with Client([endpoint], 7).session() as session:
