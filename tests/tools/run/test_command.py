@@ -143,7 +143,7 @@ def test_a_report_that_nothing_was_written_to_is_no_file(tmp_path: Path, capsys:
 def test_a_verdict_that_cannot_be_written_is_said_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     verdict = Verdict((Finding(HOLDS, "a", "b"),))
     path = Path("/dev/full")
-    report = path.open("a", encoding="utf-8")  # noqa: SIM115
+    report = path.open("a", encoding="utf-8")
     assert not _kept(verdict, report, path)
     _close(report, path)
     assert capsys.readouterr() == ("", "run_cluster: --report /dev/full: no space left on device\n")
