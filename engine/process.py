@@ -25,7 +25,11 @@ from bus.access.directory import Entry as Listed
 from bus.access.exchange import DirectoryError, DirectoryLoop, DirectoryRefused, ask, new_start
 from bus.access.inquiry import inquire
 from bus.service import MarketData
+from engine.clock.believed import SECOND_NS
+from engine.clock.host import HostClock
+from engine.core.commands import AddInstrument
 from engine.entry.guard import token_in
+from engine.log.checker import Checker
 from engine.log.condense import Condenser
 from engine.log.contract import LogError, OutcomeUnknown
 from engine.log.records import RecordError
@@ -43,6 +47,8 @@ JOIN_S: Final = 5.0
 PROGRESS_S: Final = 0.2
 COUNT_MAX: Final = 10**18  # records or commands, more than there ever are
 TOKEN_FILE_MAX: Final = 4_096  # characters that are read of it
+CLOCK_DAYS: Final = 7
+DAYS_MAX: Final = 36_500
 SNAPSHOT_COMMANDS: Final = 200_000  # half a second of replay
 
 logger = logging.getLogger("engine")
@@ -91,6 +97,11 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--join", type=target, action="append", default=[], metavar="HOST:PORT", help="any machine of the venue"
     )
+    parser.add_argument(
+        "--clock-bound", type=whole(0, DAYS_MAX), default=CLOCK_DAYS, metavar="DAYS",
+        help="if more time has passed since the last record, orders expire only once an operator says that the clock "
+        f"is right (default {CLOCK_DAYS})",
+    )  # fmt: skip
     parser.add_argument("--name", type=machine_name, help="unique; by default engine-N")
     parser.add_argument(
         "--snapshot-after", type=whole(0, COUNT_MAX), default=SNAPSHOT_COMMANDS, metavar="COMMANDS",
@@ -122,7 +133,7 @@ class Process:
         self._entry = entry
         self._args = args
         self._log = log
-        self._directory = DirectoryLoop(Directory(), args.join, position=lambda: log.position)
+        self._directory = DirectoryLoop(Directory(), args.join, position=lambda: log.position, clock_ns=self._now)
         self._start = new_start()
         self._follows = 0
         self._grpc = self._endpoint = ""  # not announced yet
@@ -136,6 +147,9 @@ class Process:
             owner=owner_name(args.name),
             operator_token=args.operator_token or "",
         )
+
+    def _now(self) -> int:
+        return self._engine.clock_ns()
 
     def replay(self) -> None:
         """Blocks. Raises: LogError, RecordError."""
@@ -155,7 +169,9 @@ class Process:
         """
         engine, entry, args = self._engine, self._entry, self._args
         engine.review()
-        begun = engine.begin(await self._claim())
+        above = await self._claim()
+        await self._look_for_others()
+        begun = engine.begin(above)
         feed = EngineFeed(
             engine.venue,
             self._instruments(),
@@ -171,7 +187,7 @@ class Process:
         self._feed = feed
         feed.open(begun.time_ns)
         address = args.grpc or entry.grpc
-        condensing: asyncio.Task[None] | None = None
+        beside: list[asyncio.Task[None]] = []
         try:
             port = await engine.serve(address, [MarketData(feed, self._historian()), self._directory])
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -185,13 +201,14 @@ class Process:
             ready = {"name": args.name, "grpc": grpc, "feed": feed.publisher.endpoint, "pid": os.getpid()}
             with contextlib.suppress(BrokenPipeError):
                 print(json.dumps({"ready": True} | ready), flush=True)
+            beside.append(asyncio.create_task(Checker(self._log).run()))
             if args.snapshot_after > 0:
-                condensing = asyncio.create_task(self._condenser().run())
+                beside.append(asyncio.create_task(self._condenser().run()))
             return await engine.stopping
         finally:
-            if condensing is not None:
-                condensing.cancel()
-                await asyncio.gather(condensing, return_exceptions=True)
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
             await self._directory.stop()
             await engine.stop()
             await feed.publisher.stop()
@@ -204,6 +221,9 @@ class Process:
         engine, args, log = self._engine, self._args, self._log
         mine = lambda entry: entry.name == args.name or (entry.engine == args.engine and not entry.fabric)  # noqa: E731
         answer = await inquire(args.join, mine, engine=args.engine)
+        bound_ns = args.clock_bound * 86_400 * SECOND_NS
+        clock = HostClock(last_ns=engine.venue.time_ns, bound_ns=bound_ns, peers_ns=answer.now_ns)
+        engine.keep_time(clock)
         held = Held(log.incarnation, engine.epoch, log.position, engine.next_seqs)
         found = claim(args.name, args.engine, answer.seen, held)
         if found.taken:
@@ -216,6 +236,29 @@ class Process:
         logger.warning("accepted as lost: %s", found.missing)
         engine.owner = f"{engine.owner}, accepting a loss: {found.missing}"
         return found.above
+
+    async def _look_for_others(self) -> None:
+        """Raises: ClaimRefused if what is new in the file is another engine's, before it is logged."""
+        engine, name = self._engine, self._args.name
+        new = [command.definition for command in engine.review().commands if isinstance(command, AddInstrument)]
+        if not self._log.position:
+            new = list(self._cluster.instruments_of(self._entry.id))
+        venue = await self._venue() if new else Directory()
+        for instrument in new:
+            for holder in (venue.engine_of(instrument.id), venue.engine_of(instrument.symbol)):
+                if holder and not holder.left and holder.name != name:
+                    what = f"{instrument.symbol} (instrument {instrument.id}) is new in the file"
+                    raise ClaimRefused(
+                        f"{what} and belongs to {holder.name}: take it out, or choose another id and symbol"
+                    )
+
+    async def _venue(self) -> Directory:
+        """What the machines to be joined know of it."""
+        venue = Directory()
+        for seed in self._args.join:
+            with contextlib.suppress(grpc.aio.AioRpcError, DirectoryError):  # the others say as much
+                venue.merge(await ask(seed))
+        return venue
 
     def _condenser(self) -> Condenser:
         engine, args = self._engine, self._args
@@ -270,10 +313,7 @@ class Process:
 
         The rest of this engine's instruments must not wait until an operator has settled that.
         """
-        venue = Directory()
-        for seed in self._args.join:
-            with contextlib.suppress(grpc.aio.AioRpcError, DirectoryError):  # the others say as much
-                venue.merge(await ask(seed))
+        venue = await self._venue()
         file = [instrument.id for instrument in self._cluster.instruments_of(self._entry.id)]
         found = False
         for instrument in self._instruments():

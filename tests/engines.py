@@ -45,7 +45,13 @@ def identity_of(instruments: Sequence[Instrument], *, retained: int = RETAINED) 
 
 def order(id: int = 1, **changes: Any) -> pb.NewOrderRequest:
     """A new order as a call has it: account 7 buys 5 of E1A at 1.50."""
-    fields = {"account": 7, "client_order_id": id, "symbol": "E1A", "price": "1.50", "quantity": "5"} | changes
+    fields: dict[str, Any] = {
+        "account": 7,
+        "client_order_id": id,
+        "symbol": "E1A",
+        "price": "1.50",
+        "quantity": "5",
+    } | changes
     return pb.NewOrderRequest(**fields)
 
 
@@ -174,7 +180,7 @@ class Stream:
         return reply
 
     async def send(self, **columns: list[int]) -> None:
-        await self.call.write(pb.SessionRequest(commands=pb.CommandBatch(**columns).SerializeToString()))  # type: ignore[arg-type]
+        await self.call.write(pb.SessionRequest(commands=pb.CommandBatch(**columns).SerializeToString()))
 
     async def new(self, id: int, instrument: int, side: int, price: int, quantity: int, flags: int = 0) -> None:
         columns = ([1], [id], [instrument], [side | flags], [price], [quantity])

@@ -21,7 +21,7 @@ def edited(rng: Random, i: Instrument) -> Instrument:
         {"notional_max": rng.choice((0, 400, 3_000))}, {"allocation": rng.choice((FIFO, PRO_RATA))},
         {"price_min": 101, "price_max": 99}, {"channel": 3 - i.channel},
     ))  # fmt: skip
-    return replace(i, **change)  # type: ignore[arg-type]
+    return replace(i, **change)
 
 
 @pytest.mark.parametrize("seed", range(6))

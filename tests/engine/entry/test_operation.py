@@ -228,7 +228,7 @@ def test_an_instrument_that_cannot_be_is_refused_with_what_is_wrong(
     run(test, 2)
 
 
-CALLS = {
+CALLS: dict[str, Any] = {
     "SetState": pb.SetStateRequest(symbol="NOPE", state=pb.TRADING_STATE_OPEN),
     "Kill": pb.KillRequest(symbol="NOPE"),
     "Delist": pb.DelistRequest(symbol="E2A"),  # another engine's
@@ -248,7 +248,7 @@ def test_an_instrument_that_is_not_traded_here_is_refused_by_name(name: str) -> 
     run(test, 2)
 
 
-@pytest.mark.parametrize("name", [*CALLS, "AddInstrument"])
+@pytest.mark.parametrize("name", [*CALLS, "AddInstrument", "ConfirmClock"])
 def test_garbled_calls_are_invalid(name: str) -> None:
     async def test(engines: Engines) -> None:
         call: Any = engines.channel().unary_unary(f"/lobmesh.v1.Operator/{name}")

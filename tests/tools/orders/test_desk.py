@@ -183,8 +183,8 @@ def test_a_day_at_two_engines_by_hand(
         assert (made["side"], made["liquidity"], made["price"], made["symbol"]) == ("sell", "maker", "1.50", "E1A")
         assert (replaced["kind"], replaced["priority_kept"]) == ("replaced", False)
 
-        refused = say("halt E1A", REFUSED)
-        assert "UNAUTHENTICATED" in refused[0]["complaint"]
+        (halted,) = say("halt E1A", REFUSED)
+        assert "UNAUTHENTICATED" in halted["complaint"]
         operator = f"--operator-token-file {secret} "
         say(operator + "halt E1A")
         assert say("--account 7 new E1A buy 1 1.00", REFUSED)[0]["reason"] == "wrong-state"

@@ -11,6 +11,7 @@ from proto import marketdata_pb2 as md
 from proto import orders_pb2 as pb
 from proto.cluster import Instrument
 from proto.columns import SELL, TRADED, ReportRow
+from proto.orders import decimal_text
 from tools.orders import show
 
 GOLD = Instrument(99, "GOLD", 1, 1, Decimal("0.05"), Decimal(10), 20, 10_000, quantity_max=7, notional_max=900, band=50)
@@ -48,7 +49,7 @@ def test_a_narrow_terminal_has_fewer_columns_and_every_digit(monkeypatch: pytest
         assert heading.endswith(last)
         assert len(heading) <= width
         assert row.split()[:6] == ["traded", "GOLD", "sell", "30", "10.05", "10"]
-        assert f" {show.decimal_text((1 << 40) - 1, GOLD.tick_size)} " in other
+        assert f" {decimal_text((1 << 40) - 1, GOLD.tick_size)} " in other
     assert "2026" not in row
     assert " 09:31:58.969 " in row
 
