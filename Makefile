@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 NIGHTLY := LOBMESH_SEEDS=200 LOBMESH_ORACLE_COMMANDS=1000000 LOBMESH_MESSAGES=10000
 PYTHONS ?= 3.11 3.12 3.13 3.14
 
-.PHONY: run test test-extras check check-all nightly lint types oracle bench native stubs clean
+.PHONY: run test test-extras check check-all nightly plants soak-runs lint types oracle bench native stubs clean
 
 run: $(RUNS)
 	$(BIN)/python run_cluster.py
@@ -38,6 +38,16 @@ check-all: check
 nightly: $(READY)
 	$(NIGHTLY) $(PYTEST) -m "" --timeout 14400
 	$(BIN)/python -m tools.bench all --quick
+	$(BIN)/python -m tests.plants
+	$(BIN)/python -m tests.soak_runs
+
+# Bugs planted in a copy of the tree, one at a time: each must make a run's verdict fail. Five minutes.
+plants: $(READY)
+	$(BIN)/python -m tests.plants
+
+# Thirty runs with random markets and trouble beside two busy processes: every verdict must hold. A quarter of an hour.
+soak-runs: $(READY)
+	$(BIN)/python -m tests.soak_runs
 
 lint: $(READY)
 	$(BIN)/ruff check .

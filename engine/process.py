@@ -25,6 +25,7 @@ from bus.access.directory import Entry as Listed
 from bus.access.exchange import DirectoryError, DirectoryLoop, DirectoryRefused, ask, new_start
 from bus.access.inquiry import inquire
 from bus.service import MarketData
+from engine.core.commands import AddInstrument
 from engine.entry.guard import token_in
 from engine.log.condense import Condenser
 from engine.log.contract import LogError, OutcomeUnknown
@@ -155,7 +156,9 @@ class Process:
         """
         engine, entry, args = self._engine, self._entry, self._args
         engine.review()
-        begun = engine.begin(await self._claim())
+        above = await self._claim()
+        await self._look_for_others()
+        begun = engine.begin(above)
         feed = EngineFeed(
             engine.venue,
             self._instruments(),
@@ -217,6 +220,29 @@ class Process:
         engine.owner = f"{engine.owner}, accepting a loss: {found.missing}"
         return found.above
 
+    async def _look_for_others(self) -> None:
+        """Raises: ClaimRefused if what is new in the file is another engine's, before it is logged."""
+        engine, name = self._engine, self._args.name
+        new = [command.definition for command in engine.review().commands if isinstance(command, AddInstrument)]
+        if not self._log.position:
+            new = list(self._cluster.instruments_of(self._entry.id))
+        venue = await self._venue() if new else Directory()
+        for instrument in new:
+            for holder in (venue.engine_of(instrument.id), venue.engine_of(instrument.symbol)):
+                if holder and not holder.left and holder.name != name:
+                    what = f"{instrument.symbol} (instrument {instrument.id}) is new in the file"
+                    raise ClaimRefused(
+                        f"{what} and belongs to {holder.name}: take it out, or choose another id and symbol"
+                    )
+
+    async def _venue(self) -> Directory:
+        """What the machines to be joined know of it."""
+        venue = Directory()
+        for seed in self._args.join:
+            with contextlib.suppress(grpc.aio.AioRpcError, DirectoryError):  # the others say as much
+                venue.merge(await ask(seed))
+        return venue
+
     def _condenser(self) -> Condenser:
         engine, args = self._engine, self._args
         command = self._child("engine.log.condense")
@@ -270,10 +296,7 @@ class Process:
 
         The rest of this engine's instruments must not wait until an operator has settled that.
         """
-        venue = Directory()
-        for seed in self._args.join:
-            with contextlib.suppress(grpc.aio.AioRpcError, DirectoryError):  # the others say as much
-                venue.merge(await ask(seed))
+        venue = await self._venue()
         file = [instrument.id for instrument in self._cluster.instruments_of(self._entry.id)]
         found = False
         for instrument in self._instruments():

@@ -17,7 +17,8 @@ def main(address: str, symbol: str, price: str) -> int:
             print(error, file=sys.stderr)
             return 1
         print(report)
-        if client.order(symbol, report.client_order_id).live:
+        order = client.order(symbol, report.client_order_id)
+        if order is not None and order.live:
             print(client.cancel(symbol, report.client_order_id))
         for told in client.reports(timeout_s=0.5):  # what it traded before that, if it did
             if told.trade_id:

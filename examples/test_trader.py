@@ -34,7 +34,15 @@ price_max = 100000
 def engine(tmp_path: Path) -> Iterator[str]:
     """HOST:PORT of an engine with an empty book."""
     (tmp_path / "cluster.toml").write_text(VENUE)
-    arguments = ["--cluster", str(tmp_path / "cluster.toml"), "--engine", "1", "--data", str(tmp_path / "data")]
+    arguments = [
+        "--cluster",
+        str(tmp_path / "cluster.toml"),
+        "--engine",
+        "1",
+        "--data",
+        str(tmp_path / "data"),
+        "--new",
+    ]
     with subprocess.Popen([sys.executable, "-m", "engine", *arguments], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         try:

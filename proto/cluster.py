@@ -32,7 +32,7 @@
 
 Optional are an engine's `grpc`, `feed` and `channels`, an instrument's `channel` and all behind `price_max`, an
 account's `name`, and the venue's name; the values above are their defaults, but for the names. Whatever is wrong with a
-file is told at once, in one `ClusterError`.
+file is told at once, in one `ClusterError`. What an edit does to an engine that has a log: engine/log/edits.py.
 """
 
 import tomllib

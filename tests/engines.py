@@ -45,7 +45,13 @@ def identity_of(instruments: Sequence[Instrument], *, retained: int = RETAINED) 
 
 def order(id: int = 1, **changes: Any) -> pb.NewOrderRequest:
     """A new order as a call has it: account 7 buys 5 of E1A at 1.50."""
-    fields = {"account": 7, "client_order_id": id, "symbol": "E1A", "price": "1.50", "quantity": "5"} | changes
+    fields: dict[str, Any] = {
+        "account": 7,
+        "client_order_id": id,
+        "symbol": "E1A",
+        "price": "1.50",
+        "quantity": "5",
+    } | changes
     return pb.NewOrderRequest(**fields)
 
 
@@ -133,6 +139,27 @@ class Engines:
         return stream
 
 
+class Running:
+    """A venue of one engine in a loop and a thread of its own, for what blocks."""
+
+    def __init__(self) -> None:
+        self.engines = Engines()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self.engines.__aenter__(), self._loop).result(10)
+
+    @property
+    def address(self) -> str:
+        return self.engines.endpoints[1]
+
+    def stop(self) -> None:
+        asyncio.run_coroutine_threadsafe(self.engines.__aexit__(None, None, None), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
 class Stream:
     """One raw session."""
 
@@ -153,7 +180,7 @@ class Stream:
         return reply
 
     async def send(self, **columns: list[int]) -> None:
-        await self.call.write(pb.SessionRequest(commands=pb.CommandBatch(**columns).SerializeToString()))  # type: ignore[arg-type]
+        await self.call.write(pb.SessionRequest(commands=pb.CommandBatch(**columns).SerializeToString()))
 
     async def new(self, id: int, instrument: int, side: int, price: int, quantity: int, flags: int = 0) -> None:
         columns = ([1], [id], [instrument], [side | flags], [price], [quantity])

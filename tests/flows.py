@@ -152,7 +152,7 @@ MORE = list(product(
     [False] * 39 + [True],
 ))  # fmt: skip
 steps = st.builds(
-    lambda fate, kind, meaning, terms, more: Step(*fate, meaning[0], kind, *meaning[1:], *terms, *more),
+    lambda fate, kind, meaning, terms, more: Step(*fate, meaning[0], kind, *meaning[1:], *terms, *more),  # type: ignore[call-arg]
     st.sampled_from(FATES),
     st.sampled_from(KINDS),
     st.sampled_from(MEANINGS),
@@ -252,7 +252,7 @@ class Player:
             batch.terms,
         )  # fmt: skip
         for column, value in zip(columns, row, strict=True):
-            column.append(value)  # type: ignore[union-attr]
+            column.append(value)  # type: ignore[union-attr, arg-type]
 
     def _row(self, step: Step, account: int, own: int, before: list[Row]) -> Row:
         """The columns of a step, zero where its op reads nothing."""

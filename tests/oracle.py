@@ -10,7 +10,18 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from engine.core.commands import AddInstrument, BustTrade, CorrectTrade, Delist, Kill, OperatorCommand, Roll, SetState
+from engine.core.commands import (
+    AddInstrument,
+    BustTrade,
+    ChangeInstrument,
+    CorrectTrade,
+    Delist,
+    Kill,
+    OperatorCommand,
+    Roll,
+    SetAccounts,
+    SetState,
+)
 from proto import feed
 from proto.cluster import PRO_RATA, STATES, Instrument
 from proto.columns import (
@@ -1040,6 +1051,10 @@ class Oracle:
     def _operate(self, command: OperatorCommand) -> int:
         if isinstance(command, AddInstrument):
             return self._add(command.definition)
+        if isinstance(command, ChangeInstrument):
+            return self._change(command.definition)
+        if isinstance(command, SetAccounts):
+            return NO_REASON
         market = self._market(command.instrument)
         if market is None and not (isinstance(command, Kill) and command.instrument == 0):
             return UNKNOWN_INSTRUMENT
@@ -1073,12 +1088,36 @@ class Oracle:
         ):
             return DUPLICATE_ID
         market = self.markets[definition.id] = Market(definition, self._ids, self._tape)
+        self._tell(definition)
+        market.announce(NO_REASON)
+        return NO_REASON
+
+    def _change(self, definition: Instrument) -> int:
+        market = self._market(definition.id)
+        if market is None:
+            return UNKNOWN_INSTRUMENT
+        before = market.definition
+        if before == definition:
+            return NOTHING_TO_CHANGE
+        fixed = ("symbol", "engine", "channel", "tick_size", "lot_size", "auction_reference", "state")
+        if any(getattr(before, key) != getattr(definition, key) for key in fixed):
+            return MALFORMED
+        if definition.price_min > definition.price_max:
+            return MALFORMED
+        if before.allocation != definition.allocation and market.live():
+            return WRONG_STATE
+        if not before.band and market.last is not None:
+            market.band_reference = market.last
+        market.definition = definition
+        self._tell(definition)
+        market.end_event()
+        return NO_REASON
+
+    def _tell(self, definition: Instrument) -> None:
         self._tape.append((
             feed.DEFINITION, definition.id, definition.symbol, str(definition.tick_size), str(definition.lot_size),
             definition.price_min, definition.price_max,
         ))  # fmt: skip
-        market.announce(NO_REASON)
-        return NO_REASON
 
     def _kill(self, command: Kill) -> int:
         kill = command.account, command.instrument

@@ -127,6 +127,7 @@ def test_a_wrong_option_is_one_line_and_an_exit_code(
 ) -> None:
     words = [f"{name}={places.fill(said)}" for name, said in {**usual, option: value}.items()]
     words += ["--new"] if main is engine.process.main else []
+    words += ["--new"] if main is engine.process.main else []
     try:
         left = main(words)
     except SystemExit as e:
@@ -136,6 +137,7 @@ def test_a_wrong_option_is_one_line_and_an_exit_code(
     assert err.startswith("engine: " if main is engine.process.main else "bus: ")
     assert err.count("\n") == 1
     assert "Traceback" not in err
+    assert "there is no log" not in err  # which would hide what is asked here
     began = places.file("data")
     assert not began.exists() or code == 3, "wrong usage began a log"
     shutil.rmtree(began, ignore_errors=True)
@@ -161,4 +163,4 @@ def test_an_address_in_the_file_that_is_any_address_needs_one_to_tell(
     assert capfd.readouterr().err == (
         "engine: 0.0.0.0:0 is any address, and nobody finds it there: say with --advertise-grpc where they do\n"
     )
-    assert engine.process.main([*words, "--advertise-grpc=h:0", f"--data={places.directory}/busy"]) == 3
+    assert engine.process.main([*words, "--new", "--advertise-grpc=h:0", f"--data={places.directory}/busy"]) == 3

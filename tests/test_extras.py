@@ -43,7 +43,7 @@ def installed(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the commands of an environment are that has the project and what running needs."""
     place = tmp_path_factory.mktemp("environment")
     venv.create(place, with_pip=True)
-    pip = [place / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pip: list[str | Path] = [place / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     done([*pip, "--requirement", checkout / "requirements.txt"], place)
     done([*pip, "--no-deps", checkout], place)
     done([place / "bin" / "python", "-m", "pip", "check"], place)  # what running needs is all there

@@ -79,7 +79,7 @@ def venue(*options: str) -> Iterator[Venue]:
 
 @pytest.mark.processes
 def test_the_listener_of_the_tour_survives_the_faults_of_the_tour(tmp_path: Path) -> None:
-    code = block("from bus.reader.feed import Feed")
+    code = block("with Feed(")
     assert len(code.strip().splitlines()) <= 12
     (tmp_path / "listen.py").write_text(code)
     with venue("--duration", "11", "--seed", "5") as running:

@@ -167,8 +167,8 @@ class Floor:
         for row in delta_rows(channel.rows):
             if row.op & feed.OP_MASK in carried:
                 made = carried[row.op & feed.OP_MASK]
-                extras[row.order_id] = made(*channel.extras[row.order_id][: len(made._fields)])
-        self._reader.apply([tuple(row) for row in delta_rows(channel.rows)], extras)
+                extras[row.order_id] = made(*channel.extras[row.order_id][: len(made._fields)])  # type: ignore[attr-defined]
+        self._reader.apply([tuple(row) for row in delta_rows(channel.rows)], extras)  # type: ignore[misc]
 
     def _book(self) -> Iterator[str]:
         for id, book in sorted(self._reader.books.items()):
@@ -191,7 +191,7 @@ def _operator(verb: str, words: list[str]) -> OperatorCommand:
         quantity, price = map(int, words[3].split("@"))
         return CorrectTrade(instrument, int(words[1]), price, quantity)
     if verb == "add":
-        return AddInstrument.of(ADDED if words[0] == "NOVA" else INSTRUMENTS[0])
+        return AddInstrument.of(ADDED if words[0] == "NOVA" else INSTRUMENTS[0])  # type: ignore[no-any-return]
     if verb == "delist":
         return Delist(instrument)
     if verb == "roll":

@@ -17,6 +17,11 @@ timed faults, {"report": true} asks for {"counts": {LINE: {"messages": N, KIND: 
 N, "snapshots": N, KIND: N, ...}}}. SIGTERM or SIGINT ends it.
 """
 
+from proto import program
+
+if __name__ == "__main__":  # before the rest is loaded: an interrupt meanwhile is no traceback
+    program.run("tools.faults", "faults")
+
 import argparse
 import contextlib
 import json
@@ -33,7 +38,6 @@ import zmq
 
 from bus.access.sockets import bind, connect
 from proto.dial import TCP, Parser, wrong_address
-from proto.program import outcome
 from tools.chaos.answers import AnswerPlan, AnswerProxy
 from tools.chaos.plan import (
     ANSWER_FAULTS,
@@ -336,7 +340,3 @@ def _serve(
         for line in lines.values():
             line.close()
         context.term()
-
-
-if __name__ == "__main__":
-    sys.exit(outcome(main, "faults"))

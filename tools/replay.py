@@ -9,6 +9,11 @@ or LOBSTER's messages; its first bytes tell. The formats: tools/flow/messages.py
 not used its order ids before, and self-trade prevention is off.
 """
 
+from proto import program
+
+if __name__ == "__main__":  # before the rest is loaded: an interrupt meanwhile is no traceback
+    program.run("tools.replay", "replay")
+
 import argparse
 import asyncio
 import gc
@@ -27,7 +32,6 @@ from proto.cluster import PRICE_MAX, Instrument
 from proto.columns import CANCEL, DELTA_WIDTH, STP_NONE, Batch, ReportRow, report_rows
 from proto.dial import Parser
 from proto.orders import report_columns
-from proto.program import outcome
 from tools.flow import workload
 from tools.flow.lobster_check import LEVELS_JUDGED
 from tools.flow.messages import FlowError, is_lobster
@@ -266,7 +270,3 @@ def _count(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not above zero")
     return value
-
-
-if __name__ == "__main__":
-    sys.exit(outcome(main, "replay"))

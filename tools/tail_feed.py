@@ -4,6 +4,11 @@ It asks one machine, any, who publishes what; subscribes to the engines; takes i
 what it misses from wherever it can be had. Gaps, repairs and changes of state are part of what it shows.
 """
 
+from proto import program
+
+if __name__ == "__main__":  # before the rest is loaded: an interrupt meanwhile is no traceback
+    program.run("tools.tail_feed", "tail_feed")
+
 import argparse
 import contextlib
 import os
@@ -15,7 +20,6 @@ from pathlib import Path
 from typing import Final
 
 from proto.dial import TCP, Parser, address, endpoint, printable
-from proto.program import outcome
 from tools.tail.ending import FINE_EXIT, CannotGoOn, CannotWrite
 
 DEPTH: Final = 10  # levels a side
@@ -156,7 +160,3 @@ def _hush() -> None:
     """Nothing must complain at exit about what is still to be written."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-if __name__ == "__main__":
-    sys.exit(outcome(main, "tail_feed"))

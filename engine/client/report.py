@@ -189,7 +189,7 @@ class Report(NamedTuple):
 
 
 def reports_of(batch: pb.ReportBatch, instruments: Mapping[Any, Instrument] | None = None) -> Iterator[Report]:
-    """The reports of a batch, one by one, in words of these instruments, by id. Cost: 2 µs each."""
+    """The reports of a batch, one by one, in words of these instruments, by id. Cost: 0.7 µs each."""
     known = instruments or {}
     for nth, columns in enumerate(zip(*report_columns(batch), strict=True)):
         row = ReportRow._make(columns)

@@ -73,6 +73,7 @@ class Edits:
         self._now = now
         self._venue = venue
         self._elsewhere = {instrument.id: instrument for instrument in elsewhere}
+        self._symbols = {market.instrument.symbol: id for id, market in venue.markets.items()}
         self._identities()
         if not self.refused:
             self._places()
@@ -127,13 +128,11 @@ class Edits:
                 )
 
     def _add(self, instrument: Instrument) -> None:
-        for market in self._venue.markets.values():
-            if market.instrument.symbol == instrument.symbol:
-                what = (
-                    f"instrument {instrument.id} ({instrument.symbol}) of the file is {market.instrument.id} in the log"
-                )
-                self.refused.append(f"{what}, and an id stays: write {market.instrument.id} again, or another symbol")
-                return
+        known = self._symbols.get(instrument.symbol)
+        if known is not None:
+            what = f"instrument {instrument.id} ({instrument.symbol}) of the file is {known} in the log"
+            self.refused.append(f"{what}, and an id stays: write {known} again, or another symbol")
+            return
         self.commands.append(AddInstrument.of(instrument))
         self.told.append(f"{instrument.symbol} (instrument {instrument.id}) is traded from now on")
 

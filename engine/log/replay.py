@@ -82,13 +82,13 @@ def _unheard(epoch: int, time_ns: int) -> None:
 def restore(log: Keeper, founding: Identity | None = None) -> tuple[int, State]:
     """The state to replay from, and its position. Raises: LogError, StartRefused among them."""
     snapshot = log.load_snapshot()
-    why = "there is no snapshot"
-    if snapshot is not None:
-        try:
-            return snapshot[0], load(snapshot[1])
-        except StateError as e:
-            why = f"the snapshot at position {snapshot[0]} cannot be read: {e}"
-            logger.warning("%s; the whole log is read", why)
+    if snapshot is None:
+        return 0, beginning(log, founding)
+    try:
+        return snapshot[0], load(snapshot[1])
+    except StateError as e:
+        why = f"the snapshot at position {snapshot[0]} cannot be read: {e}"
+        logger.warning("%s; the whole log is read", why)
     try:
         return 0, beginning(log, founding)
     except LogDamaged as e:

@@ -276,7 +276,7 @@ def widened(thing: Any) -> bytes:
         return b"\xdc" + len(thing).to_bytes(2, "big") + b"".join(map(widened, thing))
     if isinstance(thing, str):
         return b"\xda" + len(thing).to_bytes(2, "big") + thing.encode()
-    return (b"\xcf" if thing >= 0 else b"\xd3") + thing.to_bytes(8, "big", signed=thing < 0)
+    return (b"\xcf" if thing >= 0 else b"\xd3") + thing.to_bytes(8, "big", signed=thing < 0)  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize("name", [name for name in FRAMES if name not in EMPTY])
@@ -330,7 +330,8 @@ def test_both_find_the_same_deltas_that_do_not_fit() -> None:
     rng = random.Random(6)
     fit = 0
     for _ in range(400):
-        mirror, books = Mirror(), {}
+        mirror = Mirror()
+        books: dict[int, Any] = {}
         seqs = {7: 0, 9: 0}
         for _ in range(30):
             code, name = rng.choice([1, 1, 1, 2, 3, 4, 5, 5, 6, 7]), rng.choice([7, 9])
@@ -455,7 +456,7 @@ def test_the_stranger_finds_a_publisher_and_reads_it_from_the_first_frame_on() -
             socket = context.socket(zmq.SUB)
             socket.connect(found[1]["feed"])
             socket.subscribe(topic)
-            frames = []
+            frames: list[dict[str, Any]] = []
             async with asyncio.timeout(10):
                 while not frames or not frames[-1].get("count"):
                     engine.trade(1)
@@ -475,7 +476,8 @@ def test_statistics_are_none_before_any_were_told_and_zeros_behind_those_that_sa
     follower, mirror, sequencer = Follower(), Mirror(), Sequencer(1, 1, 9, 5, fresh=True)
     opened = [feed.DEFINITION, 1, 0, 0, 0, 0, feed.STATUS | feed.END, 1, 1, 0, 0, 0]
     zeros = [feed.STATISTICS | feed.END, 1, 0, 0, 0, 0]
-    for seq, rows, extras in ((2, opened, [["ALFA", "0.01", "1", 1, 1_000], [2, 0]]), (3, zeros, [[0] * 7])):
+    definition: list[Any] = ["ALFA", "0.01", "1", 1, 1_000]
+    for seq, rows, extras in ((2, opened, [definition, [2, 0]]), (3, zeros, [[0] * 7])):
         sequencer.append(seq, rows, extras)
         [data] = sequencer.take(seq, True)
         follower.hear(stranger.read(data))

@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import AsyncGenerator, Iterator
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -122,7 +122,10 @@ class Drawing:
             elif rng.random() < (0.9 if good else 0.5):
                 continue
             else:
-                column = [self.value(field) for _ in range(count if rng.random() < 0.8 else rng.randint(0, 4))]
+                column = [
+                    self.value(cast(FieldDescriptor, field))
+                    for _ in range(count if rng.random() < 0.8 else rng.randint(0, 4))
+                ]
             getattr(batch, field.name).extend(column)
         return batch
 

@@ -128,6 +128,25 @@ def test_what_keeps_it_from_starting_is_said_and_is_in_the_exit_code(venue: Venu
 
 
 @pytest.mark.processes
+def test_an_edit_that_takes_what_another_engine_has_is_refused_before_it_is_logged(venue: Venue) -> None:
+    file = venue.directory / "cluster.toml"
+    before = file.read_text()
+    at = venue.start(1)
+    venue.start(2)
+    venue.signal(2, signal.SIGTERM)
+    assert venue.processes[2].wait(10) == 0
+    file.write_text(before.replace("engine = 1", "engine = 2", 1))
+    code, why = venue.run(2, "--join", at)
+    assert code == 3
+    assert "E1A (instrument 10) is new in the file and belongs to engine-1: take it out, or choose another" in why
+    file.write_text(before)
+    venue.start(2)
+    view = SqliteLogView(venue.directory / "engine-2")
+    assert [type(decode(body)).__name__ for _, body in view.read(0)] == ["Epoch", "Epoch"]  # nothing of it
+    view.close()
+
+
+@pytest.mark.processes
 def test_a_log_is_begun_only_where_that_was_asked_for_and_none_is_there(venue: Venue) -> None:
     data = venue.directory / "engine-1"
     where = ["--cluster", str(venue.directory / "cluster.toml"), "--data", str(data)]
@@ -157,7 +176,7 @@ def test_a_log_is_begun_only_where_that_was_asked_for_and_none_is_there(venue: V
 
 def _enter(at: str, *ids: int) -> None:
     with grpc.insecure_channel(at) as channel:
-        stub = orders_pb2_grpc.OrdersStub(channel)
+        stub = orders_pb2_grpc.OrdersStub(channel)  # type: ignore[no-untyped-call]
         for id in ids:
             order = NewOrderRequest(account=7, client_order_id=id, symbol="E1A", price="1.00", quantity="5")
             assert stub.NewOrder(order, timeout=10).kind == REPORT_ACCEPTED
@@ -206,7 +225,7 @@ def test_a_log_that_is_behind_what_the_venue_has_seen_is_taken_up_only_if_its_lo
     assert _stream(at) == 8  # above all that was seen
     with grpc.insecure_channel(at) as channel:  # and its history is found, though its record is the third
         asked = marketdata_pb2.HistoryRequest(engine=1, channel=1, epoch=8, first_seq=1)
-        *_, last = marketdata_pb2_grpc.MarketDataStub(channel).GetHistory(asked, timeout=30)
+        *_, last = marketdata_pb2_grpc.MarketDataStub(channel).GetHistory(asked, timeout=30)  # type: ignore[no-untyped-call]
     assert (last.end.status, last.end.epoch, last.end.next_seq > 1) == (marketdata_pb2.HISTORY_OK, 8, True)
     _enter(at, 2)
     log = SqliteLogView(data)
@@ -229,7 +248,7 @@ def test_a_log_that_is_behind_what_the_venue_has_seen_is_taken_up_only_if_its_lo
 def _stream(at: str) -> int:
     """The epoch of the engine there."""
     with grpc.insecure_channel(at) as channel:
-        streams = marketdata_pb2_grpc.MarketDataStub(channel).GetStreams(marketdata_pb2.StreamsRequest(), timeout=10)
+        streams = marketdata_pb2_grpc.MarketDataStub(channel).GetStreams(marketdata_pb2.StreamsRequest(), timeout=10)  # type: ignore[no-untyped-call]
         return int(streams.streams[0].epoch)
 
 
@@ -322,7 +341,7 @@ def test_an_epoch_is_opened_at_each_start_and_a_book_is_there_again(venue: Venue
     async def book(endpoint: str) -> marketdata_pb2.Book:
         async with grpc.aio.insecure_channel(endpoint) as channel:
             stub = marketdata_pb2_grpc.MarketDataStub(channel)  # type: ignore[no-untyped-call]
-            return await stub.GetBook(marketdata_pb2.BookRequest(symbol="E1A", by_order=True))
+            return await stub.GetBook(marketdata_pb2.BookRequest(symbol="E1A", by_order=True))  # type: ignore[no-any-return]
 
     async def first(endpoint: str) -> marketdata_pb2.Book:
         async with Client([endpoint], 7).session() as session:
@@ -560,7 +579,7 @@ def test_an_engine_that_has_snapshots_made_restarts_from_them_after_kill_9(venue
     async def book(endpoint: str) -> marketdata_pb2.Book:
         async with grpc.aio.insecure_channel(endpoint) as channel:
             stub = marketdata_pb2_grpc.MarketDataStub(channel)  # type: ignore[no-untyped-call]
-            return await stub.GetBook(marketdata_pb2.BookRequest(symbol="E1A", by_order=True))
+            return await stub.GetBook(marketdata_pb2.BookRequest(symbol="E1A", by_order=True))  # type: ignore[no-any-return]
 
     async def enter(endpoint: str, count: int) -> marketdata_pb2.Book:
         async with Client([endpoint], 7).session() as buyer, Client([endpoint], 8).session() as seller:
@@ -602,7 +621,7 @@ def test_an_engine_told_to_drops_what_two_snapshots_cover_and_comes_back_with_th
     async def book(endpoint: str) -> marketdata_pb2.Book:
         async with grpc.aio.insecure_channel(endpoint) as channel:
             stub = marketdata_pb2_grpc.MarketDataStub(channel)  # type: ignore[no-untyped-call]
-            return await stub.GetBook(marketdata_pb2.BookRequest(symbol="E1A", by_order=True))
+            return await stub.GetBook(marketdata_pb2.BookRequest(symbol="E1A", by_order=True))  # type: ignore[no-any-return]
 
     async def enter(endpoint: str, count: int) -> None:
         async with Client([endpoint], 7).session() as session:

@@ -10,13 +10,12 @@ import engine.log.condense
 import engine.log.skip
 import engine.process
 import engine.publish.history
-import run_cluster
 import tools.bench.__main__
 from proto.dial import AT, Parser, address, advertised, default_address, endpoint, target, whole
 from tools import faults, replay, tail_feed
 from tools.flow import replay_flow, trade
 from tools.orders import options
-from tools.run import strangers
+from tools.run import command, late_joiners
 
 PROGRAMS: dict[str, Callable[[], argparse.ArgumentParser]] = {
     "bus": bus.process.parser,
@@ -24,13 +23,13 @@ PROGRAMS: dict[str, Callable[[], argparse.ArgumentParser]] = {
     "engine.log.condense": engine.log.condense.parser,
     "engine.log.skip": engine.log.skip.parser,
     "engine.publish.history": engine.publish.history.parser,
-    "run_cluster": run_cluster.parser,
+    "run_cluster": command.parser,
     "bench": tools.bench.__main__.parser,
     "faults": faults.parser,
     "orders": options.parser,
     "replay": replay.parser,
     "flow.replay_flow": replay_flow.parser,
-    "run.strangers": strangers.parser,
+    "run.late_joiners": late_joiners.parser,
     "tail_feed": tail_feed.parser,
     "flow.trade": trade.parser,
 }

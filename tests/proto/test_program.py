@@ -80,7 +80,7 @@ def test_what_is_a_bug_is_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("name", ["engine", "bus"])
+@pytest.mark.parametrize("name", ["engine", "bus", "tools.orders", "tools.tail_feed", "tools.replay", "tools.faults"])
 def test_an_interrupt_while_a_program_is_loaded_is_no_traceback(name: str, tmp_path: Path) -> None:
     # The first thing that the program loads interrupts it.
     (tmp_path / "argparse.py").write_text(f"import os\nos.kill(os.getpid(), {int(signal.SIGINT)})\n")

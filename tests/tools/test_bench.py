@@ -14,6 +14,7 @@ from proto.columns import DELTA_WIDTH
 from proto.feed import END
 from tools.bench import codec, core, deltas, flows, log, show
 from tools.bench.__main__ import PARTS, main
+from tools.bench.bare import Trade
 from tools.bench.child import Child
 from tools.bench.deltas import Event
 from tools.bench.measure import Options, Report, Result, in_turns, ratio, spread
@@ -79,7 +80,7 @@ def test_the_same_work_has_the_same_digest_and_other_work_another(digests: Calla
 
 
 def test_a_venue_that_trades_otherwise_stops_the_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
-    def one_more(reports: list[int]) -> list[core.Trade]:
+    def one_more(reports: list[int]) -> list[Trade]:
         return [*traded(reports), (1, 2, 3, 4)]
 
     traded = core.traded

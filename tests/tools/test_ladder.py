@@ -127,7 +127,9 @@ levels = st.lists(
 def test_every_line_has_the_same_width_and_a_picture_always_the_same_number_of_lines(
     bids: list[Level], asks: list[Level], depth: int, width: int, sequence: int, ascii_only: bool
 ) -> None:
-    view = replace(VIEW, book=replace(BOOK, bids=bids, asks=asks, sequence=sequence, symbol="A-VERY-LONG-NAME"))
+    view = replace(
+        VIEW, book=replace(BOOK, bids=tuple(bids), asks=tuple(asks), sequence=sequence, symbol="A-VERY-LONG-NAME")
+    )
     lines = plain(draw(view, depth, width, ascii_only))
     assert len(lines) == 2 * depth + 4
     assert len({len(line) for line in lines}) == 1

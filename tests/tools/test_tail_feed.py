@@ -146,7 +146,7 @@ class Shown:
         self.stream = stream
         self.quotes: dict[tuple[int, int], QuoteReader] = {}
         self.listener = Listener(tail_feed.parser().parse_args(["127.0.0.1:1", *options]), [instrument])
-        self.teller = Teller({(1, 1): stream.client}, self.quotes, self._told, lambda: stream.now_ns)
+        self.teller = Teller({(1, 1): stream.client}, self.quotes, self._told, lambda: stream.now_ns)  # type: ignore[arg-type]
 
     def _told(self, event: Event, *_: object) -> None:
         self.listener.take(event, self)

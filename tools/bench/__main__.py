@@ -1,5 +1,10 @@
 """`python -m tools.bench PART`: measure a part of the venue beside what its work costs without it."""
 
+from proto import program
+
+if __name__ == "__main__":  # before the rest is loaded: an interrupt meanwhile is no traceback
+    program.run("tools.bench.__main__", "bench")
+
 import argparse
 import dataclasses
 import sys
@@ -9,7 +14,6 @@ from pathlib import Path
 from typing import Final
 
 from proto.dial import Parser
-from proto.program import outcome
 from tools.bench import codec, core, entry, feed, flows, log, peers, recovery, scale, show
 from tools.bench.measure import Options, Report, say, this_machine
 
@@ -87,7 +91,3 @@ def _idea(name: str) -> str:
     """The first line of a part's docstring."""
     doc = sys.modules[PARTS[name].__module__].__doc__ or ""
     return doc.splitlines()[0]
-
-
-if __name__ == "__main__":
-    sys.exit(outcome(main, "bench"))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Final
 
-import msgpack  # type: ignore[import-untyped]
+import msgpack
 
 from proto import feed
 from proto.columns import DELTA_WIDTH

@@ -138,6 +138,7 @@ class Tally:
     by_home: dict[int, int] = field(default_factory=dict)
     unknown: int = 0  # times that an answer was "unknown": the command is sent again
     missed: int = 0  # reports that never came, by their numbers
+    altered: int = 0  # orders that entered otherwise than they were sent
     executed: dict[int, Executed] = field(default_factory=dict)
     latencies: Latencies = field(default_factory=Latencies)
     acknowledged: Acknowledged = field(default_factory=Acknowledged)
@@ -217,6 +218,7 @@ class Tally:
             "by_home": self.by_home,
             "unknown": self.unknown,
             "missed": self.missed,
+            "altered": self.altered,
             "waiting": self.waiting_by_instrument(),
             "executed": {i: [each.to_json() for each in e.sums()] for i, e in self.executed.items()},
             "latencies": self.latencies.buckets,
@@ -233,6 +235,7 @@ class Counted:
     by_home: dict[int, int] = field(default_factory=dict)
     unknown: int = 0
     missed: int = 0
+    altered: int = 0
     waiting: dict[int, int] = field(default_factory=dict)
     executed: dict[int, Executed] = field(default_factory=dict)
     latencies: Latencies = field(default_factory=Latencies)
@@ -255,6 +258,7 @@ class Counted:
             by_home={int(home): count for home, count in line["by_home"].items()},
             unknown=line["unknown"],
             missed=line["missed"],
+            altered=line["altered"],
             waiting={int(instrument): count for instrument, count in line["waiting"].items()},
             executed=executed,
             latencies=Latencies({int(bucket): count for bucket, count in line["latencies"].items()}),
@@ -268,6 +272,7 @@ def added(counts: Sequence[Counted]) -> Counted:
         total.sent += each.sent
         total.unknown += each.unknown
         total.missed += each.missed
+        total.altered += each.altered
         _add(total.answers, each.answers)
         _add(total.refusals, each.refusals)
         _add(total.by_home, each.by_home)

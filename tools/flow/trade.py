@@ -22,7 +22,7 @@ from typing import Final
 from engine.client import Client, ClientError, Commands, Session
 from proto import cluster
 from proto.cluster import Cluster, ClusterError
-from proto.columns import CANCEL, OUTCOME_UNKNOWN, UNAVAILABLE, ReportRow
+from proto.columns import ACCEPTED, CANCEL, OUTCOME_UNKNOWN, UNAVAILABLE, ReportRow
 from proto.dial import Parser
 from proto.orders import report_columns
 from proto.orders_pb2 import ReportBatch
@@ -166,6 +166,9 @@ class Desk:
                 self._patience[row.command] = min(2 * patience_s, AGAIN_S_MAX)
                 self._tally.report(batch.home, account, row, now_ns)
                 continue
+            sent = self._waiting.get(row.command)
+            if sent is not None and row.kind == ACCEPTED and not sent.entered_as(row):
+                self._tally.altered += 1
             self._tally.report(batch.home, account, row, now_ns)
             if (account, row.command) not in self._tally.waiting:
                 self._waiting.pop(row.command, None)

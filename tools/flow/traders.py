@@ -47,7 +47,9 @@ from proto.columns import (
     TRADED,
     TRIGGERED,
     TYPE_ICEBERG,
+    TYPE_LIMIT,
     TYPE_MARKET,
+    TYPE_MASK,
     TYPE_PEG_BID,
     TYPE_PEG_MID,
     TYPE_PEG_OFFER,
@@ -83,6 +85,13 @@ class Command(NamedTuple):
     quantity: int
     target: int
     terms: Terms | None = None
+
+    def entered_as(self, row: ReportRow) -> bool:
+        """Whether an ACCEPTED tells of the very order that this is. A price that has no meaning is not looked at."""
+        limit = self.price if self.flags & TYPE_MASK in (TYPE_LIMIT, TYPE_ICEBERG) else row.price
+        return (self.instrument, self.flags & FLAG_SELL, self.quantity, limit) == (
+            row.instrument, row.flags & FLAG_SELL, row.quantity, row.price,
+        )  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -360,11 +369,14 @@ class Noise(Agent):
             (3, self._all_or_none), (4, self._until), (4, self._pair), (7, self._post_only),
         ]  # fmt: skip
         at_once: list[tuple[int, Callable[[Wish], Command]]] = [
-            (30, self._limit), (28, self._ioc), (8, self._market), (8, self._fok), (2, self._minimum_at_once),
+            (24, self._limit), (8, self._through), (26, self._ioc), (8, self._market), (8, self._fok),
+            (2, self._minimum_at_once),
         ]  # fmt: skip
         self._open_kinds = Mix([*resting, *at_once])
         self._gathering_kinds = Mix([*resting, (40, self._crossing)])
-        self._plain_open_kinds = Mix([(60, self._limit), (28, self._ioc), (8, self._market), (8, self._fok)])
+        self._plain_open_kinds = Mix(
+            [(48, self._limit), (12, self._through), (26, self._ioc), (8, self._market), (8, self._fok)]
+        )
         self._plain_gathering_kinds = Mix([(1, self._crossing)])
 
     def act(self, now_s: float, commands: int) -> list[Command]:
@@ -416,6 +428,10 @@ class Noise(Agent):
 
     def _limit(self, wish: "Wish") -> Command:
         return self._new(wish, self._rests_at(wish), self._force())
+
+    def _through(self, wish: "Wish") -> Command:
+        """Beyond the other side's best, so that it takes, and rests with what is left."""
+        return self._new(wish, wish.fair + wish.worse * self.chance.randint(2, 6), self._force())
 
     def _crossing(self, wish: "Wish") -> Command:
         """Somewhere around the fair price, on either side of it."""

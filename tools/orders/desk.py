@@ -112,6 +112,7 @@ class Desk:
             if e.code() is not grpc.StatusCode.NOT_FOUND:
                 raise
             home = (await self._homes())[0]
+            self._client.instrument(self.args.symbol)  # if nobody has it, that is the answer
             if home == self.args.at:
                 raise
         return await self._book_at(home, depth)

@@ -243,6 +243,11 @@ def limits(args: argparse.Namespace) -> dict[str, int]:
         raise UsageError(
             f"add-instrument: --notional-max {args.notional_max} is not a multiple of {step}, or too large"
         )
+    low, reference, high = (found[name] for name in ("price_min", "auction_reference", "price_max"))
+    if low > high:
+        raise UsageError(f"add-instrument: --price-min {args.price_min} is above --price-max {args.price_max}")
+    if (found["band"] or reference) and not low <= reference <= high:
+        raise UsageError("add-instrument: --auction-reference is not within the price limits, as a --band needs it")
     if min(found["collar"], found["band"], found["notional_max"]) < 0:
         raise UsageError("add-instrument: --collar, --band and --notional-max are not below 0")
     return found

@@ -14,7 +14,7 @@ from engine.client.report import KINDS, LIQUIDITY, REASONS, SIDES, Report, word,
 from proto import marketdata_pb2 as md
 from proto import orders_pb2 as pb
 from proto.cluster import Instrument
-from proto.columns import REFUSED, UNKNOWN
+from proto.columns import NOTHING_TO_CHANGE, REFUSED, TOO_LATE, UNKNOWN
 from proto.orders import decimal_text, notional_text
 from proto.refusals import explain
 
@@ -22,6 +22,7 @@ Line = dict[str, Any]
 
 TYPES: Final = words(pb.OrderType, "ORDER_TYPE_")
 FORCES: Final = words(pb.TimeInForce, "TIME_IN_FORCE_")
+_OPERATOR: Final = {TOO_LATE: "the trade is void already", NOTHING_TO_CHANGE: "it is so already"}
 BOOK_STATES: Final = words(md.BookState, "BOOK_")
 
 # Each kind of table: its columns, the most telling first, and how wide they usually are.
@@ -139,7 +140,7 @@ def of_order(order: pb.Order) -> Line:
 def of_reply(reply: pb.OperatorReply) -> Line:
     return {
         "engine": reply.engine, "reason": str(word(REASONS, reply.reason)),
-        "detail": reply.detail or explain(reply.reason), "position": reply.position,
+        "detail": reply.detail or _OPERATOR.get(reply.reason) or explain(reply.reason), "position": reply.position,
     }  # fmt: skip
 
 

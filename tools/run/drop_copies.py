@@ -78,7 +78,7 @@ async def read(
                     out.orders.append(OpenOrder(account, each.symbol, each.client_order_id, each.time_in_force))
                     instrument = known[each.symbol]
                     lots = int(Decimal(each.open) / instrument.lot_size)
-                    out.live.append(Live(each.order_id, instrument.id, lots, each.visible))
+                    out.live.append(Live(each.order_id, instrument.id, lots, each.visible, each.expires_ns))
             try:
                 async with asyncio.timeout(REPORTS_S * patience):
                     answered = await _reports(targets[account % len(targets)], account, take)

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from decimal import Decimal
+from typing import Self
 
 import grpc
 import pytest
@@ -236,7 +237,7 @@ def test_nobody_there_is_told_and_nothing_is_raised(monkeypatch: pytest.MonkeyPa
 class Aside:
     """A tiny engine on a thread of its own, for programs without asyncio."""
 
-    def __enter__(self) -> "Aside":
+    def __enter__(self) -> Self:
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
         self._thread.start()
@@ -430,7 +431,7 @@ def test_what_a_book_went_through_is_told_again_by_whole_events_out_of_what_is_k
 def test_what_is_no_address_is_refused_at_once(wrong: str) -> None:
     for options in ({"machines": [wrong]}, {"machines": ["127.0.0.1:1"], "source": wrong}):
         with pytest.raises(ValueError, match=re.escape(repr(wrong))):
-            Feed(**options)  # type: ignore[arg-type]
+            Feed(**options)
 
 
 def test_a_book_that_was_delisted_keeps_its_name_to_the_end() -> None:

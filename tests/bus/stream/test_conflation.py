@@ -11,8 +11,9 @@ from pathlib import Path
 
 import zmq
 
+from bus.access.sockets import HIGH_WATER
 from bus.access.subscriber import Subscriber
-from bus.publisher import HIGH_WATER, Publisher
+from bus.publisher import Publisher
 from bus.stream.actions import Action, Applied, AskRange, AskSnapshot, Limits, Standing, State, StateChanged
 from bus.stream.conflation import AGAIN, BEAT_NS, PERIOD_NS, SILENCE_NS, TAKEN_MAX, Quoted, QuoteReader, Quotes
 from bus.stream.delay import WINDOW_NS

@@ -481,7 +481,7 @@ def flow(rng: random.Random, count: int) -> list[Row]:
             rested.clear()
             rows.append((CLEAR | end, name, 0, 0, 0, 0))
     op, *rest = rows[-1]
-    return [*rows[:-1], (op | END, *rest)]
+    return [*rows[:-1], (op | END, *rest)]  # type: ignore[list-item]
 
 
 @given(st.integers(0, 1 << 32))

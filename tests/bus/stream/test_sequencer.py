@@ -1,6 +1,7 @@
 """The sequencer gives every delta one place, cuts frames by count, bytes and age, and keeps them to be found."""
 
 import random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -222,7 +223,7 @@ def test_whatever_is_appended_comes_out_once_in_order_and_numbered(seed: int) ->
         if rng.random() < 0.7:
             time_ns += rng.choice((0, 1, 1_000_000))
             rows = []
-            extras = []
+            extras: list[Any] = []
             for _ in range(rng.randint(1, 40)):
                 op = rng.choice((ADD, CLEAR, STATUS)) | rng.choice((0, END))
                 name = rng.randint(1, 3)
@@ -249,10 +250,10 @@ def test_whatever_is_appended_comes_out_once_in_order_and_numbered(seed: int) ->
         assert frame.header.sent_ns > sent_ns
         sent_ns = frame.header.sent_ns
         assert frame.instruments == [(name, seen.get(name, 0) + 1) for name in dict.fromkeys(r[1] for r in frame.rows)]
-        for i, row in enumerate(frame.rows):
+        for i, row in enumerate(frame.rows):  # type: ignore[assignment]
             seen[row[1]] = seen.get(row[1], 0) + 1
             told = frame.extras[row[2]] if row[0] & feed.OP_MASK == STATUS else row[2]
-            got.append((frame.time_of(i), row[0], row[1], told, row[3], row[4]))
+            got.append((frame.time_of(i), row[0], row[1], told, row[3], row[4]))  # type: ignore[arg-type]
     assert got == put
     assert s.next_seq == len(put) + 1
     if put:

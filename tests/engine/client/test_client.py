@@ -28,6 +28,7 @@ from engine.client import (
     inbox,
 )
 from engine.client import session as sdk
+from engine.client.sent import Sent
 from engine.entry import reports
 from engine.entry.link import LinkState
 from engine.entry.reports import Follower, Outbox
@@ -214,7 +215,7 @@ def test_units_and_lots_say_the_same_of_an_instrument_whose_lot_is_not_one() -> 
         client.instruments["E1A"] = client.instruments[E1A] = replace(whole, lot_size=Decimal("0.5"))
         async with client.session() as session:
             for said in ({"quantity": 3}, {"quantity": "3.0"}, {"quantity": Decimal(3)}, {"quantity_lots": 6}):
-                report = await session.new("E1A", BUY, price_ticks=150, **said)  # type: ignore[arg-type]
+                report = await session.new("E1A", BUY, price_ticks=150, **said)
                 assert (report.quantity, report.row.quantity) == (3, 6)
                 assert str(report.quantity) == "3.0"
             with pytest.raises(BadCommandError, match=r"not one lot of 0\.5 or more"):
@@ -401,7 +402,7 @@ async def _listen(session: Session, told: list[int]) -> None:
             told.extend(batch.first_seq + row for row in range(len(batch.kind)))
 
 
-async def _all(sent: sdk.Sent) -> None:
+async def _all(sent: "Sent") -> None:
     await sent
 
 

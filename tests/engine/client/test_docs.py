@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import inspect
 import io
+import os
 import re
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from tests.engine.test_process import Venue
 pytestmark = pytest.mark.processes
 
 ROOT = Path(__file__).resolve().parents[3]
+README = (ROOT / "README.md").read_text()
 PAGE = (ROOT / "docs" / "orders.md").read_text()
 INSTRUMENT = """
 [[instrument]]
@@ -85,6 +87,19 @@ def example(name: str, *words: str) -> "subprocess.Popen[str]":
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def test_the_order_of_the_readme_is_sent(address: str, tmp_path: Path) -> None:
+    (code,) = (code for code in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "SyncClient" in code)
+    (tmp_path / "buy.py").write_text(code)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "buy.py"), address], env=environment, capture_output=True, text=True, timeout=30
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line.split(", id ")[0] for line in done.stdout.splitlines()] == [
+        "accepted ALFA buy 5 @ 120.00, open 5", "canceled ALFA buy 5 @ 120.00, open 0",
+    ]  # fmt: skip
 
 
 def test_the_quickstart_trades(address: str) -> None:

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from engine.client import BUY, Client, Commands, SessionClosedError, UnreachableError
-from tests.engines import Engines, run, until
+from tests.engines import Engines, Running, run, until
 
 
 def client_of(engines: Engines) -> Client:
@@ -35,6 +35,8 @@ def test_a_session_that_is_not_open_says_so_at_once() -> None:
             await asyncio.wait_for(anext(session.batches()), 1)
         async with session:
             await session.new("E1A", BUY, "1.50", 5)
+            with pytest.raises(SessionClosedError, match="another event loop"):
+                await asyncio.to_thread(asyncio.run, session.new("E1A", BUY, "1.50", 5))
             with pytest.raises(SessionClosedError, match="entered once"):
                 await session.__aenter__()
             await session.new("E1A", BUY, "1.50", 6)
@@ -50,19 +52,22 @@ def test_a_session_that_is_not_open_says_so_at_once() -> None:
 
 
 def test_a_session_left_open_neither_hangs_the_loop_nor_hides_what_was_raised() -> None:
+    running = Running()
     left = []
 
     async def main() -> None:
-        async with Engines() as engines:
-            session = client_of(engines).session()
-            left.append(session)
-            await session.__aenter__()
-            raise RuntimeError("seen")
+        session = client_of(running.engines).session()
+        left.append(session)
+        await session.__aenter__()
+        raise RuntimeError("seen")
 
-    began = time.monotonic()
-    with pytest.raises(RuntimeError, match="seen"):
-        asyncio.run(main())
-    assert time.monotonic() < began + 10
+    try:
+        began = time.monotonic()
+        with pytest.raises(RuntimeError, match="seen"):
+            asyncio.run(main())
+        assert time.monotonic() < began + 10
+    finally:
+        running.stop()
     with pytest.raises(SessionClosedError, match="its event loop has ended"):
         asyncio.run(left[0].new("E1A", BUY, "1.50", 5))
 

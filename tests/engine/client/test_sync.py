@@ -24,25 +24,14 @@ from engine.client import (
     SyncClient,
     UnreachableError,
 )
-from tests.engines import Engines
+from tests.engines import Running
 
 ROOT = Path(__file__).resolve().parents[3]
 E1A = 10
 
 
-class Running:
-    """An engine in a loop and a thread of its own."""
-
-    def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
-        self.engines = Engines()
-        self._thread = threading.Thread(target=self.loop.run_forever)
-        self._thread.start()
-        asyncio.run_coroutine_threadsafe(self.engines.__aenter__(), self.loop).result(10)
-
-    @property
-    def address(self) -> str:
-        return self.engines.endpoints[1]
+class Trading(Running):
+    """One that has clients."""
 
     def client(self, account: int = 7, **options: object) -> SyncClient:
         return SyncClient(self.address, account, instruments=self.engines.cluster.instruments, **options)  # type: ignore[arg-type]
@@ -50,21 +39,15 @@ class Running:
     def open_ids(self, account: int = 7) -> list[int]:
         return [order.client_order_id for order in self.engines[1].venue.open_orders(account)]
 
-    def stop(self) -> None:
-        asyncio.run_coroutine_threadsafe(self.engines.__aexit__(None, None, None), self.loop).result(10)
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join()
-        self.loop.close()
-
 
 @pytest.fixture
-def running() -> Iterator[Running]:
-    engine = Running()
+def running() -> Iterator[Trading]:
+    engine = Trading()
     yield engine
     engine.stop()
 
 
-def test_a_script_trades_without_asyncio(running: Running) -> None:
+def test_a_script_trades_without_asyncio(running: Trading) -> None:
     with running.client() as client, running.client(8) as other:
         report = client.new("E1A", BUY, price="1.50", quantity=5)
         assert str(report).startswith("accepted E1A buy 5 @ 1.50")
@@ -81,7 +64,7 @@ def test_a_script_trades_without_asyncio(running: Running) -> None:
         assert [str(report.kind) for report in client.executions()][-4:] == [*["canceled"] * 3, "mass-canceled"]
 
 
-def test_it_works_where_a_loop_runs_as_in_a_notebook(running: Running) -> None:
+def test_it_works_where_a_loop_runs_as_in_a_notebook(running: Trading) -> None:
     async def cell() -> int:
         with running.client() as client:
             return int(client.new("E1A", BUY, "1.50", 5).kind)
@@ -89,7 +72,7 @@ def test_it_works_where_a_loop_runs_as_in_a_notebook(running: Running) -> None:
     assert asyncio.run(cell()) == ACCEPTED
 
 
-def test_errors_are_those_of_the_session(running: Running) -> None:
+def test_errors_are_those_of_the_session(running: Trading) -> None:
     client = running.client()
     for call in (
         lambda: client.new("E1A", BUY, "1.50", 5),
@@ -117,21 +100,23 @@ def test_errors_are_those_of_the_session(running: Running) -> None:
         pass
 
 
-def test_an_interrupt_ends_a_wait_and_the_client_goes_on(running: Running) -> None:
+def test_an_interrupt_ends_a_wait_and_the_client_goes_on(running: Trading) -> None:
     with running.client() as client:
         threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
         with pytest.raises(KeyboardInterrupt):
             next(client.reports())
         assert client.new("E1A", BUY, "1.50", 5).kind == ACCEPTED
+        assert next(client.reports(timeout_s=5)).kind == ACCEPTED  # nobody else waits for it any more
 
 
 LEFT_OPEN = """
-import sys
+import atexit, sys
 from engine.client import BUY, NEW, Commands, SyncClient
 from proto.cluster import Instrument
 from decimal import Decimal
 
 client = SyncClient(sys.argv[1], 7, instruments=[Instrument(10, "E1A", 1, 1, Decimal("0.01"), Decimal(1), 1, 100_000)])
+atexit.register(lambda: print("closed" if client._session is None else "left open"))
 client.open()
 client.new("E1A", BUY, "1.50", 5, client_order_id=5)
 print("open", flush=True)
@@ -152,13 +137,13 @@ print("open", flush=True)
         ),
     ],
 )
-def test_a_program_that_leaves_it_open_ends_all_the_same(running: Running, end: str, code: int, says: str) -> None:
+def test_a_program_that_leaves_it_open_ends_all_the_same(running: Trading, end: str, code: int, says: str) -> None:
     program = LEFT_OPEN.format(end=end)
     began = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", program, running.address], cwd=ROOT, capture_output=True, text=True, timeout=30
     )
-    assert (done.returncode, done.stdout) == (code, "open\n"), done.stderr
+    assert (done.returncode, done.stdout) == (code, "open\nclosed\n"), done.stderr
     assert (done.stderr.splitlines() or [""])[-1] == says
     assert time.monotonic() < began + 15
     assert running.open_ids() == [5]

@@ -1,5 +1,7 @@
 """The calls that people and scripts make: each answered by a report, or by a status where no report can say it."""
 
+from typing import Any
+
 import grpc
 
 from proto import orders_pb2 as pb
@@ -121,7 +123,7 @@ def test_replace_and_cancel_and_mass_cancel_by_call() -> None:
     run(test)
 
 
-REFUSALS = [
+REFUSALS: list[tuple[dict[str, Any], int]] = [
     ({"price": "NaN"}, BAD_PRICE),
     ({"price": "inf"}, BAD_PRICE),
     ({"price": "-Infinity"}, BAD_PRICE),
@@ -199,7 +201,7 @@ def test_garbled_calls_are_invalid_and_leave_the_engine_untouched() -> None:
     async def test(engines: Engines) -> None:
         before = (engines[1].venue.digest(), engines[1].log.position)
         for method in ("NewOrder", "CancelOrder", "ReplaceOrder", "MassCancel", "GetOrder", "OpenOrders"):
-            call = engines.channel().unary_unary(f"/lobmesh.v1.Orders/{method}")
+            call: Any = engines.channel().unary_unary(f"/lobmesh.v1.Orders/{method}")
             assert await status_of(call(b"\xff\xff")) == (INVALID, f"garbled: not a {method}Request")
             assert (await status_of(call(b"")))[1] == "no account is named"
         stub = engines.stub()

@@ -1,6 +1,7 @@
 """Commands for another engine's instruments: there and back, once, and what becomes of them when it is not well."""
 
 import asyncio
+from typing import Any
 
 import grpc
 import pytest
@@ -385,7 +386,7 @@ def told_session(account: int, session: int) -> bytes:
 )
 def test_a_garbled_link_is_ended_and_the_engine_untouched(messages: list[bytes], why: str) -> None:
     async def test(engines: Engines) -> None:
-        call = engines.channel().stream_stream("/lobmesh.v1.Peers/Link")()
+        call: Any = engines.channel().stream_stream("/lobmesh.v1.Peers/Link")()
         for message in messages:
             await call.write(message)
         with pytest.raises(grpc.aio.AioRpcError) as ended:
@@ -400,7 +401,7 @@ def test_a_garbled_link_is_ended_and_the_engine_untouched(messages: list[bytes],
 
 def test_what_comes_over_a_link_for_an_account_that_may_not_trade_is_refused() -> None:
     async def test(engines: Engines) -> None:
-        call = engines.channel().stream_stream("/lobmesh.v1.Peers/Link")()
+        call: Any = engines.channel().stream_stream("/lobmesh.v1.Peers/Link")()
         for message in (HELLO, linked(account=9)):
             await call.write(message)
         replies = [pb.LinkReply.FromString(await call.read()) for _ in range(3)]

@@ -228,7 +228,7 @@ def test_an_instrument_that_cannot_be_is_refused_with_what_is_wrong(
     run(test, 2)
 
 
-CALLS = {
+CALLS: dict[str, Any] = {
     "SetState": pb.SetStateRequest(symbol="NOPE", state=pb.TRADING_STATE_OPEN),
     "Kill": pb.KillRequest(symbol="NOPE"),
     "Delist": pb.DelistRequest(symbol="E2A"),  # another engine's

@@ -52,7 +52,7 @@ def test_sessions_that_cannot_be_are_refused_with_a_status() -> None:
             ([hello.SerializeToString(), b"\xff"], (INVALID, "garbled: Error parsing message")),
             ([hello.SerializeToString(), hello.SerializeToString()], (INVALID, "garbled: a request without commands")),
         ):
-            call = engines.channel().stream_stream("/lobmesh.v1.Orders/Session")()
+            call: Any = engines.channel().stream_stream("/lobmesh.v1.Orders/Session")()
             for message in messages:
                 await call.write(message)
             code, details = await status_of(_read_all(call))

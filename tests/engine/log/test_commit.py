@@ -349,7 +349,7 @@ def test_what_an_operator_says_is_a_record_of_its_own_and_answered_with_its_posi
     assert answers == [(2, WRONG_STATE)]
     disk.crash()
     core = Core()
-    list(replay(MemoryLog(disk), Before(core), 0, lambda position, time_ns, outcome: None))
+    list(replay(MemoryLog(disk), Before(core), 0, lambda position, time_ns, outcome: None))  # type: ignore[arg-type]
     assert core.told == told
 
 
@@ -374,7 +374,7 @@ def test_a_replay_tells_the_core_what_it_was_told_and_skips_what_is_void() -> No
     disk.crash()
     core = Core()
     released: list[int] = []
-    state = Before(core)
+    state = Before(core)  # type: ignore[arg-type]
     reached = list(replay(MemoryLog(disk), state, 0, lambda position, time_ns, outcome: released.append(position)))
     assert core.told == [*told, (6, 2_000, [6]), (7, 2_001)]
     assert released == [1, 2, 6, 7]

@@ -154,7 +154,13 @@ def _named(command: OperatorCommand) -> str:
         return f"state {STATES[command.state - 1]}"
     if isinstance(command, Kill):
         return "kill" if command.on else "lift"
-    names = {AddInstrument: "add", Delist: "delist", BustTrade: "bust", CorrectTrade: "correct", Roll: "roll"}
+    names: dict[type[OperatorCommand], str] = {
+        AddInstrument: "add",
+        Delist: "delist",
+        BustTrade: "bust",
+        CorrectTrade: "correct",
+        Roll: "roll",
+    }
     return names[type(command)]
 
 
@@ -179,7 +185,7 @@ def recorded() -> Recorder:
 
 def _step(rng: Random) -> Step:
     fate, meaning = rng.choice(FATES), rng.choice(MEANINGS)
-    return Step(*fate, meaning[0], rng.choice(KINDS), *meaning[1:], *rng.choice(TERMS), *rng.choice(MORE))
+    return Step(*fate, meaning[0], rng.choice(KINDS), *meaning[1:], *rng.choice(TERMS), *rng.choice(MORE))  # type: ignore[arg-type]
 
 
 def _replayed(recorder: Recorder) -> tuple[Heard, Venue]:

@@ -106,8 +106,8 @@ def test_adjacent_executions_of_one_time_and_side_are_one_aggressive_order_at_th
     *_, sold, bought = plan(flow)
     fills = Fill(1, 100, 50), Fill(2, 50, 49)
     assert sold == Step(6, (new(OWN + 1, 49, 150, TIF_IOC | FLAG_SELL),), fills, None, (None, None), (), fills)
-    fills = (Fill(3, 10, 52),)
-    assert bought == Step(7, (new(OWN + 2, 52, 10, TIF_IOC),), fills, None, (None, None), (), fills)
+    fill = (Fill(3, 10, 52),)
+    assert bought == Step(7, (new(OWN + 2, 52, 10, TIF_IOC),), fill, None, (None, None), (), fill)
 
 
 def test_executions_of_different_times_are_different_orders() -> None:

@@ -181,7 +181,7 @@ def test_every_command_is_answered_once() -> None:
 def test_an_instrument_whose_engine_does_not_answer_is_left_alone_for_a_while() -> None:
     for agent in made_traders(2, INSTRUMENTS, SEED):
         (first, *_) = agent.act(0.0, 1)
-        refused = ReportRow(
+        refused = ReportRow(  # type: ignore[call-arg]
             REFUSED, first.client_order_id, first.client_order_id, 0, first.instrument, *[0] * 6, UNAVAILABLE
         )
         agent.report(refused)

@@ -71,7 +71,10 @@ WRONG: list[tuple[list[str], str]] = [
     ([*AT, "add-instrument", "GOLD", "99", "--tick", "0"], "'0' is not a size"),
     ([*ADD, "--price-min", "0.07"], "price '0.07' is not on a tick of 0.05"),
     ([*ADD, "--collar", "0.01"], "price '0.01' is not on a tick of 0.05"),
-    ([*ADD, "--band", "-0.05"], "not below 0"),
+    ([*ADD, "--band", "-0.05", "--auction-reference", "5"], "not below 0"),
+    ([*ADD, "--band", "0.05"], "--auction-reference is not within the price limits, as a --band needs it"),
+    ([*ADD, "--auction-reference", "0.5"], "--auction-reference is not within the price limits"),
+    ([*ADD, "--price-max", "0.5"], "--price-min 1 is above --price-max 0.5"),
     ([*ADD, "--quantity-max", "15"], "quantity '15' is not one lot of 10 or more"),
     ([*ADD, "--notional-max", "0.7"], "--notional-max 0.7 is not a multiple of 0.50"),
     ([*ADD, "--notional-max", "99999999999999999999"], "or too large"),
@@ -120,13 +123,13 @@ def test_every_order_an_operator_can_give_is_put_into_its_call() -> None:
     )  # fmt: skip
     added = "add-instrument GOLD 99 --tick 0.05 --lot 10 --price-min -0.25 --price-max 25 --channel 2 --quantity-max 90"
     added += (
-        " --notional-max 45 --collar 0.15 --band 0.2 --allocation pro-rata --auction-reference -0.35 --state pre-open"
+        " --notional-max 45 --collar 0.15 --band 0.2 --allocation pro-rata --auction-reference -0.15 --state pre-open"
     )
     assert asked(*added.split()) == (
         "AddInstrument",
         pb.AddInstrumentRequest(
             id=99, symbol="GOLD", channel=2, tick_size="0.05", lot_size="10", price_min=-5, price_max=500,
-            quantity_max=9, notional_max=90, collar=3, band=4, allocation="pro-rata", auction_reference=-7,
+            quantity_max=9, notional_max=90, collar=3, band=4, allocation="pro-rata", auction_reference=-3,
             state="pre-open",
         ),
     )  # fmt: skip
@@ -180,8 +183,8 @@ def test_a_day_at_two_engines_by_hand(
         assert (made["side"], made["liquidity"], made["price"], made["symbol"]) == ("sell", "maker", "1.50", "E1A")
         assert (replaced["kind"], replaced["priority_kept"]) == ("replaced", False)
 
-        refused = say("halt E1A", REFUSED)
-        assert "UNAUTHENTICATED" in refused[0]["complaint"]
+        (halted,) = say("halt E1A", REFUSED)
+        assert "UNAUTHENTICATED" in halted["complaint"]
         operator = f"--operator-token-file {secret} "
         say(operator + "halt E1A")
         assert say("--account 7 new E1A buy 1 1.00", REFUSED)[0]["reason"] == "wrong-state"
@@ -202,7 +205,7 @@ def test_a_day_at_two_engines_by_hand(
         say(operator + "state NOVA closed")
         say(operator + "roll NOVA")
         say(operator + "delist NOVA")
-        assert "NOT_FOUND" in say("state NOVA", REFUSED)[0]["complaint"]
+        assert "there is no instrument 'NOVA': there are E1A" in say("state NOVA", REFUSED)[0]["complaint"]
         say("--account 7 new E2A buy 5 --type stop --stop-price 2.00 --id 20")
         assert say("--account 7 replace E2A 20 4 --stop-price 1.90")[0]["kind"] == "replaced"
         assert say("--account 7 open")[0]["stop_price"] == "1.90"

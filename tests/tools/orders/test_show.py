@@ -11,6 +11,7 @@ from proto import marketdata_pb2 as md
 from proto import orders_pb2 as pb
 from proto.cluster import Instrument
 from proto.columns import SELL, TRADED, ReportRow
+from proto.orders import decimal_text
 from tools.orders import show
 
 GOLD = Instrument(99, "GOLD", 1, 1, Decimal("0.05"), Decimal(10), 20, 10_000, quantity_max=7, notional_max=900, band=50)
@@ -48,7 +49,7 @@ def test_a_narrow_terminal_has_fewer_columns_and_every_digit(monkeypatch: pytest
         assert heading.endswith(last)
         assert len(heading) <= width
         assert row.split()[:6] == ["traded", "GOLD", "sell", "30", "10.05", "10"]
-        assert f" {show.decimal_text((1 << 40) - 1, GOLD.tick_size)} " in other
+        assert f" {decimal_text((1 << 40) - 1, GOLD.tick_size)} " in other
     assert "2026" not in row
     assert " 09:31:58.969 " in row
 
@@ -79,7 +80,7 @@ def test_a_book_is_two_sides_beside_each_other() -> None:
 def test_only_what_was_not_done_is_a_refusal() -> None:
     assert show.refusal(show.of_reply(pb.OperatorReply(engine=1, position=5))) == ""
     again = show.of_reply(pb.OperatorReply(engine=1, reason=pb.REASON_NOTHING_TO_CHANGE))
-    assert show.refusal(again) == "refused: nothing-to-change: the order is as the replace would have it"
+    assert show.refusal(again) == "refused: nothing-to-change: it is so already"
     refused = pb.Report(kind=pb.REPORT_REFUSED, reason=pb.REASON_KILLED, detail="the kill switch is on")
     traded = pb.Report(kind=pb.REPORT_TRADED, symbol="GOLD", quantity="10", trade_id=3, liquidity=pb.LIQUIDITY_MAKER)
     accepted = pb.Report(kind=pb.REPORT_ACCEPTED, symbol="GOLD", quantity="10", side=pb.SIDE_SELL)

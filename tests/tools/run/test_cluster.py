@@ -105,7 +105,7 @@ def test_machines_join_leave_and_come_back_while_somebody_trades_and_nobody_is_d
     arguments = ["--engines", "3", "--instruments", "6", "--traders", "4", "--rate", "400", "--seed", "5"]
     with started(*arguments, "--duration", "8", "--faults", f"{moves},{returns}", "--report", str(report)) as program:
         assert program.stdout
-        lines = []
+        lines: list[str] = []
         while not (lines and "engine-3 at " in lines[-1]):
             lines.append(program.stdout.readline())
             assert re.match(" +[0-9.]+ s  ", lines[-1]), lines

@@ -19,9 +19,9 @@ from proto.columns import NEW, STP_NONE, Batch
 from proto.orders import write_batch
 from tools.bench.venue import SessionStream
 from tools.child import Child, Children, StartError
+from tools.run.evidence import Seen
 from tools.run.layout import made_up
 from tools.run.membership import UNDISTURBED, disturbed
-from tools.run.verdict import Seen
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from proto.columns import AUCTION_TRADE, MAKER
-from tools.run.audit.breaches import BOOKS, PRIORITY, SIDES, Breaches
+from tools.run.audit.breaches import BOOKS, LIFE, PRIORITY, SIDES, Breaches
 from tools.run.audit.feed import FeedAudit, Shares, Told, shared_by_size
 from tools.run.audit.reports import Life, ReportAudit, Side
 
@@ -20,12 +20,13 @@ class Shown(NamedTuple):
 
 
 class Live(NamedTuple):
-    """An order that its home says is live; `visible`: it, or a slice of it, is in the book."""
+    """An order that its home says is live; `visible`: it, or a slice of it, is in the book. `expires_ns` 0: never."""
 
     order_id: int
     instrument: int
     open: int
     visible: bool
+    expires_ns: int = 0
 
 
 def shown(feed: FeedAudit) -> list[Shown]:
@@ -173,6 +174,11 @@ def _live(out: Breaches, live: Sequence[Live], lives: Mapping[int, Life], until_
     said = {each.order_id: each for each in live}
     for each in live:
         life = lives.get(each.order_id)
+        if 0 < each.expires_ns <= until_ns:
+            out.add(
+                LIFE,
+                f"order {each.order_id} was to expire {(until_ns - each.expires_ns) / 1e9:.1f} s before, and lives",
+            )
         if life is None:
             if whole:
                 out.add(BOOKS, f"order {each.order_id} is live at its engine, and no report tells of it")
