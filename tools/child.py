@@ -173,7 +173,7 @@ class Child:
         self._log_file = self.log.open("ab")
         birth = [sys.executable, "-I", "-S", "-c", BIRTH, str(os.getpid()), *self._argv]
         self._born_s = time.monotonic()
-        self._popen = subprocess.Popen(
+        self._popen = subprocess.Popen(  # noqa: ASYNC220  (made by this thread, to which the kernel ties its life)
             birth,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

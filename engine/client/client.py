@@ -15,19 +15,21 @@ from google.protobuf.message import DecodeError, Message
 from engine.client.executions import Executions
 from engine.client.report import SessionError, UnknownSymbolError, UnreachableError
 from engine.client.session import Session
+from engine.client.units import within
 from proto import orders_pb2 as pb
-from proto.cluster import Instrument
 from proto.cluster_pb2 import DirectoryEntries, DirectoryEntry
-from proto.columns import STP_CANCEL_NEWEST, UNKNOWN_INSTRUMENT
+from proto.columns import STP_CANCEL_NEWEST, STP_DECREMENT, UNKNOWN_INSTRUMENT
 from proto.connect import channel
 from proto.dial import wrong_address
-from proto.instrument import ListingError, instrument_of
+from proto.instrument import ENGINE_MAX, Instrument, ListingError, instrument_of
 from proto.refusals import explain
 
 PATIENCE_S: Final = 30.0
 ASK_S: Final = 1.0  # deadline of one call to a directory
 CALL_S: Final = 5.0
 REPLY_MAX: Final = 64 << 20  # bytes of a list of orders
+ID_MAX: Final = (1 << 64) - 1
+THROTTLE_MAX: Final = (1 << 32) - 1
 
 
 class Client:
@@ -48,7 +50,8 @@ class Client:
                            of the first connection ten at most
     instruments            those that are known already; all others are learnt from the directory
 
-    Raises: ValueError for an address that is none. `instruments` has all that are known, by id and by symbol.
+    `instruments` has all that are known, by id and by symbol. Raises: ValueError for an address that is none, and for a
+    number that cannot be; TypeError for what is no whole number.
     """
 
     def __init__(
@@ -68,6 +71,10 @@ class Client:
             raise ValueError("no machine is named: HOST:PORT of one of the venue's")
         if wrong := next(filter(None, (wrong_address(seed, somebody=True) for seed in self._seeds)), ""):
             raise ValueError(wrong)
+        within("account", account, ID_MAX)
+        within("engine", engine, ENGINE_MAX)
+        within("self_trade_prevention", self_trade_prevention, STP_DECREMENT)
+        within("throttle", throttle, THROTTLE_MAX)
         self.account = account
         self.engine = engine
         self.cancel_on_disconnect = cancel_on_disconnect
@@ -92,7 +99,11 @@ class Client:
         `cursors`: of each home, the number of the last report seen, to go on from; a home not named begins live.
         With `reports` (the default) the account's reports are kept for whoever iterates over the session, up to
         UNREAD_MAX of them; without, commands are answered all the same.
+        Raises: ValueError, TypeError for cursors that cannot be.
         """
+        for home, last in (cursors or {}).items():
+            within("cursors: a home", home, ENGINE_MAX)
+            within("cursors: a number", last, ID_MAX)
         return Session(self, dict(cursors or {}), reports=reports)
 
     def executions(self, cursors: Mapping[int, int] | None = None, *, follow: bool = False) -> Executions:
@@ -125,22 +136,30 @@ class Client:
         """The account's live orders (`orders`, decimals as text), of one symbol or of all.
 
         `engines_missing` are the engines that did not answer: unless it is empty, the list is not whole.
-        Raises: UnreachableError; SessionError for an unknown symbol, an account that may not trade, or too many orders.
+        Raises: UnknownSymbolError, UnreachableError; SessionError for an account that may not trade, too many orders.
 
             for order in (await client.open_orders("ALFA")).orders:
                 print(order.client_order_id, order.price, order.open)
         """
         wish = pb.OpenOrdersRequest(account=self.account, symbol=symbol)
-        return pb.OpenOrdersReply.FromString(await self.call("OpenOrders", wish))
+        return pb.OpenOrdersReply.FromString(await self._asked("OpenOrders", wish))
 
     async def order(self, symbol: str, client_order_id: int) -> pb.Order | None:
         """One of the account's orders, live or not yet forgotten; None if there is none. Raises: as `open_orders`."""
         wish = pb.GetOrderRequest(account=self.account, symbol=symbol, client_order_id=client_order_id)
         try:
-            return pb.Order.FromString(await self.call("GetOrder", wish))
+            return pb.Order.FromString(await self._asked("GetOrder", wish))
         except SessionError as e:
             if e.code is grpc.StatusCode.NOT_FOUND:
                 return None
+            raise
+
+    async def _asked(self, method: str, wish: pb.OpenOrdersRequest | pb.GetOrderRequest) -> bytes:
+        try:
+            return await self.call(method, wish)
+        except SessionError as e:
+            if e.code is grpc.StatusCode.INVALID_ARGUMENT and wish.symbol:
+                self.instrument(wish.symbol)  # if that is what is wrong, it says which symbols there are
             raise
 
     async def call(self, method: str, request: Message) -> bytes:
@@ -235,7 +254,7 @@ async def _ask(target: str) -> tuple[str, list[DirectoryEntry] | None, str]:
             return target, [], ""
         if e.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
             return target, None, f"nobody answers (within {ASK_S:g} s)"
-        return target, None, f"nobody answers ({(e.details() or e.code().name).split(': ')[-1]})"
+        return target, None, f"nobody answers ({(e.details() or e.code().name).split(': ')[-1].strip('[]')})"
     except DecodeError:
         return target, None, "what it says is garbled"
     return target, list(reply.entries), str(getattr(reply, "from"))

@@ -14,7 +14,6 @@ from typing import Any, Final, NamedTuple
 import grpc
 
 from proto import orders_pb2 as pb
-from proto.cluster import Instrument
 from proto.columns import (
     FLAG_SELL,
     MASS_CANCELED,
@@ -24,6 +23,7 @@ from proto.columns import (
     UNKNOWN,
     ReportRow,
 )
+from proto.instrument import Instrument
 from proto.orders import decimal_text, liquidity, report_columns
 from proto.refusals import explain
 

@@ -288,8 +288,8 @@ class Session:
         terms = Terms(stop or 0)
         return await self._one(REPLACE, client_order_id, instrument.id, meaning, at or 0, total, target, terms)
 
-    async def mass_cancel(self, symbol: str | int = "", *, client_order_id: int = 0) -> MassCanceled:
-        """Cancel all of the account's orders, or those of one instrument; how many there were.
+    async def mass_cancel(self, symbol: str | int | None = None, *, client_order_id: int = 0) -> MassCanceled:
+        """Cancel all of the account's orders, or, with a symbol, those of one instrument; how many there were.
 
             canceled, engines_missing = await session.mass_cancel()
 
@@ -297,7 +297,7 @@ class Session:
         Raises: as `new`.
         """
         self._check_open()
-        if symbol:
+        if symbol is not None:
             instrument = await self.client.learned(symbol)
             report = await self._one(MASS_CANCEL, client_order_id, instrument.id, 0, 0, 0, 0)
             return MassCanceled(report.row.quantity, [])

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from decimal import Decimal
 
 from engine.client.report import BadCommandError
-from proto.cluster import Instrument
 from proto.columns import BAD_QUANTITY, MALFORMED
+from proto.instrument import Instrument
 from proto.orders import BadValueError, lots_of, ticks_of
 
 Price = str | Decimal
@@ -56,6 +56,12 @@ def _converted(convert: Callable[[str, Decimal], int], value: Quantity, size: De
         raise BadCommandError(e.reason, str(e)) from e
     except ValueError as e:  # an int of thousands of digits has no text
         raise BadCommandError(MALFORMED, str(e)) from e
+
+
+def within(name: str, value: int, most: int) -> None:
+    """Raises: ValueError for a whole number that is not within 0 and this; TypeError for what is none."""
+    if not 0 <= whole(name, value) <= most:
+        raise ValueError(f"{name} is a whole number from 0 to {most:,}, not {value:,}")
 
 
 def whole(name: str, value: int) -> int:

@@ -108,7 +108,7 @@ class Submission:
         return Submission(None)
 
 
-class State(Enum):
+class CommitState(Enum):
     READY = "ready"
     PAUSED = "the log cannot take anything just now: no new commands until it can"
     FAILED = "the log has failed: no new commands"
@@ -130,7 +130,7 @@ class Committer:
         stop: Callable[[BaseException], None],
         resume_s: float = RESUME_S,
     ) -> None:
-        self.state = State.READY
+        self.state = CommitState.READY
         self.failure = ""
         self.groups = 0  # records appended
         self.commands = 0  # commands in them
@@ -164,8 +164,8 @@ class Committer:
 
     def submit(self, submission: Submission) -> None:
         """Take a batch. Its columns have been checked (engine/entry/door.py)."""
-        if self.state is not State.READY:
-            if self.state is not State.STOPPED:
+        if self.state is not CommitState.READY:
+            if self.state is not CommitState.STOPPED:
                 self._refuse(submission)
             return
         self._gathering.append(submission)
@@ -177,33 +177,33 @@ class Committer:
 
     async def room(self) -> None:
         """Wait until the backlog is small enough for one more batch."""
-        while self.crowded and self.state is State.READY:
+        while self.crowded and self.state is CommitState.READY:
             waiting = self._loop.create_future()
             self._room.append(waiting)
             await waiting
 
     async def settled(self) -> None:
         """Wait until all that was submitted is released or refused."""
-        while self.state is State.READY and (self._gathering or self._syncing):
+        while self.state is CommitState.READY and (self._gathering or self._syncing):
             waiting = self._loop.create_future()
             self._room.append(waiting)
             await waiting
 
     def close(self) -> None:
         """Stop taking commands and wait for the append under way. Blocks for one sync at most."""
-        self.state = State.STOPPED
+        self.state = CommitState.STOPPED
         self._thread.close()
 
     def _start(self) -> None:
         self._scheduled = False
-        if not self._gathering or self._syncing or self.state is not State.READY:
+        if not self._gathering or self._syncing or self.state is not CommitState.READY:
             return
         group = self._take_group()
         self._append(_records(group), resume=False)
 
     def _resume(self) -> None:
         """Try whether the log takes anything again."""
-        if self.state is not State.PAUSED:
+        if self.state is not CommitState.PAUSED:
             return
         self._append([[Submission.tick()]], resume=True)
 
@@ -234,14 +234,14 @@ class Committer:
     def _synced(self, position: int, error: BaseException | None) -> None:
         """The log thread is done with the group."""
         done, time_ns = self._syncing, self._time_ns
-        if self.state not in (State.READY, State.PAUSED):
+        if self.state not in (CommitState.READY, CommitState.PAUSED):
             return
         if error is not None:
             self._fail(error)
             return
-        if self.state is State.PAUSED:
+        if self.state is CommitState.PAUSED:
             logger.warning("the log takes commands again")
-            self.state, self.failure = State.READY, ""
+            self.state, self.failure = CommitState.READY, ""
             self._gathering, self._ended = self._ended, []
             self._gathered = len(self._gathering)
         assert position == self._position + len(done)
@@ -267,11 +267,11 @@ class Committer:
             return
         if isinstance(error, LogPaused):
             logger.error("no commands until the log takes them again: %s", error)
-            self.state = State.PAUSED
+            self.state = CommitState.PAUSED
             self._loop.call_later(self._resume_s, self._resume)
         else:
             logger.error("no more commands: %s", error)
-            self.state = State.FAILED
+            self.state = CommitState.FAILED
         self.failure = str(error)
         refused = [submission for record in self._syncing for submission in record] + self._gathering
         self._syncing, self._gathering = [], []
@@ -281,13 +281,13 @@ class Committer:
         self._let_in()
 
     def _refuse(self, submission: Submission) -> None:
-        if self.state is State.PAUSED and isinstance(submission.said, records.Disconnected):
+        if self.state is CommitState.PAUSED and isinstance(submission.said, records.Disconnected):
             self._ended.append(submission)
         else:
             submission.done(0, NO_REASON)
 
     def _halt(self, error: BaseException) -> None:
-        self.state = State.STOPPED
+        self.state = CommitState.STOPPED
         self._syncing, self._gathering = [], []
         self._let_in()
         self._stop(error)

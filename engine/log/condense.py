@@ -106,7 +106,9 @@ class Condenser:
 
     async def _make(self) -> None:
         # Not asyncio's own way, which under uvloop forks: that copies the page tables of all the books.
-        process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, cwd=ROOT)
+        process = subprocess.Popen(  # noqa: ASYNC220
+            self._command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, cwd=ROOT
+        )
         try:
             while (code := process.poll()) is None:
                 await asyncio.sleep(WAIT_S)

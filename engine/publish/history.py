@@ -332,7 +332,10 @@ class Historian:
             "instrument": request.instrument, "through": through,
         }  # fmt: skip
         command = [*self._command, "--with-stdin", *(f"--{name}={value}" for name, value in options.items())]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT)
+        # Not asyncio's own way, which under uvloop forks: that copies the page tables of all the books.
+        process = subprocess.Popen(  # noqa: ASYNC220
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
+        )
         assert process.stdin
         assert process.stdout
         reader = asyncio.StreamReader(limit=READ_MAX)

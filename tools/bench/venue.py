@@ -39,13 +39,13 @@ class Venue:
     echo: str
     ping: str
     directory: Path
-    _machines: dict[str, Machine]
+    machines: dict[str, Machine]
 
     async def next_seq(self, where: str) -> int:
         """The next sequence of the engine's stream, as the process at `where` has it."""
-        if where not in self._machines:
-            self._machines[where] = Machine(where)
-        streams = await self._machines[where].streams(timeout_s=5.0)
+        if where not in self.machines:
+            self.machines[where] = Machine(where)
+        streams = await self.machines[where].streams(timeout_s=5.0)
         return max((stream.next_seq for stream in streams if stream.engine == INSTRUMENT.engine), default=0)
 
     async def mirrored(self, where: str) -> None:
@@ -83,7 +83,7 @@ async def running() -> AsyncIterator[Venue]:
             e.add_note(children.account())
             raise
         finally:
-            for machine in venue._machines.values():
+            for machine in venue.machines.values():
                 await machine.close()
             await children.stop()
 

@@ -3,10 +3,11 @@
 import asyncio
 import socket
 import time
+from typing import Any
 
 import pytest
 
-from engine.client import BUY, Client, Commands, SessionClosedError, UnreachableError
+from engine.client import BUY, Client, Commands, SessionClosedError, UnknownSymbolError, UnreachableError
 from tests.engines import Engines, Running, run, until
 
 
@@ -121,6 +122,48 @@ def test_one_who_accepts_and_never_answers_is_named() -> None:
 def test_an_address_that_is_none_is_refused_at_once(seeds: str | list[str], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         Client(seeds, 7)
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "says"),
+    [
+        ({"account": -1}, ValueError, "account is a whole number from 0 to"),
+        ({"account": 1 << 64}, ValueError, "account is a whole number from 0 to"),
+        ({"account": "7"}, TypeError, "account is a whole number, not str"),
+        ({"account": None}, TypeError, "not NoneType"),
+        ({"account": True}, TypeError, "not bool"),
+        ({"account": 7, "engine": 1_000}, ValueError, "engine is a whole number from 0 to 999"),
+        ({"account": 7, "throttle": 1 << 32}, ValueError, "throttle is"),
+        ({"account": 7, "self_trade_prevention": 5}, ValueError, "self_trade_prevention is a whole number from 0 to 4"),
+    ],
+)
+def test_an_option_that_cannot_be_is_refused_at_once(options: dict[str, Any], kind: type[Exception], says: str) -> None:
+    with pytest.raises(kind, match=says):
+        Client("127.0.0.1:4000", **options)
+
+
+def test_cursors_that_cannot_be_are_refused_at_once() -> None:
+    for cursors in ({1: -1}, {-1: 5}, {1_000: 1}):
+        with pytest.raises(ValueError, match="cursors: a "):
+            Client("127.0.0.1:4000", 7).session(cursors)
+    with pytest.raises(TypeError):
+        Client("127.0.0.1:4000", 7).session({"1": 5})  # type: ignore[dict-item]
+
+
+def test_an_unknown_symbol_is_one_kind_of_error_wherever_it_is_asked_for() -> None:
+    async def test(engines: Engines) -> None:
+        async with client_of(engines).session() as session:
+            for call in (
+                session.client.open_orders("NOPE"),
+                session.client.order("NOPE", 1),
+                session.mass_cancel("NOPE"),
+                session.mass_cancel(""),  # a name that came out empty does not cancel everything
+                session.cancel("NOPE", 1),
+            ):
+                with pytest.raises(UnknownSymbolError, match="there are E1A, E1B"):
+                    await call
+
+    run(test)
 
 
 def test_one_address_may_be_given_as_text() -> None:

@@ -9,7 +9,7 @@ import pytest
 from engine.core.commands import OperatorCommand, SetState
 from engine.core.rules import RULES
 from engine.log import records
-from engine.log.commit import BACKLOG_MAX, GROUP_COMMANDS, Committer, State, Submission
+from engine.log.commit import BACKLOG_MAX, GROUP_COMMANDS, CommitState, Committer, Submission
 from engine.log.contract import LogConflict, OutcomeUnknown
 from engine.log.memory import Disk, Fault, MemoryLog
 from engine.log.replay import replay
@@ -248,8 +248,8 @@ def test_after_a_pause_a_tick_is_the_first_record_and_then_sessions_that_ended_m
         await bench.settled()
         bench.submit(batch_of(3))
         bench.committer.submit(Submission.disconnect(7, 8))
-        assert (bench.committer.state, bench.committer.failure) == (State.PAUSED, fault.value)
-        await until(lambda: bench.committer.state is State.READY)
+        assert (bench.committer.state, bench.committer.failure) == (CommitState.PAUSED, fault.value)
+        await until(lambda: bench.committer.state is CommitState.READY)
         bench.submit(batch_of(4))
         await bench.settled()
 
@@ -261,16 +261,16 @@ def test_after_a_pause_a_tick_is_the_first_record_and_then_sessions_that_ended_m
 
 @pytest.mark.parametrize(
     ("second", "state", "told"),
-    [(Fault.BEFORE, State.FAILED, []), (Fault.AFTER, State.STOPPED, [OutcomeUnknown])],
+    [(Fault.BEFORE, CommitState.FAILED, []), (Fault.AFTER, CommitState.STOPPED, [OutcomeUnknown])],
 )
-def test_a_pause_ends_for_good_with_any_other_failure(second: Fault, state: State, told: list[type]) -> None:
+def test_a_pause_ends_for_good_with_any_other_failure(second: Fault, state: CommitState, told: list[type]) -> None:
     disk = Disk()
     disk.faults.extend([Fault.FULL, second])
 
     async def test(bench: Bench) -> None:
         bench.submit(batch_of(1))
         await bench.settled()
-        await until(lambda: bench.committer.state is not State.PAUSED)
+        await until(lambda: bench.committer.state is not CommitState.PAUSED)
         assert bench.committer.state is state
 
     bench = run(test, disk)
@@ -287,7 +287,7 @@ def test_after_a_pause_a_log_that_ends_elsewhere_stops_the_engine() -> None:
         await bench.settled()
         bench.log.resume()
         bench.log.append(0, [b"what held it was a second writer"])
-        await until(lambda: bench.committer.state is State.STOPPED)
+        await until(lambda: bench.committer.state is CommitState.STOPPED)
 
     bench = run(test, disk)
     assert [type(error) for error in bench.stopped] == [LogConflict]
@@ -306,7 +306,7 @@ def test_an_unknown_outcome_stops_the_engine_and_answers_nobody(fault: Fault) ->
     bench = run(test, disk)
     assert (bench.core.told, bench.answers) == ([], [])
     assert [type(error) for error in bench.stopped] == [OutcomeUnknown]
-    assert bench.committer.state is State.STOPPED
+    assert bench.committer.state is CommitState.STOPPED
 
 
 def test_a_foreign_record_stops_the_engine() -> None:
