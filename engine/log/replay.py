@@ -57,7 +57,8 @@ class Inapplicable(StartRefused):
 
     def __init__(self, position: int, why: str) -> None:
         super().__init__(
-            f"record {position} cannot be applied ({why}): to go on as if it were void, and answer for it: "
+            f"record {position} cannot be applied ({why}): if a newer version of this program wrote it, start that; "
+            "else, to go on as if it were void, and to answer for it: "
             f"python -m engine.log.skip --data DIR --record {position} --who NAME --why TEXT"
         )
         self.position = position

@@ -101,11 +101,13 @@ class EngineFeed:
             self.publisher.publish(deltas.channel, time_ns, deltas.rows, deltas.extras)
 
     def learn(self, instrument: Instrument) -> None:
-        """Answer for an instrument that was added, whose first deltas have been published."""
+        """Answer for an instrument that was added or defined anew, whose deltas of that have been published."""
+        new = instrument.id not in self._instruments
         self._instruments[instrument.id] = instrument
         self._symbols[instrument.symbol] = instrument
-        self._channels[instrument.channel].append(instrument.id)
-        self.publisher.learn(instrument.channel, instrument.id)
+        if new:
+            self._channels[instrument.channel].append(instrument.id)
+            self.publisher.learn(instrument.channel, instrument.id)
 
     def forget(self, instrument: Instrument) -> None:
         """Answer no more for an instrument that was delisted; its stream goes on having its empty book."""

@@ -104,8 +104,11 @@ class Machines:
         return [argument for target in self.targets()[:JOINS_MAX] for argument in ("--join", target)]
 
     def _one_of(self, id: int) -> list[str]:
-        """The same, for one that joins in the middle: any one machine is enough."""
-        return self.joins()[:2] if id in self._files else self.joins()
+        """The same, for one that joins in the middle: any one machine is enough, its own engine if that serves."""
+        if id not in self._files:
+            return self.joins()
+        own = self.engines.get(id)
+        return ["--join", own.asked.target] if own and own.serving else self.joins()[:2]
 
     def child(self, name: str, module: str, arguments: Sequence[str]) -> Child:
         """A process of this run, not started yet."""

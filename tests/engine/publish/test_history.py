@@ -510,6 +510,12 @@ def test_a_reader_is_told_by_the_log_what_another_heard_live_in_two_lives_of_an_
         async with grpc.aio.insecure_channel(endpoint) as channel:
             stub = marketdata_pb2_grpc.MarketDataStub(channel)  # type: ignore[no-untyped-call]
             span = {"engine": 1, "channel": 1, "epoch": epoch, "first_seq": 1, "last_seq": 12}
+            listed = await stub.GetInstruments(marketdata_pb2.InstrumentsRequest())
+            assert [(one.id, one.price_max) for one in listed.instruments] == [
+                (10, 90_000),
+                (11, 100_000),
+                (12, 100_000),
+            ]
             sent = await stub.GetRange(marketdata_pb2.RangeRequest(**span))
             told = [reply async for reply in stub.GetHistory(marketdata_pb2.HistoryRequest(**span))]
             frames = [feed.decode_reframed(data) for reply in told for data in reply.frames]
