@@ -106,8 +106,8 @@ class Audit:
                 continue
             found.merge(reconcile(watch.audit, reports, until_ns))
             trades += len(watch.audit.told)
-            on_feed = self._shown.get(stream, [])
             instruments = [i.id for i in venue.instruments if (i.engine, i.channel) == stream]
+            on_feed = [each for each in self._shown.get(stream, []) if each.instrument in instruments]
             live = None if told.unasked else [each for each in told.live if each.instrument in instruments]
             found.merge(resting(on_feed, live, reports, until_ns, instruments))
             rests += len(on_feed)
