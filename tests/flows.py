@@ -151,14 +151,24 @@ MORE = list(product(
     [0] * 12 + [1, 1, 2, 3],
     [False] * 39 + [True],
 ))  # fmt: skip
-steps = st.builds(
-    lambda fate, kind, meaning, terms, more: Step(*fate, meaning[0], kind, *meaning[1:], *terms, *more),  # type: ignore[call-arg]
-    st.sampled_from(FATES),
-    st.sampled_from(KINDS),
-    st.sampled_from(MEANINGS),
-    st.sampled_from(TERMS),
-    st.sampled_from(MORE),
-)
+PLAIN = [0, 0, 0, TIF_DAY, TIF_IOC]
+PLAIN_FATES = list(product([*[NEW] * 9, *[CANCEL] * 6, *[REPLACE] * 4], [1, 2, 3], [0, 1, 2], [0] * 9 + [1], [True]))
+PLAIN_TERMS = list(product([2, 3, 3, 4, 1, 5], [1, 2, 3, 4, 5, 9], [0], [1, 2, 3, 4, 5, 6, 8], [0]))
+
+
+def steps_of(fates: Sequence[Any], kinds: Sequence[int], terms: Sequence[Any], more: Sequence[Any]) -> Any:
+    return st.builds(
+        lambda fate, kind, meaning, terms, more: Step(*fate, meaning[0], kind, *meaning[1:], *terms, *more),
+        st.sampled_from(fates),
+        st.sampled_from(kinds),
+        st.sampled_from(MEANINGS),
+        st.sampled_from(terms),
+        st.sampled_from(more),
+    )
+
+
+# Of everything, and of plain orders only: these go ways of their own where nothing else is about.
+STEPS = (steps_of(FATES, KINDS, TERMS, MORE), steps_of(PLAIN_FATES, PLAIN, PLAIN_TERMS, MORE[:1]))
 Flow = tuple[int, list[Step]]  # the instrument that it is mostly about, and what happens
 
 
