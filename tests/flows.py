@@ -158,7 +158,7 @@ PLAIN_TERMS = list(product([2, 3, 3, 4, 1, 5], [1, 2, 3, 4, 5, 9], [0], [1, 2, 3
 
 def steps_of(fates: Sequence[Any], kinds: Sequence[int], terms: Sequence[Any], more: Sequence[Any]) -> Any:
     return st.builds(
-        lambda fate, kind, meaning, terms, more: Step(*fate, meaning[0], kind, *meaning[1:], *terms, *more),
+        lambda fate, kind, meaning, terms, more: Step(*fate, meaning[0], kind, *meaning[1:], *terms, *more),  # type: ignore[call-arg]
         st.sampled_from(fates),
         st.sampled_from(kinds),
         st.sampled_from(MEANINGS),
