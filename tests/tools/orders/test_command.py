@@ -16,7 +16,7 @@ import pytest
 from proto import orders_pb2 as pb
 from tests.bus.test_node import process_of
 from tests.engine.test_process import Venue
-from tools.orders import options
+from tools.orders import command, options
 from tools.orders.command import FINE, REFUSED, UNREACHABLE, USAGE, main
 from tools.orders.options import EXAMPLES, parser
 
