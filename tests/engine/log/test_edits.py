@@ -131,7 +131,8 @@ def traded() -> tuple[Disk, str]:
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    messages = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    return [line for message in messages for line in message.splitlines()]
 
 
 def digest_at(disk: Disk, position: int) -> str:
