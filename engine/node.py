@@ -24,6 +24,7 @@ import msgspec
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 
+from engine.clock.host import HostClock
 from engine.core.commands import AddInstrument, ChangeInstrument, OperatorCommand
 from engine.core.rules import RULES
 from engine.core.venue import RETAINED, Venue
@@ -117,7 +118,8 @@ class Engine:
         self._cluster = cluster
         self._where = where
         self.owner = owner  # of the epoch to come, for people to read in the log
-        self._clock_ns = clock_ns
+        self.clock_ns = clock_ns
+        self._confirm_clock: Callable[[], str] = lambda: ""
         self._answer_s = answer_s
         self._guard = Guard(operator_token)
         self._reviewed: Edits | None = None
@@ -144,6 +146,11 @@ class Engine:
         for history in self._state.histories:
             self.kept.restore(history.account, history.last_seq, history.batches)
         yield from replay(self.log, self._state, after, *counting(self._state, self.kept.remember))
+
+    def keep_time(self, clock: HostClock) -> None:
+        """Log that time from now on; for between `replay` and `begin`."""
+        self.clock_ns = clock
+        self._confirm_clock = clock.confirm
 
     @property
     def epoch(self) -> int:
@@ -173,7 +180,7 @@ class Engine:
         edits = self.review()
         if edits.told:  # all at once: so many lines that are alike would else be taken for a flood
             logger.warning("%s", "\n".join(f"cluster file: {line}" for line in edits.told))
-        time_ns = max(self._clock_ns(), self.venue.time_ns)
+        time_ns = max(self.clock_ns(), self.venue.time_ns)
         position = log.position + 1
         identity = None if state.identity == self._file else self._file
         opening = records.Epoch(state.epoch, self.owner[: records.OWNER_MAX], time_ns, RULES, identity, above)
@@ -209,7 +216,7 @@ class Engine:
             self.venue,
             self.begun.epoch,
             time_ns=self.begun.time_ns,
-            clock_ns=self._clock_ns,
+            clock_ns=self.clock_ns,
             release=release,
             stop=self._broken,
         )
@@ -257,7 +264,7 @@ class Engine:
 
     async def _open(self, address: str, services: Iterable[Services]) -> int:
         router, reference, hub, links, streams = self.router, self.reference, self.hub, self.links, self.streams
-        ids, begun = SessionIds(self.engine, self._clock_ns), self.begun
+        ids, begun = SessionIds(self.engine, self.clock_ns), self.begun
         sessions = Sessions(router, reference, hub, self.presence, links, streams, ids)
         calls = Calls(router, reference, hub, self.venue, links)
         home = Home(router, hub, self.presence, streams, epoch=begun.epoch, incarnation=begun.incarnation)
@@ -268,6 +275,7 @@ class Engine:
             self._listed,
             channels=self.channels,
             guard=self._guard,
+            confirm_clock=self._confirm_clock,
         )
         server = connect.server()
         self._server = server
@@ -326,7 +334,7 @@ class Engine:
             await asyncio.sleep(HOUSE_S)
             self.presence.tick(loop.time())
             due_ns = self.venue.next_expiry_ns
-            if due_ns and due_ns <= self._clock_ns():
+            if due_ns and due_ns <= self.clock_ns():
                 self.committer.submit(Submission.tick())
             if self.committer.commands != seen:
                 seen, seen_at, clean = self.committer.commands, loop.time(), False

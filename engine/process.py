@@ -25,8 +25,11 @@ from bus.access.directory import Entry as Listed
 from bus.access.exchange import DirectoryError, DirectoryLoop, DirectoryRefused, ask, new_start
 from bus.access.inquiry import inquire
 from bus.service import MarketData
+from engine.clock.believed import SECOND_NS
+from engine.clock.host import HostClock
 from engine.core.commands import AddInstrument
 from engine.entry.guard import token_in
+from engine.log.checker import Checker
 from engine.log.condense import Condenser
 from engine.log.contract import LogError, OutcomeUnknown
 from engine.log.records import RecordError
@@ -44,6 +47,8 @@ JOIN_S: Final = 5.0
 PROGRESS_S: Final = 0.2
 COUNT_MAX: Final = 10**18  # records or commands, more than there ever are
 TOKEN_FILE_MAX: Final = 4_096  # characters that are read of it
+CLOCK_DAYS: Final = 7
+DAYS_MAX: Final = 36_500
 SNAPSHOT_COMMANDS: Final = 200_000  # half a second of replay
 
 logger = logging.getLogger("engine")
@@ -92,6 +97,11 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--join", type=target, action="append", default=[], metavar="HOST:PORT", help="any machine of the venue"
     )
+    parser.add_argument(
+        "--clock-bound", type=whole(0, DAYS_MAX), default=CLOCK_DAYS, metavar="DAYS",
+        help="if more time has passed since the last record, orders expire only once an operator says that the clock "
+        f"is right (default {CLOCK_DAYS})",
+    )  # fmt: skip
     parser.add_argument("--name", type=machine_name, help="unique; by default engine-N")
     parser.add_argument(
         "--snapshot-after", type=whole(0, COUNT_MAX), default=SNAPSHOT_COMMANDS, metavar="COMMANDS",
@@ -123,7 +133,7 @@ class Process:
         self._entry = entry
         self._args = args
         self._log = log
-        self._directory = DirectoryLoop(Directory(), args.join, position=lambda: log.position)
+        self._directory = DirectoryLoop(Directory(), args.join, position=lambda: log.position, clock_ns=self._now)
         self._start = new_start()
         self._follows = 0
         self._grpc = self._endpoint = ""  # not announced yet
@@ -137,6 +147,9 @@ class Process:
             owner=owner_name(args.name),
             operator_token=args.operator_token or "",
         )
+
+    def _now(self) -> int:
+        return self._engine.clock_ns()
 
     def replay(self) -> None:
         """Blocks. Raises: LogError, RecordError."""
@@ -174,7 +187,7 @@ class Process:
         self._feed = feed
         feed.open(begun.time_ns)
         address = args.grpc or entry.grpc
-        condensing: asyncio.Task[None] | None = None
+        beside: list[asyncio.Task[None]] = []
         try:
             port = await engine.serve(address, [MarketData(feed, self._historian()), self._directory])
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -188,13 +201,14 @@ class Process:
             ready = {"name": args.name, "grpc": grpc, "feed": feed.publisher.endpoint, "pid": os.getpid()}
             with contextlib.suppress(BrokenPipeError):
                 print(json.dumps({"ready": True} | ready), flush=True)
+            beside.append(asyncio.create_task(Checker(self._log).run()))
             if args.snapshot_after > 0:
-                condensing = asyncio.create_task(self._condenser().run())
+                beside.append(asyncio.create_task(self._condenser().run()))
             return await engine.stopping
         finally:
-            if condensing is not None:
-                condensing.cancel()
-                await asyncio.gather(condensing, return_exceptions=True)
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
             await self._directory.stop()
             await engine.stop()
             await feed.publisher.stop()
@@ -207,6 +221,9 @@ class Process:
         engine, args, log = self._engine, self._args, self._log
         mine = lambda entry: entry.name == args.name or (entry.engine == args.engine and not entry.fabric)  # noqa: E731
         answer = await inquire(args.join, mine, engine=args.engine)
+        bound_ns = args.clock_bound * 86_400 * SECOND_NS
+        clock = HostClock(last_ns=engine.venue.time_ns, bound_ns=bound_ns, peers_ns=answer.now_ns)
+        engine.keep_time(clock)
         held = Held(log.incarnation, engine.epoch, log.position, engine.next_seqs)
         found = claim(args.name, args.engine, answer.seen, held)
         if found.taken:

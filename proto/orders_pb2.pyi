@@ -643,6 +643,10 @@ class RollRequest(_message.Message):
     symbol: str
     def __init__(self, symbol: _Optional[str] = ...) -> None: ...
 
+class ConfirmClockRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class OperatorReply(_message.Message):
     __slots__ = ("reason", "detail", "position", "engine")
     REASON_FIELD_NUMBER: _ClassVar[int]

@@ -449,6 +449,11 @@ class OperatorStub:
                 request_serializer=proto_dot_orders__pb2.RollRequest.SerializeToString,
                 response_deserializer=proto_dot_orders__pb2.OperatorReply.FromString,
                 _registered_method=True)
+        self.ConfirmClock = channel.unary_unary(
+                '/lobmesh.v1.Operator/ConfirmClock',
+                request_serializer=proto_dot_orders__pb2.ConfirmClockRequest.SerializeToString,
+                response_deserializer=proto_dot_orders__pb2.OperatorReply.FromString,
+                _registered_method=True)
 
 
 class OperatorServicer:
@@ -500,6 +505,13 @@ class OperatorServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ConfirmClock(self, request, context):
+        """The engine's wall clock is right: logged time goes on from it at once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OperatorServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -536,6 +548,11 @@ def add_OperatorServicer_to_server(servicer, server):
             'Roll': grpc.unary_unary_rpc_method_handler(
                     servicer.Roll,
                     request_deserializer=proto_dot_orders__pb2.RollRequest.FromString,
+                    response_serializer=proto_dot_orders__pb2.OperatorReply.SerializeToString,
+            ),
+            'ConfirmClock': grpc.unary_unary_rpc_method_handler(
+                    servicer.ConfirmClock,
+                    request_deserializer=proto_dot_orders__pb2.ConfirmClockRequest.FromString,
                     response_serializer=proto_dot_orders__pb2.OperatorReply.SerializeToString,
             ),
     }
@@ -731,6 +748,33 @@ class Operator:
             target,
             '/lobmesh.v1.Operator/Roll',
             proto_dot_orders__pb2.RollRequest.SerializeToString,
+            proto_dot_orders__pb2.OperatorReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ConfirmClock(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lobmesh.v1.Operator/ConfirmClock',
+            proto_dot_orders__pb2.ConfirmClockRequest.SerializeToString,
             proto_dot_orders__pb2.OperatorReply.FromString,
             options,
             channel_credentials,

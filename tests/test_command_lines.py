@@ -90,6 +90,7 @@ ENGINE_OPTIONS: dict[str, tuple[list[str], list[str]]] = {
     "--join": ([*ADDRESSES, "127.0.0.1:0", "0.0.0.0:4001", "[::]:4001"], []),
     "--name": (["", "a b", "x" * 65, "ü", "a/b", "a\nb"], []),
     "--snapshot-after": (NUMBERS, []),
+    "--clock-bound": ([*NUMBERS, "36501"], []),
     "--keep-log": (NUMBERS, []),
     "--operator-token-file": (["", "DIR", "DIR/absent", "DIR/token/x", "DIR/empty", "DIR/binary", "/dev/zero"], []),
 }

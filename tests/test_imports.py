@@ -12,7 +12,16 @@ ROOTS = ("proto", "bus", "engine", "tools", "run_cluster", "tests")
 
 # Each room, and the rooms that it may import from beside itself: no room stands above one that it imports. A name
 # stands for all that begins with it, unless a longer one is listed.
-ENGINE = ("proto", "engine.core", "engine.log", "engine.entry", "engine.publish", "engine.client", "engine")
+ENGINE = (
+    "proto",
+    "engine.core",
+    "engine.clock",
+    "engine.log",
+    "engine.entry",
+    "engine.publish",
+    "engine.client",
+    "engine",
+)
 BUS = ("proto", "bus.stream", "bus.access", "bus", "bus.reader")
 MAY_IMPORT = {
     "proto": (),
@@ -21,6 +30,7 @@ MAY_IMPORT = {
     "bus.reader": ("proto", "bus.stream", "bus.access"),
     "bus": ("proto", "bus.stream", "bus.access"),
     "engine.core": ("proto",),
+    "engine.clock": (),
     "engine.log": ("proto", "engine.core"),
     "engine.client": ("proto",),
     "engine.entry": ("proto", "engine.core", "engine.log"),
@@ -47,7 +57,7 @@ CONNECTS = ("engine.client", "bus.reader")
 BENEATH = "asyncio, concurrent.futures, grpc, zmq.asyncio, msgspec"  # what these load is not ours to choose
 SERVES = (
     "sqlite3", "fcntl", "grpc_health", "grpc_reflection",
-    "engine.core", "engine.log", "engine.entry", "engine.publish", "engine.node",
+    "engine.clock", "engine.core", "engine.log", "engine.entry", "engine.publish", "engine.node",
     "bus.publisher", "bus.service", "bus.node", "tools",
 )  # fmt: skip
 
@@ -56,6 +66,7 @@ PURE_ROOMS = ("bus.stream", "engine.core", "tools.run.audit")
 PURE = (
     "bus.access.claim",
     "bus.access.directory",
+    "engine.clock.believed",
     "bus.reader.events",
     "engine.entry.door",
     "engine.entry.reference",

@@ -30,6 +30,7 @@ PROGRAMS: Final[dict[str, Program]] = {
     ),
     "tail": Program("tools.tail_feed", "python -m tools.tail_feed", (), "follow an engine's books, live or recorded"),
     "orders": Program("tools.orders.desk", "python -m tools.orders", (), "orders by hand, and the operator's desk"),
+    "log": Program("tools.log", "python -m tools.log", (), "look at an engine's log, back it up, save what is left"),
     "replay": Program("tools.replay", "python -m tools.replay", (), "recorded order flow through a core or a venue"),
     "faults": Program("tools.faults", "python -m tools.faults", (), "a proxy that troubles a feed on purpose"),
     "bench": Program("tools.bench.__main__", "python -m tools.bench", (), "what each part costs, beside a baseline"),

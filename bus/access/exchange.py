@@ -131,14 +131,16 @@ class DirectoryLoop:
         period_s: float = PERIOD_S,
         deadline_s: float = DEADLINE_S,
         position: Callable[[], int] | None = None,
+        clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        """`position`: how far our own log reaches, if there is one; told with everything that is told."""
+        """`position`: how far our own log reaches, if there is one; `clock_ns`: our time. Both are told to all."""
         self.directory = directory
         self.malformed = 0  # entries that were none
         self._seeds = tuple(dict.fromkeys(seeds))
         self._period_s = period_s
         self._deadline_s = deadline_s
         self._position = position
+        self._clock_ns = clock_ns
         self._listeners: list[Callable[[Event], None]] = []
         self._channels: dict[str, grpc.aio.Channel] = {}  # by target
         self._calls: dict[str, asyncio.Task[None]] = {}  # under way, by target
@@ -355,7 +357,7 @@ class DirectoryLoop:
             self._message_generation = directory.generation
         if self._position is not None and directory.own is not None:
             directory.reach(directory.own.name, directory.own.start, self._position())
-        self._message.now_ns = time.time_ns()
+        self._message.now_ns = self._clock_ns()
         del self._message.reached[:]
         for told in directory.entries():
             if reached := directory.reached(told):

@@ -11,11 +11,11 @@ What cannot be taken is answered by a report that says why. A status says what n
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, Final, NamedTuple, TypeVar
 
 import grpc
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from engine.core.order import IN_BOOK, More
 from engine.core.order import Order as LiveOrder
@@ -37,6 +37,7 @@ from proto.columns import (
     MASS_CANCELED,
     MEANING_SHIFT,
     NEW,
+    NO_TERMS,
     OUTCOME_UNKNOWN,
     POST_ONLY,
     PRIORITY_KEPT,
@@ -44,6 +45,7 @@ from proto.columns import (
     REPEAT,
     REPLACE,
     REPORT_WIDTH,
+    STP_CANCEL_NEWEST,
     STP_MODES,
     TIF_MASK,
     TIF_SHIFT,
@@ -51,6 +53,7 @@ from proto.columns import (
     TYPE_SHIFT,
     UNAVAILABLE,
     Batch,
+    Commands,
     ReportRow,
     Terms,
 )
@@ -71,6 +74,8 @@ from proto.refusals import cut, explain
 CALL_S: Final = 3.0  # longest wait of a unary call; a command's own deadline on its way is shorter
 
 _PRICED: Final = (pb.ORDER_TYPE_LIMIT, pb.ORDER_TYPE_STOP_LIMIT, pb.ORDER_TYPE_ICEBERG)  # without a price: refused
+
+_M = TypeVar("_M", bound=Message)
 
 
 class _Answer(NamedTuple):
@@ -159,66 +164,32 @@ class Calls:
         )
 
     async def new_order(self, data: bytes, context: Any) -> bytes:
-        request = await parse(context, pb.NewOrderRequest, data)
-        await check_account(context, self._reference, request.account)
-        try:
-            instrument = self._reference.instrument(request.symbol)
-            priced = bool(request.price) or request.type in _PRICED
-            batch = _one(
-                request,
-                NEW,
-                instrument,
-                self_trade_prevention=request.self_trade_prevention,
-                flags=_flags(
-                    request.side,
-                    request.type,
-                    request.time_in_force,
-                    request.post_only,
-                    request.all_or_none,
-                    capped=request.type >= pb.ORDER_TYPE_PEG_BID and bool(request.price),
-                ),
-                price=ticks_of(request.price, instrument.tick_size) if priced else 0,
-                quantity=lots_of(request.quantity, instrument.lot_size),
-                terms=_terms(request, instrument),
-            )
-        except BadValueError as e:
-            return self._refusal(request, e)
-        return await self._ask(batch)
+        return await self._command(context, pb.NewOrderRequest, data, _new)
 
     async def cancel_order(self, data: bytes, context: Any) -> bytes:
-        request = await parse(context, pb.CancelOrderRequest, data)
-        await check_account(context, self._reference, request.account)
-        try:
-            batch = _one(request, CANCEL, self._reference.instrument(request.symbol), target=request.target)
-        except BadValueError as e:
-            return self._refusal(request, e)
-        return await self._ask(batch)
+        return await self._command(context, pb.CancelOrderRequest, data, _cancel)
 
     async def replace_order(self, data: bytes, context: Any) -> bytes:
-        request = await parse(context, pb.ReplaceOrderRequest, data)
-        await check_account(context, self._reference, request.account)
+        return await self._command(context, pb.ReplaceOrderRequest, data, _replace)
+
+    async def _command(
+        self, context: Any, kind: type[_M], data: bytes, batch_of: Callable[[Any, Instrument], Batch]
+    ) -> bytes:
+        """Send one command, and give the report that answers it, or says why it was not sent."""
+        request: Any = await self._asked(context, kind, data)
         try:
-            instrument = self._reference.instrument(request.symbol)
-            if not 0 <= request.meaning <= pb.QUANTITY_REDUCE_BY:
-                raise BadValueError(MALFORMED, "unknown meaning of the quantity")
-            batch = _one(
-                request,
-                REPLACE,
-                instrument,
-                self_trade_prevention=request.self_trade_prevention,
-                flags=request.meaning << MEANING_SHIFT,
-                price=ticks_of(request.price, instrument.tick_size) if request.price or not request.stop_price else 0,
-                quantity=lots_of(request.quantity, instrument.lot_size),
-                target=request.target,
-                terms=Terms(ticks_of(request.stop_price, instrument.tick_size)) if request.stop_price else None,
-            )
+            batch = batch_of(request, self._reference.instrument(request.symbol))
         except BadValueError as e:
-            return self._refusal(request, e)
-        return await self._ask(batch)
+            return self._refusal(request, e).SerializeToString()
+        home = self._reference.home(batch.instrument[0])
+        found, _ = await self._answers(batch, [home])
+        if not found:
+            row = ReportRow(pb.REPORT_UNKNOWN, batch.client_order_id[0], 0, 0, 0, 0, 0, 0, 0, 0, 0, OUTCOME_UNKNOWN)
+            found = [_Answer(home, 0, 0, 0, row)]
+        return self._report(batch.account, found[0]).SerializeToString()
 
     async def mass_cancel(self, data: bytes, context: Any) -> bytes:
-        request = await parse(context, pb.MassCancelRequest, data)
-        await check_account(context, self._reference, request.account)
+        request = await self._asked(context, pb.MassCancelRequest, data)
         instrument = None
         try:
             if request.symbol:
@@ -226,9 +197,8 @@ class Calls:
             if not request.client_order_id:
                 raise BadValueError(BAD_CLIENT_ORDER_ID, "a mass cancel needs an id of its own")
         except BadValueError as e:
-            refused = pb.Report.FromString(self._refusal(request, e))
-            return pb.MassCancelReply(reports=[refused]).SerializeToString()
-        batch = _one(request, MASS_CANCEL, instrument)
+            return pb.MassCancelReply(reports=[self._refusal(request, e)]).SerializeToString()
+        batch = _one(request, MASS_CANCEL, 0 if instrument is None else instrument.id)
         homes = [self._router.engine, *self._links] if instrument is None else [self._reference.home(instrument.id)]
         found, missing = await self._answers(batch, homes)
         reply = pb.MassCancelReply(engines_missing=missing)
@@ -240,8 +210,7 @@ class Calls:
         return reply.SerializeToString()
 
     async def get_order(self, data: bytes, context: Any) -> bytes:
-        request = await parse(context, pb.GetOrderRequest, data)
-        await check_account(context, self._reference, request.account)
+        request = await self._asked(context, pb.GetOrderRequest, data)
         instrument = await self._named(context, request.symbol)
         wish = pb.FindOrdersRequest(account=request.account, client_order_id=request.client_order_id)
         found = await self._find(self._reference.home(instrument.id), wish)
@@ -253,8 +222,7 @@ class Calls:
         return await abort(context, grpc.StatusCode.NOT_FOUND, "no such order, or one that is forgotten")
 
     async def open_orders(self, data: bytes, context: Any) -> bytes:
-        request = await parse(context, pb.OpenOrdersRequest, data)
-        await check_account(context, self._reference, request.account)
+        request = await self._asked(context, pb.OpenOrdersRequest, data)
         instrument = await self._named(context, request.symbol) if request.symbol else None
         wish = pb.FindOrdersRequest(account=request.account)
         homes = [self._router.engine, *self._links]
@@ -295,14 +263,11 @@ class Calls:
             orders = self._venue.open_orders(wish.account, wish.instrument)
         return pb.FindOrdersReply(orders=[self._order(order) for order in orders])
 
-    async def _ask(self, batch: Batch) -> bytes:
-        """Send one command, and give the report that answers it."""
-        home = self._reference.home(batch.instrument[0])
-        found, _ = await self._answers(batch, [home])
-        if not found:
-            row = ReportRow(pb.REPORT_UNKNOWN, batch.client_order_id[0], 0, 0, 0, 0, 0, 0, 0, 0, 0, OUTCOME_UNKNOWN)
-            found = [_Answer(home, 0, 0, 0, row)]
-        return self._report(batch.account, found[0]).SerializeToString()
+    async def _asked(self, context: Any, kind: type[_M], data: bytes) -> _M:
+        """What somebody who may trade asks; aborts the call of anybody else."""
+        request: Any = await parse(context, kind, data)
+        await check_account(context, self._reference, request.account)
+        return request  # type: ignore[no-any-return]  # one of ours, with an account
 
     async def _answers(self, batch: Batch, homes: list[int]) -> tuple[list[_Answer], list[int]]:
         call = _Call(batch.account, batch.client_order_id[0], homes)
@@ -322,7 +287,7 @@ class Calls:
 
     # What is said
 
-    def _refusal(self, request: Any, refused: BadValueError) -> bytes:
+    def _refusal(self, request: Any, refused: BadValueError) -> pb.Report:
         return pb.Report(
             kind=pb.REPORT_REFUSED,
             reason=refused.reason,  # type: ignore[arg-type]
@@ -331,7 +296,7 @@ class Calls:
             client_order_id=request.client_order_id,
             symbol=request.symbol,
             detail=cut(str(refused)),
-        ).SerializeToString()
+        )
 
     def _report(self, account: int, answer: _Answer) -> pb.Report:
         row = answer.row
@@ -412,17 +377,15 @@ def _say_more(said: pb.Order, more: More, instrument: Instrument) -> None:
     said.visible = said.live and more.where == IN_BOOK
 
 
-def _flags(side: int, kind: int, force: int, post_only: bool, all_or_none: bool, *, capped: bool) -> int:
-    """Raises: BadValueError for numbers that mean nothing, before they could run into other bits."""
-    if not 0 <= side <= 1 or not 0 <= kind <= 7 or not 0 <= force <= 7:
-        raise BadValueError(MALFORMED, "unknown side, type or time in force")
-    flags = side | kind << TYPE_SHIFT | force << TIF_SHIFT
-    return flags | post_only * POST_ONLY | all_or_none * ALL_OR_NONE | capped * CAPPED
-
-
-def _terms(request: pb.NewOrderRequest, instrument: Instrument) -> Terms | None:
-    """What a new order says beside the plain columns, if anything. Raises: BadValueError."""
+def _new(request: pb.NewOrderRequest, instrument: Instrument) -> Batch:
+    """Raises: BadValueError, as the next two."""
     tick, lot = instrument.tick_size, instrument.lot_size
+    # Numbers that mean nothing, before they could run into other bits.
+    if not (0 <= request.side <= 1 and 0 <= request.type <= 7 and 0 <= request.time_in_force <= 7):
+        raise BadValueError(MALFORMED, "unknown side, type or time in force")
+    flags = request.side | request.type << TYPE_SHIFT | request.time_in_force << TIF_SHIFT
+    flags |= request.post_only * POST_ONLY | request.all_or_none * ALL_OR_NONE
+    flags |= (request.type >= pb.ORDER_TYPE_PEG_BID and bool(request.price)) * CAPPED
     stops = request.type in (pb.ORDER_TYPE_STOP, pb.ORDER_TYPE_STOP_LIMIT)
     terms = Terms(
         ticks_of(request.stop_price, tick) if request.stop_price or stops else 0,
@@ -432,34 +395,41 @@ def _terms(request: pb.NewOrderRequest, instrument: Instrument) -> Terms | None:
         ticks_of(request.offset, tick) if request.offset else 0,
         request.oco,
     )
-    return terms if any(terms) else None
+    price = ticks_of(request.price, tick) if request.price or request.type in _PRICED else 0
+    return _one(request, NEW, instrument.id, flags, price, lots_of(request.quantity, lot), 0, terms)
+
+
+def _cancel(request: pb.CancelOrderRequest, instrument: Instrument) -> Batch:
+    return _one(request, CANCEL, instrument.id, target=request.target)
+
+
+def _replace(request: pb.ReplaceOrderRequest, instrument: Instrument) -> Batch:
+    tick = instrument.tick_size
+    if not 0 <= request.meaning <= pb.QUANTITY_REDUCE_BY:
+        raise BadValueError(MALFORMED, "unknown meaning of the quantity")
+    price = ticks_of(request.price, tick) if request.price or not request.stop_price else 0
+    quantity = lots_of(request.quantity, instrument.lot_size)
+    terms = Terms(ticks_of(request.stop_price, tick)) if request.stop_price else NO_TERMS
+    return _one(
+        request, REPLACE, instrument.id, request.meaning << MEANING_SHIFT, price, quantity, request.target, terms
+    )
 
 
 def _one(
     request: Any,
     op: int,
-    instrument: Instrument | None,
-    *,
-    self_trade_prevention: int = 0,
+    instrument: int,
     flags: int = 0,
     price: int = 0,
     quantity: int = 0,
     target: int = 0,
-    terms: Terms | None = None,
+    terms: Terms = NO_TERMS,
 ) -> Batch:
     """A batch of one command."""
-    if self_trade_prevention not in STP_MODES:
+    commands = Commands()
+    commands.account, commands.stp = request.account, getattr(request, "self_trade_prevention", STP_CANCEL_NEWEST)
+    if commands.stp not in STP_MODES:
         raise BadValueError(MALFORMED, "unknown self-trade prevention")
-    return Batch(
-        request.account,
-        0,
-        self_trade_prevention,
-        [op],
-        [request.client_order_id],
-        [0 if instrument is None else instrument.id],
-        [flags],
-        [price],
-        [quantity],
-        [target],
-        None if terms is None else [terms],
-    )
+    said = terms if any(terms) else None
+    commands.add(op, request.client_order_id, instrument, flags, price, quantity, target, said)
+    return commands

@@ -39,6 +39,7 @@ class OperatorServicer:
 
     `taken` is what the whole venue knows of instruments, to refuse an id or a symbol of another engine; `listed` is
     told of one that was added or delisted, before anything else happens to it. A new one is on channel 1 to `channels`.
+    `confirm_clock` says what it has ended, if anything was doubted.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class OperatorServicer:
         *,
         channels: int,
         guard: Guard,
+        confirm_clock: Callable[[], str] = lambda: "",
     ) -> None:
         self._venue = venue
         self._committer = committer
@@ -57,6 +59,7 @@ class OperatorServicer:
         self._listed = listed
         self._channels = channels
         self._guard = guard
+        self._confirm_clock = confirm_clock
 
     async def set_state(self, data: bytes, context: Any) -> bytes:
         request = await parse(context, pb.SetStateRequest, data)
@@ -103,6 +106,10 @@ class OperatorServicer:
         request = await parse(context, pb.RollRequest, data)
         return await self._answer(lambda: Roll(self._instrument(request.symbol).id))
 
+    async def confirm_clock(self, data: bytes, context: Any) -> bytes:
+        await parse(context, pb.ConfirmClockRequest, data)
+        return self._reply(NO_REASON, detail=self._confirm_clock() or "the clock was believed already")
+
     def handlers(self) -> grpc.GenericRpcHandler:
         calls = {
             "SetState": self.set_state,
@@ -112,6 +119,7 @@ class OperatorServicer:
             "BustTrade": self.bust_trade,
             "CorrectTrade": self.correct_trade,
             "Roll": self.roll,
+            "ConfirmClock": self.confirm_clock,
         }
         unary = grpc.unary_unary_rpc_method_handler
         return grpc.method_handlers_generic_handler(

@@ -34,7 +34,7 @@ class Frame(NamedTuple):
 
 def page_bytes(database: Bytes) -> int:
     """The size of its pages, as the header has it, if that can be."""
-    size = int.from_bytes(database[16:18], "big") if len(database) >= 100 else 0
+    size = int.from_bytes(database[16:18], "big") if database[:16] == b"SQLite format 3\0" else 0
     size = 65_536 if size == 1 else size
     return size if size >= 512 and size & (size - 1) == 0 else PAGE_BYTES
 
@@ -93,8 +93,6 @@ class Pages:
         self._database = database
         self._count = len(database) // self.size
         self._newest: dict[int, Bytes] = {frame.page: frame.image for frame in self.frames if frame.sound}
-        reserved = database[20] if len(database) >= 100 else 0
-        self._usable = self.size - (reserved if reserved <= self.size - 480 else 0)
 
     def records(self) -> Iterator[Row]:
         """Every record that can be read, older images of a page before newer ones; some more than once."""
@@ -120,7 +118,7 @@ class Pages:
     def _cell(self, page: Bytes, at: int) -> Row | None:
         length, at = _varint(page, at)
         position, at = _varint(page, at)
-        local = _local(length, self._usable)
+        local = _local(length, self.size)
         head = page[at : at + local]
         if length > len(self._database) + len(self.frames) * self.size or len(head) < local or position == 0:
             return None
@@ -142,7 +140,7 @@ class Pages:
                     break
                 image = self._at(number)
             number = int.from_bytes(image[:4], "big")
-            parts.append(bytes(image[4 : 4 + min(length, self._usable - 4)]))
+            parts.append(bytes(image[4 : 4 + min(length, self.size - 4)]))
             length -= len(parts[-1])
         return b"".join(parts)
 

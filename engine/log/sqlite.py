@@ -524,7 +524,12 @@ class SqliteLog:
         if position == self._dropped:
             return self._dropped_link
         with self._reading:
-            row = self._reader.execute("SELECT link FROM record WHERE position = ?", (position,)).fetchone()
+            if not self._open:
+                raise LogFailed("the log is closed")
+            try:
+                row = self._reader.execute("SELECT link FROM record WHERE position = ?", (position,)).fetchone()
+            except sqlite3.Error as e:
+                raise trouble(e, position, "the log cannot be read") from e
         if row is None:
             raise LogDamaged(position, "it is missing")
         link: bytes = row[0]

@@ -668,3 +668,85 @@ def test_to_drop_what_no_snapshot_covers_is_wrong_usage(venue: Venue) -> None:
         2,
         "engine: argument --keep-log: '-1' is no whole number from 0 to 1,000,000,000,000,000,000\n",
     )
+
+
+# An engine whose wall clock is ten years ahead while a file is there.
+JUMPING = """
+import os, sys, time
+real = time.time_ns
+time.time_ns = lambda: real() + (10 * 365 * 86_400 * 10**9 if os.path.exists(sys.argv[1]) else 0)
+from engine.process import main
+raise SystemExit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.processes
+def test_no_order_expires_by_a_clock_that_jumped_until_an_operator_confirms_it(
+    venue: Venue, capfd: pytest.CaptureFixture[str]
+) -> None:
+    flag, said = venue.directory / "jumped", venue.directory / "said"
+
+    def start(*options: str) -> str:
+        words = [sys.executable, "-c", JUMPING, str(flag), *venue.command(1, *options)[3:]]
+        with said.open("a") as stderr:
+            process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=stderr, text=True, cwd=ROOT)
+        old = venue.processes.pop(1, None)
+        if old is not None and old.stdout:
+            old.stdout.close()
+        venue.processes[1] = process
+        assert process.stdout
+        return str(json.loads(process.stdout.readline())["grpc"])
+
+    def live(at: str) -> list[int]:
+        with grpc.insecure_channel(at) as channel:
+            reply = orders_pb2_grpc.OrdersStub(channel).OpenOrders(pb.OpenOrdersRequest(account=7), timeout=10)  # type: ignore[no-untyped-call]
+            return sorted(order.client_order_id for order in reply.orders)
+
+    def enter(at: str, id: int) -> None:
+        with grpc.insecure_channel(at) as channel:
+            order = NewOrderRequest(
+                account=7, client_order_id=id, symbol="E1A", price="1.00", quantity="5",
+                time_in_force="TIME_IN_FORCE_GTD", expires_ns=time.time_ns() + 3_600 * 10**9,
+            )  # fmt: skip
+            assert orders_pb2_grpc.OrdersStub(channel).NewOrder(order, timeout=10).kind == REPORT_ACCEPTED  # type: ignore[no-untyped-call]
+
+    def confirm(at: str) -> str:
+        capfd.readouterr()
+        assert desk.main(["--at", at, "--json", "clock-ok"]) == 0
+        return str(json.loads(capfd.readouterr().out)["detail"])
+
+    at = start()
+    enter(at, 1)
+    flag.touch()  # it jumps while the engine runs
+    enter(at, 2)
+    time.sleep(0.5)  # the engine has looked more than once what is due
+    enter(at, 3)
+    assert live(at) == [1, 2, 3]
+    venue.signal(1, signal.SIGKILL)
+    venue.processes[1].wait(10)
+
+    at = start()  # and it is ten years ahead at a start
+    enter(at, 4)
+    assert live(at) == [1, 2, 3, 4]
+    assert "3,650.0 days ahead of the time" in confirm(at)
+    _until(lambda: live(at) == [])
+    assert confirm(at) == "the clock was believed already"
+    text = said.read_text()
+    assert text.count("is not believed: it jumped; it is taken up by a second a minute, or at once when") == 1
+    assert text.count("more time has passed since the last record than is believed") == 1
+    assert text.count("the log's last record is 3,650.0 days old") == 1
+
+    venue.signal(1, signal.SIGKILL)
+    venue.processes[1].wait(10)
+    flag.unlink()  # and now it is right, and ten years behind the log
+    at = start()
+    venue.signal(1, signal.SIGTERM)
+    assert venue.processes[1].wait(10) == 0
+    assert "is not believed: it is behind the log's last record; orders expire only when" in said.read_text()
+
+
+def _until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < deadline, "not in time"
+        time.sleep(0.05)

@@ -127,7 +127,7 @@ class Desk:
 
     async def _operate(self) -> None:
         """What the instrument's home answers, or every engine if it is about none; one that is down stops no other."""
-        here = self.args.verb == "add-instrument" or getattr(self.args, "here", False)
+        here = self.args.verb in ("add-instrument", "clock-ok") or getattr(self.args, "here", False)
         targets = [await self._client.find()] if here else await self._homes()
         for target in targets:
             try:
@@ -208,6 +208,8 @@ def asked_of_operator(args: argparse.Namespace) -> tuple[str, Any]:
             )
         case "roll":
             return "Roll", pb.RollRequest(symbol=args.symbol)
+        case "clock-ok":
+            return "ConfirmClock", pb.ConfirmClockRequest()
         case "delist":
             return "Delist", pb.DelistRequest(symbol=args.symbol)
     said: dict[str, Any] = {name: getattr(args, name) for name in FIELDS if name in args}

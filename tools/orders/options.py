@@ -41,6 +41,7 @@ examples, with any machine of the venue at HOST:PORT (or its address in LOBMESH_
     python -m tools.orders --at HOST:PORT roll ALFA                              a new day, when it is closed
     python -m tools.orders --at HOST:PORT add-instrument GOLD 99 --tick 0.05 --lot 10 --price-min 1 --price-max 500
     python -m tools.orders --at HOST:PORT delist GOLD                            --here: by this engine, not by its home
+    python -m tools.orders --at HOST:PORT clock-ok                               its clock jumped, and is right
 
 All prices are in units of price, all quantities in units, limits too: 100.25, not 10,025 ticks. On a terminal the
 answers are a table, otherwise, and with --json, a JSON object a line. A list that is not whole says so, and exits 1.
@@ -64,7 +65,10 @@ STATES: Final = _named("TRADING_STATE_", pb.TradingState.keys())
 MEANINGS: Final = _named("QUANTITY_", pb.QuantityMeaning.keys())
 
 OF_ACCOUNT: Final = ("new", "replace", "cancel", "mass-cancel", "open", "executions")
-OF_OPERATOR: Final = ("halt", "resume", "kill", "unkill", "bust", "correct", "roll", "add-instrument", "delist")
+OF_OPERATOR: Final = (
+    "halt", "resume", "kill", "unkill", "bust", "correct", "roll", "add-instrument", "delist",
+    "clock-ok",
+)  # fmt: skip
 
 
 def number(text: str) -> int:
@@ -188,6 +192,7 @@ def _looking(verbs: Any) -> None:
 def _operating(verbs: Any) -> None:
     for name, what in (("halt", "halt trading"), ("resume", "open it again"), ("roll", "begin a new day")):
         verbs.add_parser(name, help=what).add_argument("symbol", type=symbol)
+    verbs.add_parser("clock-ok", help="the clock of the engine at --at is right, though it jumped")
     delist = verbs.add_parser("delist", help="cancel everything and trade it no more")
     delist.add_argument("symbol", type=symbol)
     delist.add_argument("--here", action="store_true", help="by the engine at --at, where another has the symbol, too")

@@ -248,7 +248,7 @@ def test_an_instrument_that_is_not_traded_here_is_refused_by_name(name: str) -> 
     run(test, 2)
 
 
-@pytest.mark.parametrize("name", [*CALLS, "AddInstrument"])
+@pytest.mark.parametrize("name", [*CALLS, "AddInstrument", "ConfirmClock"])
 def test_garbled_calls_are_invalid(name: str) -> None:
     async def test(engines: Engines) -> None:
         call: Any = engines.channel().unary_unary(f"/lobmesh.v1.Operator/{name}")

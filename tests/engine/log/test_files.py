@@ -1,5 +1,6 @@
 """Damage, disks and rights, when a log is opened: each is told as what it is, and nothing is lost by a start."""
 
+import asyncio
 import errno
 import os
 import random
@@ -11,6 +12,7 @@ import pytest
 
 from engine.log import sqlite as module
 from engine.log.carve import Pages, frames, lost_frame
+from engine.log.checker import Checker
 from engine.log.contract import LogBusy, LogDamaged, LogError, LogFailed, LogFull
 from engine.log.rows import read_only
 from engine.log.sqlite import SqliteLog
@@ -363,6 +365,32 @@ def test_records_are_checked_a_few_at_a_time_and_a_bad_one_is_told(tmp_path: Pat
         log.check(64)
     assert damaged.value.position == 100
     log.close()
+
+
+def test_all_records_are_checked_in_turn_and_what_is_bad_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    filled(tmp_path, 250, snapshot=240)
+    with sqlite3.connect(tmp_path / "log.sqlite") as database:
+        database.execute("UPDATE record SET body = x'00' WHERE position = 30")
+        database.execute("DELETE FROM record WHERE position BETWEEN 100 AND 101")
+        database.execute("UPDATE record SET link = zeroblob(16) WHERE position = 200")
+    database.close()
+    log = SqliteLog(tmp_path, wal_bytes=0)
+    checker = Checker(log, pause_s=0.0, rest_s=0.0)
+
+    async def passes() -> None:
+        running = asyncio.ensure_future(checker.run())
+        async with asyncio.timeout(30):
+            while checker.passes < 3:
+                await asyncio.sleep(0.001)
+        log.close()
+        await running
+
+    asyncio.run(passes())
+    # Of what follows a bad link nothing is known but that it does not continue it.
+    assert checker.found == {30, 100, 101, 200, 201}
+    assert len(caplog.records) == 5
 
 
 # Page by page
