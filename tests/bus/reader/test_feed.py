@@ -357,11 +357,11 @@ def test_of_two_iterations_the_second_goes_on_when_the_first_ends_and_the_last_o
         engine = TinyEngine()
         async with engine.serving():
             feed = Feed([engine.grpc])
+            first = aiter(feed.events())
+            while not isinstance(await anext(first), BookState):
+                pass
             async with listening(feed) as second:
-                async for event in feed.events():
-                    if isinstance(event, BookState):
-                        break
-                await asyncio.sleep(0)
+                await first.aclose()  # type: ignore[attr-defined]
                 engine.trade(5)
                 await until(lambda: sum(isinstance(event, BookEvent) for event in second) == 5)
                 assert feed.book("ALFA").valid
