@@ -333,7 +333,7 @@ class Engine:
                     await self._health.set(service, _status(serves))
             await asyncio.sleep(HOUSE_S)
             self.presence.tick(loop.time())
-            due_ns = self.venue.next_expiry_ns
+            due_ns = self.venue.next_due_ns
             if due_ns and due_ns <= self.clock_ns():
                 self.committer.submit(Submission.tick())
             if self.committer.commands != seen:

@@ -139,14 +139,15 @@ def replay(log: Records, state: EngineState, after: int, release: Release, opene
                 continue
             if isinstance(record, Skipped) or record.epoch != state.epoch:
                 continue
+            outcome = _apply(state.venue, position, record)
             if state.rules != RULES:
                 busiest = max(busiest, _count(sent, record))
-                if after or not alike(state.rules, RULES, busiest, state.venue.retained):
+                venue = state.venue
+                if after or not alike(state.rules, RULES, busiest, venue.retained, venue.trading.bounded):
                     raise StartRefused(
                         f"the records from {position} on were acknowledged under version {state.rules} of the rules, "
                         f"and this program has version {RULES}: {WAY_OUT}"
                     )
-            outcome = _apply(state.venue, position, record)
         except (RecordError, GarbledError) as e:
             raise Inapplicable(position, str(e)) from e
         except (AssertionError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as e:

@@ -81,6 +81,8 @@ class _Market(msgspec.Struct, array_like=True, gc=False):
     pegs: list[int]
     conditionals: list[int]
     lapsed: list[int]
+    specials: int = 0  # of the version before
+    unsettled: bool = False
 
 
 class _More(msgspec.Struct, array_like=True, gc=False):
@@ -272,6 +274,8 @@ def _dump_market(market: Market, orders: _Orders) -> _Market:
         orders.places(market.pegs),
         orders.places(market.conditionals),
         orders.places(market.lapsed),
+        0,
+        market.unsettled,
     )  # fmt: skip
 
 
@@ -280,7 +284,7 @@ def _load_market(market: Market, found: _Market, orders: list[Order]) -> None:
     book.next_trade_id = found.next_trade_id
     book.last_price, book.last_quantity = found.last_price, found.last_quantity
     market.state, market.reason, market.band_reference = found.state, found.reason, found.band_reference
-    market.delisted = found.delisted
+    market.delisted, market.unsettled = found.delisted, found.unsettled
     market.summary, market.indication = found.summary, Indication(*found.indication)
     market.lapsed = [orders[place] for place in found.lapsed]
     session = book.session
@@ -378,6 +382,7 @@ def _load(found: _State) -> Venue:
     venue.operations.amended = dict(found.desk.amended)
     venue.kills.pairs = dict.fromkeys(found.desk.kills, True)
     venue.kills.heed()
+    venue.trading.unsettled = {id: market for id, market in venue.markets.items() if market.unsettled}
     return venue
 
 

@@ -313,7 +313,7 @@ def note(seen: dict[str, int], venue: Venue) -> None:
     """Count what there was to carry."""
     found = {
         "kills": len(venue.kills.pairs), "amended": len(venue.operations.amended),
-        "expiries": bool(venue.next_expiry_ns),
+        "expiries": bool(venue.next_due_ns),
         "added": len(venue.markets) - len(FLOW_INSTRUMENTS),
     }  # fmt: skip
     for market in venue.markets.values():
