@@ -178,8 +178,8 @@ class Engine:
         """
         state, log, fresh = self._state, self.log, self.log.position == 0
         edits = self.review()
-        for line in edits.told:
-            logger.warning("cluster file: %s", line)
+        if edits.told:  # all at once: so many lines that are alike would else be taken for a flood
+            logger.warning("%s", "\n".join(f"cluster file: {line}" for line in edits.told))
         time_ns = max(self.clock_ns(), self.venue.time_ns)
         position = log.position + 1
         identity = None if state.identity == self._file else self._file
