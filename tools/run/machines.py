@@ -82,6 +82,10 @@ class Machines:
     def cluster_file(self) -> Path:
         return self.directory / "cluster.toml"
 
+    def allocation(self, instrument: int) -> str:
+        """How an instrument shares out a level; empty for one that is not the run's: somebody has added it."""
+        return next((each.allocation for each in self.venue.instruments if each.id == instrument), "")
+
     def places(self) -> Iterator[Place]:
         yield from self.engines.values()
         yield from self.fabrics.values()

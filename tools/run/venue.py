@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Final
 
 from proto import cluster as cluster_file
-from proto.cluster import PRO_RATA
 from proto.snapshot import Snapshot
 from tools.child import Children, StartError
 from tools.flow.order_counts import Counted
@@ -74,8 +73,7 @@ class ClusterRun:
         with self._children:
             try:
                 if not self.options.serve:
-                    by_size = [i.id for i in self._machines.venue.instruments if i.allocation == PRO_RATA]
-                    self._feeds = Feeds(self._home_of, by_size)
+                    self._feeds = Feeds(self._home_of, self._machines.allocation)
                 await self._start()
                 await self._trade()
                 if self.options.serve:

@@ -41,6 +41,7 @@ from proto.columns import (
     CANCELED,
     LOG_FAILED,
     NEW,
+    OUTCOME_UNKNOWN,
     REFUSED,
     REPLACED,
     SELL,
@@ -49,6 +50,7 @@ from proto.columns import (
     TRADED,
     TYPE_MARKET,
     UNAVAILABLE,
+    UNKNOWN,
 )
 from proto.orders import unwrap, write_batch, write_reports
 from tests.engines import Engines, Stuck, run, until
@@ -439,6 +441,23 @@ def test_a_command_whose_home_does_not_answer_is_asked_for_again_under_its_id() 
     run(test, 2, answer_s=0.3)
 
 
+def test_a_batch_whose_home_does_not_answer_is_unknown_as_a_whole_within_the_patience() -> None:
+    async def test(engines: Engines) -> None:
+        async with Seeds(engines).client(patience_s=0.5).session() as session:
+            stuck = Stuck(engines, 2)
+            orders = Commands([NEW] * 40, instrument=[E2A] * 40, price=[5] * 40, quantity=[1] * 40)
+            sent = await session.submit(orders, answers=True)
+            answers = await asyncio.wait_for(sent, 5)
+            assert [(answer.kind, answer.reason) for answer in answers] == [(UNKNOWN, OUTCOME_UNKNOWN)] * 40
+            assert [(report.command, report.kind) for report in await read(session, 40)] == [
+                (id, UNKNOWN) for id in sent.ids
+            ]
+            stuck.let_go()
+            await until(lambda: len(engines[2].venue.open_orders(7)) == 40)
+
+    run(test, 2, answer_s=0.3)
+
+
 def test_an_outcome_that_stays_unknown_is_said_within_the_patience_and_can_be_asked_for_again() -> None:
     async def test(engines: Engines) -> None:
         async with Seeds(engines).client(patience_s=0.5).session() as session:
@@ -604,21 +623,26 @@ def test_a_command_sent_again_is_not_taken_for_refused_because_its_home_is_not_l
         async with Seeds(engines).client().session() as session:
             stuck = Stuck(engines, 2)
             sent = await session.submit(
-                Commands(op=[NEW] * 3, instrument=[E2A] * 3, price=[5] * 3, quantity=[1] * 3), answers=True
+                Commands(op=[NEW] * 90, instrument=[E2A] * 90, price=[5] * 90, quantity=[1] * 90), answers=True
             )
-            await until(lambda: engines[2].committer.backlog == 3)
+            await until(lambda: engines[2].committer.backlog == 90)
             endpoint = engines.endpoints.pop(2)  # so that the restarted entry engine finds its way back late
             await engines.down(1)
             stuck.let_go()
             await engines.up(1)
             await until(lambda: session.connects == 2)
-            assert len(engines[2].venue.open_orders(7)) == 3
+            assert len(engines[2].venue.open_orders(7)) == 90
             fresh = await session.submit(Commands(op=[NEW], instrument=[E2A], price=[5], quantity=[1]), answers=True)
             assert [answer.reason for answer in await asyncio.wait_for(fresh, 5)] == [UNAVAILABLE]
             assert not sent.done
+            entered = Entered(engines, 2)
             engines.endpoints[2] = endpoint
-            assert [answer.kind for answer in await asyncio.wait_for(sent, 5)] == [ACCEPTED] * 3
-            assert [report.kind for report in await read(session, 4)] == [REFUSED, ACCEPTED, ACCEPTED, ACCEPTED]
+            assert [answer.kind for answer in await asyncio.wait_for(sent, 5)] == [ACCEPTED] * 90
+            assert [report.kind for report in await read(session, 91)] == [REFUSED, *[ACCEPTED] * 90]
+            assert entered.ids in (
+                [],
+                sent.ids[:1],
+            )  # the answers of all others come with the reports from the cursor on
 
     run(test, 2, answer_s=5.0)
 
