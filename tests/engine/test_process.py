@@ -111,23 +111,13 @@ def test_it_says_where_it_serves_in_one_line_and_stops_cleanly(venue: Venue) -> 
 
 @pytest.mark.processes
 def test_what_keeps_it_from_starting_is_said_and_is_in_the_exit_code(venue: Venue) -> None:
+    """Of a process; every other way is tried without one, in tests/test_command_lines.py."""
     endpoint = venue.start(1)
     code, why = venue.run(1)
     assert (code, "is in use by process" in why) == (3, True)
-    code, why = venue.run(2, "--grpc", endpoint)
-    assert (code, "engine-2 cannot start" in why) == (3, True)
-    code, why = venue.run(2, "--feed", str(venue.ready[1]["feed"]))
-    assert (code, "Address already in use" in why) == (3, True)
     elsewhere = str(venue.directory / "elsewhere")
     code, why = venue.run(1, "--name", "other", "--data", elsewhere, "--new", "--join", endpoint)
     assert (code, why) == (3, f"engine: other cannot start: engine 1 belongs to engine-1, which runs at {endpoint}\n")
-    code, why = venue.run(9)
-    assert (code, "has no engine 9" in why) == (2, True)
-    code, why = venue.run(2, "--feed", "nowhere")
-    assert code == 2
-    (venue.directory / "cluster.toml").write_text("[[engine]]\nid = 0\n")
-    code, why = venue.run(2)
-    assert (code, "cluster.toml" in why) == (2, True)
 
 
 @pytest.mark.processes
