@@ -28,6 +28,7 @@ from proto.cluster import dumps
 from proto.columns import ACCEPTED, BUY, NEW, NO_REASON, SELL, UNAVAILABLE
 from proto.orders_pb2 import REPORT_ACCEPTED, NewOrderRequest, OpenOrdersReply
 from tests.engines import cluster_of
+from tests.patience import patience
 from tools.orders import command
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -502,7 +503,7 @@ def test_kill_9_amid_operators_special_orders_and_ends_of_sessions_loses_nothing
 
     async def killed(endpoint: str, answers: int) -> None:
         running = asyncio.ensure_future(amid.run(endpoint))
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + patience(20)
         while amid.answers < answers:
             assert time.monotonic() < deadline, "the engine does not answer"
             await asyncio.sleep(amid.rng.uniform(0, 0.02))
@@ -528,7 +529,7 @@ def test_kill_9_amid_operators_special_orders_and_ends_of_sessions_loses_nothing
         assert amid.state in said
         endpoint = venue.start(1)
         assert asyncio.run(open_orders(endpoint, 7)) == {order.client_order_id for order in left.open_orders(7)}
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + patience(20)
     while asyncio.run(open_orders(endpoint, 8)):  # nobody stands for those sessions any more
         assert time.monotonic() < deadline, "the orders of sessions that ended stay"
         time.sleep(0.2)
