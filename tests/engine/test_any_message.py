@@ -233,7 +233,7 @@ class Life:
                 return "OK"
             call = way(iter(requests) if method.client_streaming else requests[0], timeout=None)
             try:
-                async with asyncio.timeout(10 if method.client_streaming else WAIT_S):
+                async with asyncio.timeout(patience(10) if method.client_streaming else WAIT_S):
                     async for _ in call:
                         pass
             except TimeoutError:
