@@ -19,8 +19,10 @@ test: $(READY)
 	$(PYTEST) -m "not processes and not extras"
 	$(PYTEST) -m "processes and not extras"
 
-# What takes minutes, the network or other programs: the compiled build, an installation, what a version of Python says.
+# What takes minutes, the network or other programs: the compiled build, an installation in an environment of its own.
+# What Debian has of it is installed where it is missing.
 test-extras: $(READY)
+	.ci/packages $(BIN)/python
 	$(BIN)/python -m pytest -m extras
 
 check: lint types test
