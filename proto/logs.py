@@ -28,6 +28,12 @@ def set_up(*, verbose: bool = False) -> None:
     )
 
 
+def bound() -> None:
+    """Bound what a program writes that does not `set_up`: its warnings go to stderr as they are, but in no flood."""
+    if logging.lastResort is not None:
+        logging.lastResort.addFilter(Flood())
+
+
 class Flood(logging.Filter):
     """Lets the first of many lines through. Cost: O(length of the line); `KINDS_MAX` texts and kinds are kept."""
 

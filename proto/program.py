@@ -14,6 +14,8 @@ import sys
 from collections.abc import Callable
 from typing import Final, NoReturn
 
+from proto import logs
+
 INTERRUPTED: Final = 130
 NO_READER: Final = 141
 NOT_WRITTEN: Final = 74
@@ -32,6 +34,7 @@ def outcome(main: Callable[[], int], name: str) -> int:
     """The exit code of a program that `main` loads and runs, after what it said is written."""
     # Read by the gRPC library when it is loaded: it would write lines of its own, in a form of its own, before ours.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    logs.bound()
     code: int | None = None
     try:
         try:
