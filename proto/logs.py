@@ -30,8 +30,9 @@ def set_up(*, verbose: bool = False) -> None:
 
 def bound() -> None:
     """Bound what a program writes that does not `set_up`: its warnings go to stderr as they are, but in no flood."""
-    if logging.lastResort is not None:
-        logging.lastResort.addFilter(Flood())
+    last = logging.lastResort
+    if last is not None and not any(isinstance(one, Flood) for one in last.filters):
+        last.addFilter(Flood())
 
 
 class Flood(logging.Filter):

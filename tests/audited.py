@@ -30,7 +30,7 @@ class HeardInstrument:
 
     def __init__(self, state: int, allocation: str = FIFO, engine: int = 1) -> None:
         book = BookSnapshot(1, None, Status(state, 0), 0, 0, 0, 0, 1, None, None, [], [])
-        self.watch = StreamWatch([1] if allocation == PRO_RATA else ())
+        self.watch = StreamWatch(lambda instrument: allocation)
         self.watch.passed_over(lambda: Snapshot(engine, 1, 1, 1, 0, 0, [book]))
         self.day = self.watch.days[1] = InstrumentDay(engine)
         self.day.begin(book, 0)
@@ -42,11 +42,12 @@ class HeardInstrument:
 class AuditedVenue:
     """Every record goes in; `breaches` is what the audit has found, of everything."""
 
-    def __init__(self, engine: int, instruments: Sequence[Instrument]) -> None:
+    def __init__(self, engine: int, instruments: Sequence[Instrument], added: Sequence[Instrument] = ()) -> None:
         self.venue = Venue(engine, instruments)
         by_size = [each.id for each in instruments if each.allocation == PRO_RATA]
+        rules = {each.id: each.allocation for each in (*instruments, *added)}
         channels = sorted({each.channel for each in instruments})
-        self.watches = {channel: StreamWatch(by_size) for channel in channels}
+        self.watches = {channel: StreamWatch(lambda instrument: rules[instrument]) for channel in channels}
         self.reports = ReportAudit(by_size=by_size)
         self.position = 0
         self._sequencers = {

@@ -74,9 +74,10 @@ class Patience:
 def patience_asked() -> float:
     """LOBMESH_PATIENCE, a number from 1 on; 1 where it is none."""
     try:
-        return min(max(float(os.environ.get(PATIENCE, "1")), 1.0), PATIENCE_MAX * PATIENCE_MAX)
+        asked = float(os.environ.get(PATIENCE, "1"))
     except ValueError:
         return 1.0
+    return min(asked, PATIENCE_MAX * PATIENCE_MAX) if asked > 1 else 1.0
 
 
 def environment(patience: float = 1.0) -> dict[str, str]:

@@ -41,6 +41,7 @@ MODULES: Final = (
     "bus.stream.held",
     "bus.stream.actions",
     "bus.stream.asking",
+    "bus.stream.delay",
     "bus.stream.feed_client",
 )
 SEEN: Final = ("engine", "bus", "proto")  # packages whose types the compiler looks at

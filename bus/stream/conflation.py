@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from bus.stream.actions import State, StateChanged
-from bus.stream.feed_client import NEVER_NS, WINDOW_NS
+from bus.stream.delay import Delay
 from proto import feed
 from proto.feed import END_OF_STREAM, KIND_Q, FeedError, Quote
 
@@ -191,10 +191,7 @@ class QuoteReader:
         self.old_frames = 0  # of an earlier epoch, or come too late
         self.foreign = 0
         self._silence_ns = silence_ns
-        self._lag_ns = lag_ns  # 0: any lag will do
-        self._delay_ns = 0  # of the newest frame: now less sent_ns
-        self._delay_least_ns = self._delay_window_ns = NEVER_NS  # the least of late; that since the window began
-        self._window_ns = 0  # when it ends
+        self._delay = Delay(lag_ns)
         self._sent_ns: dict[int, int] = {}  # by instrument; 0: heartbeats
 
     @property
@@ -208,7 +205,7 @@ class QuoteReader:
     @property
     def late_ns(self) -> int:
         """How much later than at its best the newest came."""
-        return max(0, self._delay_ns - self._delay_least_ns)
+        return self._delay.late_ns
 
     def start(self, now_ns: int) -> list[StateChanged]:
         self.heard_ns = now_ns
@@ -245,7 +242,7 @@ class QuoteReader:
             self.incarnation, self.epoch = header.incarnation, header.epoch
             self.quotes.clear()
             self._sent_ns.clear()
-            self._window_ns, self._delay_window_ns = now_ns, NEVER_NS
+            self._delay.forget()
         quote = frame.quote
         name = 0 if quote is None else quote.instrument
         if header.epoch < self.epoch or header.sent_ns <= self._sent_ns.get(name, -1):
@@ -253,7 +250,9 @@ class QuoteReader:
             return []
         self._sent_ns[name] = header.sent_ns
         self.heard_ns = now_ns
-        late = self._too_late(now_ns - header.sent_ns, now_ns)
+        self._delay.pass_time(now_ns)
+        self._delay.now_ns = now_ns - header.sent_ns
+        late = self._delay.is_too_late(self._delay.now_ns)
         told: list[Quoted | StateChanged] = []
         if header.flags & END_OF_STREAM:
             told += self._go(State.ENDED, "end of stream")
@@ -266,16 +265,6 @@ class QuoteReader:
             if not late:
                 told.append(self.quotes[name])
         return told
-
-    def _too_late(self, delay_ns: int, now_ns: int) -> bool:
-        """Take note of how long the newest frame took; whether that is too long."""
-        if now_ns >= self._window_ns:
-            self._delay_least_ns, self._delay_window_ns = self._delay_window_ns, NEVER_NS
-            self._window_ns = now_ns + WINDOW_NS
-        self._delay_ns = delay_ns
-        self._delay_window_ns = min(self._delay_window_ns, delay_ns)
-        self._delay_least_ns = min(self._delay_least_ns, delay_ns)
-        return bool(self._lag_ns) and self.late_ns > self._lag_ns
 
     def _go(self, state: State, reason: str) -> list[StateChanged]:
         if state is self.state:

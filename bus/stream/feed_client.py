@@ -117,6 +117,7 @@ from bus.stream.actions import (
     Trusted,
 )
 from bus.stream.asking import Asking, Want
+from bus.stream.delay import NEVER_NS, Delay
 from bus.stream.held import HeldFrames
 from bus.stream.ledger import Gap, Ledger
 from bus.stream.lines import Lines
@@ -127,8 +128,6 @@ from proto.feed import END, END_OF_STREAM, FRESH, KIND_D, OP_MASK, TOLD, Digest,
 from proto.snapshot import Snapshot
 
 RECORDED_MAX: Final = 65_536  # deltas of doubted books kept while their snapshots are waited for
-WINDOW_NS: Final = 300_000 * MS  # half of the time over which the least delay is taken: clocks drift
-NEVER_NS: Final = 1 << 62
 LIMITS: Final = Limits()
 NO_CRC: Final = -1  # a snapshot is no frame
 _NONE: Final[Mapping[bytes, Frame]] = {}
@@ -171,10 +170,7 @@ class FeedClient:
         self._joined = False  # the mirror is of this run
         self._silent = False
         self._rejoining = False  # what comes next follows on what was passed over
-        self._delay_least_ns = self._delay_most_ns = NEVER_NS  # of now less sent_ns: at its best, and when lagged
-        self._delay_window_ns = NEVER_NS  # at its best since the window began
-        self._delay_ns = 0  # of the newest frame
-        self._window_ns = 0  # when it ends
+        self._delay = Delay(limits.lag_ns)
         self._end_seq = 0  # next sequence at the end of stream, once it was announced
         self._top_sent_ns = 0  # of the newest frame
         self._top_next = 0  # next sequence after it
@@ -226,7 +222,7 @@ class FeedClient:
 
     def age_ns(self, now_ns: int) -> int:
         """How long ago the publisher said what the books now hold: since it was heard, and how late that was."""
-        return max(0, now_ns - self.heard_ns) + max(0, self._delay_ns - self._delay_least_ns)
+        return max(0, now_ns - self.heard_ns) + self._delay.late_ns
 
     @property
     def deadline_ns(self) -> int | None:
@@ -261,7 +257,7 @@ class FeedClient:
         if self.state is not State.LAGGED:
             return []
         actions: list[Action] = []
-        self._delay_least_ns = self._delay_most_ns = self._delay_window_ns = NEVER_NS
+        self._delay.forget()
         self._rejoining = True
         self._go(State.JOINING, "begins again in the present", actions)
         return actions
@@ -297,12 +293,12 @@ class FeedClient:
             and header.engine == self.engine
             and header.kind == KIND_D
             and not self._end_seq
-            and self._delay_least_ns <= (delay_ns := now_ns - header.sent_ns) <= self._delay_most_ns
+            and (delay := self._delay).least_ns <= (delay_ns := now_ns - header.sent_ns) <= delay.most_ns
         ):
             self.heard_ns = now_ns
-            self._delay_ns = delay_ns
-            if delay_ns < self._delay_window_ns:
-                self._delay_window_ns = delay_ns
+            delay.now_ns = delay_ns
+            if delay_ns < delay.window_least_ns:
+                delay.window_least_ns = delay_ns
             self._top_sent_ns = header.sent_ns
             self._top_next = end = header.first_seq + header.count
             actions: list[Action] = []
@@ -317,10 +313,7 @@ class FeedClient:
     def tick(self, now_ns: int) -> list[Action]:
         """Time has passed."""
         actions: list[Action] = []
-        if now_ns >= self._window_ns:
-            self._window_ns = now_ns + WINDOW_NS
-            self._expect_delay(self._delay_window_ns)
-            self._delay_window_ns = NEVER_NS
+        self._delay.pass_time(now_ns)
         if (
             self.state in (State.LIVE, State.REPAIR)
             and not self._silent
@@ -402,10 +395,10 @@ class FeedClient:
                 self._believe(self._claim, now_ns, actions)
             if newest:
                 delay_ns = now_ns - header.sent_ns
-                if self._too_late(delay_ns):
-                    self._lag(delay_ns - self._delay_least_ns, actions)
+                if self._delay.is_too_late(delay_ns):
+                    self._lag(delay_ns - self._delay.least_ns, actions)
                     return actions
-                self._delay_ns = delay_ns
+                self._delay.now_ns = delay_ns
                 self._hear(frame, data, now_ns, actions)
             self._place(frame, data, newest, now_ns, actions)
         self._send(now_ns, actions)
@@ -419,9 +412,9 @@ class FeedClient:
         claim, limits = self._claim, self.limits
         if claim is not None:
             return header.sent_ns > claim.time_ns + limits.bear_ns and frame.next_seq <= claim.last_seq
-        if self.state not in _SETTLED or frame.next_seq >= self.next_seq or self._delay_least_ns == NEVER_NS:
+        if self.state not in _SETTLED or frame.next_seq >= self.next_seq or self._delay.least_ns == NEVER_NS:
             return False
-        return header.sent_ns + self._delay_least_ns > self._loaded_ns + limits.silence_ns
+        return header.sent_ns + self._delay.least_ns > self._loaded_ns + limits.silence_ns
 
     def _strays(self, frame: Frame) -> bool:
         """Whether a frame that is due follows another than the one applied last, or begins within it."""
@@ -458,19 +451,6 @@ class FeedClient:
             and header.sent_ns <= self._top_sent_ns
             and (header.epoch, header.incarnation) == (self.epoch, self.incarnation)
         )
-
-    def _too_late(self, delay_ns: int) -> bool:
-        """Take note of how long the newest frame took; whether that is too long."""
-        if delay_ns < self._delay_window_ns:
-            self._delay_window_ns = delay_ns
-        if delay_ns < self._delay_least_ns:
-            self._expect_delay(delay_ns)
-        return delay_ns > self._delay_most_ns
-
-    def _expect_delay(self, least_ns: int) -> None:
-        if least_ns < NEVER_NS:
-            self._delay_least_ns = least_ns
-            self._delay_most_ns = least_ns + self.limits.lag_ns if self.limits.lag_ns else NEVER_NS
 
     def _lag(self, lag_ns: int, actions: list[Action]) -> None:
         """Let go of what waits here and in the line; holes stay open until the snapshot that covers them."""
@@ -975,7 +955,7 @@ class FeedClient:
         self._silent = self._rejoining = False
         self._claim = None
         self._relapses = 0
-        self._delay_least_ns = self._delay_most_ns = self._delay_window_ns = NEVER_NS
+        self._delay.forget()
         self._end_seq = self._top_sent_ns = self._top_next = self._top_crc = self._run_sent_ns = self._foreign = 0
         self._seam = (0, 0)
         if self.ring is not None:

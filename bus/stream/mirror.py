@@ -4,7 +4,7 @@ A mirror trusts nobody. A delta that does not fit its book is the peer's fault a
 is of no use after that until the next load(). No I/O, no clock.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Final
 
@@ -173,6 +173,11 @@ class MirrorBook:
         if not prices:
             return None
         return prices[0] if side == SELL_SIDE else prices[-1]
+
+    def front(self, side: int) -> Mapping[int, int]:
+        """The orders at the best price of a side: quantity by order id, first come first. Not to be kept. O(1)."""
+        best = self.best(side)
+        return {} if best is None else self._ladder(side).levels[best].queue
 
     def levels(self, side: int, depth: int = 0) -> list[tuple[int, int, int]]:
         """(price, quantity, orders) of the `depth` best levels, or of all; best first. O(orders in them)."""

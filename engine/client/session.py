@@ -7,8 +7,9 @@ The reconnect contract, kept by `Session`:
                       was not answered is sent again to each home, under its id: its answer comes behind all that the
                       home had, so when it is there, the commands that are still not answered never arrived, and only
                       they are sent again. What is submitted meanwhile goes behind them
-    UNAVAILABLE then  the home is not linked yet, and may have had the command: sent again until it says
-    UNKNOWN           a command was sent on to its home, and that did not answer: asked again under the same id, with
+    UNAVAILABLE then  the home is not linked yet, and may have had the command: one of that home's is asked for again,
+                      until it answers; then the others that are still not answered
+    UNKNOWN           a command was sent on to its home, and that did not answer: likewise, under the same id, for
                       `patience_s`; then OutcomeUnknownError, or an answer of kind UNKNOWN
     not found         within `patience_s`: UnreachableError, to whoever waits
     reports lost      the venue keeps the last 65,536 of an account and home; what is gone by the time that the session
@@ -25,7 +26,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Container
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -111,6 +112,13 @@ _FATAL: Final = {
 }
 
 
+class _Doubt(NamedTuple):
+    """Since when it is not known what became of a command, and at which home."""
+
+    since: float
+    home: int
+
+
 class Session:
     """One stream after another to the same engine, seen as one. Made by `Client.session`, entered with `async with`.
 
@@ -132,9 +140,12 @@ class Session:
         self._inbox = Inbox() if reports else None
         self._unanswered: dict[int, Sent] = {}  # by id of the command, in the order they were submitted
         self._everywhere: dict[int, Sent] = {}
-        self._doubted: dict[int, float] = {}  # commands that may have been had, and since when nobody says
-        self._put_off: dict[int, Sent] = {}  # of those, the ones to be asked for again in a moment
+        self._doubted: dict[int, _Doubt] = {}  # commands that may have been had, and nobody says
+        self._put_off: dict[int, int] = {}  # of those, the ones to be asked for again, and their homes
+        self._asked: set[int] = set()  # of those, the ones that are on their way again
+        self._back: set[int] = set()  # homes that have answered such a one
         self._ask_in_s = ASK_AGAIN_S[0]
+        self._ticking = False
         self._probes: set[int] = set()  # commands sent again before all others, which wait for their answers
         self._holding = True  # nothing is sent: not connected yet, or probing
         self._out: deque[tuple[Sent, bytes]] = deque()
@@ -471,8 +482,9 @@ class Session:
         for cursor in welcome.cursors:
             self._jump(cursor.home, cursor.last_seq)
         self._out.clear()
-        self._put_off.clear()
-        self._ask_in_s = ASK_AGAIN_S[0]
+        for among in (self._put_off, self._asked, self._back):
+            among.clear()
+        self._ask_in_s, self._ticking = ASK_AGAIN_S[0], False
         self._holding = True
         self._probes = self._first_of_each_home()
         for sent in dict.fromkeys(self._unanswered[id] for id in self._probes):
@@ -491,17 +503,26 @@ class Session:
                 continue
             for id, instrument in zip(sent.ids, sent.batch().instrument, strict=True):
                 if id in self._unanswered:
-                    self._doubted.setdefault(id, now)
                     known = self.client.instruments.get(instrument)
-                    first.setdefault(known.engine if known is not None else 0, id)
+                    home = known.engine if known is not None else 0
+                    self._doubted.setdefault(id, _Doubt(now, home))
+                    first.setdefault(home, id)
         return set(first.values())
 
     def _release(self, connection: int) -> None:
-        """Send what is not answered, in the order it was submitted; once in a connection."""
+        """Send what is not answered, in the order it was submitted; once in a connection.
+
+        What may have been had waits on where its home did not answer.
+        """
         if connection != self.connects or not self._holding:
             return
         self._holding = False
+        self._put_off |= {id: self._doubted[id].home for id in self._probes}
+        self._asked |= self._probes
         self._probes.clear()
+        silent = {*self._put_off.values()}
+        self._put_off |= {id: doubt.home for id, doubt in self._doubted.items() if doubt.home in silent}
+        self._tick()
         waiting = {id: sent for id, sent in self._unanswered.items() if id not in self._put_off}
         for sent in dict.fromkeys([*waiting.values(), *self._everywhere.values()]):
             self._write_later(sent, waiting, self._everywhere)
@@ -534,8 +555,8 @@ class Session:
                 batch = pb.ReportBatch.FromString(later_reports(data, cursor))
             self._jump(batch.home, batch.first_seq - 1)
             self.cursors[batch.home] = last
-        elif self._put_off_unknown(batch):
-            batch = self._without_put_off(batch)
+        elif put_off := self._put_off_unknown(batch):
+            batch = _without(batch, put_off)
         if self._unanswered or self._everywhere:
             self._settle(batch)
         fresh = batch.first_seq or any(not flags & REPEAT for flags in batch.flags[:] or [0] * len(batch.kind))
@@ -568,6 +589,10 @@ class Session:
         if self._doubted:
             for command in commands:
                 self._doubted.pop(command, None)
+                self._put_off.pop(command, None)
+                if command in self._asked:
+                    self._asked.discard(command)
+                    self._back.add(batch.home)
             self._probes.difference_update(commands)
         if not self._probes:
             self._release(self.connects)
@@ -576,46 +601,58 @@ class Session:
             if not room.done():
                 room.set_result(None)
 
-    def _put_off_unknown(self, batch: pb.ReportBatch) -> bool:
-        """Ask again, a little later, for commands of which this does not say what became: whether there are any.
+    def _put_off_unknown(self, batch: pb.ReportBatch) -> set[int]:
+        """The commands of which this does not say what became: they are asked for again, a little later.
 
         Such are UNKNOWN, and, of a command that may have been had, a refusal on the way: that is of this attempt.
         After `patience_s` the outcome is left unknown.
         """
-        now, some = time.monotonic(), False
+        now, found = time.monotonic(), set[int]()
         reasons = batch.reason[:] or [0] * len(batch.kind)
         for row, (kind, command, reason) in enumerate(zip(batch.kind, batch.command, reasons, strict=False)):
-            sent = self._unanswered.get(command)
-            if sent is None or not (
-                kind == UNKNOWN or (kind == REFUSED and reason in _ON_THE_WAY and command in self._doubted)
-            ):
+            on_the_way = kind == REFUSED and reason in _ON_THE_WAY and command in self._doubted
+            if command not in self._unanswered or not (kind == UNKNOWN or on_the_way):
                 continue
-            if now > self._doubted.setdefault(command, now) + self.client.patience_s:
+            if self._is_overdue(self._doubted.setdefault(command, _Doubt(now, batch.home)), now):
                 if kind != UNKNOWN:
                     batch.kind[row], batch.reason[row] = UNKNOWN, OUTCOME_UNKNOWN
                 continue
-            if not self._put_off:
-                asyncio.get_running_loop().call_later(self._ask_in_s, self._ask_again, self.connects)
-                self._ask_in_s = min(2 * self._ask_in_s, ASK_AGAIN_S[1])
-            self._put_off[command] = sent
+            self._put_off[command] = batch.home
+            self._asked.discard(command)
             self._probes.discard(command)
-            some = True
-        return some
+            found.add(command)
+        self._tick()
+        return found
 
-    def _without_put_off(self, batch: pb.ReportBatch) -> pb.ReportBatch:
-        rows = [row for row in zip(*report_columns(batch), strict=True) if row[1] not in self._put_off]
-        if not rows:
-            return pb.ReportBatch(home=batch.home, account=batch.account)
-        flat = [value for row in rows for value in row]
-        return pb.ReportBatch.FromString(write_reports(batch.home, batch.account, 0, 0, 0, flat))
+    def _is_overdue(self, doubt: _Doubt, now: float) -> bool:
+        return now > doubt.since + self.client.patience_s
+
+    def _tick(self) -> None:
+        """See to what is put off in a moment, if something is."""
+        if not self._put_off:
+            self._ask_in_s = ASK_AGAIN_S[0]
+        elif not self._ticking:
+            self._ticking = True
+            asyncio.get_running_loop().call_later(self._ask_in_s, self._ask_again, self.connects)
+            self._ask_in_s = min(2 * self._ask_in_s, ASK_AGAIN_S[1])
 
     def _ask_again(self, connection: int) -> None:
+        """Ask each home for one command; for all, if it has answered one; and a last time for what is overdue."""
         if connection != self.connects:
             return
-        put_off, self._put_off = self._put_off, {}
-        waiting = {id: sent for id, sent in put_off.items() if id in self._unanswered}
-        for sent in dict.fromkeys(waiting.values()):
-            self._write_later(sent, waiting)
+        now, asked_of = time.monotonic(), {self._put_off[id] for id in self._asked if id in self._put_off}
+        again: dict[int, Sent] = {}
+        for id, home in self._put_off.items():
+            first = home not in asked_of
+            if id not in self._asked and (first or home in self._back or self._is_overdue(self._doubted[id], now)):
+                again[id] = self._unanswered[id]
+                asked_of.add(home)
+        self._back.clear()
+        self._asked |= again.keys()
+        for sent in dict.fromkeys(again.values()):
+            self._write_later(sent, again)
+        self._ticking = False
+        self._tick()
 
     # Odds and ends
 
@@ -668,14 +705,23 @@ class Session:
     def _fail(self, error: ClientError) -> None:
         for sent in [*self._unanswered.values(), *self._everywhere.values()]:
             sent.fail(error)
-        self._unanswered.clear()
-        self._everywhere.clear()
+        for among in (self._unanswered, self._everywhere, self._doubted, self._put_off, self._asked):
+            among.clear()
         while self._room:
             room = self._room.popleft()
             if not room.done():
                 room.set_exception(error)
         if self._inbox is not None:
             self._inbox.wake()
+
+
+def _without(batch: pb.ReportBatch, commands: set[int]) -> pb.ReportBatch:
+    """A batch without numbers, without the answers to these commands."""
+    rows = [row for row in zip(*report_columns(batch), strict=True) if row[1] not in commands]
+    if not rows:
+        return pb.ReportBatch(home=batch.home, account=batch.account)
+    flat = [value for row in rows for value in row]
+    return pb.ReportBatch.FromString(write_reports(batch.home, batch.account, 0, 0, 0, flat))
 
 
 def _is_cancelled() -> bool:

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from proto.logs import KIND_MAX, KINDS_MAX, Flood
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,6 +55,7 @@ def test_one_kind_of_line_with_ever_other_numbers_is_bounded_and_counted() -> No
     assert lines.out[KIND_MAX:] == [f"frame 1000 is no frame (and {1_000 - KIND_MAX} more like it were not shown)"]
 
 
+@pytest.mark.processes
 def test_a_program_that_sets_up_nothing_is_bounded_too() -> None:
     code = """
 import sys

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import patience
 from tools.chaos.plan import MESSAGE_FAULTS
-from tools.child import Child, Children, StartError
+from tools.child import Child, Children, Patience, StartError, environment
 
 # A parent that starts a child, says its process id, and then does nothing.
 PARENT = """
@@ -45,7 +46,7 @@ def exists(pid: int) -> bool:
 
 
 def gone(pid: int, timeout_s: float = 5.0) -> bool:
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + patience(timeout_s)
     while exists(pid):
         if time.monotonic() > deadline:
             return False
@@ -163,3 +164,19 @@ def test_a_signal_to_the_terminals_group_does_not_reach_a_child(tmp_path: Path) 
             assert os.getpgid(child.pid) == child.pid != os.getpgid(0)
 
     asyncio.run(run())
+
+
+def test_patience_grows_with_what_processes_took_to_start_and_with_what_is_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    patience = Patience()
+    assert patience.factor == 1
+    for seconds, factor in ((0.4, 1), (3.0, 3), (2.0, 3), (1_000.0, 30)):
+        patience.started(seconds)
+        assert patience.factor == factor
+    for asked, said in (("2.5", 2.5), ("0.1", 1), ("x", 1), ("nan", 1), ("inf", 900), ("", 1)):
+        monkeypatch.setenv("LOBMESH_PATIENCE", asked)
+        assert Patience().factor == said
+    monkeypatch.setenv("LOBMESH_PATIENCE", "2")
+    assert environment(7.0)["LOBMESH_PATIENCE"] == "7.0"
+    assert environment()["LOBMESH_PATIENCE"] == "2.0"

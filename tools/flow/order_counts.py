@@ -125,7 +125,7 @@ class Executed:
 
 
 @dataclass(slots=True)
-class Tally:
+class OrderCounts:
     """See the module. `waiting` holds unanswered commands: (account, client order id) -> (time sent, instrument).
 
     A command that was sent again under its id may have had its effect the first time. That it now cannot be sent is

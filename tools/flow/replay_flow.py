@@ -35,7 +35,7 @@ from tools.flow import workload
 from tools.flow.findings import FAILS, HOLDS, NOTE, UNKNOWN, Finding
 from tools.flow.lobster_check import LEVELS_JUDGED
 from tools.flow.messages import FlowError
-from tools.flow.order_counts import Tally
+from tools.flow.order_counts import OrderCounts
 from tools.flow.recorded import Recorded, UsedBeforeError
 from tools.flow.sizes import Levels, Sizes
 
@@ -101,7 +101,7 @@ class Replay:
 
     def __init__(self, flow: Recorded, args: argparse.Namespace) -> None:
         self.flow = flow
-        self.tally = Tally()
+        self.tally = OrderCounts()
         self._args = args
         self._go = asyncio.Event()
         self._stopped = asyncio.Event()

@@ -28,7 +28,7 @@ from proto.orders import report_columns
 from proto.orders_pb2 import ReportBatch
 from proto.program import outcome
 from tools.child import patience_asked, ready, run, say, told
-from tools.flow.order_counts import Latencies, Tally
+from tools.flow.order_counts import Latencies, OrderCounts
 from tools.flow.traders import FIRST_ACCOUNT, Agent, Command, MarketMaker, made_traders
 
 PACE_S: Final = 0.05  # each agent acts so often
@@ -44,10 +44,12 @@ PATIENCE_S: Final = 2.0  # an engine that is away longer is left for another
 UNANSWERED_MAX: Final = 500  # an account with more waits before it sends more
 
 
-class Desk:
+class Trader:
     """One agent and its session, over as many engines as it takes."""
 
-    def __init__(self, agent: Agent, joins: Sequence[str], venue: Cluster, first_engine: int, tally: Tally) -> None:
+    def __init__(
+        self, agent: Agent, joins: Sequence[str], venue: Cluster, first_engine: int, tally: OrderCounts
+    ) -> None:
         self.agent = agent
         self.session: Session | None = None
         self.machines = list(joins)  # any of which knows the way
@@ -176,16 +178,16 @@ class Desk:
             self.agent.report(row)
 
 
-class Floor:
-    """All desks, their pace, and what is said to whoever watches."""
+class Traders:
+    """All traders, their pace, and what is said to whoever watches."""
 
     def __init__(self, venue: Cluster, joins: Sequence[str], traders: int, rate: int, seed: int, first_id: int) -> None:
-        self.tally = Tally()
+        self.tally = OrderCounts()
         agents = made_traders(traders, venue.instruments, seed, first_id, FIRST_ACCOUNT)
         self._news = agents[0].news
         self._engines = [engine.id for engine in venue.engines]
-        self.desks = [
-            Desk(agent, joins, venue, self._engines[i % len(self._engines)], self.tally)
+        self.traders = [
+            Trader(agent, joins, venue, self._engines[i % len(self._engines)], self.tally)
             for i, agent in enumerate(agents)
         ]
         self._pace = rate * PACE_S / max(1, traders)
@@ -196,13 +198,13 @@ class Floor:
     def _begin(self) -> None:
         """The agents' time begins now."""
         self._began = time.monotonic()
-        for desk in self.desks:
-            desk.agent.clock_ns = time.time_ns()
+        for trader in self.traders:
+            trader.agent.clock_ns = time.time_ns()
 
     async def run(self) -> None:
-        tasks = [asyncio.create_task(desk.run()) for desk in self.desks]
+        tasks = [asyncio.create_task(trader.run()) for trader in self.traders]
         try:
-            await asyncio.gather(*(desk.up.wait() for desk in self.desks))
+            await asyncio.gather(*(trader.up.wait() for trader in self.traders))
             ready("traders")
             listener = asyncio.create_task(self._listen())
             tasks.append(listener)
@@ -222,30 +224,30 @@ class Floor:
     async def _open(self) -> None:
         """The makers' ladders, as fast as they are taken, once every engine is reached from everywhere."""
         deadline = asyncio.get_running_loop().time() + REACH_S * self._patience
-        await asyncio.gather(*(desk.reach(deadline) for desk in self.desks[: len(self._engines)]))
+        await asyncio.gather(*(trader.reach(deadline) for trader in self.traders[: len(self._engines)]))
         self._begin()
-        makers = [desk for desk in self.desks if isinstance(desk.agent, MarketMaker)]
-        sent = [await desk.act(0.0, OPENING_MAX) for desk in makers]
+        makers = [trader for trader in self.traders if isinstance(trader.agent, MarketMaker)]
+        sent = [await trader.act(0.0, OPENING_MAX) for trader in makers]
         await self._answered(self._began + ANSWERS_S * self._patience)
         self._begin()
         self.tally.latencies = Latencies()
         say({"opened": sum(sent), "tally": self.tally.to_json()})
 
     async def _trade(self) -> None:
-        """Each desk in its turn, evenly over the time: a venue's clients do not act all at once."""
+        """Each trader in its turn, evenly over the time: a venue's clients do not act all at once."""
         began = time.monotonic()
-        turn_s = PACE_S / len(self.desks)
-        owed = [0.0] * len(self.desks)
+        turn_s = PACE_S / len(self.traders)
+        owed = [0.0] * len(self.traders)
         turn = 0
         while not self._stopped.is_set():
-            at = turn % len(self.desks)
-            desk = self.desks[at]
+            at = turn % len(self.traders)
+            trader = self.traders[at]
             owed[at] = min(owed[at] + self._pace, 10 * self._pace + 1)
             if owed[at] >= 1:
-                await desk.act(self._now_s(), int(owed[at]))
+                await trader.act(self._now_s(), int(owed[at]))
                 owed[at] -= int(owed[at])
-            await desk.chase(time.monotonic())
-            turn = max(turn + 1, int((time.monotonic() - began) / turn_s) - len(self.desks))
+            await trader.chase(time.monotonic())
+            turn = max(turn + 1, int((time.monotonic() - began) / turn_s) - len(self.traders))
             with suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, began + turn * turn_s - time.monotonic())):
                     await self._stopped.wait()
@@ -255,9 +257,9 @@ class Floor:
         say({"tally": self.tally.to_json(), "done": True})
 
     async def _answered(self, deadline: float) -> None:
-        while any(desk.waiting for desk in self.desks) and time.monotonic() < deadline:
-            for desk in self.desks:
-                await desk.chase(time.monotonic())
+        while any(trader.waiting for trader in self.traders) and time.monotonic() < deadline:
+            for trader in self.traders:
+                await trader.chase(time.monotonic())
             await asyncio.sleep(PACE_S)
 
     async def _tell(self) -> None:
@@ -272,8 +274,8 @@ class Floor:
                 if order.get("stop"):
                     self._stopped.set()
                 if order.get("machines"):
-                    for desk in self.desks:
-                        desk.machines = list(order["machines"])
+                    for trader in self.traders:
+                        trader.machines = list(order["machines"])
                 self._news.enter({int(instrument): state for instrument, state in order.get("states", {}).items()})
                 for instrument, ticks in order.get("jump", {}).items():
                     self._news.jump(int(instrument), ticks)
@@ -286,7 +288,8 @@ class Floor:
         for account, homes in self.tally.acknowledged.to_json().items():
             say({"acknowledged": {account: homes}})
         lasting = {
-            desk.agent.account: sum(not order.passing for order in desk.agent.orders.values()) for desk in self.desks
+            trader.agent.account: sum(not order.passing for order in trader.agent.orders.values())
+            for trader in self.traders
         }
         say({"tally": self.tally.to_json(), "lasting": lasting, "reported": True})
 
@@ -310,7 +313,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ClusterError as e:
         print(f"trade: {e}", file=sys.stderr)
         return 2
-    run(lambda: Floor(venue, args.join, args.traders, args.rate, args.seed, args.first_id).run())
+    run(lambda: Traders(venue, args.join, args.traders, args.rate, args.seed, args.first_id).run())
     return 0
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from proto.cluster import PRO_RATA
 from proto.columns import ACCEPTED, TRADED, ReportRow
-from tools.flow.order_counts import Executed, Tally
+from tools.flow.order_counts import Executed, OrderCounts
 from tools.run import membership
 from tools.run.audit.books import Shown, reconcile, resting, shown
 from tools.run.audit.breaches import Breaches
@@ -24,7 +24,7 @@ class Others:
         self._own = own
         self._next_trades = next_trades
         self._began_ns = began_ns
-        self._tally = Tally()
+        self._tally = OrderCounts()
         self._found: dict[int, Other] = {}
 
     @property
@@ -106,8 +106,8 @@ class Audit:
                 continue
             found.merge(reconcile(watch.audit, reports, until_ns))
             trades += len(watch.audit.told)
-            on_feed = self._shown.get(stream, [])
             instruments = [i.id for i in venue.instruments if (i.engine, i.channel) == stream]
+            on_feed = [each for each in self._shown.get(stream, []) if each.instrument in instruments]
             live = None if told.unasked else [each for each in told.live if each.instrument in instruments]
             found.merge(resting(on_feed, live, reports, until_ns, instruments))
             rests += len(on_feed)

@@ -16,6 +16,7 @@ import os
 import shutil
 import signal
 import socket
+import stat
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -58,8 +59,8 @@ def parser() -> argparse.ArgumentParser:
         epilog=f"what --faults may do to messages (KIND=CHANCE, or KIND=CHANCE@S:FOR):\n{in_words()}\n"
         f"and to the snapshots that fabric nodes give:\n{answers_in_words()}\n"
         "A partition cuts every engine's feed and all calls to fabric nodes; orders and calls to engines pass.\n\n"
-        "Exit 0 if the verdict holds, 1 if it does not, 2 for wrong usage, 3 if the cluster could not start, or what\n"
-        "it came to could not be written. Ctrl-C ends trading and gives the verdict; a second one quits (130).",
+        "Exit 0 if the verdict holds, 1 if it does not, 2 for wrong usage, 3 if the cluster could not start or the\n"
+        "report not be written. Ctrl-C ends trading and gives the verdict; a second one quits (130).",
     )
     default = Options()
     venue = out.add_argument_group("the venue")
@@ -247,10 +248,11 @@ def _free(ports: dict[str, str]) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit 0 if the verdict holds, 1 if it does not, 2 for wrong usage, 3 if it could not start or not say what it came
-    to, 130 if interrupted."""
+    """Exit 0 if the verdict holds, 1 if it does not, 2 for wrong usage, 3 if it could not start or the report not be
+    written, 130 if interrupted. Raises: OSError if there was no room for what it printed."""
     args = parser().parse_args(argv)
     report, own, code = None, None, START_EXIT
+    lost: list[OSError] = []  # why a line could not be printed
     try:
         options = options_of(args)
         report = _report_in(args.report)
@@ -261,10 +263,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         directory = args.data_dir or Path(own or "")
         run = ClusterRun(options, directory)
         _free(options.ports())
-        verdict = asyncio.run(_watched(run, args))
+        verdict = asyncio.run(_watched(run, args, lost))
         if verdict is not None:
             code = HOLDS_EXIT if verdict.holds else FAILS_EXIT
-            _tell(verdict, args, report)
+            _tell(verdict, args, lost)
+            if report is not None:
+                code = code if _kept(verdict, report, args.report) else START_EXIT
         else:
             code = FAILS_EXIT if run.board.failed else HOLDS_EXIT
     except (FaultError, UsageError) as e:
@@ -272,9 +276,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = USAGE_EXIT
     except CannotStart as e:
         print(f"run_cluster: could not start: {e}", file=sys.stderr)
-    except OSError as e:
-        print(f"run_cluster: {e}", file=sys.stderr)
-        code = START_EXIT
     except (asyncio.CancelledError, KeyboardInterrupt):
         print("run_cluster: interrupted, no verdict", file=sys.stderr)
         code = QUIT_EXIT
@@ -286,6 +287,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 print(f"run_cluster: logs and books are in {own}", file=sys.stderr)
             else:
                 shutil.rmtree(own, ignore_errors=True)
+    if lost:
+        raise lost[0]  # said in a line, with a code of its own, by proto/program.py
     return code
 
 
@@ -297,7 +300,7 @@ def _close(report: IO[str], path: Path) -> None:
             path.unlink()
 
 
-async def _watched(run: ClusterRun, args: argparse.Namespace) -> Verdict | None:
+async def _watched(run: ClusterRun, args: argparse.Namespace, lost: list[OSError]) -> Verdict | None:
     """The run, with its picture on a terminal, and with the first and the second Ctrl-C."""
     loop = asyncio.get_running_loop()
     task = loop.create_task(run.run())
@@ -315,7 +318,7 @@ async def _watched(run: ClusterRun, args: argparse.Namespace) -> Verdict | None:
     console = Console(stderr=args.json)
     if args.no_progress or not console.is_terminal:
         if not args.json:
-            await _told(run, task)
+            await _told(run, task, lost)
         return await task
     with Live(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False) as live:
         while not task.done():
@@ -332,7 +335,7 @@ class _Page(Console):
         raise BrokenPipeError
 
 
-async def _told(run: ClusterRun, task: asyncio.Task[Verdict | None]) -> None:
+async def _told(run: ClusterRun, task: asyncio.Task[Verdict | None], lost: list[OSError]) -> None:
     """Without a picture: what happens, line by line."""
     told = 0
     while not task.done():
@@ -340,22 +343,30 @@ async def _told(run: ClusterRun, task: asyncio.Task[Verdict | None]) -> None:
         try:
             for line in run.board.happened[told:]:
                 print(line, flush=True)
-        except OSError:  # nobody reads on, or there is no room: the verdict will say so
+        except OSError as e:  # the run goes on; that there was no room is said at its end, that nobody reads on never
+            lost += [] if isinstance(e, BrokenPipeError) else [e]
             _say_no_more()
         told = len(run.board.happened)
 
 
-def _tell(verdict: Verdict, args: argparse.Namespace, report: IO[str] | None) -> None:
-    """The verdict on stdout, for people or for programs, and into the report. Raises: OSError if there is no room."""
-    said = json.dumps(verdict.to_json())
-    if report is not None:
-        if report.seekable():
+def _kept(verdict: Verdict, report: IO[str], path: Path) -> bool:
+    """Whether the verdict is in the report now; says so if not."""
+    try:
+        if stat.S_ISREG(os.fstat(report.fileno()).st_mode):
             report.truncate(0)
-        report.write(said + "\n")
+        report.write(json.dumps(verdict.to_json()) + "\n")
         report.flush()
+    except OSError as e:
+        print(f"run_cluster: --report {path}: {_why(e)}", file=sys.stderr)
+        return False
+    return True
+
+
+def _tell(verdict: Verdict, args: argparse.Namespace, lost: list[OSError]) -> None:
+    """The verdict on stdout, for people or for programs."""
     try:
         if args.json:
-            print(said, flush=True)
+            print(json.dumps(verdict.to_json()), flush=True)
             return
         console = _Page(highlight=False)
         ascii_only = not (console.encoding or "").lower().startswith("utf")
@@ -363,11 +374,9 @@ def _tell(verdict: Verdict, args: argparse.Namespace, report: IO[str] | None) ->
         for style, text in page(verdict, width, ascii_only):
             console.print(Text(text, style=STYLES[style]), no_wrap=True, crop=False, overflow="ignore", soft_wrap=True)
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as e:
+        lost += [] if isinstance(e, BrokenPipeError) else [e]
         _say_no_more()
-    except OSError:
-        _say_no_more()
-        raise
 
 
 def _say_no_more() -> None:

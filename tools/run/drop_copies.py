@@ -75,6 +75,8 @@ async def read(
             else:
                 out.unasked.update((f"at engine-{engine}", None) for engine in reply.engines_missing)
                 for each in reply.orders:
+                    if each.symbol not in known:
+                        continue  # somebody has added it
                     out.orders.append(OpenOrder(account, each.symbol, each.client_order_id, each.time_in_force))
                     instrument = known[each.symbol]
                     lots = int(Decimal(each.open) / instrument.lot_size)

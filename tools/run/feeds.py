@@ -6,7 +6,7 @@ of an engine) is counted: trades on a feed that nobody reported must not hide be
 
 import random
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from bus.access.subscriber import Subscriber
@@ -16,7 +16,7 @@ from bus.stream.mirror import Mirror, MirrorBook, MirrorError
 from proto.feed import EXECUTE, OP_MASK, TRADE, Extra, Row
 from proto.snapshot import Snapshot
 from tools.flow.order_counts import TradeKey, TradeSum
-from tools.run.audit.feed import FeedAudit
+from tools.run.audit.feed import Allocation, FeedAudit, fifo
 from tools.run.day.watch import InstrumentDay
 
 RECENT_MAX: Final = 100_000  # deltas of a stream that a snapshot may be carried over, about
@@ -29,8 +29,8 @@ Position = tuple[int, int]  # epoch, and sequence of the last delta
 class StreamWatch:
     """One stream: its audit, the sums of its trades, its instruments' days. Pure: what a reader applied comes in."""
 
-    def __init__(self, by_size: Iterable[int] = ()) -> None:
-        self.audit = FeedAudit(by_size, self._before)
+    def __init__(self, allocation: Allocation = fifo) -> None:
+        self.audit = FeedAudit(allocation, self._before)
         self.trades: dict[int, TradeSum] = {}
         self.days: dict[int, InstrumentDay] = {}
         self.missed = 0  # deltas of the present epochs that it did not see one by one
@@ -109,10 +109,10 @@ class StreamWatch:
 class Feeds:
     """A watch on every channel of every engine, on the running loop. `source` is where an engine answers, host:port."""
 
-    def __init__(self, source: Callable[[int], str], by_size: Iterable[int] = ()) -> None:
+    def __init__(self, source: Callable[[int], str], allocation: Allocation = fifo) -> None:
         self.watches: dict[Stream, StreamWatch] = {}
         self._source = source
-        self._by_size = tuple(by_size)
+        self._allocation = allocation
         self._subscriber = Subscriber(
             self._sources, random.Random(0), listen=self._on_action, limits=Limits(lag_ns=NEVER_NS)
         )
@@ -134,7 +134,7 @@ class Feeds:
     def follow(self, engine: int, endpoint: str, channels: int) -> None:
         """Read this engine there, from now on."""
         for channel in range(1, channels + 1):
-            self.watches.setdefault((engine, channel), StreamWatch(self._by_size))
+            self.watches.setdefault((engine, channel), StreamWatch(self._allocation))
         self._subscriber.follow(engine, endpoint, channels)
 
     def hears(self, engine: int, channel: int, at: Position = (0, 1)) -> bool:

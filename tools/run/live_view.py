@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Final
+from typing import Final, Literal, NamedTuple
 
 from rich import box
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -17,6 +18,8 @@ HAPPENED_MAX: Final = 6
 DAY_HAPPENED_MAX: Final = 10
 CLOSING_MAX: Final = 12
 UP: Final = "up"
+VALID: Final = "valid"
+WIDTH_MAX: Final = 1_000
 PHASE_STYLES: Final = {"open": "green", "halted": "bold red", "closed": "dim"}
 STYLES: Final = {UP: "green", "paused": "yellow", "starts": "yellow", "down": "bold red"}
 
@@ -29,6 +32,7 @@ class MachineRow:
     engine: str = "starts"
     fabric: str = "starts"
     orders_per_s: float = 0.0
+    target: str = ""  # where the engine takes orders
     epoch: int | None = None
     next_seq: int | None = None
     gaps: int = 0
@@ -71,6 +75,7 @@ class Board:
     machines: list[MachineRow] = field(default_factory=list)
     instruments: list[InstrumentRow] = field(default_factory=list)
     happened: list[str] = field(default_factory=list)
+    addresses: list[str] = field(default_factory=list)  # to be copied, and so always to be seen, whole
     closing: list[tuple[str, ...]] = field(default_factory=list)
     refusals: dict[str, int] = field(default_factory=dict)
     phase: str = "starts"
@@ -94,7 +99,10 @@ def render(board: Board) -> RenderableType:
         parts += [Padding(Text("refused: " + counts_in_words(board.refusals), style="dim"), (0, 0, 0, 2)), ""]
     if board.closing:
         parts += [_closing(board.closing[:CLOSING_MAX]), ""]
-    lines = board.happened[-(DAY_HAPPENED_MAX if day else HAPPENED_MAX) :]
+    if board.addresses:
+        parts += [*(Text(f"  {line}", overflow="fold") for line in board.addresses), ""]
+    happened = [line for line in board.happened if not line.endswith(tuple(board.addresses) or ("\n",))]
+    lines = happened[-(DAY_HAPPENED_MAX if day else HAPPENED_MAX) :]
     return Group(*parts, *(_line(line) for line in lines))
 
 
@@ -116,109 +124,166 @@ def _title(board: Board) -> Text:
     return text
 
 
-def _table(*columns: tuple[str, str]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False, header_style="bold")
-    for name, justify in columns:
-        table.add_column(name, justify="left" if justify == "l" else "right", no_wrap=True)
-    return table
+class Column(NamedTuple):
+    """`rank`: those with the highest go first where the screen is too narrow; 0 stays."""
+
+    name: str
+    justify: Literal["left", "right"] = "right"
+    rank: int = 0
 
 
-def _machines(rows: Sequence[MachineRow]) -> Table:
-    table = _table(
-        ("\n#", "l"),
-        ("\nengine", "l"),
-        ("orders\nper s", "r"),
-        ("\nepoch", "r"),
-        ("feed\nsequence", "r"),
-        ("\nfabric", "l"),
-        ("in\nstep", "r"),
-        ("\ngaps", "r"),
-        ("by\nrange", "r"),
-        ("by\nsnapshot", "r"),
-        ("came\nlate", "r"),
+class Columns:
+    """A table that leaves out whole columns rather than digits."""
+
+    def __init__(self, columns: Sequence[Column], rows: Sequence[Sequence[RenderableType]]) -> None:
+        self._columns = columns
+        self._rows = rows
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """As many columns as there is room for."""
+        room = options.update(max_width=WIDTH_MAX)
+        for rank in sorted({column.rank for column in self._columns}, reverse=True):
+            table = self._up_to(rank)
+            if Measurement.get(console, room, table).maximum <= options.max_width or not rank:
+                yield table
+                return
+
+    def _up_to(self, rank: int) -> Table:
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False, header_style="bold")
+        kept = [at for at, column in enumerate(self._columns) if column.rank <= rank]
+        for at in kept:
+            table.add_column(self._columns[at].name, justify=self._columns[at].justify, no_wrap=True)
+        for row in self._rows:
+            table.add_row(*(row[at] for at in kept))
+        return table
+
+
+MACHINES: Final = (
+    Column("\n#", "left"),
+    Column("\nengine", "left"),
+    Column("\nat", "left", 6),
+    Column("orders\nper s"),
+    Column("\nepoch", rank=4),
+    Column("feed\nsequence", rank=3),
+    Column("\nfabric", "left"),
+    Column("in\nstep"),
+    Column("\ngaps", rank=2),
+    Column("by\nrange", rank=5),
+    Column("by\nsnapshot", rank=5),
+    Column("came\nlate", rank=5),
+)
+INSTRUMENTS: Final = (
+    Column("symbol", "left"),
+    Column("home", rank=3),
+    Column("bid size", rank=2),
+    Column("bid"),
+    Column("offer"),
+    Column("offer size", rank=2),
+    Column("last"),
+    Column("volume", rank=1),
+    Column("book", "left"),
+)
+TRADING_DAY: Final = (
+    Column("symbol", "left"),
+    Column("phase", "left"),
+    Column("bid"),
+    Column("offer"),
+    Column("last", rank=2),
+    Column("volume", rank=3),
+    Column("would trade", rank=1),
+    Column("left", "left", 4),
+    Column("book", "left", 5),
+)
+CLOSING: Final = (
+    Column("symbol", "left"),
+    *(Column(name, rank=rank) for name, rank in (("open", 3), ("high", 2), ("low", 2), ("last", 0), ("volume", 0))),
+    Column("trades", rank=3),
+    Column("VWAP", rank=1),
+)
+
+
+def _machines(rows: Sequence[MachineRow]) -> Columns:
+    return Columns(
+        MACHINES,
+        [
+            (
+                str(row.number),
+                Text(row.engine, style=STYLES.get(row.engine, "")),
+                row.target or "-",
+                f"{row.orders_per_s:,.0f}",
+                _known(row.epoch),
+                _known(row.next_seq),
+                Text(row.fabric, style=STYLES.get(row.fabric, "")),
+                Text(
+                    f"{row.in_step} of {row.streams}",
+                    style="green" if row.in_step == row.streams and row.streams > 0 else "yellow",
+                ),
+                f"{row.gaps:,}",
+                f"{row.by_range:,}",
+                f"{row.by_snapshot:,}",
+                f"{row.by_late:,}",
+            )
+            for row in rows
+        ],
     )
-    for row in rows:
-        whole = row.in_step == row.streams and row.streams > 0
-        table.add_row(
-            str(row.number),
-            Text(row.engine, style=STYLES.get(row.engine, "")),
-            f"{row.orders_per_s:,.0f}",
-            _known(row.epoch),
-            _known(row.next_seq),
-            Text(row.fabric, style=STYLES.get(row.fabric, "")),
-            Text(f"{row.in_step} of {row.streams}", style="green" if whole else "yellow"),
-            f"{row.gaps:,}",
-            f"{row.by_range:,}",
-            f"{row.by_snapshot:,}",
-            f"{row.by_late:,}",
-        )
-    return table
 
 
-def _instruments(rows: Sequence[InstrumentRow]) -> Table:
-    table = _table(
-        ("symbol", "l"),
-        ("home", "r"),
-        ("bid size", "r"),
-        ("bid", "r"),
-        ("offer", "r"),
-        ("offer size", "r"),
-        ("last", "r"),
-        ("volume", "r"),
-        ("book", "l"),
+def _instruments(rows: Sequence[InstrumentRow]) -> Columns:
+    return Columns(
+        INSTRUMENTS,
+        [
+            (
+                row.symbol,
+                str(row.home),
+                Text(quantity_text(row.bid[1], row.lot_size) if row.bid else "-", style=_side(row)),
+                *_prices(row),
+                Text(quantity_text(row.ask[1], row.lot_size) if row.ask else "-", style=_side(row)),
+                *_traded(row),
+                _book(row),
+            )
+            for row in rows
+        ],
     )
-    for row in rows:
-        valid = row.state == "valid"
-        side = "" if valid else "dim"
-        table.add_row(
-            row.symbol,
-            str(row.home),
-            Text(quantity_text(row.bid[1], row.lot_size) if row.bid else "-", style=side),
-            Text(price_text(row.bid[0], row.tick_size) if row.bid else "-", style=side or "green"),
-            Text(price_text(row.ask[0], row.tick_size) if row.ask else "-", style=side or "red"),
-            Text(quantity_text(row.ask[1], row.lot_size) if row.ask else "-", style=side),
-            price_text(row.last, row.tick_size) if row.last is not None else "-",
-            quantity_text(row.volume, row.lot_size),
-            Text(row.state, style="green" if valid else "bold yellow"),
-        )
-    return table
 
 
-def _trading_day(rows: Sequence[InstrumentRow]) -> Table:
+def _trading_day(rows: Sequence[InstrumentRow]) -> Columns:
     """Instruments by their phase, with what an auction would trade now, and the side and size it would leave over."""
-    table = _table(
-        ("symbol", "l"),
-        ("phase", "l"),
-        ("bid", "r"),
-        ("offer", "r"),
-        ("last", "r"),
-        ("volume", "r"),
-        ("would trade", "r"),
-        ("left", "l"),
-        ("book", "l"),
+    return Columns(
+        TRADING_DAY,
+        [
+            (
+                row.symbol,
+                Text(row.phase, style=PHASE_STYLES.get(row.phase, "bold")),
+                *_prices(row),
+                *_traded(row),
+                *_indicated(row),
+                _book(row),
+            )
+            for row in rows
+        ],
     )
-    for row in rows:
-        valid = row.state == "valid"
-        side = "" if valid else "dim"
-        table.add_row(
-            row.symbol,
-            Text(row.phase, style=PHASE_STYLES.get(row.phase, "bold")),
-            Text(price_text(row.bid[0], row.tick_size) if row.bid else "-", style=side or "green"),
-            Text(price_text(row.ask[0], row.tick_size) if row.ask else "-", style=side or "red"),
-            price_text(row.last, row.tick_size) if row.last is not None else "-",
-            quantity_text(row.volume, row.lot_size),
-            *_indicated(row),
-            Text(row.state, style="green" if valid else "bold yellow"),
-        )
-    return table
 
 
-def _closing(rows: Sequence[tuple[str, ...]]) -> Table:
-    names = ("open", "high", "low", "last", "volume", "trades", "VWAP")
-    table = _table(("symbol", "l"), *((name, "r") for name in names))
-    for row in rows:
-        table.add_row(*row)
-    return table
+def _closing(rows: Sequence[tuple[str, ...]]) -> Columns:
+    return Columns(CLOSING, rows)
+
+
+def _side(row: InstrumentRow) -> str:
+    return "" if row.state == VALID else "dim"
+
+
+def _prices(row: InstrumentRow) -> tuple[Text, Text]:
+    bid = Text(price_text(row.bid[0], row.tick_size) if row.bid else "-", style=_side(row) or "green")
+    return bid, Text(price_text(row.ask[0], row.tick_size) if row.ask else "-", style=_side(row) or "red")
+
+
+def _traded(row: InstrumentRow) -> tuple[str, str]:
+    last = price_text(row.last, row.tick_size) if row.last is not None else "-"
+    return last, quantity_text(row.volume, row.lot_size)
+
+
+def _book(row: InstrumentRow) -> Text:
+    return Text(row.state, style="green" if row.state == VALID else "bold yellow")
 
 
 def _indicated(row: InstrumentRow) -> tuple[str, str]:

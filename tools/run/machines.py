@@ -82,6 +82,10 @@ class Machines:
     def cluster_file(self) -> Path:
         return self.directory / "cluster.toml"
 
+    def allocation(self, instrument: int) -> str:
+        """How an instrument shares out a level; empty for one that is not the run's: somebody has added it."""
+        return next((each.allocation for each in self.venue.instruments if each.id == instrument), "")
+
     def places(self) -> Iterator[Place]:
         yield from self.engines.values()
         yield from self.fabrics.values()
@@ -104,8 +108,11 @@ class Machines:
         return [argument for target in self.targets()[:JOINS_MAX] for argument in ("--join", target)]
 
     def _one_of(self, id: int) -> list[str]:
-        """The same, for one that joins in the middle: any one machine is enough."""
-        return self.joins()[:2] if id in self._files else self.joins()
+        """The same, for one that joins in the middle: any one machine is enough, its own engine if that serves."""
+        if id not in self._files:
+            return self.joins()
+        own = self.engines.get(id)
+        return ["--join", own.asked.target] if own and own.serving else self.joins()[:2]
 
     def child(self, name: str, module: str, arguments: Sequence[str]) -> Child:
         """A process of this run, not started yet."""

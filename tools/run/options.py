@@ -66,7 +66,8 @@ def venue_of(options: Options, directory: Path) -> Cluster:
             return new
         old = cluster_file.load(path)
     except (ClusterError, OSError) as e:
-        raise UsageError(f"--data-dir: {e}") from None
+        first, *others = str(e).splitlines()
+        raise UsageError(f"--data-dir: {first}" + (f" (and {len(others)} more)" if others else "")) from None
     if (old.engines, old.instruments) != (new.engines, new.instruments):
         given = f"--engines {len(old.engines)} --instruments {len(old.instruments)}"
         given += " --trading-day" if any(instrument.band for instrument in old.instruments) else ""

@@ -23,7 +23,7 @@ from tools.run.machines import Machines, Place
 
 LOOK_S: Final = 0.4  # between two looks, and the longest wait for an answer to one
 REST_S: Final = 15.0  # for every mirror to reach its owner's sequence, on a quiet machine
-LEVEL_TRIES: Final = 5  # to have two snapshots at one sequence
+LEVEL_S: Final = 5.0  # to have two snapshots at one sequence, on a quiet machine
 POLL_S: Final = 0.05
 RATES_OVER: Final = 8  # looks
 LIVE: Final = "live"
@@ -75,6 +75,7 @@ class Poller:
             row.engine = engine.state if engine else "starts"
             row.fabric = fabric.state if fabric else "starts"
             row.orders_per_s = rates.get(row.number, 0.0)
+            row.target = engine.asked.target if engine and engine.serving else ""
             row.epoch = engine.epochs[-1] if engine and engine.epochs else None
             seen = [seen for (name, *_), seen in self._seen.items() if name == f"fabric-{row.number}"]
             row.gaps = counter(seen, "gaps")
@@ -149,21 +150,25 @@ class Poller:
         where = (place.name, owner.engine, owner.channel, owner.epoch, owner.last_seq)
         if not place.serving:
             return Mirror(*where, problem=f"is {place.state}")
-        for _ in range(LEVEL_TRIES):
+        deadline = time.monotonic() + LEVEL_S * self._machines.patience.factor
+        while True:
             try:
                 copy = await place.asked.snapshot(owner.engine, owner.channel)
                 both = await self._at_one_sequence(owner, copy)
-            except grpc.aio.AioRpcError as e:
-                return Mirror(*where, problem=f"gave no snapshot: {e.code().name} {e.details() or ''}".rstrip())
+                problem = "could not be brought to one sequence with its owner"
+            except grpc.aio.AioRpcError as e:  # it may just not have heard from the engine for a moment
+                both, problem = None, f"gave no snapshot: {e.code().name} {e.details() or ''}".rstrip()
             except (FeedError, MirrorError) as e:
                 return Mirror(*where, problem=f"gave no sound snapshot: {e}")
             if both is not None:
                 mine, its = both
                 where = (place.name, owner.engine, owner.channel, owner.epoch, mine.last_seq)
                 return Mirror(*where, len(mine.books), resting(mine), differences(mine, its))
+            if time.monotonic() > deadline:
+                return Mirror(*where, problem=problem)
+            await asyncio.sleep(LOOK_S)
             again = await answer(self._machines.engines[owner.engine].asked.snapshot(owner.engine, owner.channel))
             owner = again or owner
-        return Mirror(*where, problem="could not be brought to one sequence with its owner")
 
     async def _at_one_sequence(self, owner: Snapshot, copy: Snapshot) -> tuple[Snapshot, Snapshot] | None:
         """Both, the earlier one brought forward; None if that cannot be. Raises: MirrorError."""

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Final
 
 from proto import cluster as cluster_file
-from proto.cluster import PRO_RATA
 from proto.snapshot import Snapshot
 from tools.child import Children, StartError
 from tools.flow.order_counts import Counted
@@ -74,8 +73,7 @@ class ClusterRun:
         with self._children:
             try:
                 if not self.options.serve:
-                    by_size = [i.id for i in self._machines.venue.instruments if i.allocation == PRO_RATA]
-                    self._feeds = Feeds(self._home_of, by_size)
+                    self._feeds = Feeds(self._home_of, self._machines.allocation)
                 await self._start()
                 await self._trade()
                 if self.options.serve:
@@ -194,13 +192,17 @@ class ClusterRun:
 
     def _tell_addresses(self) -> None:
         """Where to look and where to order, to be copied."""
-        fabric = self._machines.serving_fabrics()[0].asked.target
-        symbol = self._machines.venue.instruments[0].symbol
-        self._happened(f"watch it: python -m tools.tail_feed {fabric} --symbol {symbol}")
-        engine = self._machines.serving_engines()[0].asked.target
-        self._happened(f"trade there: python -m tools.orders --at {engine} book {symbol}")
-        for place in self._machines.serving_engines():
-            symbols = " ".join(i.symbol for i in self._machines.venue.instruments_of(place.id))
+        machines = self._machines
+        symbol = machines.venue.instruments[0].symbol
+        fabric, engine = (each[0].asked.target for each in (machines.serving_fabrics(), machines.serving_engines()))
+        self.board.addresses = [
+            f"watch it: python -m tools.tail_feed {fabric} --symbol {symbol}",
+            f"trade there: python -m tools.orders --at {engine} book {symbol}",
+        ]
+        for line in self.board.addresses:
+            self._happened(line)
+        for place in machines.serving_engines():
+            symbols = " ".join(instrument.symbol for instrument in machines.venue.instruments_of(place.id))
             self._happened(f"{place.name} at {place.asked.target}: {symbols}")
 
     def _over(self) -> bool:

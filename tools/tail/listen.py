@@ -189,10 +189,8 @@ class Listener:
             sequence = line["seq"]
             if self.said.ended.is_set():
                 return
-            if args.from_snapshot and (event.epoch, sequence) <= self._told_at.get(
-                event.symbol, (event.epoch, sequence)
-            ):
-                continue  # it is in the book
+            if args.from_snapshot and not self._is_behind_book(event, sequence):
+                continue
             if sequence < args.from_seq:
                 continue
             if args.until_seq and sequence > args.until_seq:  # that delta is another book's, or was passed
@@ -206,6 +204,11 @@ class Listener:
                 self.said.end("reached")
             elif self.said.deltas == args.count and not args.raw:
                 self.said.end("counted")
+
+    def _is_behind_book(self, event: BookEvent, sequence: int) -> bool:
+        """Whether the book that was told, if one was, is without this delta."""
+        told_at = self._told_at.get(event.symbol)
+        return told_at is not None and (event.epoch, sequence) > told_at
 
     def _tell_book(self, symbol: str, shows: Shows) -> None:
         """The book as it now stands; deltas are told from there on."""

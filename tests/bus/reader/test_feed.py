@@ -37,6 +37,7 @@ from bus.reader.reading import Back
 from bus.stream.mirror import Mirror
 from proto.feed import ADD, CLEAR, END, EXECUTE, SELL, STATUS
 from tests.bus.test_node import SYMBOLS, TinyEngine, run, until
+from tests.patience import patience
 from tests.published import opened
 
 CENT = Decimal("0.01")
@@ -260,7 +261,7 @@ class Aside:
 
 
 def patiently(what: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + patience(10)
     while not what():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -357,11 +358,11 @@ def test_of_two_iterations_the_second_goes_on_when_the_first_ends_and_the_last_o
         engine = TinyEngine()
         async with engine.serving():
             feed = Feed([engine.grpc])
+            first = aiter(feed.events())
+            while not isinstance(await anext(first), BookState):
+                pass
             async with listening(feed) as second:
-                async for event in feed.events():
-                    if isinstance(event, BookState):
-                        break
-                await asyncio.sleep(0)
+                await first.aclose()  # type: ignore[attr-defined]
                 engine.trade(5)
                 await until(lambda: sum(isinstance(event, BookEvent) for event in second) == 5)
                 assert feed.book("ALFA").valid

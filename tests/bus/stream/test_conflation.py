@@ -16,7 +16,8 @@ from bus.access.subscriber import Subscriber
 from bus.publisher import Publisher
 from bus.stream.actions import Action, Applied, AskRange, AskSnapshot, Limits, Standing, State, StateChanged
 from bus.stream.conflation import AGAIN, BEAT_NS, PERIOD_NS, SILENCE_NS, TAKEN_MAX, Quoted, QuoteReader, Quotes
-from bus.stream.feed_client import WINDOW_NS, FeedClient
+from bus.stream.delay import WINDOW_NS
+from bus.stream.feed_client import FeedClient
 from bus.stream.sequencer import FrameRing
 from proto import feed
 from proto.columns import BUY, NEW, Batch

@@ -24,7 +24,7 @@ from engine.log import records
 from engine.log.condense import condense
 from engine.log.replay import replay
 from engine.log.sqlite import SqliteLog
-from engine.log.state import State
+from engine.log.state import EngineState
 from engine.log.view import SqliteLogView
 from engine.publish.history import Historian, Span, tell
 from engine.publish.source import EngineFeed
@@ -37,6 +37,7 @@ from tests.engine.log.test_replay import _step as any_step
 from tests.engine.test_process import Venue as Processes
 from tests.engines import identity_of
 from tests.flows import DELIST, ENGINE, INSTRUMENTS, Player
+from tests.patience import patience
 from tools import tail_feed
 
 SEED = 20261122
@@ -105,7 +106,7 @@ class Published:
         def release(position: int, time_ns: int, outcome: Outcome) -> None:
             feeds[-1].publish(time_ns, outcome.deltas, idle=position % 3 == 0)
 
-        for _ in replay(self.log, State(venue), 0, release, opened):
+        for _ in replay(self.log, EngineState(venue), 0, release, opened):
             pass
         self._keep(feeds)
 
@@ -360,7 +361,7 @@ def serving(historian: Any, body: Any) -> None:
                 await channel.close()
             await server.stop(0)
 
-    asyncio.run(asyncio.wait_for(run(), 30))
+    asyncio.run(asyncio.wait_for(run(), patience(30)))
 
 
 def wanted(**fields: int) -> marketdata_pb2.HistoryRequest:

@@ -11,8 +11,8 @@ from tools.run.live_view import Board, InstrumentRow, MachineRow, render
 BOARD = Board(
     "3 engines, 2 instruments",
     machines=[
-        MachineRow(1, "up", "up", 531.2, 1, 5_182, 209, 183, 0, 26, 3, 3),
-        MachineRow(2, "down", "paused", 0.0, 57, 987_123, 9, 8, 1, 0, 2, 3),
+        MachineRow(1, "up", "up", 531.2, "127.0.0.1:40123", 1, 5_182, 209, 183, 0, 26, 3, 3),
+        MachineRow(2, "down", "paused", 0.0, "", 57, 987_123, 9, 8, 1, 0, 2, 3),
         MachineRow(3),
     ],
     instruments=[
@@ -73,13 +73,13 @@ BRAVO      2       1.3     3.5       -           -       -  1,576.8  stale
      7.0 s  engine-7 killed
      8.0 s  engine-8 killed
 """
-    assert picture(100) == expected
+    assert picture(90) == expected
 
 
 def test_it_fits_eighty_columns() -> None:
-    assert picture(80) == picture(100)
+    assert picture(80) == picture(90)
     tables = picture(80, DAY).splitlines()[2:14]
-    assert tables == picture(100, DAY).splitlines()[2:14]
+    assert tables == picture(90, DAY).splitlines()[2:14]
 
 
 def test_on_a_trading_day_phases_and_auctions_are_in_words_and_the_closing_statistics_below() -> None:
@@ -107,4 +107,36 @@ DELTA   1.00  1.02  1.00  1.01       7       2  1.010
      4.8 s  opening auction
      8.1 s  BRAVO opens with 1.2 at 3.5
 """
-    assert picture(100, DAY) == expected
+    assert picture(90, DAY) == expected
+
+
+def test_a_narrow_screen_drops_columns_and_neither_digits_nor_the_address_to_copy() -> None:
+    address = "trade there: python -m tools.orders --at 127.0.0.1:40123 book ALFA"
+    told = replace(BOARD, addresses=[address], happened=[f"   0.0 s  {address}", *BOARD.happened])
+    expected = """\
+ lobmesh   trading  3.2 s of 20   3 engines, 2 instruments
+
+           orders             feed              in
+#  engine   per s  epoch  sequence  fabric    step  gaps
+────────────────────────────────────────────────────────
+1  up         531      1     5,182  up      3 of 3   209
+2  down         0     57   987,123  paused  2 of 3     9
+3  starts       0      -         -  starts  0 of 0     0
+
+symbol     bid   offer    last   volume  book
+──────────────────────────────────────────────
+ALFA    152.39  152.41  152.40    5,062  valid
+BRAVO      3.5       -       -  1,576.8  stale
+
+  trade there: python -m tools.orders --at 127.0.0.1:40123
+book ALFA
+
+     3.0 s  engine-3 killed
+"""
+    assert picture(60, told).startswith(expected)
+    for width in range(40, 121):
+        shown = picture(width, replace(DAY, addresses=[address]))
+        assert address in " ".join(shown.split())
+        for price in ("152.39", "152.41"):
+            assert price in shown
+    assert "127.0.0.1:40123" in picture(100)

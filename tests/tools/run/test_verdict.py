@@ -4,20 +4,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from bus.reader.verify import differences
 from proto.columns import (
     ACCEPTED,
     AUCTION_TRADE,
-    CANCELED,
     FLAG_SELL,
     MAKER,
     REFUSED,
     TRADED,
-    UNAVAILABLE,
-    UNKNOWN,
     WOULD_TRADE,
     ReportRow,
 )
@@ -25,7 +20,7 @@ from proto.feed import Definition, Status
 from proto.snapshot import BookSnapshot, Snapshot
 from tools.flow.findings import FAILS, HOLDS, NOTE, Finding
 from tools.flow.findings import UNKNOWN as NOT_JUDGED
-from tools.flow.order_counts import Counted, Latencies, Tally, TradeKey, TradeSum, added
+from tools.flow.order_counts import Counted, OrderCounts, TradeKey, TradeSum
 from tools.run import evidence as v
 from tools.run.audit.breaches import CROSSED, KEPT, Breaches
 from tools.run.evidence import Audited, Evidence, Other
@@ -40,9 +35,9 @@ def row(kind: int, command: int, order: int, **columns: int) -> ReportRow:
     return empty._replace(**columns)
 
 
-def tally() -> Tally:
+def tally() -> OrderCounts:
     """Two accounts trade 5 @ 100 once; a third is refused."""
-    out = Tally()
+    out = OrderCounts()
     out.send(7, [(1, 1)], 0)
     out.send(8, [(1, 1)], 0)
     out.send(9, [(1, 1)], 0)
@@ -383,56 +378,6 @@ def test_equal_books_have_no_differences_whenever_they_were_taken() -> None:
 )
 def test_every_kind_of_difference_is_named(mirror: Snapshot, says: str) -> None:
     assert differences(BOOKS, mirror) == (says,)
-
-
-def test_a_tally_counts_each_command_once_however_often_it_is_answered() -> None:
-    out = tally()
-    out.report(1, 7, row(CANCELED, 1, 1), 9_000_000)
-    out.send(7, [(2, 2)], 0)
-    out.report(1, 7, row(UNKNOWN, 2, 2), 9_000_000)
-    assert (out.sent, out.answered, out.unknown) == (4, 3, 1)
-    assert out.waiting_by_instrument() == {2: 1}
-    assert out.by_home == {1: 3}
-
-
-def test_a_command_sent_again_is_not_answered_by_saying_that_it_cannot_be_sent() -> None:
-    out = tally()
-    out.send(7, [(2, 2), (3, 2)], 0)
-    out.send_again(7, 2)
-    for command in (2, 3):
-        out.report(2, 7, row(REFUSED, command, command, reason=UNAVAILABLE), 9_000_000)
-    assert (out.unknown, out.refusals) == (1, {"would trade": 1, "unavailable": 1})
-    assert out.waiting_by_instrument() == {2: 1}
-    out.report(2, 7, row(ACCEPTED, 2, 2), 9_000_000)
-    assert out.waiting_by_instrument() == {}
-
-
-def test_a_hole_in_the_numbers_of_reports_is_counted() -> None:
-    out = Tally()
-    for first, count in ((5, 2), (7, 1), (10, 1), (9, 1), (0, 3), (11, 1)):
-        out.numbered(1, 7, first, [row(CANCELED, 0, 1)] * count)
-    assert out.missed == 2
-
-
-def test_tallies_add_up() -> None:
-    one = Counted.from_json(tally().to_json())
-    both = added([one, Counted.from_json(tally().to_json())])
-    assert (both.sent, both.answered, both.answers) == (6, 6, {"accepted": 4, "refused": 2})
-    assert both.executed[1].buys.quantity == 10
-    assert both.latencies.count == 6
-    assert one.sent == 3
-
-
-@given(durations=st.lists(st.integers(0, 10**11), min_size=1, max_size=200), q=st.floats(0.01, 1))
-def test_a_quantile_is_at_most_three_per_cent_too_high(durations: list[int], q: float) -> None:
-    latencies = Latencies()
-    for duration in durations:
-        latencies.add(duration)
-    exact = sorted(durations)[max(1, -int(-len(durations) * q // 1)) - 1]
-    quantile = latencies.quantile(q)
-    assert quantile is not None
-    assert exact <= quantile <= exact + exact / 32 + 1
-    assert Latencies().quantile(q) is None
 
 
 def test_a_machine_that_joined_is_in_step_in_time_and_nobody_else_was_disturbed() -> None:

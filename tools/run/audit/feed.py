@@ -1,10 +1,11 @@
 """The audit of one stream of deltas, event by event: who was to trade next, and whether the book is crossed."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from bus.stream.mirror import Mirror, MirrorBook, MirrorError
+from proto.cluster import FIFO, PRO_RATA
 from proto.feed import (
     ADD,
     END,
@@ -26,6 +27,12 @@ UNKNOWN_STATE: Final = 0
 
 
 Listener = Callable[[MirrorBook | None, Row, Extra | None, int], None]
+Allocation = Callable[[int], str]
+
+
+def fifo(instrument: int) -> str:
+    """First come, first served."""
+    return FIFO
 
 
 class Resting(NamedTuple):
@@ -62,12 +69,13 @@ class Shares(NamedTuple):
 class FeedAudit:
     """One stream of deltas. `begin` with its books, then `take` whole events in order; `lose` when some passed unseen.
 
-    `before` is called with each delta, the book as it is until then, what the delta points at, and its time.
+    `allocation` is the rule of an instrument, FIFO or PRO_RATA; where it is neither, whose turn it is within a level is
+    not judged. `before` is called with each delta, the book as it is until then, what it points at, and its time.
 
     Cost: O(1) a delta, O(log levels) where prices come or go; O(orders of a level) for one that is shared out by size.
     """
 
-    def __init__(self, by_size: Iterable[int] = (), before: Listener | None = None) -> None:
+    def __init__(self, allocation: Allocation = fifo, before: Listener | None = None) -> None:
         self.mirror = Mirror()
         self.breaches = Breaches()
         self.following = False  # from `begin` to `lose`
@@ -76,7 +84,7 @@ class FeedAudit:
         self.told: dict[tuple[int, int], Told] = {}  # by instrument and trade id
         self.told_from: dict[int, int] = {}  # the first trade of each instrument that was told since the last loss
         self.shares: list[Shares] = []
-        self._by_size = frozenset(by_size)
+        self._allocation = allocation
         self._before = before
         self._emptied: list[tuple[int, int, int, Told]] = []  # what may be followed by its next slice
         self._level: tuple[int, int, int] | None = None  # that is being shared out: instrument, side, price
@@ -142,15 +150,14 @@ class FeedAudit:
         book = self.mirror.books.get(instrument)
         if book is None:
             return
-        levels = book.queues(side)
-        best, queue = next(iter(levels), (None, ()))
-        in_turn = dict(queue)
+        best, in_turn = book.best(side), book.front(side)
         left = in_turn.get(order_id)
+        rule = self._allocation(instrument)
         what = f"instrument {instrument} trade {trade_id:,}: order {order_id}"
         if left is None:
             self.breaches.add(PRIORITY, f"{what} traded before better prices, from {best} on")
             left = 0
-        elif instrument not in self._by_size or book.state not in (OPEN, UNKNOWN_STATE):
+        elif rule == FIFO or (rule == PRO_RATA and book.state not in (OPEN, UNKNOWN_STATE)):
             first = next(iter(in_turn))
             if first != order_id:
                 self.breaches.add(PRIORITY, f"{what} traded at {best} before {first}, which came first")
@@ -158,9 +165,9 @@ class FeedAudit:
             self.breaches.add(PRIORITY, f"{what} traded at {price}, not at its own price {best}")
         if self._level is not None and self._level != (instrument, side, best):
             self._shared_out()
-        if book.state == OPEN and instrument in self._by_size and best is not None:
+        if book.state == OPEN and rule == PRO_RATA and best is not None:
             if self._level is None:
-                self._level, self._queue, self._got, self._got_in = (instrument, side, best), in_turn, {}, []
+                self._level, self._queue, self._got, self._got_in = (instrument, side, best), dict(in_turn), {}, []
             self._got_in.append(trade_id)
             self._got[order_id] = self._got.get(order_id, 0) + quantity
         told = self.told.get((instrument, trade_id))

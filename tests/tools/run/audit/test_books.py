@@ -11,7 +11,7 @@ from proto.columns import ACCEPTED, CANCELED, FLAG_SELL, MAKER, TRADED, ReportRo
 from proto.feed import ADD, END, EXECUTE, OPEN, SELL
 from tests.audited import END_NS, AuditedVenue, HeardInstrument
 from tests.exchange import Exchange
-from tests.flows import ENGINE, INSTRUMENTS, Flow, Player, flows
+from tests.flows import ADDED, ENGINE, INSTRUMENTS, Flow, Player, flows
 from tools.flow.traders import made_traders
 from tools.run.audit.books import Live, Shown, reconcile, resting
 from tools.run.audit.breaches import BOOKS, PRIORITY, SIDES, Breaches
@@ -149,7 +149,7 @@ def test_where_not_all_were_asked_only_what_rests_is_judged() -> None:
 @given(flow=flows())
 def test_whatever_the_core_does_by_the_rules_is_no_breach(flow: Flow) -> None:
     home, steps = flow
-    venue = AuditedVenue(ENGINE, INSTRUMENTS)
+    venue = AuditedVenue(ENGINE, INSTRUMENTS, [ADDED])
     Player(home, venue).play(steps)
     assert venue.breaches() == Breaches()
 
