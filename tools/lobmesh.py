@@ -29,7 +29,7 @@ PROGRAMS: Final[dict[str, Program]] = {
     ),
     "serve": Program("run_cluster", "python run_cluster.py", ("--serve",), "a venue to play with, on fixed ports"),
     "tail": Program("tools.tail_feed", "python -m tools.tail_feed", (), "follow an engine's books, live or recorded"),
-    "orders": Program("tools.orders.desk", "python -m tools.orders", (), "orders by hand, and the operator's desk"),
+    "orders": Program("tools.orders.command", "python -m tools.orders", (), "orders by hand, and the operator's desk"),
     "log": Program("tools.log", "python -m tools.log", (), "look at an engine's log, back it up, save what is left"),
     "replay": Program("tools.replay", "python -m tools.replay", (), "recorded order flow through a core or a venue"),
     "faults": Program("tools.faults", "python -m tools.faults", (), "a proxy that troubles a feed on purpose"),

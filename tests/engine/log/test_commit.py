@@ -16,6 +16,7 @@ from engine.log.replay import replay
 from engine.log.state import EngineState as Before
 from proto.columns import NEW, WRONG_STATE, Batch, Outcome
 from proto.orders import write_batch
+from tests.patience import patience
 
 
 def batch_of(first: int, count: int = 1, session: int = 0) -> Batch:
@@ -79,7 +80,7 @@ class Bench:
         )
 
     async def settled(self) -> None:
-        await asyncio.wait_for(self.committer.settled(), 5)
+        await asyncio.wait_for(self.committer.settled(), patience(5))
 
     def records(self) -> list[records.Record]:
         return [records.decode(body) for body in self.disk.bodies]
@@ -107,10 +108,10 @@ class Gate:
 
     def _before(self, bodies: Sequence[bytes]) -> None:
         self.reached.release()
-        assert self.open.acquire(timeout=5)
+        assert self.open.acquire(timeout=patience(5))
 
     async def wait(self) -> None:
-        assert await asyncio.to_thread(self.reached.acquire, timeout=5)
+        assert await asyncio.to_thread(self.reached.acquire, timeout=patience(5))
 
 
 def test_commands_that_arrive_together_are_logged_together_and_applied_in_order() -> None:
@@ -174,7 +175,7 @@ def test_a_large_backlog_makes_the_next_wait_for_room() -> None:
         assert not waiting.done()
         for _ in range(40):
             gate.open.release()
-        await asyncio.wait_for(waiting, 5)
+        await asyncio.wait_for(waiting, patience(5))
         assert not bench.committer.crowded
         await bench.settled()
 
@@ -230,7 +231,7 @@ def test_a_failed_append_changes_nothing_and_refuses_all_that_wait_and_all_that_
 
 
 async def until(reached: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(patience(5)):
         while not reached():
             await asyncio.sleep(0.001)
 

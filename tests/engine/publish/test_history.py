@@ -37,6 +37,7 @@ from tests.engine.log.test_replay import _step as any_step
 from tests.engine.test_process import Venue as Processes
 from tests.engines import identity_of
 from tests.flows import DELIST, ENGINE, INSTRUMENTS, Player
+from tests.patience import patience
 from tools import tail_feed
 
 SEED = 20261122
@@ -360,7 +361,7 @@ def serving(historian: Any, body: Any) -> None:
                 await channel.close()
             await server.stop(0)
 
-    asyncio.run(asyncio.wait_for(run(), 30))
+    asyncio.run(asyncio.wait_for(run(), patience(30)))
 
 
 def wanted(**fields: int) -> marketdata_pb2.HistoryRequest:
