@@ -38,7 +38,11 @@ from proto import cluster, feed
 from proto.columns import BUY, SELL
 from proto.feed import ADD, DEFINITION, END, STATUS
 from proto.instrument import Instrument
+<<<<<<< HEAD
 from tests.bus.access.test_sockets import has_ipv6
+=======
+from tests.patience import patience
+>>>>>>> main
 from tests.published import ALFA, BOUGHT, CHANGED, EXTRAS, GONE, OFFERED, TRADED, Stream, opened
 from tools import tail_feed
 from tools.chaos.plan import sealed
@@ -51,8 +55,10 @@ from tools.tail.live import text_of, view_of
 from tools.tail.play import Recording, RecordingError, range_of, venue_of
 from tools.tail.record import FRAME, HEAD, LENGTH, MAGIC, RANGE, Recorded, Recorder, Writer, range_body
 
-PATIENCE_S = 20.0
-HANGS_S = 100.0  # all that a test waits for, one after the other, each with a deadline of its own; then it hangs
+PATIENCE_S = patience(20.0)
+HANGS_S = patience(
+    100.0
+)  # all that a test waits for, one after the other, each with a deadline of its own; then it hangs
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -586,7 +592,9 @@ def test_a_recording_goes_on_by_a_frame_for_each_line_and_ends_when_told_to_thou
         (last,) = program.stdout.read().splitlines()
         assert json.loads(last)["why"] == "interrupted"
         assert program.stderr.read() == ""
-    stepped = subprocess.run(command, cwd=ROOT, text=True, input="\n\n", capture_output=True, timeout=20, check=False)
+    stepped = subprocess.run(
+        command, cwd=ROOT, text=True, input="\n\n", capture_output=True, timeout=patience(20), check=False
+    )
     assert [line["seq"] for line in map(json.loads, stepped.stdout.splitlines()) if "seq" in line] == [*range(1, 8)]
     assert stepped.returncode == 0
 
