@@ -18,8 +18,7 @@ import pytest
 
 from engine.client import Client, Commands, RefusedError, Report, reports_of
 from engine.core.commands import SetState
-from engine.log.records import Commands as Records
-from engine.log.records import Epoch, decode
+from engine.log.records import Epoch, Group, decode
 from engine.log.replay import replay, restore
 from engine.log.view import SqliteLogView
 from proto import marketdata_pb2, marketdata_pb2_grpc, orders_pb2_grpc
@@ -511,7 +510,7 @@ def test_kill_9_amid_operators_special_orders_and_ends_of_sessions_loses_nothing
         view = SqliteLogView(venue.directory / "engine-1")
         after, state = restore(view)
         logged = [(position, decode(body)) for position, body in view.read(0)]
-        commands = [(position, part) for position, one in logged if isinstance(one, Records) for part in one.parts]
+        commands = [(position, part) for position, one in logged if isinstance(one, Group) for part in one.parts]
         said = [(position, part.state) for position, part in commands if isinstance(part, SetState)]
         for _ in replay(view, state, after, lambda position, time_ns, outcome: None):
             pass

@@ -124,7 +124,7 @@ def test_commands_that_arrive_together_are_logged_together_and_applied_in_order(
     assert bench.core.told == [(1, 1_000, [10, 11, 20, 21, 30, 31])]
     assert bench.answers == [(10, True), (20, True), (30, True)]
     assert bench.released == [1]
-    assert [record.parts for record in bench.records() if isinstance(record, records.Commands)] == [
+    assert [record.parts for record in bench.records() if isinstance(record, records.Group)] == [
         [records.Entered(7, 0, 0, write_batch(batch_of(first, 2))) for first in (10, 20, 30)]
     ]
 
@@ -366,10 +366,10 @@ def test_a_replay_tells_the_core_what_it_was_told_and_skips_what_is_void() -> No
     told = run(test, disk).core.told
     for record in (
         records.Epoch(0, "second owner", 0, RULES),  # position 3: the epoch is 3
-        records.Commands(0, 2_000, [records.Entered(7, 0, 0, write_batch(batch_of(5)))]),  # void: of the first owner
+        records.Group(0, 2_000, [records.Entered(7, 0, 0, write_batch(batch_of(5)))]),  # void: of the first owner
         records.Epoch(0, "too late"),  # void: the epoch is not 0 any more
-        records.Commands(3, 2_000, [records.Entered(7, 0, 0, write_batch(batch_of(6)))]),
-        records.Commands(3, 2_001, []),
+        records.Group(3, 2_000, [records.Entered(7, 0, 0, write_batch(batch_of(6)))]),
+        records.Group(3, 2_001, []),
     ):
         disk.bodies.append(records.encode(record))
     disk.crash()

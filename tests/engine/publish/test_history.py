@@ -79,13 +79,13 @@ class Published:
         half = len(logged) // 2
         before, after = logged[1:half], logged[half:]
         self.second = half + 1  # the epoch
-        assert isinstance(before[-1], records.Commands)
+        assert isinstance(before[-1], records.Group)
         time_ns = before[-1].time_ns
         self.records: list[records.Record] = [
             records.Epoch(0, "first", 1, RULES, identity_of(INSTRUMENTS)),
             *before,
             records.Epoch(1, "second", time_ns, RULES),
-            *(records.Commands(self.second, r.time_ns, r.parts) for r in after if isinstance(r, records.Commands)),
+            *(records.Group(self.second, r.time_ns, r.parts) for r in after if isinstance(r, records.Group)),
         ]
         self.log = SqliteLog(path)
         self.log.append(0, [records.encode(record) for record in self.records])
