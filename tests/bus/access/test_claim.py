@@ -13,6 +13,7 @@ from bus.access.directory import Directory, Entry
 from bus.access.exchange import DirectoryLoop
 from bus.access.inquiry import inquire
 from proto import cluster_pb2_grpc
+from tests.patience import patience
 
 ENGINE = Entry("engine-1", 1, False, 77, 50, 9, "host:1", start=11)
 FABRIC = Entry("fabric-1", 1, True, 0, 0, 9, "host:2", start=21)
@@ -113,4 +114,4 @@ def test_the_venue_is_asked_and_then_whoever_has_the_name() -> None:
         await server.stop(None)
         await hung.stop(None)
 
-    asyncio.run(asyncio.wait_for(main(), 30))
+    asyncio.run(asyncio.wait_for(main(), patience(30)))

@@ -16,6 +16,7 @@ from engine.log.checker import Checker
 from engine.log.contract import LogBusy, LogDamaged, LogError, LogFailed, LogFull
 from engine.log.rows import read_only
 from engine.log.sqlite import SqliteLog
+from tests.patience import patience
 
 
 def body_of(position: int) -> bytes:
@@ -381,7 +382,7 @@ def test_all_records_are_checked_in_turn_and_what_is_bad_is_told_once(
 
     async def passes() -> None:
         running = asyncio.ensure_future(checker.run())
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(patience(30)):
             while checker.passes < 3:
                 await asyncio.sleep(0.001)
         log.close()

@@ -10,6 +10,7 @@ import pytest
 from proto import marketdata_pb2, marketdata_pb2_grpc
 from proto.feed import FeedError
 from proto.snapshot import Chunk, chunks, join_chunks
+from tests.patience import patience
 from tools.chaos.answers import AnswerPlan, AnswerProxy, cut
 from tools.chaos.plan import ANSWER_FAULTS, FaultError, MessageFault, parse, parse_answers
 
@@ -48,7 +49,9 @@ def asked(answers: str, times: int, chunk: int = 1_000) -> list[tuple[int, bytes
     try:
         with grpc.insecure_channel(proxy.serve()) as channel:
             stub = marketdata_pb2_grpc.MarketDataStub(channel)  # type: ignore[no-untyped-call]
-            assert [s.engine for s in stub.GetStreams(marketdata_pb2.StreamsRequest(), timeout=5).streams] == [1]
+            assert [
+                s.engine for s in stub.GetStreams(marketdata_pb2.StreamsRequest(), timeout=patience(5)).streams
+            ] == [1]
             for _ in range(times):
                 try:
                     parts = list(stub.GetSnapshot(marketdata_pb2.SnapshotRequest(engine=1, channel=1), timeout=1.0))
@@ -121,7 +124,7 @@ def test_a_call_meets_the_partition_and_then_the_machine_that_is_followed_by_the
 
             def answered() -> str:
                 try:
-                    stub.GetStreams(marketdata_pb2.StreamsRequest(), timeout=5)
+                    stub.GetStreams(marketdata_pb2.StreamsRequest(), timeout=patience(5))
                 except grpc.RpcError as e:
                     return str(e.details())
                 return "streams"
