@@ -8,7 +8,7 @@ from tools.child import StartError
 from tools.run import membership
 from tools.run.evidence import Moved, Outage, Seen
 from tools.run.flows import Flows
-from tools.run.machines import Machines
+from tools.run.machines import KilledMeanwhile, Machines
 from tools.run.polling import Poller
 
 
@@ -99,6 +99,8 @@ class Trouble:
             self._say(f"{name} serves again")
             began = f"served again at {self._now_s():.1f} s"
             took_s, missing = await membership.back(machines, place)
+        except KilledMeanwhile:
+            return  # it is away again, or still
         except StartError as e:
             self._is_back(name)
             began = f"was started again at {from_s:.1f} s"
