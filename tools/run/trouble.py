@@ -175,6 +175,9 @@ class Trouble:
         )
 
     def _is_away(self, name: str, how: str) -> None:
+        self._again_s.pop(name, None)
+        if self._away.get(name, ("",))[0] == "killed":
+            return  # on its way back: it is one outage
         self._is_back(name)  # killed while it was paused
         self._away[name] = (how, self._now_s(), self._answered_elsewhere(name))
 
