@@ -178,8 +178,8 @@ class Engine:
         """
         state, log, fresh = self._state, self.log, self.log.position == 0
         edits = self.review()
-        for line in edits.told:
-            logger.warning("cluster file: %s", line)
+        if edits.told:  # all at once: so many lines that are alike would else be taken for a flood
+            logger.warning("%s", "\n".join(f"cluster file: {line}" for line in edits.told))
         time_ns = max(self.clock_ns(), self.venue.time_ns)
         position = log.position + 1
         identity = None if state.identity == self._file else self._file
@@ -333,7 +333,7 @@ class Engine:
                     await self._health.set(service, _status(serves))
             await asyncio.sleep(HOUSE_S)
             self.presence.tick(loop.time())
-            due_ns = self.venue.next_expiry_ns
+            due_ns = self.venue.next_due_ns
             if due_ns and due_ns <= self.clock_ns():
                 self.committer.submit(Submission.tick())
             if self.committer.commands != seen:

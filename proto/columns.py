@@ -115,6 +115,7 @@ BAD_EXPIRY: Final = 35
 BAD_OFFSET: Final = 36
 BAD_LINK: Final = 37
 UNKNOWN_TRADE: Final = 38
+DISPLAY_TOO_SMALL: Final = 39
 IOC_REMAINDER: Final = 40
 MARKET_REMAINDER: Final = 41
 SELF_TRADE: Final = 42
@@ -130,6 +131,7 @@ TOO_MANY_TRADES: Final = 51
 UNAVAILABLE: Final = 60
 OUTCOME_UNKNOWN: Final = 61
 LOG_FAILED: Final = 62
+TOO_MANY_WAITING: Final = 70
 
 # Magnitudes that nothing exceeds, so that nothing can overflow later.
 QUANTITY_LIMIT: Final = 1 << 40

@@ -98,6 +98,8 @@ class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REASON_BAD_OFFSET: _ClassVar[Reason]
     REASON_BAD_LINK: _ClassVar[Reason]
     REASON_UNKNOWN_TRADE: _ClassVar[Reason]
+    REASON_DISPLAY_TOO_SMALL: _ClassVar[Reason]
+    REASON_TOO_MANY_WAITING: _ClassVar[Reason]
     REASON_IOC_REMAINDER: _ClassVar[Reason]
     REASON_MARKET_REMAINDER: _ClassVar[Reason]
     REASON_SELF_TRADE: _ClassVar[Reason]
@@ -109,6 +111,7 @@ class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REASON_HALTED: _ClassVar[Reason]
     REASON_DELISTED: _ClassVar[Reason]
     REASON_BAND: _ClassVar[Reason]
+    REASON_TOO_MANY_TRADES: _ClassVar[Reason]
     REASON_UNAVAILABLE: _ClassVar[Reason]
     REASON_OUTCOME_UNKNOWN: _ClassVar[Reason]
     REASON_LOG_FAILED: _ClassVar[Reason]
@@ -196,6 +199,8 @@ REASON_BAD_EXPIRY: Reason
 REASON_BAD_OFFSET: Reason
 REASON_BAD_LINK: Reason
 REASON_UNKNOWN_TRADE: Reason
+REASON_DISPLAY_TOO_SMALL: Reason
+REASON_TOO_MANY_WAITING: Reason
 REASON_IOC_REMAINDER: Reason
 REASON_MARKET_REMAINDER: Reason
 REASON_SELF_TRADE: Reason
@@ -207,6 +212,7 @@ REASON_OCO: Reason
 REASON_HALTED: Reason
 REASON_DELISTED: Reason
 REASON_BAND: Reason
+REASON_TOO_MANY_TRADES: Reason
 REASON_UNAVAILABLE: Reason
 REASON_OUTCOME_UNKNOWN: Reason
 REASON_LOG_FAILED: Reason

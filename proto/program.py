@@ -12,6 +12,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final, NoReturn
 
 INTERRUPTED: Final = 130
@@ -32,6 +33,8 @@ def outcome(main: Callable[[], int], name: str) -> int:
     """The exit code of a program that `main` loads and runs, after what it said is written."""
     # Read by the gRPC library when it is loaded: it would write lines of its own, in a form of its own, before ours.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    if sys.stdout is None:  # closed by whoever started it
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 (it lives as long as the process)
     code: int | None = None
     try:
         try:

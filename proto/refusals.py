@@ -43,6 +43,8 @@ _MEANS: Final = {
     c.BAD_OFFSET: "a peg's offset keeps it on its own side of its reference",
     c.BAD_LINK: "oco names no live order of the account on this instrument that is not linked yet",
     c.UNKNOWN_TRADE: "there is no such trade, or it is too old",
+    c.DISPLAY_TOO_SMALL: "an iceberg shows at least a thousandth of its quantity",
+    c.TOO_MANY_WAITING: "too many stops, pegs or conditional orders are live there, of the account or in all",
     c.UNAVAILABLE: "the instrument's home engine cannot be reached: not sent",
     c.OUTCOME_UNKNOWN: "the instrument's home engine did not answer: ask again under the same id",
     c.LOG_FAILED: "the engine cannot make commands durable, and takes none",

@@ -22,6 +22,7 @@ from engine.core.commands import (
     SetAccounts,
     SetState,
 )
+from engine.core.limits import LIMITS, Limits
 from proto import feed
 from proto.cluster import PRO_RATA, STATES, Instrument
 from proto.columns import (
@@ -43,6 +44,7 @@ from proto.columns import (
     CORRECTED,
     DELISTED,
     DISCONNECTED,
+    DISPLAY_TOO_SMALL,
     DUPLICATE_ID,
     EXPIRED,
     FLAG_SELL,
@@ -89,6 +91,8 @@ from proto.columns import (
     TIF_IOC,
     TIF_MASK,
     TOO_LATE,
+    TOO_MANY_TRADES,
+    TOO_MANY_WAITING,
     TRADED,
     TRIGGERED,
     TYPE_ICEBERG,
@@ -272,8 +276,10 @@ class Ids:
 class Market:
     """One instrument: its live orders in no order at all, and what is said of them on the tape."""
 
-    def __init__(self, definition: Instrument, ids: Ids, tape: list[object]) -> None:
+    def __init__(self, definition: Instrument, ids: Ids, tape: list[object], limits: Limits) -> None:
         self.definition = definition
+        self.limits = limits
+        self.unsettled = False
         self.ids = ids
         self.tape = tape
         self.state = STATES.index(definition.state) + 1
@@ -432,8 +438,8 @@ class Market:
             self.indicated = 0, 0, 0
             self.announce(BAND)
         if order.open:
-            if reason == SELF_TRADE:
-                self.cancel(order, 0, SELF_TRADE)
+            if reason in (SELF_TRADE, TOO_MANY_TRADES):
+                self.cancel(order, 0, reason)
             elif order.kind == TYPE_MARKET or order.entry.at_once:
                 self.cancel(order, 0, HALTED_REASON if reason == BAND else self.remainder(order))
             elif reason == BAND:
@@ -455,6 +461,7 @@ class Market:
     def trade(self, order: Order, command: int) -> int:
         """What an incoming order trades, and why it must stop although it could go on (NO_REASON: it could not)."""
         collar = self.collar(order)
+        most = self._trades + self.limits.trades
         while order.open and not order.entry.flags & POST_ONLY:
             others = self.within(order)
             if not others:
@@ -472,8 +479,11 @@ class Market:
             if own:
                 if self.prevent(order, own[0], command):
                     return SELF_TRADE
+            elif self._trades == most:
+                return TOO_MANY_TRADES
             elif level and self.definition.allocation == PRO_RATA:
-                self.share(order, level, command)
+                if not self.share(order, level, command, most):
+                    return TOO_MANY_TRADES
             else:
                 self.execute(order, first, min(order.open, first.shown), command)
         return NO_REASON
@@ -487,8 +497,9 @@ class Market:
             return None
         return reference + self.definition.collar if order.side == BUY else reference - self.definition.collar
 
-    def share(self, order: Order, level: list[Order], command: int) -> None:
-        """Pro-rata: each gets its part of what comes in, rounded down; what is left goes to the first."""
+    def share(self, order: Order, level: list[Order], command: int, most: int) -> bool:
+        """Pro-rata: each gets its part of what comes in, rounded down; what is left goes to the first. Whether trade
+        `most` is not exceeded with that."""
         incoming = order.open
         whole = sum(other.open for other in level)
         parts = [min(other.open, incoming * other.open // whole) for other in level]
@@ -499,9 +510,12 @@ class Market:
             left -= more
         for other, part in zip(level, parts, strict=True):
             while part and other.open:
+                if self._trades == most:
+                    return False
                 slice_ = min(part, other.shown)
                 part -= slice_
                 self.execute(order, other, slice_, command)
+        return True
 
     def execute(self, taker: Order, maker: Order, quantity: int, command: int) -> None:
         trade_id = self.count(taker, maker, maker.price, quantity)
@@ -593,8 +607,14 @@ class Market:
     # Settling
 
     def settle(self) -> None:
-        while self.state == OPEN and self.settle_once():
-            pass
+        begun, steps, self.unsettled = self._trades, 0, False
+        while self.state == OPEN and not self.unsettled:
+            if self._trades - begun + steps >= self.limits.settling:
+                self.unsettled = True
+            elif self.settle_once():
+                steps += 1
+            else:
+                break
 
     def settle_once(self) -> bool:
         """The first of all that may happen happens; whether there was any."""
@@ -740,10 +760,11 @@ class Trade:
 class Oracle:
     """A venue of one engine, with the engine's commands and none of its haste."""
 
-    def __init__(self, engine: int, instruments: Sequence[Instrument]) -> None:
+    def __init__(self, engine: int, instruments: Sequence[Instrument], limits: Limits = LIMITS) -> None:
         self._ids = Ids(engine)
         self._tape: list[object] = []
-        self.markets = {instrument.id: Market(instrument, self._ids, self._tape) for instrument in instruments}
+        self._limits = limits
+        self.markets = {each.id: Market(each, self._ids, self._tape, limits) for each in instruments}
         self._known: list[Order] = []
         self._first_answers: dict[tuple[int, int], tuple[Command, ReportRow]] = {}
         self._next_number: dict[int, int] = {}
@@ -879,6 +900,8 @@ class Oracle:
             return BAD_QUANTITY
         if terms.minimum > command.quantity:
             return BAD_QUANTITY
+        if command.kind == TYPE_ICEBERG and command.quantity > terms.display * self._limits.slices:
+            return DISPLAY_TOO_SMALL
         reason = above_max(definition, command, command.price, command.quantity)
         if reason:
             return reason
@@ -888,7 +911,16 @@ class Oracle:
             return BAD_OFFSET
         if terms.oco and self._partner(command) is None:
             return BAD_LINK
+        if self._too_many(market, order_of(command, 0, stp)):
+            return TOO_MANY_WAITING
         return self._why_not_trade(market, command, stp) if market.state == OPEN else NO_REASON
+
+    def _too_many(self, market: Market, order: Order) -> bool:
+        """Whether there are too many live orders of a kind that waits for one more."""
+        kind = kind_of_waiting(order)
+        alike = [other for other in market.live() if kind and kind_of_waiting(other) == kind]
+        own = [other for other in alike if other.account == order.account]
+        return len(alike) >= self._limits.waiting or len(own) >= self._limits.own
 
     def _why_not_trade(self, market: Market, command: Command, stp: int) -> int:
         if command.kind in STOPS:
@@ -992,6 +1024,8 @@ class Oracle:
         prices += [stop_price] if order.kind in STOPS else []
         if not all(definition.price_min <= price <= definition.price_max for price in prices):
             return PRICE_OUT_OF_LIMITS
+        if order.kind == TYPE_ICEBERG and total > order.display * self._limits.slices:
+            return DISPLAY_TOO_SMALL
         reason = above_max(definition, order.entry, price, total)
         if reason:
             return reason
@@ -1087,7 +1121,7 @@ class Oracle:
             definition.id == id or definition.symbol == market.definition.symbol for id, market in self.markets.items()
         ):
             return DUPLICATE_ID
-        market = self.markets[definition.id] = Market(definition, self._ids, self._tape)
+        market = self.markets[definition.id] = Market(definition, self._ids, self._tape, self._limits)
         self._tell(definition)
         market.announce(NO_REASON)
         return NO_REASON
@@ -1189,6 +1223,10 @@ class Oracle:
             if order.open:
                 self._cancel_all([order], EXPIRED)
                 self._end_event()
+        for _, market in sorted(self.markets.items()):
+            if market.unsettled:
+                market.end_event()
+                self._end_event()
 
     def _end_event(self) -> None:
         """Give everybody their part of the tape."""
@@ -1233,6 +1271,15 @@ def malformed(command: Command) -> bool:
         or (minimum and all_or_none)
         or ((minimum or all_or_none) and (post_only or force == TIF_FOK))
     )  # fmt: skip
+
+
+def kind_of_waiting(order: Order) -> str:
+    """What such an order waits among, beside the book; nothing: it does not."""
+    if order.kind in STOPS:  # one that fired is a market or a limit order
+        return "stops"
+    if order.kind in PEGS:
+        return "pegs"
+    return "conditional orders" if order.conditional else ""
 
 
 def above_max(definition: Instrument, entry: Command, price: int, quantity: int) -> int:

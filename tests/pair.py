@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from bus.stream.mirror import Mirror
 from bus.stream.sequencer import Sequencer
 from engine.core.commands import OperatorCommand
+from engine.core.limits import LIMITS, Limits
 from engine.core.venue import Venue
 from proto import feed
 from proto.columns import (
@@ -25,9 +26,9 @@ from tests.witness import Witness
 class Pair:
     """The engine, the oracle, a mirror of each channel, and a witness."""
 
-    def __init__(self) -> None:
-        self.venue = Venue(ENGINE, INSTRUMENTS)
-        self.oracle = Oracle(ENGINE, INSTRUMENTS)
+    def __init__(self, limits: Limits = LIMITS) -> None:
+        self.venue = Venue(ENGINE, INSTRUMENTS, limits=limits)
+        self.oracle = Oracle(ENGINE, INSTRUMENTS, limits)
         self.wires = {1: Wire(1), 2: Wire(2)}
         self.witness = Witness(self.oracle)
         self.position = 0

@@ -52,7 +52,7 @@ def installed(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_command_works_from_any_directory(installed: Path, tmp_path: Path) -> None:
     assert done([installed / "lobmesh", "--help"], tmp_path).startswith("usage: lobmesh COMMAND ...")
-    for word in ("run", "tail", "orders", "replay", "faults", "bench", "engine", "fabric"):
+    for word in ("run", "serve", "tail", "orders", "log", "replay", "faults", "bench", "engine", "fabric"):
         assert f"lobmesh {word}" in done([installed / "lobmesh", word, "--help"], tmp_path)
     said = done(
         [installed / "lobmesh", "replay", ROOT / "examples" / "flow.csv", "--in-process", "--answers"], tmp_path

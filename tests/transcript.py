@@ -33,6 +33,7 @@ from typing import Final
 
 from bus.stream.mirror import Mirror
 from engine.core.commands import AddInstrument, BustTrade, CorrectTrade, Delist, Kill, OperatorCommand, Roll, SetState
+from engine.core.limits import LIMITS, Limits
 from engine.core.venue import Venue
 from proto import columns as types
 from proto import feed
@@ -112,6 +113,9 @@ _REASONS: Final = {
     types.HALTED_REASON: "halted",
     types.DELISTED: "delisted",
     types.BAND: "band",
+    types.DISPLAY_TOO_SMALL: "display too small",
+    types.TOO_MANY_TRADES: "too many trades",
+    types.TOO_MANY_WAITING: "too many waiting",
 }
 _OPS: Final = {
     feed.ADD: "add", feed.MODIFY: "modify", feed.DELETE: "delete", feed.EXECUTE: "execute", feed.TRADE: "trade"
@@ -121,9 +125,9 @@ _OPS: Final = {
 class Floor:
     """A venue that is spoken to in lines."""
 
-    def __init__(self, retained: int = 1000, price_max: int = 1000) -> None:
+    def __init__(self, retained: int = 1000, price_max: int = 1000, limits: Limits = LIMITS) -> None:
         alfa, *others = INSTRUMENTS
-        self.venue = Venue(ENGINE, [replace(alfa, price_max=price_max), *others], retained=retained)
+        self.venue = Venue(ENGINE, [replace(alfa, price_max=price_max), *others], retained=retained, limits=limits)
         self._reader = Mirror()
         self._position = 0
         self._time = 1

@@ -1,8 +1,7 @@
-"""The command `lobmesh`: each of the programs under one word.
+"""The command `lobmesh`: each of the programs under one word, with its own options, help and exit codes.
 
 lobmesh run --faults "drop=0.05"        as  python run_cluster.py --faults "drop=0.05"
 lobmesh tail 127.0.0.1:4001             as  python -m tools.tail_feed 127.0.0.1:4001
-lobmesh tail --help                     what a program takes, and its exit codes
 """
 
 import importlib
@@ -11,8 +10,8 @@ import sys
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from proto import program
 from proto.dial import USAGE, Parser
-from proto.program import outcome
 
 
 class Program(NamedTuple):
@@ -28,8 +27,9 @@ PROGRAMS: Final[dict[str, Program]] = {
     "run": Program(
         "run_cluster", "python run_cluster.py", (), "a venue with traders and faults, and a verdict at the end"
     ),
+    "serve": Program("run_cluster", "python run_cluster.py", ("--serve",), "a venue to play with, on fixed ports"),
     "tail": Program("tools.tail_feed", "python -m tools.tail_feed", (), "follow an engine's books, live or recorded"),
-    "orders": Program("tools.orders.desk", "python -m tools.orders", (), "orders by hand, and the operator's desk"),
+    "orders": Program("tools.orders.command", "python -m tools.orders", (), "orders by hand, and the operator's desk"),
     "log": Program("tools.log", "python -m tools.log", (), "look at an engine's log, back it up, save what is left"),
     "replay": Program("tools.replay", "python -m tools.replay", (), "recorded order flow through a core or a venue"),
     "faults": Program("tools.faults", "python -m tools.faults", (), "a proxy that troubles a feed on purpose"),
@@ -60,10 +60,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         known = ", ".join(PROGRAMS)
         print(f"lobmesh: {f'{word!r} is none of' if word else 'say one of'} {known}", file=sys.stderr)
         return USAGE
-    program = PROGRAMS[word]
-    Parser.renamed = (program.called, f"lobmesh {word}")
-    return outcome(lambda: importlib.import_module(program.module).main([*program.first, *rest[:-1]]), word)
+    module, called, first, _ = PROGRAMS[word]
+    Parser.renamed = (called, f"lobmesh {word}")
+    name = called.split()[-1].removeprefix("tools.").removesuffix(".py")
+    return program.outcome(lambda: importlib.import_module(module).main([*first, *rest[:-1]]), name)
 
 
 if __name__ == "__main__":
-    sys.exit(outcome(main, "lobmesh"))
+    sys.exit(main())

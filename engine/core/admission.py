@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from engine.core.limits import Limits
 from engine.core.market import Market
 from engine.core.order import Account, Order
+from engine.core.waiting import Waiting
 from proto.columns import (
+    ALL_OR_NONE,
     BAD_EXPIRY,
     BAD_LINK,
     BAD_OFFSET,
     BAD_QUANTITY,
+    DISPLAY_TOO_SMALL,
     FLAG_SELL,
     MALFORMED,
     NO_REASON,
@@ -19,6 +23,7 @@ from proto.columns import (
     TIF_GTD,
     TIF_IOC,
     TIF_MASK,
+    TOO_MANY_WAITING,
     TYPE_ICEBERG,
     TYPE_MARKET,
     TYPE_MASK,
@@ -33,7 +38,9 @@ from proto.columns import (
 )
 
 
-def refusal(market: Market, account: Account, flags: int, price: int, quantity: int, terms: Terms, time_ns: int) -> int:
+def refusal(
+    market: Market, account: Account, flags: int, price: int, quantity: int, terms: Terms, time_ns: int, limits: Limits
+) -> int:
     """Why such a new order may not enter, whatever the other side, or NO_REASON."""
     if malformed(flags, terms):
         return MALFORMED
@@ -50,6 +57,8 @@ def refusal(market: Market, account: Account, flags: int, price: int, quantity: 
         return PRICE_OUT_OF_LIMITS
     if terms.minimum > quantity or (kind == TYPE_ICEBERG and not 0 < terms.display < quantity):
         return BAD_QUANTITY
+    if kind == TYPE_ICEBERG and terms.display * limits.slices < quantity:
+        return DISPLAY_TOO_SMALL
     reason = too_large(market, flags, price, quantity)
     if reason:
         return reason
@@ -59,7 +68,21 @@ def refusal(market: Market, account: Account, flags: int, price: int, quantity: 
         return BAD_OFFSET
     if terms.oco and linkable(account, terms.oco, market.instrument.id) is None:
         return BAD_LINK
+    waiting = kind_of_waiting(market, flags, terms)
+    if waiting is not None and (len(waiting) >= limits.waiting or waiting.of_account.get(account.id, 0) >= limits.own):
+        return TOO_MANY_WAITING
     return NO_REASON
+
+
+def kind_of_waiting(market: Market, flags: int, terms: Terms) -> Waiting | None:
+    """What such an order may wait among, beside the book."""
+    if is_stop(flags):
+        return market.stops
+    if is_peg(flags):
+        return market.pegs
+    if (flags & ALL_OR_NONE or terms.minimum) and flags & TIF_MASK not in (TIF_IOC, TIF_FOK):
+        return market.conditionals
+    return None
 
 
 def too_large(market: Market, flags: int, price: int, quantity: int) -> int:

@@ -22,6 +22,7 @@ from proto.columns import (
     CANCEL,
     CANCELED,
     CAPPED,
+    DISPLAY_TOO_SMALL,
     DUPLICATE_ID,
     FLAG_SELL,
     KILLED,
@@ -52,6 +53,7 @@ from proto.columns import (
     TIF_IOC,
     TIF_MASK,
     TOO_LATE,
+    TOO_MANY_WAITING,
     TYPE_MARKET,
     TYPE_MASK,
     UNKNOWN_INSTRUMENT,
@@ -140,10 +142,11 @@ class OrderEntry:
         if self._kills.stops(account.id, instrument):
             reason = KILLED
         else:
-            reason = refusal(market, account, flags, price, quantity, said, self._record.time_ns)
+            reason = refusal(market, account, flags, price, quantity, said, self._record.time_ns, self._trading.limits)
             if reason == NO_REASON and market.open:
                 reason = self._prospect(market, order, said, partner, batch.stp)
         if reason:
+            self._trading.bounded += reason in (DISPLAY_TOO_SMALL, TOO_MANY_WAITING)
             return reason
         order.order_id = order_id = self._trading.next_id()
         if kept != flags or is_peg(flags):
@@ -396,6 +399,9 @@ class OrderEntry:
                 return PRICE_OUT_OF_LIMITS
         if stop and not market.price_min <= stop_price <= market.price_max:
             return PRICE_OUT_OF_LIMITS
+        if more is not None and more.display and more.display * self._trading.limits.slices < total:
+            self._trading.bounded += 1
+            return DISPLAY_TOO_SMALL
         reason = too_large(market, order.flags, price, total)
         if reason:
             return reason

@@ -24,6 +24,7 @@ class Market:
                            asks alike, upwards
     stops.above, below     the last trades that fire a stop
     stirred                something happened in this event that another order may have waited for
+    unsettled              it paused while it settled, and goes on with the next record
     guarded                whether an order may have to meet more than the price limits
     shared                 whether trades need more than price and arrival: pro-rata, or a band
 
@@ -63,6 +64,7 @@ class Market:
         "stops",
         "summary",
         "summary_due",
+        "unsettled",
     )
 
     def __init__(self, instrument: Instrument, deltas: list[int], extras: list[list[int | str]]) -> None:
@@ -84,6 +86,7 @@ class Market:
         self.pegs = Pegs()
         self.lapsed: list[Order] = []
         self.stirred = False
+        self.unsettled = False
         self.guarded = False
         self.shared = False
         self.plain_min: Boxed = 0
@@ -123,7 +126,7 @@ class Market:
 
     def heed(self) -> None:
         """See again how far the book may change without anybody having to look: what waits has changed."""
-        if self.state != OPEN:  # nothing is calm
+        if self.state != OPEN or self.unsettled:  # nothing is calm
             self.add_bid_max = self.cut_bid_max = -NEVER
             self.add_ask_min = self.cut_ask_min = NEVER
             return
@@ -178,6 +181,8 @@ class Market:
             tuple(self.indication), self.summary,
             book.next_trade_id, book.last_price, book.last_quantity, session.contents(),
         )  # fmt: skip
+        if self.unsettled:
+            yield ("unsettled",)
         yield tuple([
             [order.order_id for order in waiting]
             for waiting in (self.stops, self.pegs, self.conditionals, self.lapsed)
@@ -217,9 +222,12 @@ class Market:
             self._check_order(order, CONDITIONAL)
             assert needs(order) > 0, "a conditional order without a condition"
             assert order.filled == 0, "a conditional order was filled in part and still waits"
+        for waiting in (self.stops, self.conditionals, self.pegs):
+            owners = [order.account.id for order in waiting]
+            assert waiting.of_account == {id: owners.count(id) for id in owners}, "those who wait are counted wrong"
         self.stops.check()
         self.conditionals.check(self.book)
-        if self.state == OPEN:
+        if self.state == OPEN and not self.unsettled:
             self._check_settled()
 
     def _check_settled(self) -> None:

@@ -11,10 +11,10 @@ where self-trade prevention does more than stop it.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
 
 from engine.core.auction import NO_INDICATION, crossing, indicate
 from engine.core.book import Level
+from engine.core.limits import Limits
 from engine.core.listing import Listing
 from engine.core.market import Market
 from engine.core.order import (
@@ -73,16 +73,21 @@ from proto.columns import (
 from proto.feed import ADD, AUCTION, DELETE, END, EXECUTE, INDICATION, MODIFY, OPEN, STATISTICS, STATUS
 from proto.feed import SELL as SELL_BIT
 
-TRADES_OF_ORDER: Final = 1 << 62  # an incoming order trades as often at most, at one go
-
 
 class Trading:
-    """The orders of all markets, as they trade."""
+    """The orders of all markets, as they trade.
 
-    __slots__ = ("deadlines", "first_order_id", "orders_entered", "record")
+    `unsettled` has the markets that paused while they settled, by instrument; `bounded` counts how often a bound made a
+    difference.
+    """
 
-    def __init__(self, record: Record, first_order_id: int) -> None:
+    __slots__ = ("bounded", "deadlines", "first_order_id", "limits", "orders_entered", "record", "unsettled")
+
+    def __init__(self, record: Record, first_order_id: int, limits: Limits) -> None:
         self.record = record
+        self.limits = limits
+        self.unsettled: dict[int, Market] = {}
+        self.bounded = 0
         self.first_order_id = first_order_id
         self.orders_entered = 0
         self.deadlines = Deadlines()
@@ -190,7 +195,7 @@ class Trading:
             self._rest(market, order)
             return
         limit = order.price if not order.flags & TYPE_MASK else self.reach(market, order)
-        left = TRADES_OF_ORDER
+        left = self.limits.trades
         reason = NO_REASON
         planned = market.shared or (
             len(market.conditionals.orders) > 0 and self._meets_conditionals(market, order.side, limit)
@@ -202,7 +207,7 @@ class Trading:
             left -= market.book.next_trade_id - first
         if planned:
             market.stirred = True
-            plan = Plan(market, order, partner_of(order), limit, stp, False, left)
+            plan = self._plan(market, order, partner_of(order), limit, stp, False, left)
             self._take_steps(market, order, plan, command)
             reason = plan.reason
         self._end_taking(market, order, reason)
@@ -227,7 +232,15 @@ class Trading:
 
     def prospect(self, market: Market, order: Order, partner: Order | None, stp: int) -> int:
         """How much would trade if `order` came now. Cost: that of a plan."""
-        return Plan(market, order, partner, self.reach(market, order), stp, False, TRADES_OF_ORDER).traded
+        return self._plan(market, order, partner, self.reach(market, order), stp, False, self.limits.trades).traded
+
+    def _plan(
+        self, market: Market, taker: Order, partner: Order | None, limit: int, stp: int, visible: bool, trades: int
+    ) -> Plan:
+        plan = Plan(market, taker, partner, limit, stp, visible, trades)
+        if plan.reason == TOO_MANY_TRADES:
+            self.bounded += 1
+        return plan
 
     def _meets_conditionals(self, market: Market, side: int, limit: Boxed) -> bool:
         """Whether an order that goes to `limit` may meet conditional orders, or takes what others of them wait for."""
@@ -266,7 +279,7 @@ class Trading:
         tape = book.session.tape
         filled: Boxed = taker.filled
         trade_id = book.next_trade_id
-        end_id = trade_id + TRADES_OF_ORDER
+        end_id = trade_id + self.limits.trades
         at: Boxed = 0
         quantity: Boxed = 0
         client_order_id: Boxed = taker.client_order_id
@@ -280,6 +293,7 @@ class Trading:
                 break
             if trade_id == end_id:
                 reason = TOO_MANY_TRADES
+                self.bounded += 1
                 break
             past = maker.past
             if linked or (past is not None and isinstance(past, More) and past.special):
@@ -619,6 +633,13 @@ class Trading:
 
     # The market settles
 
+    def settle_on(self) -> None:
+        """Let the markets that paused go on, each in an event of its own."""
+        for id in sorted(self.unsettled):
+            market = self.unsettled.pop(id)
+            if market.unsettled:
+                self.finish(market, len(market.deltas))
+
     def finish(self, market: Market, mark: int) -> None:
         """End a command's event, whose deltas began at `mark`: settle, indicate, and say that it is over."""
         if market.state == OPEN:
@@ -634,7 +655,16 @@ class Trading:
             market.deltas[-DELTA_WIDTH] |= END
 
     def _settle(self, market: Market) -> None:
+        """What is possible now happens, one thing after the other; too much of it waits for the next record."""
+        end = market.book.next_trade_id + self.limits.settling
+        market.unsettled = False
         while market.state == OPEN:
+            if market.book.next_trade_id >= end:
+                market.unsettled = True
+                self.unsettled[market.instrument.id] = market
+                self.bounded += 1
+                return
+            end -= 1
             if market.lapsed:
                 order = market.lapsed.pop(0)
                 more = order.more
@@ -687,7 +717,7 @@ class Trading:
         assert more is not None
         if needs(order) > market.conditionals.shelf(order).within:
             return False
-        plan = Plan(market, order, more.partner, order.price, more.stp, True, TRADES_OF_ORDER)
+        plan = self._plan(market, order, more.partner, order.price, more.stp, True, self.limits.trades)
         if plan.traded < needs(order):
             return False
         market.conditionals.remove(order)

@@ -14,6 +14,7 @@ from typing import Final
 from engine.core.book import Book
 from engine.core.commands import OperatorCommand
 from engine.core.entry import OrderEntry
+from engine.core.limits import LIMITS, Limits
 from engine.core.listing import Listing
 from engine.core.market import Market
 from engine.core.operations import KillSwitch, Operations
@@ -47,13 +48,20 @@ class Venue:
     operations  what the operator does
     """
 
-    def __init__(self, engine: int, instruments: Sequence[Instrument], *, retained: int = RETAINED) -> None:
+    def __init__(
+        self,
+        engine: int,
+        instruments: Sequence[Instrument],
+        *,
+        retained: int = RETAINED,
+        limits: Limits = LIMITS,
+    ) -> None:
         self.engine = engine
         self.retained = retained
         self.accounts: dict[int, Account] = {}
         self.record = Record()
         self.listing = Listing(instruments)
-        self.trading = Trading(self.record, engine << ENGINE_SHIFT)
+        self.trading = Trading(self.record, engine << ENGINE_SHIFT, limits)
         self.kills = KillSwitch(self.listing)
         self.operations = Operations(self.listing, self.trading, self.kills)
         self._entry = OrderEntry(self.record, self.listing, self.trading, self.kills)
@@ -84,9 +92,10 @@ class Venue:
         return {id: market.book for id, market in self.listing.markets.items()}
 
     @property
-    def next_expiry_ns(self) -> int:
-        """When a GTD order will be due, or may be; 0 if none will."""
-        return self.trading.deadlines.next_ns
+    def next_due_ns(self) -> int:
+        """When a tick has something to do, or may have: a GTD order expires, or, at once, a market has more to settle.
+        0 if there is nothing."""
+        return max(self.time_ns, 1) if self.trading.unsettled else self.trading.deadlines.next_ns
 
     def apply(self, position: int, time_ns: int, batches: Sequence[Batch]) -> Outcome:
         """Apply one log record: every command of every batch, in order.
@@ -184,6 +193,8 @@ class Venue:
             mark = len(market.deltas)
             self.trading.drop(market, order, EXPIRED)
             self.trading.finish(market, mark)
+        if self.trading.unsettled:
+            self.trading.settle_on()
 
     def _end(self) -> Outcome:
         """Hand over what the record caused."""

@@ -31,20 +31,14 @@ _STALE_MIN: Final = 64
 _Entry = tuple[int, int, Order]  # a price as a heap has it, the order's turn, the order
 
 
-class Stops:
-    """Sleeping stops, by the price at which they fire: a buy at `above` or higher, a sell at `below` or lower.
+class Waiting:
+    """Orders of one kind that wait, by id and in their turn, and how many there are of each account."""
 
-    Cost: O(log n) to add, to remove, and to find the next that fires.
-    """
-
-    __slots__ = ("_breached", "_sleeping", "_turn", "above", "below", "orders")
+    __slots__ = ("_turn", "of_account", "orders")
 
     def __init__(self) -> None:
         self.orders: dict[int, Order] = {}
-        self.above: Boxed = NEVER
-        self.below: Boxed = -NEVER
-        self._sleeping: tuple[list[_Entry], list[_Entry]] = ([], [])  # by side, the nearest first; some are stale
-        self._breached: list[tuple[int, Order]] = []  # by turn, those that were when the last price was looked at
+        self.of_account: dict[int, int] = {}
         self._turn = 0
 
     def __len__(self) -> int:
@@ -53,11 +47,41 @@ class Stops:
     def __iter__(self) -> Iterator[Order]:
         return iter(self.orders.values())
 
-    def add(self, order: Order) -> None:
-        more = order.extend()
+    def _join(self, order: Order) -> None:
         self._turn += 1
-        more.turn = self._turn
+        order.extend().turn = self._turn
         self.orders[order.order_id] = order
+        account = order.account.id
+        self.of_account[account] = self.of_account.get(account, 0) + 1
+
+    def _quit(self, order: Order) -> None:
+        del self.orders[order.order_id]
+        order.extend().turn = 0
+        account = order.account.id
+        left = self.of_account[account] - 1
+        if left:
+            self.of_account[account] = left
+        else:
+            del self.of_account[account]
+
+
+class Stops(Waiting):
+    """Sleeping stops, by the price at which they fire: a buy at `above` or higher, a sell at `below` or lower.
+
+    Cost: O(log n) to add, to remove, and to find the next that fires.
+    """
+
+    __slots__ = ("_breached", "_sleeping", "above", "below")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.above: Boxed = NEVER
+        self.below: Boxed = -NEVER
+        self._sleeping: tuple[list[_Entry], list[_Entry]] = ([], [])  # by side, the nearest first; some are stale
+        self._breached: list[tuple[int, Order]] = []  # by turn, those that were when the last price was looked at
+
+    def add(self, order: Order) -> None:
+        self._join(order)
         self._sleep(order)
         for side in (BUY, SELL):
             if len(self._sleeping[side]) > 2 * len(self.orders) + _STALE_MIN:
@@ -65,8 +89,7 @@ class Stops:
                 heapify(self._sleeping[side])
 
     def remove(self, order: Order) -> None:
-        del self.orders[order.order_id]
-        order.extend().turn = 0
+        self._quit(order)
         self._tidy()
 
     def first_breached(self, last: int) -> Order | None:
@@ -136,7 +159,7 @@ class Shelf:
         self.least = min([needs(order) for order in self.orders.values()])
 
 
-class Conditionals:
+class Conditionals(Waiting):
     """Orders off the visible book that wait for a quantity, by side and price.
 
     `lowest_sell` and `highest_buy` are the prices from which on they have to do with the other side.
@@ -145,25 +168,16 @@ class Conditionals:
     visible orders that the price reaches; O(shelves that reach it) for a change of the visible book.
     """
 
-    __slots__ = ("_shelves", "_turn", "highest_buy", "lowest_sell", "orders")
+    __slots__ = ("_shelves", "highest_buy", "lowest_sell")
 
     def __init__(self) -> None:
-        self.orders: dict[int, Order] = {}
+        super().__init__()
         self.lowest_sell: Boxed = NEVER
         self.highest_buy: Boxed = -NEVER
         self._shelves: tuple[list[Shelf], list[Shelf]] = ([], [])  # by side, the best price first
-        self._turn = 0
-
-    def __len__(self) -> int:
-        return len(self.orders)
-
-    def __iter__(self) -> Iterator[Order]:
-        return iter(self.orders.values())
 
     def add(self, order: Order, book: Book) -> Shelf:
-        self._turn += 1
-        order.extend().turn = self._turn
-        self.orders[order.order_id] = order
+        self._join(order)
         key: int = order.price if order.side else -order.price
         shelves = self._shelves[order.side]
         at = bisect_left(shelves, key, key=_key)
@@ -178,7 +192,7 @@ class Conditionals:
         return shelf
 
     def remove(self, order: Order) -> None:
-        del self.orders[order.order_id]
+        self._quit(order)
         shelf = self.shelf(order)
         del shelf.orders[order.order_id]
         if shelf.orders:
@@ -268,7 +282,7 @@ def _within(other: Ladder, side: int, price: int) -> int:
     return found
 
 
-class Pegs:
+class Pegs(Waiting):
     """Every live pegged order, asleep or on the book, and the references that they follow.
 
     `bid` and `offer` are the best prices of visible orders that are no pegs, when that was last looked at; None where
@@ -278,32 +292,23 @@ class Pegs:
     Cost: O(pegs at and before the best other order) to look, O(pegs) where a reference has moved.
     """
 
-    __slots__ = ("_due", "_turn", "bid", "bids", "known", "offer", "offers", "orders")
+    __slots__ = ("_due", "bid", "bids", "known", "offer", "offers")
 
     def __init__(self) -> None:
-        self.orders: dict[int, Order] = {}
+        super().__init__()
         self.bid: int | None = None
         self.offer: int | None = None
         self.bids = self.offers = (-NEVER, NEVER)
         self.known = False
         self._due: list[tuple[int, Order]] = []  # by turn
-        self._turn = 0
-
-    def __len__(self) -> int:
-        return len(self.orders)
-
-    def __iter__(self) -> Iterator[Order]:
-        return iter(self.orders.values())
 
     def add(self, order: Order) -> None:
-        self._turn += 1
-        order.extend().turn = self._turn
-        self.orders[order.order_id] = order
+        self._join(order)
         self.known = False
 
     def remove(self, order: Order) -> None:
-        if self.orders.pop(order.order_id, None) is not None:
-            order.extend().turn = 0
+        if order.order_id in self.orders:
+            self._quit(order)
 
     def look(self, book: Book, price_min: int, price_max: int) -> None:
         """See where the references are, and, where one has moved, which pegs do not stand where they belong."""

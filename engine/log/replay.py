@@ -33,7 +33,7 @@ from engine.log.records import (
     epoch_at,
     is_rare,
 )
-from engine.log.state import State, StateError, founded, load
+from engine.log.state import EngineState, StateError, founded, load
 from proto.columns import Outcome
 from proto.orders import GarbledError, read_batch
 
@@ -80,7 +80,7 @@ def _unheard(epoch: int, time_ns: int) -> None:
     """Nobody asked to be told."""
 
 
-def restore(log: Keeper, founding: Identity | None = None) -> tuple[int, State]:
+def restore(log: Keeper, founding: Identity | None = None) -> tuple[int, EngineState]:
     """The state to replay from, and its position. Raises: LogError, StartRefused among them."""
     snapshot = log.load_snapshot()
     if snapshot is None:
@@ -96,7 +96,7 @@ def restore(log: Keeper, founding: Identity | None = None) -> tuple[int, State]:
         raise StartRefused(f"{why}, and {e}: {WAY_OUT}") from e
 
 
-def beginning(log: Records, founding: Identity | None = None) -> State:
+def beginning(log: Records, founding: Identity | None = None) -> EngineState:
     """The state before the first record. Cost: O(1), but for a log without an identity at its begin: O(records)."""
     for _, body in log.read(0):
         if is_rare(body) and isinstance(record := _readable(body), Epoch) and record.identity is not None:
@@ -114,7 +114,7 @@ def passed_over(log: Records, after: int) -> dict[int, Skipped]:
     return {record.position: record for record in rare if isinstance(record, Skipped)}
 
 
-def replay(log: Records, state: State, after: int, release: Release, opened: Opened = _unheard) -> Iterator[int]:
+def replay(log: Records, state: EngineState, after: int, release: Release, opened: Opened = _unheard) -> Iterator[int]:
     """Apply to `state` what the log holds after that position; gives the position now and then, and at the end.
 
     Each outcome is released; when an epoch counts, `opened` is called with it and its time.
@@ -139,14 +139,15 @@ def replay(log: Records, state: State, after: int, release: Release, opened: Ope
                 continue
             if isinstance(record, Skipped) or record.epoch != state.epoch:
                 continue
+            outcome = _apply(state.venue, position, record)
             if state.rules != RULES:
                 busiest = max(busiest, _count(sent, record))
-                if after or not alike(state.rules, RULES, busiest, state.venue.retained):
+                venue = state.venue
+                if after or not alike(state.rules, RULES, busiest, venue.retained, venue.trading.bounded):
                     raise StartRefused(
                         f"the records from {position} on were acknowledged under version {state.rules} of the rules, "
                         f"and this program has version {RULES}: {WAY_OUT}"
                     )
-            outcome = _apply(state.venue, position, record)
         except (RecordError, GarbledError) as e:
             raise Inapplicable(position, str(e)) from e
         except (AssertionError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as e:
@@ -157,7 +158,7 @@ def replay(log: Records, state: State, after: int, release: Release, opened: Ope
     yield position
 
 
-def counting(state: State, release: Release) -> tuple[Release, Opened]:
+def counting(state: EngineState, release: Release) -> tuple[Release, Opened]:
     """What to replay with so that `state` counts, too, how far its streams have come. Cost: 30 ns a delta."""
     numbering, markets = state.numbering, state.venue.markets
 

@@ -81,6 +81,8 @@ class _Market(msgspec.Struct, array_like=True, gc=False):
     pegs: list[int]
     conditionals: list[int]
     lapsed: list[int]
+    specials: int = 0  # of the version before
+    unsettled: bool = False
 
 
 class _More(msgspec.Struct, array_like=True, gc=False):
@@ -150,7 +152,7 @@ _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(_State)
 
 
-class State:
+class EngineState:
     """A venue as it stood, the epoch it stood in, its accounts' reports, and how far its streams had come."""
 
     __slots__ = ("epoch", "histories", "identity", "numbering", "rules", "venue")
@@ -173,11 +175,11 @@ class State:
         self.identity = identity  # the last one logged; None: none was, yet
 
 
-def founded(identity: Identity) -> State:
+def founded(identity: Identity) -> EngineState:
     """How an engine of that identity begins."""
     venue = Venue(identity.engine.id, identity.instruments, retained=identity.retained)
     venue.operations.let_trade(identity.accounts)
-    return State(venue, identity=identity)
+    return EngineState(venue, identity=identity)
 
 
 class _Orders:
@@ -215,7 +217,7 @@ class _Orders:
         return found
 
 
-def dump(state: State) -> bytes:
+def dump(state: EngineState) -> bytes:
     """The state as bytes. Cost: 1 µs an order and a command, in one go: not for an engine that trades."""
     venue = state.venue
     orders = _Orders(venue)
@@ -272,6 +274,8 @@ def _dump_market(market: Market, orders: _Orders) -> _Market:
         orders.places(market.pegs),
         orders.places(market.conditionals),
         orders.places(market.lapsed),
+        0,
+        market.unsettled,
     )  # fmt: skip
 
 
@@ -280,7 +284,7 @@ def _load_market(market: Market, found: _Market, orders: list[Order]) -> None:
     book.next_trade_id = found.next_trade_id
     book.last_price, book.last_quantity = found.last_price, found.last_quantity
     market.state, market.reason, market.band_reference = found.state, found.reason, found.band_reference
-    market.delisted = found.delisted
+    market.delisted, market.unsettled = found.delisted, found.unsettled
     market.summary, market.indication = found.summary, Indication(*found.indication)
     market.lapsed = [orders[place] for place in found.lapsed]
     session = book.session
@@ -320,7 +324,7 @@ def _dump_account(account: Account, orders: _Orders) -> _Account:
     )
 
 
-def load(body: bytes) -> State:
+def load(body: bytes) -> EngineState:
     """The state again. Cost: 1 µs an order. Raises: StateError."""
     try:
         version = body[1:2]  # the first element of an array of fewer than 16
@@ -331,7 +335,7 @@ def load(body: bytes) -> State:
         raise StateError(f"no state: {e}") from e
     try:
         identity = None if isinstance(found.identity, bytes) else found.identity
-        return State(
+        return EngineState(
             _load(found), found.epoch, found.histories, _load_numbering(found), rules=found.rest[0], identity=identity
         )
     except (ValueError, IndexError, KeyError) as e:
@@ -378,6 +382,7 @@ def _load(found: _State) -> Venue:
     venue.operations.amended = dict(found.desk.amended)
     venue.kills.pairs = dict.fromkeys(found.desk.kills, True)
     venue.kills.heed()
+    venue.trading.unsettled = {id: market for id, market in venue.markets.items() if market.unsettled}
     return venue
 
 

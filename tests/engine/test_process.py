@@ -28,7 +28,7 @@ from proto.cluster import dumps
 from proto.columns import ACCEPTED, BUY, NEW, NO_REASON, SELL, UNAVAILABLE
 from proto.orders_pb2 import REPORT_ACCEPTED, NewOrderRequest, OpenOrdersReply
 from tests.engines import cluster_of
-from tools.orders import desk
+from tools.orders import command
 
 ROOT = Path(__file__).resolve().parents[2]
 E1A, E2A = 10, 20
@@ -275,7 +275,7 @@ def test_an_engine_starts_without_what_another_added_too_and_an_operator_settles
     def say(at: str, line: str) -> dict[str, Any]:
         """What tools.orders says, and the code it ends with."""
         capfd.readouterr()
-        code = desk.main(["--at", at, *line.split()])
+        code = command.main(["--at", at, *line.split()])
         out, err = capfd.readouterr()
         return (json.loads(out) if out else {"complaint": err}) | {"code": code}
 
@@ -322,7 +322,7 @@ def test_an_engine_starts_without_what_another_added_too_and_an_operator_settles
 def executions_of(at: str, capfd: pytest.CaptureFixture[str]) -> list[str]:
     """The lines of account 7's reports."""
     capfd.readouterr()
-    assert desk.main(["--at", at, "--account", "7", "executions"]) == 0
+    assert command.main(["--at", at, "--account", "7", "executions"]) == 0
     return capfd.readouterr().out.splitlines()
 
 
@@ -712,7 +712,7 @@ def test_no_order_expires_by_a_clock_that_jumped_until_an_operator_confirms_it(
 
     def confirm(at: str) -> str:
         capfd.readouterr()
-        assert desk.main(["--at", at, "--json", "clock-ok"]) == 0
+        assert command.main(["--at", at, "--json", "clock-ok"]) == 0
         return str(json.loads(capfd.readouterr().out)["detail"])
 
     at = start()

@@ -100,3 +100,10 @@ def test_a_full_disk_under_the_output_is_one_line(name: str) -> None:
             check=False, env={key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}, timeout=60,
         )  # fmt: skip
     assert (run.returncode, run.stderr) == (74, f"{name}: what it says cannot be written: No space left on device\n")
+
+
+@pytest.mark.processes
+def test_who_closed_the_output_is_told_nothing_and_the_work_is_done() -> None:
+    command = f"{sys.executable} -m engine --help >&-"
+    run = subprocess.run(command, shell=True, cwd=ROOT, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    assert (run.returncode, run.stderr) == (0, "")

@@ -13,7 +13,7 @@ from engine.log.commit import BACKLOG_MAX, GROUP_COMMANDS, CommitState, Committe
 from engine.log.contract import LogConflict, OutcomeUnknown
 from engine.log.memory import Disk, Fault, MemoryLog
 from engine.log.replay import replay
-from engine.log.state import State as Before
+from engine.log.state import EngineState as Before
 from proto.columns import NEW, WRONG_STATE, Batch, Outcome
 from proto.orders import write_batch
 

@@ -88,20 +88,24 @@ def test_a_state_that_is_too_old_is_refused_where_the_log_does_not_reach_back() 
         Life(disk)
 
 
-def earlier(disk: Disk, retained: int) -> None:
+def earlier(disk: Disk, retained: int, rules: int) -> None:
     """Make the log of `traded` one of before there were identities and versions."""
     first = decode(disk.bodies[0])
     assert isinstance(first, Epoch)
     assert first.identity is not None
     identity = msgspec.structs.replace(first.identity, retained=retained)
-    disk.bodies[0] = encode(msgspec.structs.replace(first, rules=1, identity=identity))
+    disk.bodies[0] = encode(msgspec.structs.replace(first, rules=rules, identity=identity))
 
 
-@pytest.mark.skipif(RULES != 2, reason="only version 2 is so like version 1")
-@pytest.mark.parametrize(("retained", "alike"), [(5, True), (4, False)])
-def test_records_of_the_first_rules_are_replayed_where_they_come_to_the_same(retained: int, alike: bool) -> None:
+@pytest.mark.skipif(RULES != 3, reason="only version 3 is so like those before")
+@pytest.mark.parametrize(
+    ("rules", "retained", "alike"), [(1, 5, True), (1, 4, False), (2, 4, True), (2, 5, True), (3, 4, True)]
+)
+def test_records_of_earlier_rules_are_replayed_where_they_come_to_the_same(
+    rules: int, retained: int, alike: bool
+) -> None:
     disk, _ = traded()  # five commands of one account
-    earlier(disk, retained)
+    earlier(disk, retained, rules)
     log = MemoryLog(disk)
     if alike:
         assert condense(log) == len(disk.bodies)

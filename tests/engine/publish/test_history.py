@@ -24,7 +24,7 @@ from engine.log import records
 from engine.log.condense import condense
 from engine.log.replay import replay
 from engine.log.sqlite import SqliteLog
-from engine.log.state import State
+from engine.log.state import EngineState
 from engine.log.view import SqliteLogView
 from engine.publish.history import Historian, Span, tell
 from engine.publish.source import EngineFeed
@@ -105,7 +105,7 @@ class Published:
         def release(position: int, time_ns: int, outcome: Outcome) -> None:
             feeds[-1].publish(time_ns, outcome.deltas, idle=position % 3 == 0)
 
-        for _ in replay(self.log, State(venue), 0, release, opened):
+        for _ in replay(self.log, EngineState(venue), 0, release, opened):
             pass
         self._keep(feeds)
 
