@@ -185,7 +185,7 @@ class Engine:
         identity = None if state.identity == self._file else self._file
         opening = records.Epoch(state.epoch, self.owner[: records.OWNER_MAX], time_ns, RULES, identity, above)
         epoch = records.epoch_at(position, opening)
-        changes = [records.encode(records.Commands(epoch, time_ns, [command])) for command in edits.commands]
+        changes = [records.encode(records.Group(epoch, time_ns, [command])) for command in edits.commands]
         log.append(log.position, [records.encode(opening), *changes])
         state.epoch, state.rules, state.identity = epoch, RULES, self._file
         self._edits = edits.commands

@@ -22,10 +22,10 @@ from engine.core.venue import Venue
 from engine.log.contract import LogDamaged, LogError
 from engine.log.numbering import opening, traded
 from engine.log.records import (
-    Commands,
     Disconnected,
     Entered,
     Epoch,
+    Group,
     Identity,
     RecordError,
     Skipped,
@@ -173,7 +173,7 @@ def counting(state: EngineState, release: Release) -> tuple[Release, Opened]:
     return counted, opened
 
 
-def _apply(venue: Venue, position: int, record: Commands) -> Outcome:
+def _apply(venue: Venue, position: int, record: Group) -> Outcome:
     batches = []
     for part in record.parts:
         if isinstance(part, Entered):
@@ -186,7 +186,7 @@ def _apply(venue: Venue, position: int, record: Commands) -> Outcome:
     return venue.apply(position, record.time_ns, batches) if batches else venue.tick(position, record.time_ns)
 
 
-def _count(sent: Counter[int], record: Commands) -> int:
+def _count(sent: Counter[int], record: Group) -> int:
     """Count the commands of a record; those of its busiest account so far."""
     entered = [part for part in record.parts if isinstance(part, Entered)]
     for part in entered:

@@ -38,6 +38,8 @@ from proto import cluster, feed
 from proto.columns import BUY, SELL
 from proto.feed import ADD, DEFINITION, END, STATUS
 from proto.instrument import Instrument
+from tests.bus.access.test_sockets import has_ipv6
+from tests.patience import patience
 from tests.published import ALFA, BOUGHT, CHANGED, EXTRAS, GONE, OFFERED, TRADED, Stream, opened
 from tools import tail_feed
 from tools.chaos.plan import sealed
@@ -50,8 +52,10 @@ from tools.tail.live import text_of, view_of
 from tools.tail.play import Recording, RecordingError, range_of, venue_of
 from tools.tail.record import FRAME, HEAD, LENGTH, MAGIC, RANGE, Recorded, Recorder, Writer, range_body
 
-PATIENCE_S = 20.0
-HANGS_S = 100.0  # all that a test waits for, one after the other, each with a deadline of its own; then it hangs
+PATIENCE_S = patience(20.0)
+HANGS_S = patience(
+    100.0
+)  # all that a test waits for, one after the other, each with a deadline of its own; then it hangs
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -585,7 +589,9 @@ def test_a_recording_goes_on_by_a_frame_for_each_line_and_ends_when_told_to_thou
         (last,) = program.stdout.read().splitlines()
         assert json.loads(last)["why"] == "interrupted"
         assert program.stderr.read() == ""
-    stepped = subprocess.run(command, cwd=ROOT, text=True, input="\n\n", capture_output=True, timeout=20, check=False)
+    stepped = subprocess.run(
+        command, cwd=ROOT, text=True, input="\n\n", capture_output=True, timeout=patience(20), check=False
+    )
     assert [line["seq"] for line in map(json.loads, stepped.stdout.splitlines()) if "seq" in line] == [*range(1, 8)]
     assert stepped.returncode == 0
 
@@ -745,10 +751,10 @@ class Falsifier:
 FOLLOWS_AT = feed.TOPIC_SIZE + 20
 
 
-async def _engine(children: Children, tmp_path: Path) -> Child:
+async def _engine(children: Children, tmp_path: Path, *more: str) -> Child:
     (tmp_path / "cluster.toml").write_text(cluster.dumps(made_up(1, 1)))
     arguments = ["--cluster", str(tmp_path / "cluster.toml"), "--engine", "1", "--new"]
-    arguments += ["--data", str(tmp_path / "engine-1")]
+    arguments += ["--data", str(tmp_path / "engine-1"), *more]
     engine = await children.start(Child("engine-1", "engine", arguments, tmp_path / "engine.log.log"))
     await engine.wait_ready(20)
     return engine
@@ -891,6 +897,30 @@ def test_it_waits_for_a_venue_records_it_and_ends_with_it(tmp_path: Path) -> Non
         assert program.wait(10) == 0
     assert [line["price"] for line in told if line["event"] == "add"] == ["10.00"]
     assert [line["to"] for line in told if line["event"] == "state"][-2:] == ["live", "ended"]
+
+
+@pytest.mark.processes
+def test_a_recording_that_outgrows_its_disk_ends_the_listening_with_74_over_ipv6_too(tmp_path: Path) -> None:
+    host = "[::1]" if has_ipv6() else "127.0.0.1"
+    kept = tmp_path / "kept.rec"
+
+    async def venue() -> None:
+        with Children() as children:
+            engine = await _engine(children, tmp_path, "--grpc", f"{host}:0", "--feed", f"tcp://{host}:0")
+            assert engine.ready["feed"].startswith(f"tcp://{host}:")
+            command = [sys.executable, "-m", "tools.tail_feed", engine.ready["grpc"], "--json", "--record", str(kept)]
+            limited = ["bash", "-c", 'ulimit -f 2; exec "$@"', "bash", *command]
+            options: Any = {"capture_output": True, "text": True, "check": False, "timeout": HANGS_S}
+            ended = await asyncio.to_thread(lambda: subprocess.run(limited, cwd=ROOT, **options))
+            assert ended.returncode == 74, ended.stderr
+            said = rf"tail_feed: {kept}: File too large: [0-9,]+ bytes are good, what came .*\n"
+            assert re.fullmatch(said, ended.stderr)
+            assert json.loads(ended.stdout.splitlines()[-1])["why"] == "the recording cannot be written"
+            await children.stop()
+
+    asyncio.run(venue())
+    recording = Recording(io.BytesIO(kept.read_bytes()))
+    assert (len(list(recording)) > 1, recording.cut) == (True, True)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import grpc
 
 from engine.client import Client, ClientError
 from engine.log.contract import LogError
-from engine.log.records import Commands, Entered, RecordError, decode
+from engine.log.records import Entered, Group, RecordError, decode
 from engine.log.view import SqliteLogView
 from proto import connect
 from proto import orders_pb2 as pb
@@ -149,7 +149,7 @@ def accounts_in(directory: Path) -> set[int]:
         found: set[int] = set()
         for _, body in view.read(view.dropped):
             record = decode(body)
-            if isinstance(record, Commands):
+            if isinstance(record, Group):
                 found.update(part.account for part in record.parts if isinstance(part, Entered))
         return found
     finally:

@@ -15,7 +15,7 @@ from engine.core.rules import RULES
 from engine.log import edits
 from engine.log.edits import Effect
 from engine.log.memory import Disk, MemoryLog
-from engine.log.records import Commands, Entered, Epoch, Identity, Part, decode, encode
+from engine.log.records import Entered, Epoch, Group, Identity, Part, decode, encode
 from engine.log.replay import StartRefused, replay, restore
 from engine.node import Engine
 from proto.cluster import Account, Cluster, EngineEntry, VenueEntry
@@ -99,7 +99,7 @@ class Life:
 
     def say(self, part: Part) -> list[ReportRow]:
         venue = self.engine.venue
-        position = self.log.append(self.log.position, [encode(Commands(self.epoch, 2_000, [part]))])
+        position = self.log.append(self.log.position, [encode(Group(self.epoch, 2_000, [part]))])
         if isinstance(part, Entered):
             batch = Batch(part.account, 0, STP_NONE, *self._columns)
             outcome = venue.apply(position, 2_000, [batch])

@@ -45,7 +45,7 @@ def bodies(seed: int, count: int, previous: int = 0, after: int = 0) -> list[byt
         time_ns = 1_000 * position
         if rng.random() < 0.03:
             part: records.Part = records.Disconnected(rng.choice((7, 8)), rng.choice((1, 2)))
-            found.append(records.encode(records.Commands(epoch, time_ns, [part])))
+            found.append(records.encode(records.Group(epoch, time_ns, [part])))
             continue
         parts: list[records.Part] = []
         for _ in range(rng.randint(1, 3)):
@@ -58,7 +58,7 @@ def bodies(seed: int, count: int, previous: int = 0, after: int = 0) -> list[byt
                 [rng.randint(1, 60 * (after + count) // 20) for _ in ids],
             )  # fmt: skip
             parts.append(records.Entered(batch.account, batch.session, batch.stp, write_batch(batch)))
-        found.append(records.encode(records.Commands(epoch, time_ns, parts)))
+        found.append(records.encode(records.Group(epoch, time_ns, parts)))
     return found
 
 

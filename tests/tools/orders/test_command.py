@@ -16,6 +16,7 @@ import pytest
 from proto import orders_pb2 as pb
 from tests.bus.test_node import process_of
 from tests.engine.test_process import Venue
+from tests.patience import patience
 from tools.orders import command, options
 from tools.orders.command import FINE, REFUSED, UNREACHABLE, USAGE, main
 from tools.orders.options import EXAMPLES, parser
@@ -154,7 +155,7 @@ def test_a_day_at_two_engines_by_hand(
     with Venue(tmp_path, 2) as venue:
         options = ("--operator-token-file", str(secret))
         one, at = venue.start(1, *options), venue.start(2, *options)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + patience(10)
         while main(["--at", at, "--account", "7", "open"]) != FINE:  # an engine does not answer yet
             assert time.monotonic() < deadline
             time.sleep(0.02)
@@ -248,11 +249,11 @@ def test_it_ends_quietly_when_nobody_reads_and_when_it_is_interrupted(tmp_path: 
             assert followed.stdout is not None
             assert json.loads(followed.stdout.readline())["client_order_id"] == 3
             followed.send_signal(signal.SIGINT)  # the way to end it
-            out, err = followed.communicate(timeout=30)
+            out, err = followed.communicate(timeout=patience(30))
             assert (followed.returncode, out, err) == (FINE, "", "")
         with started("--account", "7", "open") as early:
             early.send_signal(signal.SIGINT)
-            out, err = early.communicate(timeout=30)
+            out, err = early.communicate(timeout=patience(30))
             assert (out, err) == ("", "")
             assert early.returncode in (130, -signal.SIGINT)  # the latter before any line of ours ran
         ours, theirs = pty.openpty()
