@@ -178,14 +178,14 @@ class Engine:
         """
         state, log, fresh = self._state, self.log, self.log.position == 0
         edits = self.review()
-        for line in edits.told:
-            logger.warning("cluster file: %s", line)
+        if edits.told:  # all at once: so many lines that are alike would else be taken for a flood
+            logger.warning("%s", "\n".join(f"cluster file: {line}" for line in edits.told))
         time_ns = max(self.clock_ns(), self.venue.time_ns)
         position = log.position + 1
         identity = None if state.identity == self._file else self._file
         opening = records.Epoch(state.epoch, self.owner[: records.OWNER_MAX], time_ns, RULES, identity, above)
         epoch = records.epoch_at(position, opening)
-        changes = [records.encode(records.Commands(epoch, time_ns, [command])) for command in edits.commands]
+        changes = [records.encode(records.Group(epoch, time_ns, [command])) for command in edits.commands]
         log.append(log.position, [records.encode(opening), *changes])
         state.epoch, state.rules, state.identity = epoch, RULES, self._file
         self._edits = edits.commands

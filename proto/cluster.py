@@ -90,7 +90,7 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
-class Venue:
+class VenueEntry:
     """What all engines of a file have in common."""
 
     name: Annotated[str, msgspec.Meta(pattern=rf"^{_NAME}{{1,64}}\Z", description="1-64 printable characters")] = (
@@ -158,7 +158,7 @@ def dumps(cluster: Cluster) -> str:
 
 
 def _cluster(root: Table) -> Cluster:
-    venue = root.table("venue").read(Venue)
+    venue = root.table("venue").read(VenueEntry)
     engines = tuple(_engine(table) for table in root.tables("engine"))
     instruments = tuple(read_table(table) for table in root.tables("instrument"))
     accounts = tuple(table.read(Account) for table in root.tables("account"))

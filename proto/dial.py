@@ -83,7 +83,7 @@ def whole(least: int, most: int, unit: str = "") -> Callable[[str], int]:
     """A whole number within these, both included."""
 
     def number(text: str) -> int:
-        if not re.fullmatch(r"[+-]?[0-9]{1,19}", text) or not least <= int(text) <= most:
+        if not re.fullmatch(r"[+-]?[0-9]{1,20}", text) or not least <= int(text) <= most:
             of = f" {unit}" if unit else ""
             raise argparse.ArgumentTypeError(f"{_said(text)} is no whole number from {least:,} to {most:,}{of}")
         return int(text)

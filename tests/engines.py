@@ -18,6 +18,7 @@ from engine.node import Engine
 from proto import orders_pb2 as pb
 from proto import orders_pb2_grpc
 from proto.cluster import Account, Cluster, EngineEntry, Instrument
+from tests.patience import patience
 
 TICK, LOT = Decimal("0.01"), Decimal(1)
 
@@ -171,7 +172,7 @@ class Stream:
 
     async def read(self) -> pb.SessionReply:
         try:
-            reply = await asyncio.wait_for(self.call.read(), 10)
+            reply = await asyncio.wait_for(self.call.read(), patience(10))
         except grpc.aio.AioRpcError as e:
             raise EndOfStream(e.code(), e.details() or "") from e
         if reply is grpc.aio.EOF:
@@ -230,7 +231,7 @@ class EndOfStream(Exception):
 
 async def until(true: Callable[[], object], seconds: float = 10.0) -> None:
     """Wait for something to be so."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + patience(seconds)
     while not true():
         assert time.monotonic() < deadline, "it did not come to be"
         await asyncio.sleep(0.005)

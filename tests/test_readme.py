@@ -18,9 +18,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import patience
+
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
-PATIENCE_S = 60.0
+PATIENCE_S = patience(60.0)
 
 
 def block(containing: str) -> str:

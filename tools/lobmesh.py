@@ -29,7 +29,7 @@ PROGRAMS: Final[dict[str, Program]] = {
     ),
     "serve": Program("run_cluster", "python run_cluster.py", ("--serve",), "a venue to play with, on fixed ports"),
     "tail": Program("tools.tail_feed", "python -m tools.tail_feed", (), "follow an engine's books, live or recorded"),
-    "orders": Program("tools.orders.desk", "python -m tools.orders", (), "orders by hand, and the operator's desk"),
+    "orders": Program("tools.orders.command", "python -m tools.orders", (), "orders by hand, and the operator's desk"),
     "log": Program("tools.log", "python -m tools.log", (), "look at an engine's log, back it up, save what is left"),
     "replay": Program("tools.replay", "python -m tools.replay", (), "recorded order flow through a core or a venue"),
     "faults": Program("tools.faults", "python -m tools.faults", (), "a proxy that troubles a feed on purpose"),
@@ -47,6 +47,14 @@ def usage() -> str:
     ])  # fmt: skip
 
 
+def version() -> str:
+    """What is installed; a checkout has no version of its own."""
+    try:
+        return importlib.metadata.version("lobmesh")
+    except importlib.metadata.PackageNotFoundError:
+        return "from its checkout"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code of the program; 2 for a word that is none, 130 on Ctrl-C."""
     word, *rest = [*(sys.argv[1:] if argv is None else argv), ""]
@@ -54,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(usage())
         return 0
     if word == "--version":
-        print(f"lobmesh {importlib.metadata.version('lobmesh')}, Python {sys.version.split()[0]}")
+        print(f"lobmesh {version()}, Python {sys.version.split()[0]}")
         return 0
     if word not in PROGRAMS:
         known = ", ".join(PROGRAMS)

@@ -10,20 +10,18 @@ if __name__ == "__main__":  # before the rest is loaded: an interrupt meanwhile 
     program.run("tools.tail_feed", "tail_feed")
 
 import argparse
-import contextlib
-import os
 import re
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final
 
-from proto.dial import TCP, Parser, address, endpoint, printable
-from tools.tail.ending import FINE_EXIT, CannotGoOn, CannotWrite
+from proto.dial import Parser, path, printable, target, whole, wrong_endpoint
+from tools.tail.ending import FINE_EXIT, CannotGoOn
+from tools.tail.follow import run
 
 DEPTH: Final = 10  # levels a side
-COUNT_MAX: Final = 10**18
+NUMBER: Final = whole(1, 10**18)
 TIME_MAX: Final = (1 << 63) - 1  # nanoseconds, as on the feed
 
 EXAMPLES: Final = """\
@@ -47,26 +45,30 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="Exit 0 when it was told to end, 1 if --verify found a difference, 2 for wrong usage, 3 if it cannot "
-        "connect,\n4 if a gap was open at the end, 5 if what it says, or the recording, cannot be written.",
+        "connect,\n4 if a gap was open at the end, 74 if what it says, or the recording, cannot be written.",
     )
-    out.add_argument("machine", nargs="?", type=address, metavar="HOST:PORT", help="any engine or fabric node")
+    out.add_argument("machine", nargs="?", type=target, metavar="HOST:PORT", help="any engine or fabric node")
     out.add_argument("--symbol", action="append", default=[], metavar="NAME", help="only this book (repeatable)")
-    out.add_argument("--depth", type=_count, default=DEPTH, metavar="N", help=f"levels a side; default {DEPTH}")
-    out.add_argument("--count", type=_count, default=0, metavar="N", help="end after so many deltas")
+    out.add_argument("--depth", type=NUMBER, default=DEPTH, metavar="N", help=f"levels a side; default {DEPTH}")
+    out.add_argument("--count", type=NUMBER, default=0, metavar="N", help="end after so many deltas")
     out.add_argument(
-        "--from-seq", type=_count, default=0, metavar="N", help="tell the deltas from this sequence on, older ones too"
+        "--from-seq",
+        type=NUMBER,
+        default=0,
+        metavar="N",
+        help="tell the deltas from this sequence on, older ones too",
     )
     out.add_argument(
         "--from-time", type=_time, default=0, metavar="TIME",
         help="tell the deltas from this time on (2026-01-05T14:30, UTC if it does not say), of earlier epochs too",
     )  # fmt: skip
-    out.add_argument("--until-seq", type=_count, default=0, metavar="N", help="end with the delta of that sequence")
+    out.add_argument("--until-seq", type=NUMBER, default=0, metavar="N", help="end with the delta of that sequence")
     out.add_argument("--exit-at-end", action="store_true", help="end when every stream has said that it ends")
     out.add_argument("--wait", action="store_true", help="wait for a venue, and the symbols, to appear")
     out.add_argument("--raw", action="store_true", help="every frame as it comes, field by field, as JSON lines")
     out.add_argument("--stats", action="store_true", help="what the readers counted, each second, instead of deltas")
-    out.add_argument("--record", type=Path, metavar="FILE", help="keep all that comes (tools/tail/record.py)")
-    out.add_argument("--play", type=Path, metavar="FILE", help="a recording instead of a venue")
+    out.add_argument("--record", type=path, metavar="FILE", help="keep all that comes (tools/tail/record.py)")
+    out.add_argument("--play", type=path, metavar="FILE", help="a recording instead of a venue")
     out.add_argument("--speed", type=_speed, metavar="X", help="of the recording; 0: as fast as may be; default 1")
     out.add_argument("--step", action="store_true", help="of the recording a frame for each line of stdin")
     out.add_argument("--from-snapshot", action="store_true", help="begin with the whole book, by order")
@@ -76,7 +78,7 @@ def parser() -> argparse.ArgumentParser:
     )
     out.add_argument("--quiet", action="store_true", help="leave out the deltas: only what happens to the stream")
     out.add_argument("--verify", action="store_true", help="compare with another machine's books, again and again")
-    out.add_argument("--source", type=address, metavar="HOST:PORT", help="ask this machine alone for what is missed")
+    out.add_argument("--source", type=target, metavar="HOST:PORT", help="ask this machine alone for what is missed")
     out.add_argument(
         "--feed",
         action="append",
@@ -92,10 +94,8 @@ def _feed(text: str) -> str:
     engine, equals, where = text.rpartition("=")
     if equals and not (re.fullmatch("[0-9]{1,3}", engine) and int(engine)):
         raise argparse.ArgumentTypeError(f"{text!r} is not [ENGINE=]ENDPOINT, such as 1=tcp://127.0.0.1:6000")
-    if where.startswith(TCP):
-        endpoint(where)
-    elif not re.fullmatch(r"ipc://\S+", where):
-        raise argparse.ArgumentTypeError(f"{text!r} is not [ENGINE=]ENDPOINT, such as 1=tcp://127.0.0.1:6000")
+    if not re.fullmatch(r"ipc://\S+", where) and (wrong := wrong_endpoint(where, somebody=True)):
+        raise argparse.ArgumentTypeError(wrong)
     return text
 
 
@@ -117,15 +117,9 @@ def _speed(text: str) -> float:
     return float(text)
 
 
-def _count(text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,19}", text) or not 0 < int(text) < COUNT_MAX:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to 10^18")
-    return int(text)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit 0 when told to end, 1 a book differs, 2 wrong usage, 3 cannot connect, 4 a gap was open at the end, 5 what
-    it says or records cannot be written."""
+    """Exit 0 when told to end, 1 a book differs, 2 wrong usage, 3 cannot connect, 4 a gap was open at the end,
+    74 it cannot write what it records. Raises: OSError when standard output takes no more."""
     given = parser()
     args = given.parse_args(argv)
     if (args.machine is None) == (args.play is None):
@@ -142,21 +136,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.from_snapshot and (args.from_seq or args.from_time):
         given.error("--from-snapshot does not go with --from-seq or --from-time: the book has what was before it")
     try:
-        from tools.tail.follow import run  # half a second, which Ctrl-C may end
-
         return run(args)
-    except (BrokenPipeError, CannotGoOn) as e:
-        if isinstance(e, BrokenPipeError | CannotWrite):
-            _hush()
-        if isinstance(e, BrokenPipeError):
-            return FINE_EXIT
+    except CannotGoOn as e:
         print(f"tail_feed: {printable(str(e))}", file=sys.stderr)
         return e.code
-    except KeyboardInterrupt:
-        return FINE_EXIT
-
-
-def _hush() -> None:
-    """Nothing must complain at exit about what is still to be written."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (BrokenPipeError, KeyboardInterrupt):
+        return FINE_EXIT  # whoever reads has seen enough

@@ -2,7 +2,7 @@
 
     record    [kind, ...]
     Epoch     [1, previous, owner, time_ns, rules, identity, above]
-    Commands  [2, epoch, time_ns, [part, ...]]
+    Group     [2, epoch, time_ns, [part, ...]]
     Skipped   [3, position, who, why, time_ns]
 
     part          [kind, ...]
@@ -16,7 +16,7 @@
 A record is read by the meaning its kind had when it was written, so a kind never changes its meaning; a new one takes
 the next number. A body of an unknown kind is an error and not skipped: an older engine must not run on half a log.
 An epoch record counts only if its `previous` is the current epoch (the epoch becomes the record's position, or what
-`epoch_at` says), commands only if their epoch is the current one; `Commands` without parts only moves the time on, so
+`epoch_at` says), commands only if their epoch is the current one; a `Group` without parts only moves the time on, so
 that what is due happens.
 
 The first epoch record has the log's identity: whose log it is, and all that the core begins with. A later one has it
@@ -105,7 +105,7 @@ class Disconnected(_Array, frozen=True, tag=2, gc=False):
 Part: TypeAlias = Entered | Disconnected | OperatorCommand
 
 
-class Commands(_Array, frozen=True, tag=2):
+class Group(_Array, frozen=True, tag=2):
     """What one owner took in together, in this order, at one logged time (nanoseconds since the Unix epoch)."""
 
     epoch: Count
@@ -123,14 +123,14 @@ class Skipped(_Array, frozen=True, tag=3):
 
 
 class _Encoded(_Array, frozen=True, tag=2):
-    """Commands whose parts have been encoded."""
+    """A group whose parts have been encoded."""
 
     epoch: Count
     time_ns: Count
     parts: list[msgspec.Raw]
 
 
-Record: TypeAlias = Epoch | Commands | Skipped
+Record: TypeAlias = Epoch | Group | Skipped
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final[msgspec.msgpack.Decoder[Record]] = msgspec.msgpack.Decoder(Record)
@@ -148,7 +148,7 @@ def encode_part(part: Part) -> bytes:
 
 
 def encode_commands(epoch: int, time_ns: int, parts: list[bytes]) -> bytes:
-    """The body of Commands whose parts have passed `encode_part`. Cost: O(bytes)."""
+    """The body of a Group whose parts have passed `encode_part`. Cost: O(bytes)."""
     return _encoder.encode(_Encoded(epoch, time_ns, [msgspec.Raw(part) for part in parts]))
 
 

@@ -22,10 +22,10 @@ from engine.core.venue import Venue
 from engine.log.contract import LogDamaged, LogError
 from engine.log.numbering import opening, traded
 from engine.log.records import (
-    Commands,
     Disconnected,
     Entered,
     Epoch,
+    Group,
     Identity,
     RecordError,
     Skipped,
@@ -33,7 +33,7 @@ from engine.log.records import (
     epoch_at,
     is_rare,
 )
-from engine.log.state import State, StateError, founded, load
+from engine.log.state import EngineState, StateError, founded, load
 from proto.columns import Outcome
 from proto.orders import GarbledError, read_batch
 
@@ -80,7 +80,7 @@ def _unheard(epoch: int, time_ns: int) -> None:
     """Nobody asked to be told."""
 
 
-def restore(log: Keeper, founding: Identity | None = None) -> tuple[int, State]:
+def restore(log: Keeper, founding: Identity | None = None) -> tuple[int, EngineState]:
     """The state to replay from, and its position. Raises: LogError, StartRefused among them."""
     snapshot = log.load_snapshot()
     if snapshot is None:
@@ -96,7 +96,7 @@ def restore(log: Keeper, founding: Identity | None = None) -> tuple[int, State]:
         raise StartRefused(f"{why}, and {e}: {WAY_OUT}") from e
 
 
-def beginning(log: Records, founding: Identity | None = None) -> State:
+def beginning(log: Records, founding: Identity | None = None) -> EngineState:
     """The state before the first record. Cost: O(1), but for a log without an identity at its begin: O(records)."""
     for _, body in log.read(0):
         if is_rare(body) and isinstance(record := _readable(body), Epoch) and record.identity is not None:
@@ -114,7 +114,7 @@ def passed_over(log: Records, after: int) -> dict[int, Skipped]:
     return {record.position: record for record in rare if isinstance(record, Skipped)}
 
 
-def replay(log: Records, state: State, after: int, release: Release, opened: Opened = _unheard) -> Iterator[int]:
+def replay(log: Records, state: EngineState, after: int, release: Release, opened: Opened = _unheard) -> Iterator[int]:
     """Apply to `state` what the log holds after that position; gives the position now and then, and at the end.
 
     Each outcome is released; when an epoch counts, `opened` is called with it and its time.
@@ -158,7 +158,7 @@ def replay(log: Records, state: State, after: int, release: Release, opened: Ope
     yield position
 
 
-def counting(state: State, release: Release) -> tuple[Release, Opened]:
+def counting(state: EngineState, release: Release) -> tuple[Release, Opened]:
     """What to replay with so that `state` counts, too, how far its streams have come. Cost: 30 ns a delta."""
     numbering, markets = state.numbering, state.venue.markets
 
@@ -173,7 +173,7 @@ def counting(state: State, release: Release) -> tuple[Release, Opened]:
     return counted, opened
 
 
-def _apply(venue: Venue, position: int, record: Commands) -> Outcome:
+def _apply(venue: Venue, position: int, record: Group) -> Outcome:
     batches = []
     for part in record.parts:
         if isinstance(part, Entered):
@@ -186,7 +186,7 @@ def _apply(venue: Venue, position: int, record: Commands) -> Outcome:
     return venue.apply(position, record.time_ns, batches) if batches else venue.tick(position, record.time_ns)
 
 
-def _count(sent: Counter[int], record: Commands) -> int:
+def _count(sent: Counter[int], record: Group) -> int:
     """Count the commands of a record; those of its busiest account so far."""
     entered = [part for part in record.parts if isinstance(part, Entered)]
     for part in entered:

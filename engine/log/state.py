@@ -152,7 +152,7 @@ _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(_State)
 
 
-class State:
+class EngineState:
     """A venue as it stood, the epoch it stood in, its accounts' reports, and how far its streams had come."""
 
     __slots__ = ("epoch", "histories", "identity", "numbering", "rules", "venue")
@@ -175,11 +175,11 @@ class State:
         self.identity = identity  # the last one logged; None: none was, yet
 
 
-def founded(identity: Identity) -> State:
+def founded(identity: Identity) -> EngineState:
     """How an engine of that identity begins."""
     venue = Venue(identity.engine.id, identity.instruments, retained=identity.retained)
     venue.operations.let_trade(identity.accounts)
-    return State(venue, identity=identity)
+    return EngineState(venue, identity=identity)
 
 
 class _Orders:
@@ -217,7 +217,7 @@ class _Orders:
         return found
 
 
-def dump(state: State) -> bytes:
+def dump(state: EngineState) -> bytes:
     """The state as bytes. Cost: 1 µs an order and a command, in one go: not for an engine that trades."""
     venue = state.venue
     orders = _Orders(venue)
@@ -324,7 +324,7 @@ def _dump_account(account: Account, orders: _Orders) -> _Account:
     )
 
 
-def load(body: bytes) -> State:
+def load(body: bytes) -> EngineState:
     """The state again. Cost: 1 µs an order. Raises: StateError."""
     try:
         version = body[1:2]  # the first element of an array of fewer than 16
@@ -335,7 +335,7 @@ def load(body: bytes) -> State:
         raise StateError(f"no state: {e}") from e
     try:
         identity = None if isinstance(found.identity, bytes) else found.identity
-        return State(
+        return EngineState(
             _load(found), found.epoch, found.histories, _load_numbering(found), rules=found.rest[0], identity=identity
         )
     except (ValueError, IndexError, KeyError) as e:

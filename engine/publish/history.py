@@ -30,7 +30,7 @@ from engine.log.contract import LogError
 from engine.log.numbering import Numbering, opening, traded
 from engine.log.records import RecordError
 from engine.log.replay import Records, beginning, replay
-from engine.log.state import State, StateError, load
+from engine.log.state import EngineState, StateError, load
 from engine.log.view import SqliteLogView
 from proto import logs, marketdata_pb2
 from proto.columns import ChannelDeltas, Outcome
@@ -258,7 +258,7 @@ def _reply(
     return marketdata_pb2.HistoryReply(frames=frames, end=end)
 
 
-def _played(log: Records, after: int, state: State, telling: Telling) -> Iterator[None]:
+def _played(log: Records, after: int, state: EngineState, telling: Telling) -> Iterator[None]:
     """Play the log to the telling, a little at a time."""
     markets = state.venue.markets
 
@@ -289,7 +289,7 @@ def _opens(body: bytes | None, position: int, epoch: int) -> bool:
     return isinstance(record, records.Epoch) and records.epoch_at(position, record) == epoch
 
 
-def _begin(log: View, span: Span) -> tuple[int, State]:
+def _begin(log: View, span: Span) -> tuple[int, EngineState]:
     """The last state before what is asked for, and its position."""
     for position, body in log.snapshots():
         try:
@@ -303,7 +303,7 @@ def _begin(log: View, span: Span) -> tuple[int, State]:
     return 0, beginning(log)
 
 
-def _is_before(state: State, span: Span) -> bool:
+def _is_before(state: EngineState, span: Span) -> bool:
     if not span.first:
         return state.venue.time_ns < span.from_ns
     if state.epoch != span.epoch:

@@ -32,9 +32,10 @@ from proto import feed, marketdata_pb2, marketdata_pb2_grpc
 from proto.cluster import Instrument
 from proto.feed import ADD, DEFINITION, DELETE, END, EXECUTE, MODIFY, SELL, Digest, Row
 from proto.snapshot import Chunk, Snapshot, decode_snapshot, join_chunks
+from tests.patience import patience
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_S = 10.0
+PATIENCE_S = patience(10.0)
 SYMBOLS = {1: "ALFA", 2: "BETA", 3: "GAMA"}
 
 
@@ -196,7 +197,7 @@ def contents(mirror: Mirror) -> list[object]:
 
 def run(body: Callable[[], Awaitable[None]]) -> None:
     async def bounded() -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(patience(30)):
             await body()
 
     asyncio.run(bounded())
@@ -464,7 +465,7 @@ async def book_at(target: str, symbol: str) -> marketdata_pb2.Book | grpc.aio.Ai
     async with grpc.aio.insecure_channel(target) as channel:
         try:
             book: marketdata_pb2.Book = await stub(channel).GetBook(
-                marketdata_pb2.BookRequest(symbol=symbol, by_order=True), timeout=5
+                marketdata_pb2.BookRequest(symbol=symbol, by_order=True), timeout=patience(5)
             )
             return book
         except grpc.aio.AioRpcError as e:

@@ -23,6 +23,7 @@ from proto.snapshot import BookSnapshot, Snapshot, decode_snapshot, encode_snaps
 from tests import stranger
 from tests.bus.test_node import SYMBOLS, TinyEngine
 from tests.engines import cluster_of
+from tests.patience import patience
 from tests.proto import test_feed, test_snapshot
 from tests.stranger import Follower, Told
 
@@ -457,7 +458,7 @@ def test_the_stranger_finds_a_publisher_and_reads_it_from_the_first_frame_on() -
             socket.connect(found[1]["feed"])
             socket.subscribe(topic)
             frames: list[dict[str, Any]] = []
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(patience(10)):
                 while not frames or not frames[-1].get("count"):
                     engine.trade(1)
                     await asyncio.sleep(0.01)

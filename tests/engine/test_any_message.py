@@ -28,6 +28,7 @@ from proto import cluster_pb2, marketdata_pb2, orders_pb2
 from proto.instrument import Instrument
 from proto.orders_pb2 import CommandBatch
 from tests.engines import cluster_of
+from tests.patience import patience
 
 MESSAGES = int(os.environ.get("LOBMESH_MESSAGES", "1000"))
 AT_ONCE = 10  # messages
@@ -228,11 +229,11 @@ class Life:
         way: Any = ways[method.server_streaming + 2 * method.client_streaming](path)
         try:
             if not method.server_streaming:
-                await way(requests[0], timeout=10)
+                await way(requests[0], timeout=patience(10))
                 return "OK"
             call = way(iter(requests) if method.client_streaming else requests[0], timeout=None)
             try:
-                async with asyncio.timeout(10 if method.client_streaming else WAIT_S):
+                async with asyncio.timeout(patience(10) if method.client_streaming else WAIT_S):
                     async for _ in call:
                         pass
             except TimeoutError:
@@ -277,4 +278,4 @@ def test_any_message_is_refused_by_type_or_leads_to_a_log_that_starts_again(name
     life.again()
     print(name, life.sent, "messages,", life.logged, "commands logged,", life.statuses)
     assert life.sent >= MESSAGES // 2
-    assert life.logged > life.sent // 25 or name in ("MarketData", "Directory")  # enough of it was let in
+    assert life.logged > life.sent // 50 or name in ("MarketData", "Directory")  # enough of it was let in

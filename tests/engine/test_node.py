@@ -16,6 +16,7 @@ from proto.columns import (
     REFUSED,
 )
 from tests.engines import EndOfStream, Engines, order, run
+from tests.patience import patience
 
 
 def test_a_failed_log_refuses_commands_with_its_reason_and_reads_go_on() -> None:
@@ -44,7 +45,7 @@ def test_health_says_whether_the_log_takes_commands_and_trading_goes_on_when_it_
             return [(await reply).status for reply in asked] == [status, status]
 
         async def until_it(status: int) -> None:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(patience(10)):
                 while not await serves(status):
                     await asyncio.sleep(0.01)
 
@@ -67,7 +68,7 @@ def test_an_unknown_outcome_ends_the_engine_without_an_answer() -> None:
         stream = await engines.session()
         engines.disks[1].faults.append(Fault.LOST)
         await stream.new(1, 10, 0, 100, 5)
-        assert await asyncio.wait_for(engines[1].stopping, 5) == 4
+        assert await asyncio.wait_for(engines[1].stopping, patience(5)) == 4
         with pytest.raises(EndOfStream) as ended:
             await stream.next(1)
         assert ended.value.code is grpc.StatusCode.UNAVAILABLE
@@ -81,7 +82,7 @@ def test_an_engine_says_whether_its_links_to_all_others_stand() -> None:
         request = health_pb2.HealthCheckRequest(service=PEERS)
 
         async def told(serves: bool) -> None:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(patience(10)):
                 while ((await health.Check(request)).status == health_pb2.HealthCheckResponse.SERVING) is not serves:
                     await asyncio.sleep(0.01)
 

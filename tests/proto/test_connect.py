@@ -7,6 +7,7 @@ import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 
 from proto import connect
+from tests.patience import patience
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "localhost"])
@@ -17,7 +18,9 @@ def test_a_server_is_reached_where_it_is_bound(host: str) -> None:
         port = connect.bind(server, f"{host}:0")
         await server.start()
         async with connect.channel(f"{host}:{port}") as channel:
-            reply = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
+            reply = await health_pb2_grpc.HealthStub(channel).Check(
+                health_pb2.HealthCheckRequest(), timeout=patience(5)
+            )
         assert reply.status == health_pb2.HealthCheckResponse.SERVING
         await server.stop(None)
 
@@ -46,7 +49,7 @@ def test_a_port_that_was_served_a_moment_ago_can_be_had_again() -> None:
             port = connect.bind(server, f"127.0.0.1:{port}")
             await server.start()
             async with connect.channel(f"127.0.0.1:{port}") as channel:
-                await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
+                await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=patience(5))
             await server.stop(None)
 
     asyncio.run(main())

@@ -24,8 +24,9 @@ from proto.marketdata_pb2 import BOOK_VALID
 from tests.bus.test_node import process_of
 from tests.engine.test_process import Venue
 from tests.engines import cluster_of
+from tests.patience import patience
 
-PATIENCE_S = 15.0
+PATIENCE_S = patience(15.0)
 GOLD = Instrument(
     99, "GOLD", 1, 2, Decimal("0.05"), Decimal(10), -5, 500, 9, 90, 3, 4, PRO_RATA, 7, "pre-open",
 )  # fmt: skip
@@ -76,13 +77,13 @@ class Desk:
         return marketdata_pb2_grpc.MarketDataStub(self.channels[machine])  # type: ignore[no-untyped-call]
 
     def listed(self, machine: str) -> dict[str, marketdata_pb2.Instrument]:
-        reply = self.market(machine).GetInstruments(marketdata_pb2.InstrumentsRequest(), timeout=5)
+        reply = self.market(machine).GetInstruments(marketdata_pb2.InstrumentsRequest(), timeout=patience(5))
         return {instrument.symbol: instrument for instrument in reply.instruments}
 
     def book(self, machine: str, symbol: str) -> marketdata_pb2.Book | None:
         asked = marketdata_pb2.BookRequest(symbol=symbol, depth=5)
         try:
-            found: marketdata_pb2.Book = self.market(machine).GetBook(asked, timeout=5)
+            found: marketdata_pb2.Book = self.market(machine).GetBook(asked, timeout=patience(5))
         except grpc.RpcError as e:
             if e.code() is grpc.StatusCode.NOT_FOUND:
                 return None
@@ -125,7 +126,7 @@ def test_an_instrument_added_on_an_empty_channel_is_traded_and_seen_everywhere_u
             desk = Desk(one, two, fabric)
             try:
                 until(lambda: {"E1A", "E2A"} <= set(desk.listed("fabric")), "the fabric node knows the venue")
-                reply = desk.operator("1").AddInstrument(added(GOLD), timeout=5)
+                reply = desk.operator("1").AddInstrument(added(GOLD), timeout=patience(5))
                 assert (reply.reason, reply.detail) == (pb.REASON_NONE, "")
                 assert desk.listed("1")["GOLD"].trading_state == "pre-open"
 
@@ -143,7 +144,7 @@ def test_an_instrument_added_on_an_empty_channel_is_traded_and_seen_everywhere_u
                     ("GOLD", (7, 2, 1))
                 ]
                 opened = pb.SetStateRequest(symbol="GOLD", state=pb.TRADING_STATE_OPEN)
-                assert desk.operator("1").SetState(opened, timeout=5).reason == pb.REASON_NONE
+                assert desk.operator("1").SetState(opened, timeout=patience(5)).reason == pb.REASON_NONE
                 until(
                     lambda: (b := desk.book("fabric", "GOLD")) and b.trading_state == "open", "the fabric hears of it"
                 )
@@ -152,11 +153,11 @@ def test_an_instrument_added_on_an_empty_channel_is_traded_and_seen_everywhere_u
                 assert (book.statistics.volume, book.statistics.vwap) == (2, "0.3500")
                 assert not book.HasField("indication")
 
-                claimed = desk.operator("2").AddInstrument(added(replace(GOLD, id=77)), timeout=5)
+                claimed = desk.operator("2").AddInstrument(added(replace(GOLD, id=77)), timeout=patience(5))
                 assert claimed.reason == pb.REASON_DUPLICATE_ID
                 assert claimed.detail == "engine 1 has GOLD as instrument 99, and engine 2 claims 'GOLD' as 77"
 
-                desk.operator("1").Delist(pb.DelistRequest(symbol="GOLD"), timeout=5)
+                desk.operator("1").Delist(pb.DelistRequest(symbol="GOLD"), timeout=patience(5))
                 until(lambda: "GOLD" not in desk.listed("fabric"), "the fabric node lists it no more")
                 assert "GOLD" not in desk.listed("1")
                 for machine in ("1", "fabric"):
@@ -169,7 +170,9 @@ def test_an_instrument_added_on_an_empty_channel_is_traded_and_seen_everywhere_u
                 try:
                     assert "GOLD" not in again.listed("1")
                     silver = replace(GOLD, id=98, symbol="SILVER")
-                    assert again.operator("1").AddInstrument(added(silver), timeout=5).reason == pb.REASON_NONE
+                    assert (
+                        again.operator("1").AddInstrument(added(silver), timeout=patience(5)).reason == pb.REASON_NONE
+                    )
                     until(lambda: "SILVER" in again.listed("fabric"), "an empty channel goes on in a new epoch")
                     until(lambda: (b := again.book("fabric", "SILVER")) and b.state == BOOK_VALID, "and is mirrored")
                 finally:

@@ -11,6 +11,7 @@ from types import ModuleType
 import pytest
 
 from proto import program
+from tests.patience import patience
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -86,7 +87,7 @@ def test_an_interrupt_while_a_program_is_loaded_is_no_traceback(name: str, tmp_p
     (tmp_path / "argparse.py").write_text(f"import os\nos.kill(os.getpid(), {int(signal.SIGINT)})\n")
     run = subprocess.run(
         [sys.executable, "-m", name, "--help"], cwd=ROOT, capture_output=True, text=True, check=False,
-        env=os.environ | {"PYTHONPATH": str(tmp_path)}, timeout=60,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)}, timeout=patience(60),
     )  # fmt: skip
     assert (run.returncode, run.stdout, run.stderr) == (130, "", "")
 
@@ -97,6 +98,14 @@ def test_a_full_disk_under_the_output_is_one_line(name: str) -> None:
     with open("/dev/full", "w") as full:
         run = subprocess.run(
             [sys.executable, "-m", name, "--help"], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True,
-            check=False, env={key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}, timeout=60,
+            check=False, env={key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"},
+            timeout=patience(60),
         )  # fmt: skip
     assert (run.returncode, run.stderr) == (74, f"{name}: what it says cannot be written: No space left on device\n")
+
+
+@pytest.mark.processes
+def test_who_closed_the_output_is_told_nothing_and_the_work_is_done() -> None:
+    command = f"{sys.executable} -m engine --help >&-"
+    run = subprocess.run(command, shell=True, cwd=ROOT, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    assert (run.returncode, run.stderr) == (0, "")

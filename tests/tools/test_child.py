@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import patience
 from tools.chaos.plan import MESSAGE_FAULTS
 from tools.child import Child, Children, Patience, StartError, environment
 
@@ -45,7 +46,7 @@ def exists(pid: int) -> bool:
 
 
 def gone(pid: int, timeout_s: float = 5.0) -> bool:
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + patience(timeout_s)
     while exists(pid):
         if time.monotonic() > deadline:
             return False

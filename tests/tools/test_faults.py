@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from bus.stream.sequencer import Sequencer
 from proto import feed
 from proto.feed import ADD, END
+from tests.patience import patience
 from tools import faults
 from tools.chaos.plan import (
     BURST_MAX,
@@ -327,7 +328,7 @@ def test_a_script_has_an_entry_a_line_and_remarks() -> None:
 def received(socket: zmq.Socket[bytes], count: int, timeout_s: float = 5.0) -> list[bytes]:
     """The next `count` messages, or as many as come."""
     out: list[bytes] = []
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + patience(timeout_s)
     while len(out) < count and socket.poll(max(0, int(1_000 * (deadline - time.monotonic())))):
         out.append(socket.recv())
     return out
@@ -440,7 +441,7 @@ def test_what_stdin_says_that_is_no_order_is_told_in_a_line_and_it_goes_on() -> 
         proxy.stdin.flush()
         assert json.loads(proxy.stdout.readline())["counts"].keys() == {"a"}
         proxy.terminate()
-        _, err = proxy.communicate(timeout=20)
+        _, err = proxy.communicate(timeout=patience(20))
     assert (proxy.returncode, len(err.splitlines())) == (0, len(orders))
     assert all(line.startswith("faults: b") for line in err.splitlines())
 
@@ -450,7 +451,7 @@ def test_a_ready_line_that_cannot_be_written_ends_it_with_3() -> None:
     command = [sys.executable, "-m", "tools.faults", "--line", "a"]
     with Path("/dev/full").open("w") as full:
         ended = subprocess.run(
-            command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=30
+            command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=patience(30)
         )
     assert (ended.returncode, ended.stderr) == (3, "faults: standard output: No space left on device\n")
 

@@ -19,7 +19,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import msgspec
@@ -39,6 +38,8 @@ from proto import cluster, feed
 from proto.columns import BUY, SELL
 from proto.feed import ADD, DEFINITION, END, STATUS
 from proto.instrument import Instrument
+from tests.bus.access.test_sockets import has_ipv6
+from tests.patience import patience
 from tests.published import ALFA, BOUGHT, CHANGED, EXTRAS, GONE, OFFERED, TRADED, Stream, opened
 from tools import tail_feed
 from tools.chaos.plan import sealed
@@ -51,8 +52,10 @@ from tools.tail.live import text_of, view_of
 from tools.tail.play import Recording, RecordingError, range_of, venue_of
 from tools.tail.record import FRAME, HEAD, LENGTH, MAGIC, RANGE, Recorded, Recorder, Writer, range_body
 
-PATIENCE_S = 20.0
-HANGS_S = 100.0  # all that a test waits for, one after the other, each with a deadline of its own; then it hangs
+PATIENCE_S = patience(20.0)
+HANGS_S = patience(
+    100.0
+)  # all that a test waits for, one after the other, each with a deadline of its own; then it hangs
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -374,18 +377,6 @@ def test_a_file_that_cannot_be_used_is_found_before_anything_else(
     assert (out, err.count("\n"), err.startswith(f"tail_feed: {path}: ")) == ("", 1, True)
 
 
-def test_an_interrupt_while_the_rest_is_imported_ends_it_without_a_word(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    class Interrupted(ModuleType):
-        def __getattr__(self, name: str) -> object:
-            raise KeyboardInterrupt
-
-    monkeypatch.setitem(sys.modules, "tools.tail.follow", Interrupted("tools.tail.follow"))
-    assert tail_feed.main(["127.0.0.1:1"]) == 0
-    assert capsys.readouterr() == ("", "")
-
-
 class Full(io.RawIOBase):
     """A disk that takes so many bytes."""
 
@@ -445,12 +436,15 @@ def test_a_recording_whose_venue_is_none_ends_with_3(
 
 
 @pytest.mark.processes
-def test_what_cannot_be_written_ends_it_with_5_and_one_line(tmp_path: Path) -> None:
+def test_what_cannot_be_written_ends_it_with_74_and_one_line(tmp_path: Path) -> None:
     recording(tmp_path / "a.rec")
     command = [sys.executable, "-m", "tools.tail_feed", "--play", str(tmp_path / "a.rec"), "--speed", "0"]
     with Path("/dev/full").open("w") as full:
         ended = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
-    assert (ended.returncode, ended.stderr) == (5, "tail_feed: standard output: No space left on device\n")
+    assert (ended.returncode, ended.stderr) == (
+        74,
+        "tail_feed: what it says cannot be written: No space left on device\n",
+    )
 
 
 def test_what_came_from_elsewhere_does_not_steer_the_terminal(
@@ -595,7 +589,9 @@ def test_a_recording_goes_on_by_a_frame_for_each_line_and_ends_when_told_to_thou
         (last,) = program.stdout.read().splitlines()
         assert json.loads(last)["why"] == "interrupted"
         assert program.stderr.read() == ""
-    stepped = subprocess.run(command, cwd=ROOT, text=True, input="\n\n", capture_output=True, timeout=20, check=False)
+    stepped = subprocess.run(
+        command, cwd=ROOT, text=True, input="\n\n", capture_output=True, timeout=patience(20), check=False
+    )
     assert [line["seq"] for line in map(json.loads, stepped.stdout.splitlines()) if "seq" in line] == [*range(1, 8)]
     assert stepped.returncode == 0
 
@@ -755,10 +751,10 @@ class Falsifier:
 FOLLOWS_AT = feed.TOPIC_SIZE + 20
 
 
-async def _engine(children: Children, tmp_path: Path) -> Child:
+async def _engine(children: Children, tmp_path: Path, *more: str) -> Child:
     (tmp_path / "cluster.toml").write_text(cluster.dumps(made_up(1, 1)))
     arguments = ["--cluster", str(tmp_path / "cluster.toml"), "--engine", "1", "--new"]
-    arguments += ["--data", str(tmp_path / "engine-1")]
+    arguments += ["--data", str(tmp_path / "engine-1"), *more]
     engine = await children.start(Child("engine-1", "engine", arguments, tmp_path / "engine.log.log"))
     await engine.wait_ready(20)
     return engine
@@ -901,6 +897,30 @@ def test_it_waits_for_a_venue_records_it_and_ends_with_it(tmp_path: Path) -> Non
         assert program.wait(10) == 0
     assert [line["price"] for line in told if line["event"] == "add"] == ["10.00"]
     assert [line["to"] for line in told if line["event"] == "state"][-2:] == ["live", "ended"]
+
+
+@pytest.mark.processes
+def test_a_recording_that_outgrows_its_disk_ends_the_listening_with_74_over_ipv6_too(tmp_path: Path) -> None:
+    host = "[::1]" if has_ipv6() else "127.0.0.1"
+    kept = tmp_path / "kept.rec"
+
+    async def venue() -> None:
+        with Children() as children:
+            engine = await _engine(children, tmp_path, "--grpc", f"{host}:0", "--feed", f"tcp://{host}:0")
+            assert engine.ready["feed"].startswith(f"tcp://{host}:")
+            command = [sys.executable, "-m", "tools.tail_feed", engine.ready["grpc"], "--json", "--record", str(kept)]
+            limited = ["bash", "-c", 'ulimit -f 2; exec "$@"', "bash", *command]
+            options: Any = {"capture_output": True, "text": True, "check": False, "timeout": HANGS_S}
+            ended = await asyncio.to_thread(lambda: subprocess.run(limited, cwd=ROOT, **options))
+            assert ended.returncode == 74, ended.stderr
+            said = rf"tail_feed: {kept}: File too large: [0-9,]+ bytes are good, what came .*\n"
+            assert re.fullmatch(said, ended.stderr)
+            assert json.loads(ended.stdout.splitlines()[-1])["why"] == "the recording cannot be written"
+            await children.stop()
+
+    asyncio.run(venue())
+    recording = Recording(io.BytesIO(kept.read_bytes()))
+    assert (len(list(recording)) > 1, recording.cut) == (True, True)
 
 
 @contextmanager

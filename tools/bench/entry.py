@@ -263,7 +263,7 @@ class Lone:
 
     async def commit(self) -> float:
         part = records.Entered(self._account, 0, STP_NONE, self._order())
-        body = records.encode(records.Commands(1, START_NS, [part]))
+        body = records.encode(records.Group(1, START_NS, [part]))
         before = perf_counter_ns()
         self._log.append(self._log.position, [body])
         return (perf_counter_ns() - before) / 1e9

@@ -74,7 +74,7 @@ def run(options: Options) -> Report:
 
 def record(account: int, time_ns: int, commands: bytes) -> bytes:
     """The body of a log record of one batch."""
-    return records.encode(records.Commands(1, time_ns, [records.Entered(account, 0, STP_NONE, commands)]))
+    return records.encode(records.Group(1, time_ns, [records.Entered(account, 0, STP_NONE, commands)]))
 
 
 class _Contenders:

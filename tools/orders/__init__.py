@@ -1,1 +1,1 @@
-"""Orders by hand, and the operator's desk: a command line for people, one call each."""
+"""Orders by hand, and what an operator may say: a command line for people, one call each."""

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from engine.entry.guard import token_in
 from proto import orders_pb2 as pb
-from proto.dial import AT, Parser, default_address, target
+from proto.dial import AT, Parser, default_address, target, whole
 from proto.instrument import NOTIONAL_MAX
 from proto.orders import BadValueError, lots_of, ticks_of
 from proto.table import SIZE
@@ -50,8 +50,6 @@ exit codes: 0 it is done; 1 it was refused, or a list is not whole; 2 wrong usag
 
 """
 
-TIME_MAX: Final = (1 << 63) - 1
-
 
 def _named(prefix: str, names: Sequence[str]) -> dict[str, str]:
     """The names of an enum's values, by what people write."""
@@ -71,18 +69,7 @@ OF_OPERATOR: Final = (
 )  # fmt: skip
 
 
-def number(text: str) -> int:
-    """A whole number of 64 bits, without a sign."""
-    if not re.fullmatch("[0-9]{1,20}", text) or int(text) >= 1 << 64:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 to 2^64 - 1")
-    return int(text)
-
-
-def small(text: str) -> int:
-    """A whole number of 32 bits, without a sign."""
-    if not re.fullmatch("[0-9]{1,10}", text) or int(text) >= 1 << 32:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 to 2^32 - 1")
-    return int(text)
+number, small, time_ns = whole(0, (1 << 64) - 1), whole(0, (1 << 32) - 1), whole(0, (1 << 63) - 1)
 
 
 def decimal(text: str) -> str:
@@ -103,12 +90,6 @@ def size(text: str) -> str:
     if not SIZE.fullmatch(text) or not Decimal(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a size: a decimal above 0, at most 12 digits either side")
     return text
-
-
-def time_ns(text: str) -> int:
-    if (value := number(text)) > TIME_MAX:
-        raise argparse.ArgumentTypeError(f"{text} is later than times go: 2^63 - 1 ns")
-    return value
 
 
 def token(path: str) -> str:

@@ -2,12 +2,14 @@
 
 from typing import Final
 
+from proto.program import NOT_WRITTEN
+
 FINE_EXIT: Final = 0
 DIFFERS_EXIT: Final = 1
 USAGE_EXIT: Final = 2
 CONNECT_EXIT: Final = 3
 GAP_EXIT: Final = 4
-WRITE_EXIT: Final = 5
+WRITE_EXIT: Final = NOT_WRITTEN
 
 
 class CannotGoOn(Exception):
@@ -27,6 +29,6 @@ class CannotConnect(CannotGoOn):
 
 
 class CannotWrite(CannotGoOn):
-    """What was to be said, or recorded, could not be written."""
+    """What was to be recorded could not be written."""
 
     code = WRITE_EXIT

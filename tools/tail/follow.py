@@ -27,7 +27,7 @@ REFUSED_S: Final = 1.0  # how long one that cannot be reached is tried again
 
 
 def run(args: argparse.Namespace) -> int:
-    """The exit code. Raises: CannotGoOn; BrokenPipeError when nobody reads standard output any more."""
+    """The exit code. Raises: CannotGoOn; OSError when standard output takes no more, or nobody reads it."""
     with contextlib.ExitStack() as files:
         try:
             played: BinaryIO | None = files.enter_context(args.play.open("rb")) if args.play else None

@@ -5,7 +5,7 @@ import asyncio
 import contextlib
 import json
 import signal
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any, Final, TextIO
 
 from tools.tail import live
@@ -24,7 +24,7 @@ async def say_all(
 ) -> int:
     """While the tasks run, say what there is to say, until the listening ends; the exit code.
 
-    Raises: what a task does; CannotWrite; BrokenPipeError when nobody reads `out`.
+    Raises: what a task does; CannotWrite for the recording; OSError for `out`, also when nobody reads it.
     """
     said = listener.said
     loop = asyncio.get_running_loop()
@@ -39,11 +39,10 @@ async def say_all(
     for task in running:
         task.add_done_callback(ended)
     try:
-        with _writing():
-            if live.is_terminal(out) and not (args.json or args.raw):
-                await live.show(listener, shows, args.depth, args.stats, out)
-            else:
-                await _print(args, listener, shows, out)
+        if live.is_terminal(out) and not (args.json or args.raw):
+            await live.show(listener, shows, args.depth, args.stats, out)
+        else:
+            await _print(args, listener, shows, out)
         for task in running:
             if task.done():
                 task.result()
@@ -55,17 +54,6 @@ async def say_all(
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
-
-
-@contextlib.contextmanager
-def _writing() -> Iterator[None]:
-    """Tells what cannot be written from a reader who has seen enough. Raises: CannotWrite, BrokenPipeError."""
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as e:
-        raise CannotWrite(f"standard output: {e.strerror}") from None
 
 
 async def _print(args: argparse.Namespace, listener: Listener, shows: Shows, out: TextIO) -> None:

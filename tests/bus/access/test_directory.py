@@ -18,6 +18,7 @@ from bus.access.directory import Changed, Conflict, Directory, Displaced, Doubte
 from bus.access.exchange import DirectoryError, DirectoryLoop, DirectoryRefused, ask, entry_of, message_of
 from proto import cluster_pb2, cluster_pb2_grpc
 from proto.cluster import Instrument
+from tests.patience import patience
 
 SECOND = 1_000_000_000
 
@@ -552,7 +553,7 @@ async def until(condition: Callable[[], object], within_s: float = 10.0) -> floa
 
 def scenario(play: Callable[[], Awaitable[None]]) -> Callable[[], None]:
     def test() -> None:
-        asyncio.run(asyncio.wait_for(play(), 30))
+        asyncio.run(asyncio.wait_for(play(), patience(30)))
 
     test.__name__ = play.__name__
     return test
@@ -680,7 +681,7 @@ def test_two_engines_on_copies_of_one_log_that_began_unseen_of_each_other_end_as
             assert not any(isinstance(event, Displaced | Superseded) for event in held.events)
             assert held.target in gone()[0].why  # type: ignore[no-untyped-call]
 
-    asyncio.run(asyncio.wait_for(play(), 30))
+    asyncio.run(asyncio.wait_for(play(), patience(30)))
 
 
 @scenario
@@ -757,5 +758,7 @@ async def test_garbled_entries_are_counted_and_the_others_taken() -> None:
         bad.grpc = rng.randbytes(8).hex()
         async with grpc.aio.insecure_channel(first.target) as channel:
             stub: Any = cluster_pb2_grpc.DirectoryStub(channel)  # type: ignore[no-untyped-call, unused-ignore]
-            await stub.Exchange(cluster_pb2.DirectoryEntries(entries=[bad, message_of(engine(3, port=1))]), timeout=5)
+            await stub.Exchange(
+                cluster_pb2.DirectoryEntries(entries=[bad, message_of(engine(3, port=1))]), timeout=patience(5)
+            )
         assert (first.loop.malformed, first.names()) == (1, ["engine-1", "engine-3"])

@@ -37,6 +37,7 @@ from bus.reader.reading import Back
 from bus.stream.mirror import Mirror
 from proto.feed import ADD, CLEAR, END, EXECUTE, SELL, STATUS
 from tests.bus.test_node import SYMBOLS, TinyEngine, run, until
+from tests.patience import patience
 from tests.published import opened
 
 CENT = Decimal("0.01")
@@ -260,7 +261,7 @@ class Aside:
 
 
 def patiently(what: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + patience(10)
     while not what():
         assert time.monotonic() < deadline
         time.sleep(0.01)

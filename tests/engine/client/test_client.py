@@ -35,6 +35,7 @@ from engine.entry.reports import Follower, Outbox
 from engine.log import kept
 from engine.log.commit import Submission
 from engine.log.memory import Fault
+from proto import orders_pb2 as pb
 from proto.columns import (
     ACCEPTED,
     BUY,
@@ -52,8 +53,9 @@ from proto.columns import (
     UNAVAILABLE,
     UNKNOWN,
 )
-from proto.orders import unwrap, write_batch, write_reports
-from tests.engines import Engines, Stuck, run, until
+from proto.orders import read_batch, unwrap, write_batch, write_reports
+from tests.engines import Engines, Stuck, cluster_of, run, until
+from tests.patience import patience
 
 E1A, E2A = 10, 20
 
@@ -91,7 +93,7 @@ async def read(session: Session, count: int) -> list[Report]:
             if len(found) == count:
                 return
 
-    await asyncio.wait_for(collect(), 10)
+    await asyncio.wait_for(collect(), patience(10))
     return found
 
 
@@ -258,7 +260,7 @@ def test_a_batch_is_answered_row_by_row() -> None:
         async with Seeds(engines).client().session() as session:
             commands = Commands(op=[NEW] * 3, instrument=[E1A] * 3, price=[5, 6, 200_000], quantity=[1, 2, 3])
             sent = await session.submit(commands, answers=True)
-            answers = await asyncio.wait_for(sent, 5)
+            answers = await asyncio.wait_for(sent, patience(5))
             assert [(a.client_order_id, a.row.price, a.reason) for a in answers] == [
                 (id, price, reason)
                 for id, price, reason in zip(commands.client_order_id, (5, 6, 200_000), (0, 0, 21), strict=True)
@@ -289,7 +291,7 @@ def test_what_was_not_answered_is_sent_again_and_has_one_effect(monkeypatch: pyt
             orders = Commands(op=[NEW] * 50, instrument=[E1A] * 50, price=[5] * 50, quantity=[1] * 50)
             sent = await session.submit(orders, answers=True)
             await until(lambda: engines[1].committer.backlog == 50)
-            waiting = asyncio.ensure_future(asyncio.wait_for(sent, 10))
+            waiting = asyncio.ensure_future(asyncio.wait_for(sent, patience(10)))
             # The append goes through while the engine, going down, waits for it: what was logged is not answered.
             threading.Timer(0.2, stuck.let_go).start()
             await engines.down(1)
@@ -299,7 +301,7 @@ def test_what_was_not_answered_is_sent_again_and_has_one_effect(monkeypatch: pyt
             entered = Entered(engines, 1)
             fresh = await session.submit(Commands([NEW] * 3, [7, 8, 9], [E1A] * 3, price=[5] * 3, quantity=[1] * 3))
             answers = await waiting
-            await asyncio.wait_for(fresh, 5)
+            await asyncio.wait_for(fresh, patience(5))
             ids = [answer.client_order_id for answer in answers]
             assert ids == orders.client_order_id
             assert [order.client_order_id for order in engines[1].venue.open_orders(7)] == [*ids, 7, 8, 9]
@@ -323,7 +325,7 @@ def test_commands_that_never_arrived_are_sent_again_in_their_order() -> None:
             await engines.up(1)
             assert engines.endpoints[1] != endpoint
             for sent in batches:
-                await asyncio.wait_for(sent, 5)
+                await asyncio.wait_for(sent, patience(5))
             assert [order.client_order_id for order in engines[1].venue.open_orders(7)] == [1, 2, 3, 4, 5, 6]
 
     run(test)
@@ -374,7 +376,7 @@ def test_reports_go_on_after_restarts_without_a_hole_and_without_a_repeat() -> N
                     engine = rng.choice((1, 2))
                     await engines.down(engine)
                     await engines.up(engine)
-                await asyncio.wait_for(asyncio.gather(*(_all(one) for one in sent)), 10)
+                await asyncio.wait_for(asyncio.gather(*(_all(one) for one in sent)), patience(10))
             await until(engines.linked)
             for account in (7, 8):
                 for home in (1, 2):
@@ -399,7 +401,7 @@ def _has(got: list[Report], home: int, last: int) -> bool:
 
 async def _listen(session: Session, told: list[int]) -> None:
     """Take in the numbers of all reports, until reading raises."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(patience(10)):
         async for batch in session.batches():
             told.extend(batch.first_seq + row for row in range(len(batch.kind)))
 
@@ -433,7 +435,7 @@ def test_a_command_whose_home_does_not_answer_is_asked_for_again_under_its_id() 
             assert refused.value.reason == UNAVAILABLE
             assert not order.done()
             stuck.let_go()
-            assert (await asyncio.wait_for(order, 10)).kind == ACCEPTED
+            assert (await asyncio.wait_for(order, patience(10))).kind == ACCEPTED
             assert [order.client_order_id for order in engines[2].venue.open_orders(7)] == [77]
             kinds = [(report.kind, report.command) for report in await read(session, 2)]
             assert sorted(kinds) == [(ACCEPTED, 77), (REFUSED, 78)]  # and no word of what was not known for a while
@@ -447,7 +449,7 @@ def test_a_batch_whose_home_does_not_answer_is_unknown_as_a_whole_within_the_pat
             stuck = Stuck(engines, 2)
             orders = Commands([NEW] * 40, instrument=[E2A] * 40, price=[5] * 40, quantity=[1] * 40)
             sent = await session.submit(orders, answers=True)
-            answers = await asyncio.wait_for(sent, 5)
+            answers = await asyncio.wait_for(sent, patience(5))
             assert [(answer.kind, answer.reason) for answer in answers] == [(UNKNOWN, OUTCOME_UNKNOWN)] * 40
             assert [(report.command, report.kind) for report in await read(session, 40)] == [
                 (id, UNKNOWN) for id in sent.ids
@@ -463,7 +465,7 @@ def test_an_outcome_that_stays_unknown_is_said_within_the_patience_and_can_be_as
         async with Seeds(engines).client(patience_s=0.5).session() as session:
             stuck = Stuck(engines, 2)
             with pytest.raises(OutcomeUnknownError) as unknown:
-                await asyncio.wait_for(session.new("E2A", BUY, "0.05", 1, client_order_id=77), 5)
+                await asyncio.wait_for(session.new("E2A", BUY, "0.05", 1, client_order_id=77), patience(5))
             assert unknown.value.report.command == 77
             stuck.let_go()
             await until(engines.linked)
@@ -478,10 +480,10 @@ def test_a_mass_cancel_of_everything_waits_for_every_engine() -> None:
         async with Seeds(engines).client().session() as session:
             for symbol in ("E1A", "E2A", "E2B"):
                 await session.new(symbol, BUY, "0.05", 1)
-            assert await asyncio.wait_for(session.mass_cancel(), 5) == (3, [])
+            assert await asyncio.wait_for(session.mass_cancel(), patience(5)) == (3, [])
             await engines.down(2)
             await until(lambda: engines[1].links[2].state is LinkState.DOWN)
-            assert await asyncio.wait_for(session.mass_cancel(), 5) == (0, [2])
+            assert await asyncio.wait_for(session.mass_cancel(), patience(5)) == (0, [2])
             await engines.up(2)
 
     run(test, 2)
@@ -537,7 +539,7 @@ def test_reports_that_nobody_reads_hold_nobody_up_and_are_told_as_lost(monkeypat
     async def test(engines: Engines) -> None:
         async with Seeds(engines).client().session() as session:
             for _ in range(25):
-                await asyncio.wait_for(session.new("E1A", BUY, "0.05", 1), 5)
+                await asyncio.wait_for(session.new("E1A", BUY, "0.05", 1), patience(5))
             with pytest.raises(ReportsLostError, match="more than 10 reports were not read") as lost:
                 await read(session, 1)
             assert lost.value.lost == {1: (1, 15)}
@@ -563,9 +565,9 @@ def test_a_mass_cancel_of_more_orders_than_there_is_room_for_gives_its_answer(
             for commands in orders:
                 commands.client_order_id = [0] * 100
                 await (await session.submit(commands))
-            assert await asyncio.wait_for(session.mass_cancel("E1A"), 10) == (count, [])
+            assert await asyncio.wait_for(session.mass_cancel("E1A"), patience(10)) == (count, [])
             await session.new("E1A", BUY, "0.05", 1)
-            assert await asyncio.wait_for(session.mass_cancel(), 10) == (1, [])
+            assert await asyncio.wait_for(session.mass_cancel(), patience(10)) == (1, [])
             if kept_for_reading:
                 told: list[int] = []
                 with pytest.raises(ReportsLostError) as lost:
@@ -583,7 +585,7 @@ def test_an_engine_that_does_not_come_back_is_unreachable_within_the_patience() 
             await engines.down(1)
             engines.endpoints.clear()
             with pytest.raises(UnreachableError, match=r"engine 1 did not come back within 0\.3 s: nobody knows"):
-                await asyncio.wait_for(session.new("E1A", BUY, "0.05", 1), 5)
+                await asyncio.wait_for(session.new("E1A", BUY, "0.05", 1), patience(5))
             with pytest.raises(UnreachableError):
                 await session.new("E1A", BUY, "0.05", 1)
             await engines.up(1)
@@ -613,7 +615,7 @@ def test_submit_waits_when_too_much_is_unanswered(monkeypatch: pytest.MonkeyPatc
             await asyncio.sleep(0.05)
             assert not second.done()
             stuck.let_go()
-            await asyncio.wait_for(second, 5)
+            await asyncio.wait_for(second, patience(5))
 
     run(test)
 
@@ -633,11 +635,11 @@ def test_a_command_sent_again_is_not_taken_for_refused_because_its_home_is_not_l
             await until(lambda: session.connects == 2)
             assert len(engines[2].venue.open_orders(7)) == 90
             fresh = await session.submit(Commands(op=[NEW], instrument=[E2A], price=[5], quantity=[1]), answers=True)
-            assert [answer.reason for answer in await asyncio.wait_for(fresh, 5)] == [UNAVAILABLE]
+            assert [answer.reason for answer in await asyncio.wait_for(fresh, patience(5))] == [UNAVAILABLE]
             assert not sent.done
             entered = Entered(engines, 2)
             engines.endpoints[2] = endpoint
-            assert [answer.kind for answer in await asyncio.wait_for(sent, 5)] == [ACCEPTED] * 90
+            assert [answer.kind for answer in await asyncio.wait_for(sent, patience(5))] == [ACCEPTED] * 90
             assert [report.kind for report in await read(session, 91)] == [REFUSED, *[ACCEPTED] * 90]
             assert entered.ids in (
                 [],
@@ -645,6 +647,71 @@ def test_a_command_sent_again_is_not_taken_for_refused_because_its_home_is_not_l
             )  # the answers of all others come with the reports from the cursor on
 
     run(test, 2, answer_s=5.0)
+
+
+class Wire:
+    """A session without a connection: what it would write is taken from it, and what comes is put into it."""
+
+    def __init__(self, patience_s: float) -> None:
+        instruments = cluster_of(2).instruments
+        self.session = Client("127.0.0.1:1", 7, patience_s=patience_s, instruments=instruments).session()
+        self.session._task, self.session._loop = asyncio.current_task(), asyncio.get_running_loop()
+        self.session._welcome(pb.Welcome(engine=1, session=1, engines=[1, 2]))
+
+    async def written(self) -> list[int]:
+        """The ids of the commands of its next messages."""
+        await until(lambda: self.session._out)
+        ids: list[int] = []
+        while self.session._out:
+            sent, message = self.session._out.popleft()
+            sent.begun = True
+            ids += read_batch(7, 0, 0, unwrap(message) or b"").client_order_id
+        return ids
+
+    def said(self, ids: list[int], kind: int, reason: int = 0, first_seq: int = 0) -> None:
+        """Engine 2 says so of these commands."""
+        rows = [value for id in ids for value in (kind, id, id, 0, E2A, 0, 5, 1, 0, 0, 0, reason)]
+        self.session._take(write_reports(2, 7, first_seq, 0, 0, rows))
+
+
+def test_a_silent_home_is_asked_for_one_command_and_for_the_rest_once_it_answers() -> None:
+    async def test() -> None:
+        wire = Wire(patience_s=30)
+        orders = Commands([NEW] * 40, instrument=[E2A] * 40, price=[5] * 40, quantity=[1] * 40)
+        sent = await wire.session.submit(orders, answers=True)
+        assert await wire.written() == sent.ids
+        wire.said(sent.ids, UNKNOWN, OUTCOME_UNKNOWN)
+        for _ in range(2):
+            assert await wire.written() == sent.ids[:1]
+            wire.said(sent.ids[:1], REFUSED, UNAVAILABLE)
+        assert await wire.written() == sent.ids[:1]
+        wire.said(sent.ids[1:3], ACCEPTED, first_seq=1)  # had after all: its reports say so
+        wire.said(sent.ids[:1], ACCEPTED, first_seq=3)
+        assert await wire.written() == sent.ids[3:]  # the others never arrived
+        wire.said(sent.ids[3:], ACCEPTED, first_seq=4)
+        assert [answer.kind for answer in await asyncio.wait_for(sent, 1)] == [ACCEPTED] * 40
+
+    asyncio.run(test())
+
+
+def test_after_a_reconnect_a_home_that_hangs_does_not_hold_up_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sdk, "WELCOME_S", 0.1)
+
+    async def test() -> None:
+        wire = Wire(patience_s=30)
+        both = Commands([NEW] * 4, [1, 2, 3, 4], [E2A, E1A, E2A, E1A], price=[5] * 4, quantity=[1] * 4)
+        sent = await wire.session.submit(both)
+        assert await wire.written() == [1, 2, 3, 4]
+        wire.session._welcome(pb.Welcome(engine=1, session=1, engines=[1, 2]))
+        fresh = await wire.session.submit(Commands([NEW], [5], [E1A], price=[5], quantity=[1]))
+        assert await wire.written() == [1, 2]  # one of each home
+        rows = [ACCEPTED, 2, 2, 0, E1A, 0, 5, 1, 0, 0, 0, 0]
+        wire.session._take(write_reports(1, 7, 1, 0, 0, rows))
+        assert await wire.written() == [4, 5]  # engine 2 hangs: its second one waits for the answer to its first
+        assert not sent.done
+        assert not fresh.done
+
+    asyncio.run(test())
 
 
 def test_reports_that_come_twice_are_given_once() -> None:

@@ -18,6 +18,7 @@ import pytest
 
 from engine.client import SELL, SyncClient
 from tests.engine.test_process import Venue
+from tests.patience import patience
 
 pytestmark = pytest.mark.processes
 
@@ -59,7 +60,7 @@ def test_every_example_of_the_page_says_what_the_page_says(address: str) -> None
             code = compile(block, "docs/orders.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
             result = eval(code, names)
             if inspect.isawaitable(result):
-                await asyncio.wait_for(result, 20)
+                await asyncio.wait_for(result, patience(20))
 
     with contextlib.redirect_stdout(out):
         asyncio.run(run())
@@ -94,7 +95,11 @@ def test_the_order_of_the_readme_is_sent(address: str, tmp_path: Path) -> None:
     (tmp_path / "buy.py").write_text(code)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, str(tmp_path / "buy.py"), address], env=environment, capture_output=True, text=True, timeout=30
+        [sys.executable, str(tmp_path / "buy.py"), address],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=patience(30),
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert [line.split(", id ")[0] for line in done.stdout.splitlines()] == [
@@ -104,13 +109,13 @@ def test_the_order_of_the_readme_is_sent(address: str, tmp_path: Path) -> None:
 
 def test_the_quickstart_trades(address: str) -> None:
     with example("quickstart_orders", address, "GAMMA", "95.00") as process:
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=patience(30))
     assert (process.returncode, err) == (0, "")
     accepted, canceled = out.splitlines()
     assert accepted.startswith("accepted GAMMA buy 1 @ 95.00, open 1, id ")
     assert canceled.startswith("canceled GAMMA buy 1 @ 95.00, open 0, id ")
     with example("quickstart_orders", address, "NOPE", "95.00") as process:
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=patience(30))
     assert (process.returncode, out, err.count("\n")) == (1, "", 1)
     assert "there are ALFA, BETA, GAMMA" in err
 
@@ -122,10 +127,10 @@ def test_the_market_maker_quotes_leans_and_leaves_nothing(address: str) -> None:
             other.new("BETA", SELL, price, 1)
             assert process.stdout.readline().strip() == says
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=patience(30))
         assert (process.returncode, out, err) == (0, "", "")
         with SyncClient(address, account=4712) as maker:
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + patience(10)
             while maker.open_orders().orders:  # the venue cancels them
                 assert time.monotonic() < deadline
                 time.sleep(0.02)

@@ -10,6 +10,7 @@ from engine.entry import reports
 from engine.entry.link import LinkState
 from engine.log import kept
 from tests.engines import Engines, run, until
+from tests.patience import patience
 
 E1A, E2A = 10, 20
 
@@ -27,7 +28,7 @@ async def enter(engines: Engines, counts: dict[int, int]) -> None:
 
 
 async def listed(found: executions.Executions) -> list[Report]:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(patience(20)):
         return [report async for report in found]
 
 

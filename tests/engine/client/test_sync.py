@@ -25,6 +25,7 @@ from engine.client import (
     UnreachableError,
 )
 from tests.engines import Running
+from tests.patience import patience
 
 ROOT = Path(__file__).resolve().parents[3]
 E1A = 10
@@ -141,7 +142,7 @@ def test_a_program_that_leaves_it_open_ends_all_the_same(running: Trading, end: 
     program = LEFT_OPEN.format(end=end)
     began = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-c", program, running.address], cwd=ROOT, capture_output=True, text=True, timeout=30
+        [sys.executable, "-c", program, running.address], cwd=ROOT, capture_output=True, text=True, timeout=patience(30)
     )
     assert (done.returncode, done.stdout) == (code, "open\nclosed\n"), done.stderr
     assert (done.stderr.splitlines() or [""])[-1] == says

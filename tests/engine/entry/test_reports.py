@@ -11,6 +11,7 @@ from engine.log import kept
 from engine.log.kept import KeptReports
 from proto.columns import AccountReports, Outcome
 from proto.orders import read_reports, unwrap, write_reports
+from tests.patience import patience
 
 HOME = 1
 
@@ -36,7 +37,7 @@ async def taken(follower: Follower) -> list[int]:
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
     async def main() -> None:
-        await asyncio.wait_for(test(), 10)
+        await asyncio.wait_for(test(), patience(10))
 
     asyncio.run(main())
 

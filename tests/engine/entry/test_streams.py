@@ -9,6 +9,7 @@ from engine import node
 from proto import orders_pb2 as pb
 from proto.columns import ACCEPTED
 from tests.engines import EndOfStream, Engines, Stream, Stuck, run, until
+from tests.patience import patience
 
 E1A, E2A = 10, 20
 STOPPING = (grpc.StatusCode.UNAVAILABLE, "the engine is stopping")
@@ -46,7 +47,7 @@ def test_what_was_taken_is_answered_before_an_engine_goes() -> None:
         assert [(row[1], row[2], row[3]) for row in await stream.next(50)] == [(n, ACCEPTED, n) for n in range(1, 51)]
         assert await end_of(stream) == STOPPING
         with pytest.raises(grpc.aio.AioRpcError) as ended:
-            await asyncio.wait_for(following, 5)
+            await asyncio.wait_for(following, patience(5))
         assert (ended.value.code(), ended.value.details()) == STOPPING
         assert copied == list(range(1, 51))
         await leaving
@@ -93,6 +94,6 @@ def test_a_client_that_does_not_read_keeps_nobody_waiting(monkeypatch: pytest.Mo
         for first in range(1, 12_000, 2_000):  # some 600 kB of reports, more than a connection takes unread
             await stream.new_many(first, 2_000, E1A)
         await until(lambda: engines[1].kept.last_seq(7) == 12_000)
-        await asyncio.wait_for(engines.down(1), 15)
+        await asyncio.wait_for(engines.down(1), patience(15))
 
     run(test)

@@ -13,9 +13,10 @@ from engine.log.commit import BACKLOG_MAX, GROUP_COMMANDS, CommitState, Committe
 from engine.log.contract import LogConflict, OutcomeUnknown
 from engine.log.memory import Disk, Fault, MemoryLog
 from engine.log.replay import replay
-from engine.log.state import State as Before
+from engine.log.state import EngineState as Before
 from proto.columns import NEW, WRONG_STATE, Batch, Outcome
 from proto.orders import write_batch
+from tests.patience import patience
 
 
 def batch_of(first: int, count: int = 1, session: int = 0) -> Batch:
@@ -79,7 +80,7 @@ class Bench:
         )
 
     async def settled(self) -> None:
-        await asyncio.wait_for(self.committer.settled(), 5)
+        await asyncio.wait_for(self.committer.settled(), patience(5))
 
     def records(self) -> list[records.Record]:
         return [records.decode(body) for body in self.disk.bodies]
@@ -107,10 +108,10 @@ class Gate:
 
     def _before(self, bodies: Sequence[bytes]) -> None:
         self.reached.release()
-        assert self.open.acquire(timeout=5)
+        assert self.open.acquire(timeout=patience(5))
 
     async def wait(self) -> None:
-        assert await asyncio.to_thread(self.reached.acquire, timeout=5)
+        assert await asyncio.to_thread(self.reached.acquire, timeout=patience(5))
 
 
 def test_commands_that_arrive_together_are_logged_together_and_applied_in_order() -> None:
@@ -123,7 +124,7 @@ def test_commands_that_arrive_together_are_logged_together_and_applied_in_order(
     assert bench.core.told == [(1, 1_000, [10, 11, 20, 21, 30, 31])]
     assert bench.answers == [(10, True), (20, True), (30, True)]
     assert bench.released == [1]
-    assert [record.parts for record in bench.records() if isinstance(record, records.Commands)] == [
+    assert [record.parts for record in bench.records() if isinstance(record, records.Group)] == [
         [records.Entered(7, 0, 0, write_batch(batch_of(first, 2))) for first in (10, 20, 30)]
     ]
 
@@ -174,7 +175,7 @@ def test_a_large_backlog_makes_the_next_wait_for_room() -> None:
         assert not waiting.done()
         for _ in range(40):
             gate.open.release()
-        await asyncio.wait_for(waiting, 5)
+        await asyncio.wait_for(waiting, patience(5))
         assert not bench.committer.crowded
         await bench.settled()
 
@@ -230,7 +231,7 @@ def test_a_failed_append_changes_nothing_and_refuses_all_that_wait_and_all_that_
 
 
 async def until(reached: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(patience(5)):
         while not reached():
             await asyncio.sleep(0.001)
 
@@ -365,10 +366,10 @@ def test_a_replay_tells_the_core_what_it_was_told_and_skips_what_is_void() -> No
     told = run(test, disk).core.told
     for record in (
         records.Epoch(0, "second owner", 0, RULES),  # position 3: the epoch is 3
-        records.Commands(0, 2_000, [records.Entered(7, 0, 0, write_batch(batch_of(5)))]),  # void: of the first owner
+        records.Group(0, 2_000, [records.Entered(7, 0, 0, write_batch(batch_of(5)))]),  # void: of the first owner
         records.Epoch(0, "too late"),  # void: the epoch is not 0 any more
-        records.Commands(3, 2_000, [records.Entered(7, 0, 0, write_batch(batch_of(6)))]),
-        records.Commands(3, 2_001, []),
+        records.Group(3, 2_000, [records.Entered(7, 0, 0, write_batch(batch_of(6)))]),
+        records.Group(3, 2_001, []),
     ):
         disk.bodies.append(records.encode(record))
     disk.crash()

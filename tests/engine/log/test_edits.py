@@ -15,10 +15,10 @@ from engine.core.rules import RULES
 from engine.log import edits
 from engine.log.edits import Effect
 from engine.log.memory import Disk, MemoryLog
-from engine.log.records import Commands, Entered, Epoch, Identity, Part, decode, encode
+from engine.log.records import Entered, Epoch, Group, Identity, Part, decode, encode
 from engine.log.replay import StartRefused, replay, restore
 from engine.node import Engine
-from proto.cluster import Account, Cluster, EngineEntry, Venue
+from proto.cluster import Account, Cluster, EngineEntry, VenueEntry
 from proto.columns import (
     ACCEPTED,
     CANCEL,
@@ -41,7 +41,7 @@ from tests.engines import Engines, cluster_of
 CLUSTER = replace(cluster_of(2, (7, 8)), name="test")
 E1A, E1B = CLUSTER.instruments_of(1)
 KEYS: dict[type, dict[str, Effect]] = {
-    Instrument: edits.INSTRUMENT, Account: edits.ACCOUNT, EngineEntry: edits.ENGINE, Venue: edits.VENUE,
+    Instrument: edits.INSTRUMENT, Account: edits.ACCOUNT, EngineEntry: edits.ENGINE, VenueEntry: edits.VENUE,
 }  # fmt: skip
 
 # What each key is edited to. (An instrument's allocation: that of E1B, which has no live orders.)
@@ -53,7 +53,7 @@ EDITED: dict[type, dict[str, Any]] = {
     },
     Account: {"id": 9, "name": "maker"},
     EngineEntry: {"id": 3, "grpc": "127.0.0.1:4001", "feed": "tcp://127.0.0.1:4002", "channels": 2},
-    Venue: {"name": "other"},
+    VenueEntry: {"name": "other"},
 }  # fmt: skip
 EVERY = [(kind, field.name) for kind in KEYS for field in fields(kind)]
 
@@ -61,7 +61,7 @@ EVERY = [(kind, field.name) for kind in KEYS for field in fields(kind)]
 def edited(kind: type, key: str) -> Cluster:
     """The file with one key of one table edited."""
     change = {key: EDITED[kind][key]}
-    if kind is Venue:
+    if kind is VenueEntry:
         return replace(CLUSTER, **change)
     if kind is Account:
         return replace(CLUSTER, accounts=(replace(CLUSTER.accounts[0], **change), *CLUSTER.accounts[1:]))
@@ -99,7 +99,7 @@ class Life:
 
     def say(self, part: Part) -> list[ReportRow]:
         venue = self.engine.venue
-        position = self.log.append(self.log.position, [encode(Commands(self.epoch, 2_000, [part]))])
+        position = self.log.append(self.log.position, [encode(Group(self.epoch, 2_000, [part]))])
         if isinstance(part, Entered):
             batch = Batch(part.account, 0, STP_NONE, *self._columns)
             outcome = venue.apply(position, 2_000, [batch])
@@ -131,7 +131,8 @@ def traded() -> tuple[Disk, str]:
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    messages = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    return [line for message in messages for line in message.splitlines()]
 
 
 def digest_at(disk: Disk, position: int) -> str:

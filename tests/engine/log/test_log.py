@@ -31,6 +31,7 @@ from engine.log.contract import (
 )
 from engine.log.memory import Disk, Fault, MemoryLog
 from engine.log.sqlite import WAL_BYTES, SqliteLog
+from tests.patience import patience
 
 ROOT = Path(__file__).resolve().parents[3]
 Opener = Callable[[], Log]
@@ -556,7 +557,11 @@ def test_a_commit_without_room_is_known_not_to_be_durable(tmp_path: Path) -> Non
 def test_a_write_that_fails_never_takes_an_acknowledged_record_with_it(tmp_path: Path) -> None:
     """A real one: the child's files may not grow beyond a limit."""
     done = subprocess.run(
-        [sys.executable, "-c", LIMITED_CHILD, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=30
+        [sys.executable, "-c", LIMITED_CHILD, str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=patience(30),
     )
     assert done.stderr == ""
     *acknowledged, first, second = done.stdout.split()
@@ -583,7 +588,7 @@ def test_checkpoints_beside_appends_keep_the_write_ahead_log_small(tmp_path: Pat
     for position in range(1, 701):
         log.append(position - 1, [body_of(position)])
         if position % 100 == 0:  # however the threads are scheduled, there is one for each hundred
-            before, deadline = made, time.monotonic() + 10
+            before, deadline = made, time.monotonic() + patience(10)
             while made == before:
                 assert time.monotonic() < deadline, "no checkpoint"
                 time.sleep(0.001)

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from engine.core.commands import AddInstrument, CorrectTrade, Kill, SetAccounts, SetState
 from engine.log.records import (
-    Commands,
     Disconnected,
     Entered,
     Epoch,
+    Group,
     Part,
     Record,
     RecordError,
@@ -32,9 +32,9 @@ E1A = cluster_of(1).instruments[0]
 GOLDEN: list[tuple[Record, str]] = [
     (Epoch(0, "engine-1", 10**18), "97 01 00 a8656e67696e652d31 cf0de0b6b3a7640000 01 c0 00"),
     (Epoch(U64, ""), "97 01 cfffffffffffffffff a0 00 01 c0 00"),
-    (Commands(5, 1, []), "94 02 05 01 90"),
+    (Group(5, 1, []), "94 02 05 01 90"),
     (
-        Commands(300, 10**18, [Entered(7, 9, 1, b"\x0a\x01"), Disconnected(7, 9)]),
+        Group(300, 10**18, [Entered(7, 9, 1, b"\x0a\x01"), Disconnected(7, 9)]),
         "94 02 cd012c cf0de0b6b3a7640000 92 95 01 07 09 01 c4020a01 93 02 07 09",
     ),
 ]
@@ -62,7 +62,7 @@ def test_an_epoch_is_the_position_of_its_record_unless_a_higher_one_was_seen(
 
 
 def test_msgpack_reads_the_same() -> None:
-    record = Commands(300, 10**18, [Entered(7, 9, 1, b"as it came"), Disconnected(7, 9)])
+    record = Group(300, 10**18, [Entered(7, 9, 1, b"as it came"), Disconnected(7, 9)])
     assert msgpack.unpackb(encode(record)) == [2, 300, 10**18, [[1, 7, 9, 1, b"as it came"], [2, 7, 9]]]
 
 
@@ -73,7 +73,7 @@ PARTS = st.one_of(
 )
 RECORDS = st.one_of(
     st.builds(Epoch, COUNTS, st.text(max_size=512), COUNTS, above=COUNTS),
-    st.builds(Commands, COUNTS, COUNTS, st.lists(PARTS, max_size=9)),
+    st.builds(Group, COUNTS, COUNTS, st.lists(PARTS, max_size=9)),
 )
 
 
@@ -105,12 +105,12 @@ def test_what_could_not_be_read_back_is_not_encoded(part: Part) -> None:
     with pytest.raises(RecordError, match="cannot be logged"):
         encode_part(part)
     with pytest.raises(RecordError, match="cannot be logged"):
-        encode(Commands(1, 1, [part]))
+        encode(Group(1, 1, [part]))
 
 
 def test_parts_that_were_encoded_by_themselves_make_the_same_record() -> None:
     parts: list[Part] = [Entered(7, 9, 1, b"as it came"), Entered(8, 0, 4, b""), Disconnected(7, 9)]
-    assert encode_commands(300, 10**18, [encode_part(part) for part in parts]) == encode(Commands(300, 10**18, parts))
+    assert encode_commands(300, 10**18, [encode_part(part) for part in parts]) == encode(Group(300, 10**18, parts))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from engine.core.commands import AddInstrument, BustTrade, CorrectTrade, Delist,
 from engine.core.rules import RULES
 from engine.core.venue import Venue
 from engine.log.memory import MemoryLog
-from engine.log.records import Commands, Disconnected, Entered, Epoch, Part, encode
+from engine.log.records import Disconnected, Entered, Epoch, Group, Part, encode
 from engine.log.replay import replay, restore
 from proto import feed
 from proto.cluster import FIFO, PRO_RATA, STATES
@@ -126,7 +126,7 @@ class Recorder:
                     self.used[f"{'sell' if row.flags & FLAG_SELL else 'buy'} {market.allocation}"] += 1
 
     def _log(self, time_ns: int, parts: Sequence[Part], outcome: Outcome) -> None:
-        self.log.append(self.log.position, [encode(Commands(1, time_ns, list(parts)))])
+        self.log.append(self.log.position, [encode(Group(1, time_ns, list(parts)))])
         self.heard.append((self.log.position, time_ns, outcome))
 
 

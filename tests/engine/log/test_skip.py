@@ -7,7 +7,7 @@ import pytest
 from engine.log import skip
 from engine.log.condense import condense
 from engine.log.memory import MemoryLog
-from engine.log.records import Commands, Entered, RecordError, Skipped, decode, encode
+from engine.log.records import Entered, Group, RecordError, Skipped, decode, encode
 from engine.log.replay import Inapplicable, StartRefused, replay, restore
 from engine.log.sqlite import SqliteLog
 from proto.columns import NEW, Batch
@@ -18,8 +18,8 @@ UNREADABLE = b"\x94\x02\x01\x05\x91\x95\x01\x07\x00\xcd\x01\x2c\xc4\x00"  # a se
 ORDER = write_batch(Batch(7, 0, 0, [NEW], [99], [10], [0], [97], [1], [0]))
 BAD = [
     UNREADABLE,
-    encode(Commands(1, 0, [Entered(7, 0, 0, ORDER)])),
-    encode(Commands(1, 9_000, [Entered(7, 0, 0, b"\xff")])),
+    encode(Group(1, 0, [Entered(7, 0, 0, ORDER)])),
+    encode(Group(1, 9_000, [Entered(7, 0, 0, b"\xff")])),
 ]
 IDS = ["not read back", "time falls", "no batch"]
 

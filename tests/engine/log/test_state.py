@@ -19,7 +19,7 @@ from engine.log.memory import MemoryLog
 from engine.log.numbering import Numbering
 from engine.log.replay import replay
 from engine.log.sqlite import SqliteLog
-from engine.log.state import History, State, StateError, dump, load
+from engine.log.state import EngineState, History, StateError, dump, load
 from engine.log.view import SqliteLogView
 from engine.node import Engine
 from proto.cluster import Instrument
@@ -45,7 +45,7 @@ def bodies(seed: int, count: int, previous: int = 0, after: int = 0) -> list[byt
         time_ns = 1_000 * position
         if rng.random() < 0.03:
             part: records.Part = records.Disconnected(rng.choice((7, 8)), rng.choice((1, 2)))
-            found.append(records.encode(records.Commands(epoch, time_ns, [part])))
+            found.append(records.encode(records.Group(epoch, time_ns, [part])))
             continue
         parts: list[records.Part] = []
         for _ in range(rng.randint(1, 3)):
@@ -58,14 +58,14 @@ def bodies(seed: int, count: int, previous: int = 0, after: int = 0) -> list[byt
                 [rng.randint(1, 60 * (after + count) // 20) for _ in ids],
             )  # fmt: skip
             parts.append(records.Entered(batch.account, batch.session, batch.stp, write_batch(batch)))
-        found.append(records.encode(records.Commands(epoch, time_ns, parts)))
+        found.append(records.encode(records.Group(epoch, time_ns, parts)))
     return found
 
 
 class Told:
     """An engine's memory after a log, and what it said on the way."""
 
-    def __init__(self, state: State | None = None) -> None:
+    def __init__(self, state: EngineState | None = None) -> None:
         self.venue = Venue(1, INSTRUMENTS, retained=50) if state is None else state.venue
         self.epoch = 0 if state is None else state.epoch
         self.kept = KeptReports(1)
@@ -74,12 +74,14 @@ class Told:
         self.said: list[tuple[int, int, Outcome]] = []
 
     def hear(self, log: MemoryLog, after: int) -> None:
-        state = State(self.venue, self.epoch)
+        state = EngineState(self.venue, self.epoch)
         for _ in replay(log, state, after, self._remember):
             self.epoch = state.epoch
 
-    def state(self) -> State:
-        return State(self.venue, self.epoch, [History(*history) for history in self.kept.histories()], Numbering())
+    def state(self) -> EngineState:
+        return EngineState(
+            self.venue, self.epoch, [History(*history) for history in self.kept.histories()], Numbering()
+        )
 
     def _remember(self, position: int, time_ns: int, outcome: Outcome) -> None:
         self.said.append((position, time_ns, outcome))
@@ -256,7 +258,7 @@ def test_a_state_carries_all_that_any_rule_leaves_behind() -> None:
     recorder.operate(player.time, Delist(3))
     player.play([any_step(rng) for _ in range(100)])
     logged = list(recorder.log.read(0))
-    state = State(Venue(ENGINE, FLOW_INSTRUMENTS))
+    state = EngineState(Venue(ENGINE, FLOW_INSTRUMENTS))
     heard: list[tuple[int, int, Outcome]] = []
     seen: dict[str, int] = {}
     done = 0
@@ -288,7 +290,7 @@ def test_from_a_state_in_the_middle_of_a_log_with_every_rule_in_use_the_rest_com
     cut = len(logged) * tenths // 10
     first = Venue(ENGINE, FLOW_INSTRUMENTS)
     heard: list[tuple[int, int, Outcome]] = []
-    before = State(first)
+    before = EngineState(first)
     for _ in replay(Stretch(logged[:cut]), before, 0, lambda *told: heard.append(told)):
         pass
     state = load(dump(before))

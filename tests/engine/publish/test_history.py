@@ -24,7 +24,7 @@ from engine.log import records
 from engine.log.condense import condense
 from engine.log.replay import replay
 from engine.log.sqlite import SqliteLog
-from engine.log.state import State
+from engine.log.state import EngineState
 from engine.log.view import SqliteLogView
 from engine.publish.history import Historian, Span, tell
 from engine.publish.source import EngineFeed
@@ -37,6 +37,7 @@ from tests.engine.log.test_replay import _step as any_step
 from tests.engine.test_process import Venue as Processes
 from tests.engines import identity_of
 from tests.flows import DELIST, ENGINE, INSTRUMENTS, Player
+from tests.patience import patience
 from tools import tail_feed
 
 SEED = 20261122
@@ -78,13 +79,13 @@ class Published:
         half = len(logged) // 2
         before, after = logged[1:half], logged[half:]
         self.second = half + 1  # the epoch
-        assert isinstance(before[-1], records.Commands)
+        assert isinstance(before[-1], records.Group)
         time_ns = before[-1].time_ns
         self.records: list[records.Record] = [
             records.Epoch(0, "first", 1, RULES, identity_of(INSTRUMENTS)),
             *before,
             records.Epoch(1, "second", time_ns, RULES),
-            *(records.Commands(self.second, r.time_ns, r.parts) for r in after if isinstance(r, records.Commands)),
+            *(records.Group(self.second, r.time_ns, r.parts) for r in after if isinstance(r, records.Group)),
         ]
         self.log = SqliteLog(path)
         self.log.append(0, [records.encode(record) for record in self.records])
@@ -105,7 +106,7 @@ class Published:
         def release(position: int, time_ns: int, outcome: Outcome) -> None:
             feeds[-1].publish(time_ns, outcome.deltas, idle=position % 3 == 0)
 
-        for _ in replay(self.log, State(venue), 0, release, opened):
+        for _ in replay(self.log, EngineState(venue), 0, release, opened):
             pass
         self._keep(feeds)
 
@@ -360,7 +361,7 @@ def serving(historian: Any, body: Any) -> None:
                 await channel.close()
             await server.stop(0)
 
-    asyncio.run(asyncio.wait_for(run(), 30))
+    asyncio.run(asyncio.wait_for(run(), patience(30)))
 
 
 def wanted(**fields: int) -> marketdata_pb2.HistoryRequest:

@@ -17,6 +17,7 @@ from bus.stream.actions import State
 from proto import cluster
 from proto.columns import NEW, STP_NONE, Batch
 from proto.orders import write_batch
+from tests.patience import patience
 from tools.bench.venue import SessionStream
 from tools.child import Child, Children, StartError
 from tools.run.evidence import Seen
@@ -90,7 +91,7 @@ def test_a_fabric_node_killed_while_it_serves_a_snapshot_costs_its_reader_a_mome
         return (await machine.streams())[0]
 
     async def until_level(machine: Machine, next_seq: int) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(patience(20)):
             while [(each.state, each.next_seq) for each in await machine.streams()] != [("live", next_seq)]:
                 await asyncio.sleep(0.02)
 
@@ -128,7 +129,7 @@ def test_a_fabric_node_killed_while_it_serves_a_snapshot_costs_its_reader_a_mome
             source = await halfway.serve()
             reader = Subscriber(lambda *_: [source, target], random.Random(7))
             reader.follow(1, engine.ready["feed"])
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(patience(20)):
                 await halfway.reached.wait()
             client = reader.clients[1, 1]
             assert client.state is State.SNAPSHOT

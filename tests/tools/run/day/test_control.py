@@ -11,12 +11,13 @@ import pytest
 from proto import orders_pb2 as pb
 from proto import orders_pb2_grpc
 from proto.feed import AUCTION, CLOSED, OPEN, PRE_OPEN
+from tests.patience import patience
 from tools.run.day.control import ControlError, MarketControl
 from tools.run.day.plan import ROLL
 from tools.run.layout import made_up
 
 ALFA, BRAVO = made_up(1, 2).instruments
-DEADLINE_S = 10.0
+DEADLINE_S = patience(10.0)
 
 
 class Home:

@@ -1,4 +1,4 @@
-"""Orders by hand, and the operator's desk: what is asked of the venue, and the exit code.
+"""Orders by hand, and what an operator may say: what is asked of the venue, and the exit code.
 
 Any machine's address will do. A trader's calls go to an engine, which passes them on; what an operator says is brought
 to the instrument's home, and a kill switch without a symbol to every engine: the directory says where they are. A
@@ -31,7 +31,7 @@ FINE, REFUSED, USAGE, UNREACHABLE = 0, 1, 2, 3
 NOBODY: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
-class Desk:
+class Question:
     """One question to the venue, and what it answers."""
 
     def __init__(self, args: argparse.Namespace, printer: show.Printer) -> None:
@@ -225,9 +225,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if missing := wanting(args):
         complain(missing)
         return USAGE
-    desk = Desk(args, show.Printer(sys.stdout, table=sys.stdout.isatty() and not args.json))
+    question = Question(args, show.Printer(sys.stdout, table=sys.stdout.isatty() and not args.json))
     try:
-        asyncio.run(desk.ask())
+        asyncio.run(question.ask())
     except UnreachableError as e:
         complain(str(e))
         return UNREACHABLE
@@ -240,9 +240,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         if not getattr(args, "follow", False):
             raise
-    for said in desk.wrong:
+    for said in question.wrong:
         complain(said)
-    return REFUSED if desk.wrong else FINE
+    return REFUSED if question.wrong else FINE
 
 
 def complain(said: str) -> None:
