@@ -256,7 +256,14 @@ class Player:
         self._ids += 1
         reused = before[-1 - step.reused % len(before)] if before and step.reused else None
         own = reused[1] if reused else self._ids
-        row = reused if reused and step.again else self._row(step, batch.account, own, before)
+        if reused and step.again:
+            row = reused
+        elif reused and step.side:  # the same but for one column
+            row = (
+                (*reused[:5], reused[5] % 9 + 1, *reused[6:]) if reused[0] == NEW else (*reused[:6], UNUSED, reused[7])
+            )
+        else:
+            row = self._row(step, batch.account, own, before)
         before.append(row)
         columns = (
             batch.op, batch.client_order_id, batch.instrument, batch.flags, batch.price, batch.quantity, batch.target,
