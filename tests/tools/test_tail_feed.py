@@ -38,11 +38,8 @@ from proto import cluster, feed
 from proto.columns import BUY, SELL
 from proto.feed import ADD, DEFINITION, END, STATUS
 from proto.instrument import Instrument
-<<<<<<< HEAD
 from tests.bus.access.test_sockets import has_ipv6
-=======
 from tests.patience import patience
->>>>>>> main
 from tests.published import ALFA, BOUGHT, CHANGED, EXTRAS, GONE, OFFERED, TRADED, Stream, opened
 from tools import tail_feed
 from tools.chaos.plan import sealed
