@@ -107,7 +107,7 @@ class OwnOrder:
     stop_price: int = 0  # of a stop that sleeps
     wanted_stop: int = 0  # where it is being moved to
     linked: bool = False  # one of a pair
-    passing: bool = False  # good till a time
+    expires_ns: int = 0  # good till then; 0: without an end
 
 
 class News:
@@ -234,7 +234,8 @@ class Agent:
         command = Command(NEW, self._id(), instrument, flags, price, quantity, 0, terms)
         stop_price = terms.stop_price if terms else 0
         order = OwnOrder(instrument, sell, price, quantity, price, busy=True, stop_price=stop_price)
-        order.passing = flags & TIF_MASK == TIF_GTD
+        if terms and flags & TIF_MASK == TIF_GTD:
+            order.expires_ns = terms.expires_ns
         if terms and terms.oco:
             order.linked = self.orders[terms.oco].linked = True
         self.orders[command.client_order_id] = order
