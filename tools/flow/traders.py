@@ -68,7 +68,7 @@ LEVELS_MIN: Final = 20  # quotes a side that a maker keeps at least
 RESIZES_MAX: Final = 20  # quotes that a maker changes at once for no other reason than to be busy
 NOISE_ORDERS_MAX: Final = 40  # an account of noise with more live orders cancels before it enters
 AWAY_S: Final = 1.0  # how long an instrument whose engine does not answer is left alone
-GTD_S: Final = (1, 8)  # how long an order that is good until a time may live
+GTD_S: Final = (0.5, 5)  # how long an order that is good until a time may live
 CROSSING_SD: Final = 6.0  # ticks around the fair price at which noise enters while an auction gathers orders
 FIRST_ACCOUNT: Final = 101  # of a run's own; those below are for whoever plays with its venue
 STP_MODES: Final = (STP_CANCEL_NEWEST, STP_NONE, STP_CANCEL_OLDEST, STP_CANCEL_BOTH, STP_DECREMENT)
@@ -388,8 +388,8 @@ class Noise(Agent):
         chance = self.chance
         open_to = dict.fromkeys(instrument.id for instrument in instruments)
         idle = [i for i, order in self.orders.items() if not order.busy and order.instrument in open_to]
-        if len(self.orders) >= NOISE_ORDERS_MAX and idle:
-            return self._cancel(idle[0])
+        if len(self.orders) >= NOISE_ORDERS_MAX and idle:  # those good till a time are left to their end
+            return self._cancel(next((i for i in idle if not self.orders[i].expires_ns), idle[0]))
         dice = chance.random()
         if idle and dice < 0.12:
             return self._cancel(chance.choice(idle))
