@@ -60,7 +60,7 @@ CENT, ONE = Decimal("0.01"), Decimal(1)
 INSTRUMENTS = (
     Instrument(1, "ALFA", ENGINE, 1, CENT, ONE, 1, 6),
     Instrument(2, "BETA", ENGINE, 1, CENT, ONE, 1, 1 << 39, collar=1, allocation=PRO_RATA),
-    Instrument(3, "CHILL", ENGINE, 2, CENT, ONE, -3, 6, collar=1, band=2, auction_reference=3),
+    Instrument(3, "CHILL", ENGINE, 2, CENT, ONE, -3, 6, collar=1, band=1, auction_reference=3),
     Instrument(
         4, "DELTA", ENGINE, 2, CENT, ONE, 1, 6, quantity_max=9, notional_max=30, band=1, allocation=PRO_RATA,
         auction_reference=3, state="pre-open",
@@ -110,7 +110,7 @@ PLAUSIBLE = [
     TYPE_MARKET, TYPE_MARKET, TYPE_MARKET | TIF_IOC, TYPE_MARKET | TIF_FOK, TYPE_MARKET | TIF_DAY,
     *[TYPE_STOP | force for force in TIMES], *[TYPE_STOP_LIMIT | force for force in TIMES],
     *[peg | more for peg in (TYPE_PEG_BID, TYPE_PEG_OFFER, TYPE_PEG_MID, TYPE_PEG_MID)
-      for more in (0, 0, CAPPED, POST_ONLY, TIF_GTD)],
+      for more in (0, CAPPED, CAPPED, POST_ONLY, TIF_GTD)],
 ]  # fmt: skip
 ODD = [  # these do not go together
     POST_ONLY | TIF_IOC,
