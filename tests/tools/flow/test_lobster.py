@@ -352,14 +352,15 @@ def day(seed: int, count: int, against: float) -> tuple[list[Message], list[Book
     return flow, books
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_a_day_with_many_fills_against_priority_agrees_in_every_row_all_the_same(seed: int) -> None:
+@pytest.mark.parametrize("view", [2, 10])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_day_with_many_fills_against_priority_agrees_in_every_row_all_the_same(seed: int, view: int) -> None:
     flow, books = day(seed, 1_500, 0.2)
-    verdict = judged(flow, books)
+    verdict = judged(flow, [BookRow(book.asks[:view], book.bids[:view]) for book in books])
     assert (verdict.rows_agree, verdict.unanswered, verdict.surprises) == (1_500, 0, [])
     assert 10 < len(verdict.taker_differences) < 100
     assert verdict.holds()
-    assert len(summary(verdict)) == 2 + SHOWN_MAX + 1
+    assert len(summary(verdict)) == 2 + (view == 2) + SHOWN_MAX + 1
 
 
 def test_a_venue_that_forgets_is_told_of_in_ten_lines_and_a_count(monkeypatch: pytest.MonkeyPatch) -> None:
