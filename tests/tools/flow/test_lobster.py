@@ -298,6 +298,16 @@ def test_a_fill_against_time_priority_is_the_files_doing_and_nothing_follows_fro
         )
 
 
+def test_where_the_file_is_not_in_priority_the_venue_must_be() -> None:
+    flow = messages((SUBMITTED, 1, 9, 50, 1), (SUBMITTED, 2, 9, 50, 1), (EXECUTED, 2, 9, 50, 1))
+    steps = list(plan(flow))
+    (taker,) = steps[-1].commands
+    wrong = [*steps[:-1], steps[-1]._replace(commands=(taker._replace(quantity=4),))]
+    verdict = driven(wrong, Checker(wrong))  # as if it had traded less
+    assert [(one.row, one.explained) for one in verdict.taker_differences] == [(3, False)]
+    assert not verdict.holds()
+
+
 def test_a_fill_that_passes_over_a_better_price_is_the_files_doing_in_the_row_of_the_book_too() -> None:
     flow = messages(
         (SUBMITTED, 1, 10, 51, 1), (SUBMITTED, 2, 10, 50, 1), (EXECUTED, 2, 10, 50, 1), (DELETED, 1, 10, 51, 1)
