@@ -29,10 +29,10 @@ from engine.clock.believed import SECOND_NS
 from engine.clock.host import HostClock
 from engine.core.commands import AddInstrument
 from engine.entry.guard import token_in
-from engine.log.checker import Checker
 from engine.log.condense import Condenser
 from engine.log.contract import LogError, OutcomeUnknown
 from engine.log.records import RecordError
+from engine.log.rereading import Rereading
 from engine.log.sqlite import SqliteLog, holds_log
 from engine.node import EXIT_CANNOT_START, EXIT_LOG_LOST, EXIT_OK, EXIT_USAGE, Engine, owner_name
 from engine.publish.history import Historian
@@ -201,7 +201,7 @@ class Process:
             ready = {"name": args.name, "grpc": grpc, "feed": feed.publisher.endpoint, "pid": os.getpid()}
             with contextlib.suppress(BrokenPipeError):
                 print(json.dumps({"ready": True} | ready), flush=True)
-            beside.append(asyncio.create_task(Checker(self._log).run()))
+            beside.append(asyncio.create_task(Rereading(self._log).run()))
             if args.snapshot_after > 0:
                 beside.append(asyncio.create_task(self._condenser().run()))
             return await engine.stopping

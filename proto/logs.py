@@ -28,6 +28,13 @@ def set_up(*, verbose: bool = False) -> None:
     )
 
 
+def bound() -> None:
+    """Bound what a program writes that does not `set_up`: its warnings go to stderr as they are, but in no flood."""
+    last = logging.lastResort
+    if last is not None and not any(isinstance(one, Flood) for one in last.filters):
+        last.addFilter(Flood())
+
+
 class Flood(logging.Filter):
     """Lets the first of many lines through. Cost: O(length of the line); `KINDS_MAX` texts and kinds are kept."""
 

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NoReturn
 
+from proto import logs
+
 INTERRUPTED: Final = 130
 NO_READER: Final = 141
 NOT_WRITTEN: Final = 74
@@ -33,6 +35,7 @@ def outcome(main: Callable[[], int], name: str) -> int:
     """The exit code of a program that `main` loads and runs, after what it said is written."""
     # Read by the gRPC library when it is loaded: it would write lines of its own, in a form of its own, before ours.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    logs.bound()
     if sys.stdout is None:  # closed by whoever started it
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 (it lives as long as the process)
     code: int | None = None

@@ -8,7 +8,10 @@ import os
 from typing import Final
 
 SEEDS: Final = int(os.environ.get("LOBMESH_SEEDS", "6"))
-FOUND: Final[dict[str, tuple[int, ...]]] = {}
+FOUND: Final[dict[str, tuple[int, ...]]] = {
+    "relapse": (38,),  # that a publisher's sequences fell by less than sixty went unnoticed
+    "relapse and loss": (22,),  # the same
+}
 
 
 def tried(kind: str) -> list[int]:

@@ -47,6 +47,14 @@ def usage() -> str:
     ])  # fmt: skip
 
 
+def version() -> str:
+    """What is installed; a checkout has no version of its own."""
+    try:
+        return importlib.metadata.version("lobmesh")
+    except importlib.metadata.PackageNotFoundError:
+        return "from its checkout"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code of the program; 2 for a word that is none, 130 on Ctrl-C."""
     word, *rest = [*(sys.argv[1:] if argv is None else argv), ""]
@@ -54,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(usage())
         return 0
     if word == "--version":
-        print(f"lobmesh {importlib.metadata.version('lobmesh')}, Python {sys.version.split()[0]}")
+        print(f"lobmesh {version()}, Python {sys.version.split()[0]}")
         return 0
     if word not in PROGRAMS:
         known = ", ".join(PROGRAMS)

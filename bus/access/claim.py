@@ -31,7 +31,7 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Known:
     """One machine as the venue knows it."""
 
     entry: Entry
@@ -50,7 +50,7 @@ class Claim:
     above: int = 0  # the highest epoch that the venue has seen; needed where something is missing
 
 
-def claim(name: str, engine: int, seen: Iterable[Seen], held: Held | None) -> Claim:
+def claim(name: str, engine: int, seen: Iterable[Known], held: Held | None) -> Claim:
     """`engine` 0 and `held` None: a fabric node. Of what is missing the greatest loss is told. Cost: O(seen)."""
     follows = above = 0
     losses: list[tuple[int, str]] = []
@@ -71,7 +71,7 @@ def claim(name: str, engine: int, seen: Iterable[Seen], held: Held | None) -> Cl
     return Claim(missing=missing, follows=follows, above=above)
 
 
-def _loss(held: Held, one: Seen) -> list[tuple[int, str]]:
+def _loss(held: Held, one: Known) -> list[tuple[int, str]]:
     """How much, and how it is said."""
     entry = one.entry
     reached = one.position or entry.epoch  # an epoch is at most one record's position, unless a loss was accepted

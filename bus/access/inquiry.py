@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import grpc
 
-from bus.access.claim import Seen
+from bus.access.claim import Known
 from bus.access.directory import Entry
 from bus.access.exchange import DirectoryError, entry_of, exchange
 from proto import cluster_pb2, connect, marketdata_pb2, marketdata_pb2_grpc
@@ -21,7 +21,7 @@ ASKED_MAX: Final = 8  # machines that are asked how far they have an engine's st
 class Answer:
     """`seen`: what was found; `answered`: how many of the seeds answered at all."""
 
-    seen: tuple[Seen, ...]
+    seen: tuple[Known, ...]
     answered: int
     now_ns: tuple[int, ...] = ()  # the clocks of those that told theirs
 
@@ -55,7 +55,7 @@ async def inquire(
         ):
             streams |= told
     standing = tuple(sorted(streams))
-    seen = [Seen(entry, run, position, standing) for (entry, position), run in zip(found.values(), runs, strict=True)]
+    seen = [Known(entry, run, position, standing) for (entry, position), run in zip(found.values(), runs, strict=True)]
     return Answer(tuple(seen), len(replies), tuple(reply.now_ns for reply in replies if reply.now_ns))
 
 

@@ -613,7 +613,7 @@ class Session:
             on_the_way = kind == REFUSED and reason in _ON_THE_WAY and command in self._doubted
             if command not in self._unanswered or not (kind == UNKNOWN or on_the_way):
                 continue
-            if self._is_overdue(self._doubted.setdefault(command, _Doubt(now, batch.home)), now):
+            if now > self._doubted.setdefault(command, _Doubt(now, batch.home)).since + self.client.patience_s:
                 if kind != UNKNOWN:
                     batch.kind[row], batch.reason[row] = UNKNOWN, OUTCOME_UNKNOWN
                 continue
@@ -623,9 +623,6 @@ class Session:
             found.add(command)
         self._tick()
         return found
-
-    def _is_overdue(self, doubt: _Doubt, now: float) -> bool:
-        return now > doubt.since + self.client.patience_s
 
     def _tick(self) -> None:
         """See to what is put off in a moment, if something is."""
@@ -637,14 +634,13 @@ class Session:
             self._ask_in_s = min(2 * self._ask_in_s, ASK_AGAIN_S[1])
 
     def _ask_again(self, connection: int) -> None:
-        """Ask each home for one command; for all, if it has answered one; and a last time for what is overdue."""
+        """Ask each home for one command, and for all that are left once one is settled: also by the end of patience."""
         if connection != self.connects:
             return
-        now, asked_of = time.monotonic(), {self._put_off[id] for id in self._asked if id in self._put_off}
+        asked_of = {self._put_off[id] for id in self._asked if id in self._put_off}
         again: dict[int, Sent] = {}
         for id, home in self._put_off.items():
-            first = home not in asked_of
-            if id not in self._asked and (first or home in self._back or self._is_overdue(self._doubted[id], now)):
+            if id not in self._asked and (home not in asked_of or home in self._back):
                 again[id] = self._unanswered[id]
                 asked_of.add(home)
         self._back.clear()

@@ -23,7 +23,7 @@ _INTEGERS: Final = {1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8}  # bytes of a serial typ
 _MASK: Final = 0xFFFF_FFFF
 
 
-class Frame(NamedTuple):
+class WalFrame(NamedTuple):
     """A page as a transaction left it; `commit`: the last of its transaction."""
 
     page: int
@@ -39,7 +39,7 @@ def page_bytes(database: Bytes) -> int:
     return size if size >= 512 and size & (size - 1) == 0 else PAGE_BYTES
 
 
-def frames(wal: Bytes, size: int = PAGE_BYTES) -> list[Frame]:
+def frames(wal: Bytes, size: int = PAGE_BYTES) -> list[WalFrame]:
     """The frames of a write-ahead log's last generation, in order. Cost: 0.1 ms a frame."""
     step = FRAME_HEADER + size
     starts = range(WAL_HEADER, len(wal) - step + 1, step)
@@ -49,7 +49,7 @@ def frames(wal: Bytes, size: int = PAGE_BYTES) -> list[Frame]:
         salts = Counter(head[2:4] for head in heads).most_common(1)[0][0]
     order = ">" if wal[3:4] == b"\x83" else "<"
     stored = computed = struct.unpack_from(">II", wal, 24) if len(wal) >= WAL_HEADER else (0, 0)
-    found: list[Frame] = []
+    found: list[WalFrame] = []
     for at, head in zip(starts, heads, strict=True):
         page, commit, *_ = head
         if head[2:4] != salts and not any(later[2:4] == salts for later in heads[len(found) + 1 :][:64]):
@@ -59,7 +59,7 @@ def frames(wal: Bytes, size: int = PAGE_BYTES) -> list[Frame]:
         results = [_checksum(wal, at, size, order, seed) for seed in seeds]
         computed = stored if stored in results else results[0]
         sound = head[2:4] == salts and stored in results and page > 0
-        found.append(Frame(page, commit > 0, sound, wal[at + FRAME_HEADER : at + step]))
+        found.append(WalFrame(page, commit > 0, sound, wal[at + FRAME_HEADER : at + step]))
     return found
 
 
@@ -72,7 +72,7 @@ def _checksum(wal: Bytes, at: int, size: int, order: str, seed: tuple[int, int])
     return one, two
 
 
-def lost_frame(found: list[Frame]) -> int | None:
+def lost_frame(found: list[WalFrame]) -> int | None:
     """The first frame that was durable and is damaged: a sound one of a later transaction stands behind it.
 
     None: there is none. What is not whole at the very end was never acknowledged: an append that was cut off.

@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -51,18 +52,27 @@ def copy(source: Path, to: Path) -> Copy:
     """
     if not holds_log(source):
         raise LogError(f"there is no log in {source}")
+    with made_whole(to) as part:
+        for left in reversed(range(_TRIES)):
+            try:
+                return _copy(source, part)
+            except _Outrun as e:  # records were dropped between the one file and the other
+                if not left:
+                    raise LogDamaged(e.dropped, "no sound snapshot covers the records that were dropped") from e
+    raise AssertionError
+
+
+@contextmanager
+def made_whole(to: Path) -> Iterator[Path]:
+    """A directory to write in that becomes `to` (absent or empty) at the end, and vanishes if anything is raised."""
     if to.exists() and any(to.iterdir()):
         raise LogError(f"{to} is not empty")
     to.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{to.name}.", dir=to.parent))
     try:
-        for left in reversed(range(_TRIES)):
-            try:
-                made = _copy(source, part)
-                break
-            except _Outrun as e:  # records were dropped between the one file and the other
-                if not left:
-                    raise LogDamaged(e.dropped, "no sound snapshot covers the records that were dropped") from e
+        yield part
+        for path in part.iterdir():
+            _sync(path)
         sync_directory(part)
         part.chmod(0o755)
         part.rename(to)
@@ -70,7 +80,6 @@ def copy(source: Path, to: Path) -> Copy:
         shutil.rmtree(part, ignore_errors=True)
         raise
     sync_directory(to.parent)
-    return made
 
 
 class _Outrun(Exception):
@@ -104,7 +113,6 @@ def _copy(source: Path, part: Path) -> Copy:
     try:
         if last:
             write_mark(fd, incarnation, last, link)
-        os.fsync(fd)
     finally:
         os.close(fd)
     return Copy(incarnation, dropped, last, snapshots)
@@ -146,7 +154,6 @@ def _copy_database(source: Path, to: Path) -> None:
         reader.backup(writer)
     reader.close()
     writer.close()
-    _sync(to)
 
 
 def _copy_snapshots(source: Path, part: Path, reader: sqlite3.Connection) -> tuple[int, ...]:
@@ -163,7 +170,6 @@ def _copy_snapshots(source: Path, part: Path, reader: sqlite3.Connection) -> tup
                     kept.append(row.position)
             snapshots.close()
     writer.close()
-    _sync(part / "snapshots.sqlite")
     return tuple(sorted(kept))
 
 

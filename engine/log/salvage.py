@@ -15,13 +15,13 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from engine.log.carve import Bytes, Pages, frames, lost_frame, page_bytes
 from engine.log.contract import LogDamaged, LogError
-from engine.log.copies import chain, fits, mark_of
+from engine.log.copies import chain, fits, made_whole, mark_of
 from engine.log.mark import write_mark
 from engine.log.rows import (
     FORMAT,
@@ -36,14 +36,14 @@ from engine.log.rows import (
     sound_snapshots,
     structure_fault,
 )
-from engine.log.sqlite import holds_log, sync_directory
+from engine.log.sqlite import holds_log
 
 _DATABASE: Final = "log.sqlite"
 _APART: Final = "apart.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Condition:
     """What one file is found to be: `sound` or not, and in words; `position`: the first that is bad (0: none)."""
 
     file: str
@@ -63,8 +63,8 @@ class Saved:
     snapshots: int
 
 
-def verify(data: Path) -> list[Look]:
-    """Look at each file of a log, whether an engine has it open or not; nothing is changed.
+def verify(data: Path) -> list[Condition]:
+    """Condition at each file of a log, whether an engine has it open or not; nothing is changed.
 
     Cost: reading all of it, and 5 µs a record. Raises: LogError if there is none; OSError.
     """
@@ -79,12 +79,12 @@ def verify(data: Path) -> list[Look]:
     looks.append(_look_at_snapshots(data))
     last = _last(data)
     if mark is None:
-        looks.append(Look("mark", False, "is missing or damaged: the end of the log cannot be checked"))
+        looks.append(Condition("mark", False, "is missing or damaged: the end of the log cannot be checked"))
     elif mark.position > last and not runs:
         lost = f"records up to {mark.position:,} were acknowledged, and the log ends at {last:,}"
-        looks.append(Look("mark", False, lost, last + 1))
+        looks.append(Condition("mark", False, lost, last + 1))
     else:
-        looks.append(Look("mark", True, f"record {mark.position:,} was acknowledged"))
+        looks.append(Condition("mark", True, f"record {mark.position:,} was acknowledged"))
     return looks
 
 
@@ -97,20 +97,16 @@ def salvage(data: Path, to: Path) -> Saved:
         raise LogError(f"there is no log in {data}")
     if is_open(data):
         raise LogError(f"{data} is in use: stop its engine first, or make a backup")
-    if to.exists() and any(to.iterdir()):
-        raise LogError(f"{to} is not empty")
-    to.mkdir(parents=True, exist_ok=True)
-    gathered = to / "gathered.sqlite"
-    with closing(sqlite3.connect(gathered, isolation_level=None)) as found:
-        _gather(data, found)
-        incarnation, bases, snapshots = _bases(data, found)
-        base = max(bases, key=lambda base: (_reach(found, *base), -base[0]))
-        saved = _write(to, found, incarnation, base, snapshots)
-    gathered.unlink()
+    with made_whole(to) as part:
+        gathered = part / "gathered.sqlite"
+        with closing(sqlite3.connect(gathered, isolation_level=None)) as found:
+            _gather(data, found)
+            incarnation, bases, snapshots = _bases(data, found)
+            base = max(bases, key=lambda base: (_reach(found, *base), -base[0]))
+            saved = _write(part, found, incarnation, base, snapshots)
+        gathered.unlink()
     mark = mark_of(data)
-    acknowledged = mark.position if mark is not None else saved.last
-    sync_directory(to)
-    return Saved(saved.first, saved.last, saved.apart, max(acknowledged - saved.last, 0), saved.snapshots)
+    return replace(saved, missing=max(mark.position - saved.last, 0) if mark is not None else 0)
 
 
 def is_open(data: Path) -> bool:
@@ -128,7 +124,7 @@ def is_open(data: Path) -> bool:
     return False
 
 
-def _look_at_records(data: Path, runs: bool) -> Look:
+def _look_at_records(data: Path, runs: bool) -> Condition:
     """By the tree and the chain; where those end, what else there is, page by page."""
     last = first = 0
     try:
@@ -141,41 +137,43 @@ def _look_at_records(data: Path, runs: bool) -> Look:
                 last = row.position
             fault = structure_fault(reader)
         said = f"records {first + 1:,} to {last:,} are sound" if last > first else "there are no records"
-        return Look(_DATABASE, not fault, f"{said}; {fault}" if fault else said)
+        return Condition(_DATABASE, not fault, f"{said}; {fault}" if fault else said)
     except (LogError, sqlite3.Error) as e:
         position = e.position if isinstance(e, LogDamaged) else last + 1
         said = f"{e}; the records before are sound"
     if runs:
-        return Look(_DATABASE, False, said, position)
+        return Condition(_DATABASE, False, said, position)
     with _mapped(data / _DATABASE) as database, _mapped(data / f"{_DATABASE}-wal") as wal:
         behind = {row.position for row in Pages(database, wal).records() if row.position > last}
     if behind:
         said += f", and of those from there to {max(behind):,} {len(behind):,} can be read"
-    return Look(_DATABASE, False, said, position)
+    return Condition(_DATABASE, False, said, position)
 
 
-def _look_at_wal(wal: Bytes, size: int) -> Look:
+def _look_at_wal(wal: Bytes, size: int) -> Condition:
     found = frames(wal, size)
     lost = lost_frame(found)
     if lost is None:
-        return Look(f"{_DATABASE}-wal", True, f"{sum(frame.sound for frame in found):,} frames are sound")
+        return Condition(f"{_DATABASE}-wal", True, f"{sum(frame.sound for frame in found):,} frames are sound")
     sound = sum(frame.sound for frame in found[lost:])
-    return Look(f"{_DATABASE}-wal", False, f"frame {lost + 1:,} is damaged, and {sound:,} frames behind it are sound")
+    return Condition(
+        f"{_DATABASE}-wal", False, f"frame {lost + 1:,} is damaged, and {sound:,} frames behind it are sound"
+    )
 
 
-def _look_at_snapshots(data: Path) -> Look:
+def _look_at_snapshots(data: Path) -> Condition:
     path = data / "snapshots.sqlite"
     if not path.exists():
-        return Look(path.name, True, "there are none")
+        return Condition(path.name, True, "there are none")
     try:
         with closing(read_only(path)) as snapshots:
             fault = structure_fault(snapshots)
             (count,) = snapshots.execute("SELECT count(*) FROM snapshot").fetchone()
             sound = sorted(row.position for row in sound_snapshots(snapshots))
     except sqlite3.Error as e:
-        return Look(path.name, False, str(e))
+        return Condition(path.name, False, str(e))
     said = f"{len(sound)} of {count} snapshots are sound, at {', '.join(f'{p:,}' for p in sound) or 'no record'}"
-    return Look(path.name, not fault and len(sound) == count, f"{said}; {fault}" if fault else said)
+    return Condition(path.name, not fault and len(sound) == count, f"{said}; {fault}" if fault else said)
 
 
 def _last(data: Path) -> int:

@@ -64,6 +64,7 @@ from engine.log.rows import (
 
 SNAPSHOT_MAX: Final = 900_000_000  # bytes: SQLite takes no larger value than 10^9
 WAL_BYTES: Final = 8 << 20
+_ROOM: Final = 64 << 10  # bytes: what SQLite's shared memory needs at the least
 
 logger = logging.getLogger(__name__)
 
@@ -264,6 +265,8 @@ class SqliteLog:
             self._grow_wal()
             self._move_wal()
         except sqlite3.Error as e:
+            if not is_damage(e) and _is_full(self._directory):  # whatever it was that there was no room for
+                raise LogFull(f"{self._directory} cannot be opened: no space left on its disk ({e})") from e
             raise trouble(e, self.position + 1, f"{self._directory} cannot be opened") from e
         if self.position:
             self._write_mark()
@@ -548,6 +551,11 @@ def holds_log(directory: Path) -> bool:
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
+
+
+def _is_full(directory: Path) -> bool:
+    disk = os.statvfs(directory)
+    return disk.f_bavail * disk.f_frsize < _ROOM
 
 
 def _take_lock(directory: Path) -> int:

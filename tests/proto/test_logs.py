@@ -1,8 +1,15 @@
 """A flood of one and the same log line is one line a minute, and nothing is held back without being counted."""
 
 import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
 
 from proto.logs import KIND_MAX, KINDS_MAX, Flood
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Lines:
@@ -46,6 +53,27 @@ def test_one_kind_of_line_with_ever_other_numbers_is_bounded_and_counted() -> No
     lines.now = 61.0
     lines.warn("frame %d is no frame", 1_000)
     assert lines.out[KIND_MAX:] == [f"frame 1000 is no frame (and {1_000 - KIND_MAX} more like it were not shown)"]
+
+
+@pytest.mark.processes
+def test_a_program_that_sets_up_nothing_is_bounded_too() -> None:
+    code = """
+import sys
+from types import ModuleType
+def main():
+    import logging
+    for _ in range(1_000):
+        logging.getLogger("bus").warning("nobody answers")
+    return 0
+sys.modules["flooding"] = ModuleType("flooding")
+sys.modules["flooding"].main = main
+from proto import program
+program.run("flooding")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False, timeout=30
+    )
+    assert (done.returncode, done.stderr) == (0, "nobody answers\n")
 
 
 def test_what_is_remembered_is_bounded() -> None:

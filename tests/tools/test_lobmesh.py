@@ -61,3 +61,8 @@ def test_ctrl_c_while_a_program_is_loaded_is_no_traceback(monkeypatch: pytest.Mo
 
     monkeypatch.setattr("tools.lobmesh.importlib.import_module", interrupted)
     assert main(["tail"]) == 130
+
+
+def test_it_says_its_version_also_where_it_is_not_installed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("lobmesh ")

@@ -95,6 +95,8 @@ def test_what_cannot_be_done_is_one_line_and_leaves_nothing_behind(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     log = begun(tmp_path / "data", 9)
+    (tmp_path / "garbled").mkdir()
+    (tmp_path / "garbled" / "log.sqlite").write_bytes(b"no database" * 1_000)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
     for words, why in (
@@ -104,6 +106,7 @@ def test_what_cannot_be_done_is_one_line_and_leaves_nothing_behind(
         (("restore", tmp_path / "data", tmp_path / "full"), "is not empty"),
         (("salvage", tmp_path / "data", tmp_path / "to"), "is in use"),
         (("verify", tmp_path / "none"), "there is no log in"),
+        (("salvage", tmp_path / "garbled", tmp_path / "to"), "says which log it was"),
         (("backup", tmp_path / "data", "/proc/none/x"), "No such file"),
     ):
         said = Said(capsys, *words)
@@ -111,7 +114,7 @@ def test_what_cannot_be_done_is_one_line_and_leaves_nothing_behind(
         assert said.err.startswith("log: ")
         assert why in said.err
     log.close()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "full"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "full", "garbled"]
     with pytest.raises(SystemExit) as left:
         tool.main(["verify"])
     assert left.value.code == 2

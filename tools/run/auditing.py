@@ -123,4 +123,5 @@ class Audit:
             received=received,
             unheard=tuple(f"not judged: {each}" for each in unheard),
             whole=reports.whole,
+            unasked=frozenset(homes if unread else told.missing),
         )

@@ -1,7 +1,7 @@
 """The drop copies of every account of a venue, its open orders, and who has an account: read when all is at rest."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -81,25 +81,36 @@ async def read(
                     instrument = known[each.symbol]
                     lots = int(Decimal(each.open) / instrument.lot_size)
                     out.live.append(Live(each.order_id, instrument.id, lots, each.visible, each.expires_ns))
-            try:
-                async with asyncio.timeout(REPORTS_S * patience):
-                    answered = await _reports(targets[account % len(targets)], account, take)
-                out.missing.update(dict.fromkeys(of - answered))
-            except (grpc.aio.AioRpcError, TimeoutError):
-                out.missing.update(dict.fromkeys(of))
+            answered: set[int] = set()
+            began = account % len(targets)
+            for target in (*targets[began:], *targets[:began]):  # one may not reach a home that another reaches
+                if of <= answered:
+                    break
+                try:
+                    async with asyncio.timeout(REPORTS_S * patience):
+                        given = await _reports(target, account, of - answered)
+                except (grpc.aio.AioRpcError, TimeoutError):
+                    continue
+                for home, batches in given.items():
+                    for batch in batches:
+                        rows = list(map(ReportRow._make, zip(*report_columns(batch), strict=True)))
+                        take(home, account, batch.first_seq, batch.time_ns, rows)
+                answered |= given.keys()
+            out.missing.update(dict.fromkeys(of - answered))
 
     if targets:
         await asyncio.gather(*(about(account) for account in accounts))
     return out
 
 
-async def _reports(target: str, account: int, take: Take) -> set[int]:
-    """All kept reports of an account, to where they stood when it was asked; the homes that answered."""
+async def _reports(target: str, account: int, homes: Set[int]) -> dict[int, list[pb.ReportBatch]]:
+    """All kept reports of an account, to where they stood when it was asked, of those of these homes that answered."""
     async with connect.channel(target, reply_max=REPLY_MAX) as channel:
-        ends = await _ends(channel, account)
+        ends = {home: last for home, last in (await _ends(channel, account)).items() if home in homes}
+        given: dict[int, list[pb.ReportBatch]] = {home: [] for home in ends}
         left = {home for home, last in ends.items() if last}
         if not left:
-            return set(ends)
+            return given
         request = pb.ExecutionsRequest(account=account, cursors=[pb.Cursor(home=home) for home in ends])
         executions: Any = channel.unary_stream("/lobmesh.v1.Orders/Executions")
         call = executions(request.SerializeToString())
@@ -107,14 +118,13 @@ async def _reports(target: str, account: int, take: Take) -> set[int]:
             batch = pb.ReportBatch.FromString(data)
             if batch.home not in ends or not batch.first_seq:
                 continue
-            rows = list(map(ReportRow._make, zip(*report_columns(batch), strict=True)))
-            take(batch.home, account, batch.first_seq, batch.time_ns, rows)
-            if batch.first_seq + len(rows) > ends[batch.home]:
+            given[batch.home].append(batch)
+            if batch.first_seq + len(batch.kind) > ends[batch.home]:
                 left.discard(batch.home)
             if not left:
                 break
         call.cancel()
-        return set(ends)
+        return given
 
 
 async def _ends(channel: grpc.aio.Channel, account: int) -> dict[int, int]:

@@ -135,6 +135,9 @@ class Audited:
     received: int = 0  # reports that were received while the run went on, and found again
     unheard: tuple[str, ...] = ()  # what could not be judged, and why
     whole: bool = True  # every report of every account was there
+    unasked: frozenset[int] = (
+        frozenset()
+    )  # engines that did not give all reports, or of which not all accounts are known
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,10 @@ POLL_S: Final = 0.02
 JOINS_MAX: Final = 3  # machines named to one that starts: any will do, a few in case one dies
 
 
+class KilledMeanwhile(StartError):
+    """A process was killed on purpose before it served."""
+
+
 @dataclass(slots=True)
 class Place:
     """One named process over the lives it leads: `child` and `machine` are of the present one."""
@@ -36,6 +40,7 @@ class Place:
     life: int = 0
     epochs: list[int] = field(default_factory=list)  # an engine's, one for each life
     killed_at_s: float | None = None
+    kills: int = 0
 
     @property
     def id(self) -> int:
@@ -190,7 +195,10 @@ class Machines:
         place = await self._serve(self.engines, id, self.child(name, "engine", [*arguments, *self._one_of(id)]))
         if self.proxy:
             self.proxy.tell({"line": name, "upstream": place.child.ready["feed"]})
-        streams = await place.asked.streams(START_S * self.patience.factor)
+        try:
+            streams = await place.asked.streams(START_S * self.patience.factor)
+        except grpc.aio.AioRpcError as e:  # it has ended again, or was killed
+            raise StartError(f"{name} served and then did not say what: {e.code().name}") from None
         place.epochs.append(max(stream.epoch for stream in streams))
 
     async def start_fabric(self, id: int) -> None:
@@ -211,18 +219,22 @@ class Machines:
     async def kill(self, name: str, at_s: float) -> None:
         place = self.place(name)
         place.down = True
+        place.kills += 1
         place.killed_at_s = at_s
         await place.child.kill()
 
     async def restart(self, name: str) -> None:
-        """Raises: StartError; the place then counts as ended by itself."""
+        """Raises: StartError; the place then counts as ended by itself. KilledMeanwhile if it was, on its way back."""
         place = self.place(name)
+        kills = place.kills
         try:
             if name.startswith("engine"):
                 await self.start_engine(place.id)
             else:
                 await self.start_fabric(place.id)
-        except StartError:
+        except StartError as e:
+            if place.kills != kills:
+                raise KilledMeanwhile(str(e)) from None
             place.down, place.ended = False, True
             raise
 

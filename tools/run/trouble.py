@@ -8,7 +8,7 @@ from tools.child import StartError
 from tools.run import membership
 from tools.run.evidence import Moved, Outage, Seen
 from tools.run.flows import Flows
-from tools.run.machines import Machines
+from tools.run.machines import KilledMeanwhile, Machines
 from tools.run.polling import Poller
 
 
@@ -99,6 +99,8 @@ class Trouble:
             self._say(f"{name} serves again")
             began = f"served again at {self._now_s():.1f} s"
             took_s, missing = await membership.back(machines, place)
+        except KilledMeanwhile:
+            return  # it is away again, or still
         except StartError as e:
             self._is_back(name)
             began = f"was started again at {from_s:.1f} s"
@@ -173,6 +175,9 @@ class Trouble:
         )
 
     def _is_away(self, name: str, how: str) -> None:
+        self._again_s.pop(name, None)
+        if self._away.get(name, ("",))[0] == "killed":
+            return  # on its way back: it is one outage
         self._is_back(name)  # killed while it was paused
         self._away[name] = (how, self._now_s(), self._answered_elsewhere(name))
 

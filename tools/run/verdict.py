@@ -125,6 +125,9 @@ def _conserved(evidence: Evidence) -> Finding:
         home = engines.get(evidence.homes[instrument])
         if home is None or home.down:
             continue
+        if home.id in evidence.audited.unasked:
+            open_points.append(f"{symbol}: not all who traded at {home.name} could be asked")
+            continue
         executed = evidence.counted.executed.get(instrument, Executed())
         on_feed = evidence.feed.get(instrument, TradeSum())
         trades += executed.buys.count

@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 import pytest
 
-from bus.access.claim import Claim, Held, Seen, claim
+from bus.access.claim import Claim, Held, Known, claim
 from bus.access.directory import Directory, Entry
 from bus.access.exchange import DirectoryLoop
 from bus.access.inquiry import inquire
@@ -24,54 +24,54 @@ HELD = Held(77, 50, 60, {1: 900})
     ("seen", "found"),
     [
         ([], Claim()),
-        ([Seen(replace(ENGINE, name="engine-2", engine=2), runs=True)], Claim()),
-        ([Seen(FABRIC, runs=True)], Claim()),  # of an engine's id, but not the engine
-        ([Seen(ENGINE, runs=False, position=60)], Claim(follows=11, above=50)),
-        ([Seen(ENGINE, runs=False, position=60, streams=((50, 1, 900), (50, 1, 899), (49, 1, 9_999)))],
+        ([Known(replace(ENGINE, name="engine-2", engine=2), runs=True)], Claim()),
+        ([Known(FABRIC, runs=True)], Claim()),  # of an engine's id, but not the engine
+        ([Known(ENGINE, runs=False, position=60)], Claim(follows=11, above=50)),
+        ([Known(ENGINE, runs=False, position=60, streams=((50, 1, 900), (50, 1, 899), (49, 1, 9_999)))],
          Claim(follows=11, above=50)),
-        ([Seen(replace(ENGINE, epoch=49), runs=False, position=99)], Claim(follows=11, above=49)),  # ours is later
-        ([Seen(ENGINE, runs=True, position=60)],
+        ([Known(replace(ENGINE, epoch=49), runs=False, position=99)], Claim(follows=11, above=49)),  # ours is later
+        ([Known(ENGINE, runs=True, position=60)],
          Claim(taken="the name engine-1 is taken by another machine that runs at host:1")),
-        ([Seen(replace(ENGINE, name="other"), runs=True)],
+        ([Known(replace(ENGINE, name="other"), runs=True)],
          Claim(taken="engine 1 belongs to other, which runs at host:1")),
-        ([Seen(replace(ENGINE, name="other"), runs=False, position=60)], Claim(above=50)),
+        ([Known(replace(ENGINE, name="other"), runs=False, position=60)], Claim(above=50)),
     ],
 )  # fmt: skip
-def test_an_engine_begins_if_nobody_runs_under_its_name_and_nothing_is_missing(seen: list[Seen], found: Claim) -> None:
+def test_an_engine_begins_if_nobody_runs_under_its_name_and_nothing_is_missing(seen: list[Known], found: Claim) -> None:
     assert claim("engine-1", 1, seen, HELD) == found
 
 
 @pytest.mark.parametrize(
     ("seen", "held", "missing"),
     [
-        (Seen(ENGINE, False, 75), HELD, "this log ends at epoch 50, record 60, and the venue has seen epoch 50, record "
-         "75: 15 records are missing"),
-        (Seen(replace(ENGINE, epoch=70), False), HELD, "this log ends at epoch 50, record 60, and the venue has seen "
+        (Known(ENGINE, False, 75), HELD, "this log ends at epoch 50, record 60, and the venue has seen epoch 50, "
+         "record 75: 15 records are missing"),
+        (Known(replace(ENGINE, epoch=70), False), HELD, "this log ends at epoch 50, record 60, and the venue has seen "
          "epoch 70, record 70: 10 records are missing"),
-        (Seen(replace(ENGINE, epoch=58), False, 59), HELD, "this log ends at epoch 50, record 60, and the venue has "
+        (Known(replace(ENGINE, epoch=58), False, 59), HELD, "this log ends at epoch 50, record 60, and the venue has "
          "seen epoch 58, which is missing"),
-        (Seen(ENGINE, False, 60, ((50, 1, 907), (50, 2, 3))), HELD, "this log ends at epoch 50, record 60, and 9 "
+        (Known(ENGINE, False, 60, ((50, 1, 907), (50, 2, 3))), HELD, "this log ends at epoch 50, record 60, and 9 "
          "deltas that the venue has seen of that epoch are missing"),
-        (Seen(ENGINE, False, 75), Held(), "this log is empty, and the venue has seen engine-1 at epoch 50, record 75"),
-        (Seen(replace(ENGINE, left=True), False), Held(), "this log is empty, and the venue has seen engine-1 at epoch "
-         "50, record 50"),
-        (Seen(ENGINE, False), Held(5, 90, 99), "this is another log, and the venue has seen engine-1 at epoch 50, "
+        (Known(ENGINE, False, 75), Held(), "this log is empty, and the venue has seen engine-1 at epoch 50, record 75"),
+        (Known(replace(ENGINE, left=True), False), Held(), "this log is empty, and the venue has seen engine-1 at "
+         "epoch 50, record 50"),
+        (Known(ENGINE, False), Held(5, 90, 99), "this is another log, and the venue has seen engine-1 at epoch 50, "
          "record 50"),
-        (Seen(replace(ENGINE, epoch=5_000), False, 70), replace(HELD, epoch=5_000), "this log ends at epoch 5,000, "
+        (Known(replace(ENGINE, epoch=5_000), False, 70), replace(HELD, epoch=5_000), "this log ends at epoch 5,000, "
          "record 60, and the venue has seen epoch 5,000, record 70: 10 records are missing"),
     ],
 )  # fmt: skip
 def test_a_log_that_is_behind_what_the_venue_has_seen_says_how_much_is_missing(
-    seen: Seen, held: Held, missing: str
+    seen: Known, held: Held, missing: str
 ) -> None:
-    found = claim("engine-1", 1, [Seen(replace(ENGINE, epoch=3), False), seen], held)
+    found = claim("engine-1", 1, [Known(replace(ENGINE, epoch=3), False), seen], held)
     assert (found.taken, found.missing, found.above) == ("", missing, seen.entry.epoch)
 
 
 def test_a_fabric_node_has_nothing_to_miss() -> None:
-    assert claim("fabric-1", 0, [Seen(FABRIC, False), Seen(ENGINE, True)], None) == Claim(follows=21)
+    assert claim("fabric-1", 0, [Known(FABRIC, False), Known(ENGINE, True)], None) == Claim(follows=21)
     taken = "the name fabric-1 is taken by another machine that runs at host:2"
-    assert claim("fabric-1", 0, [Seen(FABRIC, True)], None) == Claim(taken=taken)
+    assert claim("fabric-1", 0, [Known(FABRIC, True)], None) == Claim(taken=taken)
 
 
 def test_the_venue_is_asked_and_then_whoever_has_the_name() -> None:

@@ -35,6 +35,7 @@ from engine.entry.reports import Follower, Outbox
 from engine.log import kept
 from engine.log.commit import Submission
 from engine.log.memory import Fault
+from proto import orders_pb2 as pb
 from proto.columns import (
     ACCEPTED,
     BUY,
@@ -52,8 +53,8 @@ from proto.columns import (
     UNAVAILABLE,
     UNKNOWN,
 )
-from proto.orders import unwrap, write_batch, write_reports
-from tests.engines import Engines, Stuck, run, until
+from proto.orders import read_batch, unwrap, write_batch, write_reports
+from tests.engines import Engines, Stuck, cluster_of, run, until
 from tests.patience import patience
 
 E1A, E2A = 10, 20
@@ -646,6 +647,71 @@ def test_a_command_sent_again_is_not_taken_for_refused_because_its_home_is_not_l
             )  # the answers of all others come with the reports from the cursor on
 
     run(test, 2, answer_s=5.0)
+
+
+class Wire:
+    """A session without a connection: what it would write is taken from it, and what comes is put into it."""
+
+    def __init__(self, patience_s: float) -> None:
+        instruments = cluster_of(2).instruments
+        self.session = Client("127.0.0.1:1", 7, patience_s=patience_s, instruments=instruments).session()
+        self.session._task, self.session._loop = asyncio.current_task(), asyncio.get_running_loop()
+        self.session._welcome(pb.Welcome(engine=1, session=1, engines=[1, 2]))
+
+    async def written(self) -> list[int]:
+        """The ids of the commands of its next messages."""
+        await until(lambda: self.session._out)
+        ids: list[int] = []
+        while self.session._out:
+            sent, message = self.session._out.popleft()
+            sent.begun = True
+            ids += read_batch(7, 0, 0, unwrap(message) or b"").client_order_id
+        return ids
+
+    def said(self, ids: list[int], kind: int, reason: int = 0, first_seq: int = 0) -> None:
+        """Engine 2 says so of these commands."""
+        rows = [value for id in ids for value in (kind, id, id, 0, E2A, 0, 5, 1, 0, 0, 0, reason)]
+        self.session._take(write_reports(2, 7, first_seq, 0, 0, rows))
+
+
+def test_a_silent_home_is_asked_for_one_command_and_for_the_rest_once_it_answers() -> None:
+    async def test() -> None:
+        wire = Wire(patience_s=30)
+        orders = Commands([NEW] * 40, instrument=[E2A] * 40, price=[5] * 40, quantity=[1] * 40)
+        sent = await wire.session.submit(orders, answers=True)
+        assert await wire.written() == sent.ids
+        wire.said(sent.ids, UNKNOWN, OUTCOME_UNKNOWN)
+        for _ in range(2):
+            assert await wire.written() == sent.ids[:1]
+            wire.said(sent.ids[:1], REFUSED, UNAVAILABLE)
+        assert await wire.written() == sent.ids[:1]
+        wire.said(sent.ids[1:3], ACCEPTED, first_seq=1)  # had after all: its reports say so
+        wire.said(sent.ids[:1], ACCEPTED, first_seq=3)
+        assert await wire.written() == sent.ids[3:]  # the others never arrived
+        wire.said(sent.ids[3:], ACCEPTED, first_seq=4)
+        assert [answer.kind for answer in await asyncio.wait_for(sent, 1)] == [ACCEPTED] * 40
+
+    asyncio.run(test())
+
+
+def test_after_a_reconnect_a_home_that_hangs_does_not_hold_up_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sdk, "WELCOME_S", 0.1)
+
+    async def test() -> None:
+        wire = Wire(patience_s=30)
+        both = Commands([NEW] * 4, [1, 2, 3, 4], [E2A, E1A, E2A, E1A], price=[5] * 4, quantity=[1] * 4)
+        sent = await wire.session.submit(both)
+        assert await wire.written() == [1, 2, 3, 4]
+        wire.session._welcome(pb.Welcome(engine=1, session=1, engines=[1, 2]))
+        fresh = await wire.session.submit(Commands([NEW], [5], [E1A], price=[5], quantity=[1]))
+        assert await wire.written() == [1, 2]  # one of each home
+        rows = [ACCEPTED, 2, 2, 0, E1A, 0, 5, 1, 0, 0, 0, 0]
+        wire.session._take(write_reports(1, 7, 1, 0, 0, rows))
+        assert await wire.written() == [4, 5]  # engine 2 hangs: its second one waits for the answer to its first
+        assert not sent.done
+        assert not fresh.done
+
+    asyncio.run(test())
 
 
 def test_reports_that_come_twice_are_given_once() -> None:

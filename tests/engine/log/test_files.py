@@ -7,13 +7,14 @@ import random
 import shutil
 import sqlite3
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from engine.log import sqlite as module
 from engine.log.carve import Pages, frames, lost_frame
-from engine.log.checker import Checker
 from engine.log.contract import LogBusy, LogDamaged, LogError, LogFailed, LogFull
+from engine.log.rereading import Rereading
 from engine.log.rows import read_only
 from engine.log.sqlite import SqliteLog
 from tests.patience import patience
@@ -311,6 +312,20 @@ def test_a_start_tells_damage_from_disks_rooms_and_rights(
     assert ("damaged" in str(raised.value)) == (kind is LogDamaged)
 
 
+def test_an_error_on_a_disk_without_room_is_told_as_want_of_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled(tmp_path, 9)
+
+    def fail(path: Path) -> sqlite3.Connection:
+        raise failing(sqlite3.SQLITE_IOERR_WRITE, "disk I/O error")  # as for the -shm
+
+    monkeypatch.setattr(module, "read_only", fail)
+    monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(f_bavail=1, f_frsize=4_096))
+    with pytest.raises(LogFull, match="no space left on its disk"):
+        SqliteLog(tmp_path)
+
+
 def test_no_room_for_the_write_ahead_log_makes_it_slower_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -378,7 +393,7 @@ def test_all_records_are_checked_in_turn_and_what_is_bad_is_told_once(
         database.execute("UPDATE record SET link = zeroblob(16) WHERE position = 200")
     database.close()
     log = SqliteLog(tmp_path, wal_bytes=0)
-    checker = Checker(log, pause_s=0.0, rest_s=0.0)
+    checker = Rereading(log, pause_s=0.0, rest_s=0.0)
 
     async def passes() -> None:
         running = asyncio.ensure_future(checker.run())

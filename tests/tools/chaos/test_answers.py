@@ -37,7 +37,9 @@ class Machine(marketdata_pb2_grpc.MarketDataServicer):
         return marketdata_pb2.StreamsReply(streams=[marketdata_pb2.Stream(engine=1)])
 
 
-def asked(answers: str, times: int, chunk: int = 1_000) -> list[tuple[int, bytes] | str]:
+def asked(
+    answers: str, times: int, chunk: int = 1_000, deadline_s: float = patience(5)
+) -> list[tuple[int, bytes] | str]:
     """What a reader has of each of several snapshots through the proxy: sequence and body, or why none."""
     server = grpc.server(ThreadPoolExecutor(2))
     marketdata_pb2_grpc.add_MarketDataServicer_to_server(Machine(chunk), server)  # type: ignore[no-untyped-call]
@@ -54,7 +56,9 @@ def asked(answers: str, times: int, chunk: int = 1_000) -> list[tuple[int, bytes
             ] == [1]
             for _ in range(times):
                 try:
-                    parts = list(stub.GetSnapshot(marketdata_pb2.SnapshotRequest(engine=1, channel=1), timeout=1.0))
+                    parts = list(
+                        stub.GetSnapshot(marketdata_pb2.SnapshotRequest(engine=1, channel=1), timeout=deadline_s)
+                    )
                     body = join_chunks(Chunk(p.index, p.count, p.crc32, p.body) for p in parts)
                     out.append((parts[-1].last_seq, body))
                 except grpc.RpcError as e:
@@ -82,7 +86,7 @@ def test_one_that_was_cut_is_no_snapshot(chunk: int) -> None:
 
 def test_one_that_is_refused_or_late_is_none_in_time() -> None:
     assert asked("fail=1", 2) == ["UNAVAILABLE"] * 2
-    assert asked("slow=1", 1) == ["DEADLINE_EXCEEDED"]
+    assert asked("slow=1", 1, deadline_s=1.0) == ["DEADLINE_EXCEEDED"]
 
 
 def test_what_is_hit_is_decided_from_the_seed_kind_by_kind() -> None:

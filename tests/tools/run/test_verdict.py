@@ -473,3 +473,9 @@ def test_rates_are_told_over_no_moment_and_a_slow_answer_with_its_reason() -> No
     assert finding(judge(evidence(counted=counted, outages=(away,))), "rates").details == (
         "the slowest waited for engine-2 to come back, and count with all that time",
     )
+
+
+def test_trades_at_an_engine_of_which_not_all_could_be_asked_are_not_judged() -> None:
+    asked = Audited(unasked=frozenset([1]))
+    judged = finding(judge(evidence(feed={}, audited=asked)), "executed quantity conserved")
+    assert (judged.mark, judged.details) == (HOLDS, ("ALFA: not all who traded at engine-1 could be asked",))

@@ -18,7 +18,7 @@ REST_S: Final = 60.0  # after the last record
 logger = logging.getLogger(__name__)
 
 
-class Checker:
+class Rereading:
     """`found`: the positions that were bad; each is told once."""
 
     def __init__(self, log: SqliteLog, *, pause_s: float = PAUSE_S, rest_s: float = REST_S) -> None:

@@ -1,0 +1,79 @@
+"""What becomes of an outage, told once, whatever happens during it."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+from tools.chaos.plan import parse
+from tools.child import Patience
+from tools.run.evidence import Outage
+from tools.run.machines import KilledMeanwhile
+from tools.run.trouble import Trouble
+
+
+class Venue:
+    """Machines, flows and a poller that do as they are told, and a clock that goes by itself."""
+
+    def __init__(self, restarts: list[Any]) -> None:
+        self.now_s = 0.0
+        self.said: list[str] = []
+        self._restarts = restarts  # how long each takes, or what it raises
+        child = SimpleNamespace(pause=lambda: None, resume=lambda: None, paused=False)
+        self._place = SimpleNamespace(asked=self, child=child, name="engine-1")
+        self.target = "127.0.0.1:1"
+        self.patience = Patience()
+
+    def place(self, name: str) -> Any:
+        return self._place
+
+    async def kill(self, name: str, at_s: float) -> None:
+        pass
+
+    async def restart(self, name: str) -> None:
+        what = self._restarts.pop(0)
+        if isinstance(what, Exception):
+            raise what
+        self.now_s += what
+
+    async def streams(self, timeout_s: float) -> list[Any]:
+        return [SimpleNamespace(engine=1, channel=1, epoch=1, next_seq=1)]
+
+    def serving_fabrics(self) -> list[Any]:
+        return []
+
+    async def look(self, counted: Any) -> None:
+        pass
+
+    def seen(self) -> list[Any]:
+        return []
+
+    def counted(self) -> Any:
+        return SimpleNamespace(by_home={1: 5, 2: int(100 * self.now_s)})
+
+
+def troubled(faults: str, *restarts: Any) -> Trouble:
+    async def run() -> Trouble:
+        venue: Any = Venue(list(restarts))
+        spec = parse(faults)
+        trouble = Trouble(spec, venue, venue, venue, lambda: float(venue.now_s), venue.said.append)
+        for fault in spec.timed:
+            venue.now_s = fault.at_s
+            await trouble._trouble(fault)
+            await asyncio.gather(*trouble._returning)
+        return trouble
+
+    return asyncio.run(run())
+
+
+def test_a_restart_ends_an_outage_when_it_serves() -> None:
+    trouble = troubled("kill=engine-1@1,restart=engine-1@2", 1.5)
+    assert trouble.outages == [Outage("engine-1", "killed", 1.0, 3.5, 250, 2.0)]
+    (moved,) = trouble.moved
+    assert (moved.began, moved.outage) == ("served again at 3.5 s", True)
+
+
+def test_one_that_is_killed_on_its_way_back_is_away_all_the_time_and_moved_once() -> None:
+    faults = "kill=engine-1@1,restart=engine-1@2,kill=engine-1@3,restart=engine-1@4"
+    trouble = troubled(faults, KilledMeanwhile("before it served"), 1.0)
+    assert trouble.outages == [Outage("engine-1", "killed", 1.0, 5.0, 400, 4.0)]
+    assert [moved.began for moved in trouble.moved] == ["served again at 5.0 s"]
