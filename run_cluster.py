@@ -1,8 +1,12 @@
 """Start a cluster, let traders or recorded flow loose on it, and judge what became of it: see tools/run/command.py."""
 
-from collections.abc import Sequence
+from __future__ import annotations
 
 from proto import program
+
+TYPE_CHECKING = False  # as in proto/program.py
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -182,12 +182,14 @@ class Engine:
             logger.warning("%s", "\n".join(f"cluster file: {line}" for line in edits.told))
         time_ns = max(self.clock_ns(), self.venue.time_ns)
         position = log.position + 1
-        identity = None if state.identity == self._file else self._file
+        # Where the log had none, what has been replayed: a replay from the begin starts with it.
+        heeded = edits.heeded if state.identity is not None else edits.before
+        identity = None if state.identity == heeded else heeded
         opening = records.Epoch(state.epoch, self.owner[: records.OWNER_MAX], time_ns, RULES, identity, above)
         epoch = records.epoch_at(position, opening)
         changes = [records.encode(records.Group(epoch, time_ns, [command])) for command in edits.commands]
         log.append(log.position, [records.encode(opening), *changes])
-        state.epoch, state.rules, state.identity = epoch, RULES, self._file
+        state.epoch, state.rules, state.identity = epoch, RULES, heeded
         self._edits = edits.commands
         self.begun = Begun(epoch, log.incarnation, fresh, time_ns, position)
         return self.begun

@@ -30,7 +30,7 @@ from engine.clock.host import HostClock
 from engine.core.commands import AddInstrument
 from engine.entry.guard import token_in
 from engine.log.condense import Condenser
-from engine.log.contract import LogError, OutcomeUnknown
+from engine.log.contract import LogDamaged, LogError, OutcomeUnknown
 from engine.log.records import RecordError
 from engine.log.rereading import Rereading
 from engine.log.sqlite import SqliteLog, holds_log
@@ -411,6 +411,12 @@ def _open_log(data: Path, *, new: bool) -> SqliteLog:
     return log
 
 
+def _cannot_start(args: argparse.Namespace, error: Exception) -> int:
+    way = f"; what can be read of it: python -m tools.log verify {args.data}" if isinstance(error, LogDamaged) else ""
+    print(f"engine: {args.name} cannot start: {error}{way}", file=sys.stderr)
+    return EXIT_CANNOT_START
+
+
 def _serve(process: Process) -> int:
     try:
         import uvloop
@@ -424,8 +430,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Exit 0 after a clean stop; 1 if the engine itself broke; 2 for wrong usage or a wrong cluster file.
 
     3 if it cannot start (no log, or one that is damaged, in use, or behind what the venue has seen; port, name or id
-    taken); 4 if it had to stop because what its log holds is
-    not known, or another writes to it.
+    taken); 4 if it had to stop because what its log holds is not known, or another writes to it.
     """
     args = parser().parse_args(argv)
     args.name = args.name or f"engine-{args.engine}"
@@ -448,8 +453,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         log = _open_log(args.data, new=args.new)
     except (LogError, OSError) as e:
-        print(f"engine: {args.name} cannot start: {e}", file=sys.stderr)
-        return EXIT_CANNOT_START
+        return _cannot_start(args, e)
     try:
         gc.disable()  # a replay makes books and no garbage
         process = Process(cluster, entry, args, log)
@@ -459,7 +463,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"engine: {args.name} stopped: {e}", file=sys.stderr)
         return EXIT_LOG_LOST
     except (LogError, RecordError, RuntimeError, OSError, zmq.ZMQError, DirectoryRefused, ClaimRefused) as e:
-        print(f"engine: {args.name} cannot start: {e}", file=sys.stderr)
-        return EXIT_CANNOT_START
+        return _cannot_start(args, e)
     finally:
         log.close()

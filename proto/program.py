@@ -11,11 +11,12 @@ import errno
 import importlib
 import os
 import sys
-from collections.abc import Callable
-from pathlib import Path
-from typing import Final, NoReturn
 
-from proto import logs
+# Nothing else is loaded here: an interrupt before `outcome` runs would be a traceback.
+TYPE_CHECKING = False  # typing's own
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Final, NoReturn
 
 INTERRUPTED: Final = 130
 NO_READER: Final = 141
@@ -35,11 +36,11 @@ def outcome(main: Callable[[], int], name: str) -> int:
     """The exit code of a program that `main` loads and runs, after what it said is written."""
     # Read by the gRPC library when it is loaded: it would write lines of its own, in a form of its own, before ours.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    logs.bound()
-    if sys.stdout is None:  # closed by whoever started it
-        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 (it lives as long as the process)
     code: int | None = None
     try:
+        importlib.import_module("proto.logs").bound()
+        if sys.stdout is None:  # closed by whoever started it
+            sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
         try:
             code = main()
         except SystemExit as e:  # wrong usage, or --help

@@ -197,6 +197,7 @@ def _commands(batch, commands):
 Deadlines.due = lambda self, time_ns: None
 Deadlines.next_ns = 0
 """,
+        "--duration 8 --engines 2 --instruments 4 --traders 8 --rate 1500",
     ),
     "slice_keeps_its_place": Plant(
         "engine/core/trading.py",

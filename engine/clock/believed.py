@@ -59,7 +59,7 @@ class Clock:
         self.ahead_ns = wall_ns - self._now_ns  # of the wall clock, when it was last read; negative: it is behind
 
     def read(self, wall_ns: int, mono_ns: int) -> int:
-        """The time. It never falls. Cost: 0.5 µs."""
+        """The time. It never falls. Cost: 0.7 µs."""
         passed_ns = mono_ns - self._mono_ns
         self._mono_ns = mono_ns
         if self.doubt is Doubt.JUMPED:

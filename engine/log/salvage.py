@@ -44,12 +44,17 @@ _APART: Final = "apart.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What one file is found to be: `sound` or not, and in words; `position`: the first that is bad (0: none)."""
+    """What one file is found to be: `sound` or not, and in words.
+
+    position   of the first record that is bad or missing; 0: none is known
+    count      of what is sound in it: records, frames, snapshots
+    """
 
     file: str
     sound: bool
     found: str
     position: int = 0
+    count: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +69,7 @@ class Saved:
 
 
 def verify(data: Path) -> list[Condition]:
-    """Condition at each file of a log, whether an engine has it open or not; nothing is changed.
+    """Look at each file of a log, whether an engine has it open or not; nothing is changed.
 
     Cost: reading all of it, and 5 µs a record. Raises: LogError if there is none; OSError.
     """
@@ -137,28 +142,27 @@ def _look_at_records(data: Path, runs: bool) -> Condition:
                 last = row.position
             fault = structure_fault(reader)
         said = f"records {first + 1:,} to {last:,} are sound" if last > first else "there are no records"
-        return Condition(_DATABASE, not fault, f"{said}; {fault}" if fault else said)
+        return Condition(_DATABASE, not fault, f"{said}; {fault}" if fault else said, count=last - first)
     except (LogError, sqlite3.Error) as e:
         position = e.position if isinstance(e, LogDamaged) else last + 1
         said = f"{e}; the records before are sound"
     if runs:
-        return Condition(_DATABASE, False, said, position)
+        return Condition(_DATABASE, False, said, position, last - first)
     with _mapped(data / _DATABASE) as database, _mapped(data / f"{_DATABASE}-wal") as wal:
         behind = {row.position for row in Pages(database, wal).records() if row.position > last}
     if behind:
         said += f", and of those from there to {max(behind):,} {len(behind):,} can be read"
-    return Condition(_DATABASE, False, said, position)
+    return Condition(_DATABASE, False, said, position, last - first + len(behind))
 
 
 def _look_at_wal(wal: Bytes, size: int) -> Condition:
     found = frames(wal, size)
-    lost = lost_frame(found)
-    if lost is None:
-        return Condition(f"{_DATABASE}-wal", True, f"{sum(frame.sound for frame in found):,} frames are sound")
-    sound = sum(frame.sound for frame in found[lost:])
-    return Condition(
-        f"{_DATABASE}-wal", False, f"frame {lost + 1:,} is damaged, and {sound:,} frames behind it are sound"
-    )
+    lost, count = lost_frame(found), sum(frame.sound for frame in found)
+    said = f"{count:,} frames are sound"
+    if lost is not None:
+        behind = sum(frame.sound for frame in found[lost:])
+        said = f"frame {lost + 1:,} is damaged, and {behind:,} frames behind it are sound"
+    return Condition(f"{_DATABASE}-wal", lost is None, said, count=count)
 
 
 def _look_at_snapshots(data: Path) -> Condition:
@@ -173,7 +177,8 @@ def _look_at_snapshots(data: Path) -> Condition:
     except sqlite3.Error as e:
         return Condition(path.name, False, str(e))
     said = f"{len(sound)} of {count} snapshots are sound, at {', '.join(f'{p:,}' for p in sound) or 'no record'}"
-    return Condition(path.name, not fault and len(sound) == count, f"{said}; {fault}" if fault else said)
+    said = f"{said}; {fault}" if fault else said if count else "there are none"
+    return Condition(path.name, not fault and len(sound) == count, said, count=len(sound))
 
 
 def _last(data: Path) -> int:

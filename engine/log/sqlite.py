@@ -388,9 +388,7 @@ class SqliteLog:
         self.position, self._link = self._dropped, self._dropped_link
         fault = structure_fault(self._reader)
         if fault:
-            raise LogDamaged(
-                self._first_unreadable(), f"{fault}. What can be read: python -m tools.log verify, salvage"
-            )
+            raise LogDamaged(self._first_unreadable(), fault)
         self._check_first()
         fitting, strange, beyond = self._snapshots_that_fit()
         if fitting is not None:

@@ -164,6 +164,12 @@ def test_a_log_is_begun_only_where_that_was_asked_for_and_none_is_there(venue: V
     )  # fmt: skip
     code, why = start(engine=2)
     assert (code, "this is the log of engine 1" in why, why.count("\n")) == (3, True, 1)
+    with (data / "log.sqlite").open("r+b") as database:
+        database.seek(2 * 4_096)
+        database.write(b"damage")
+    code, why = start()
+    assert (code, "log damaged at position" in why, why.count("\n")) == (3, True, 1)
+    assert why.endswith(f"; what can be read of it: python -m tools.log verify {data}\n")
 
 
 def _enter(at: str, *ids: int) -> None:

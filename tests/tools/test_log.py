@@ -91,6 +91,14 @@ def test_a_backup_of_a_log_that_forgets_has_a_snapshot_that_covers_what_is_forgo
     whole(tmp_path / "copy", 41, 100)
 
 
+def test_a_backup_has_no_snapshot_of_what_it_does_not_hold(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    begun(tmp_path / "data", 50, 30).close()
+    begun(tmp_path / "other", 90, 40, 80).close()
+    shutil.copy(tmp_path / "other" / "snapshots.sqlite", tmp_path / "data" / "snapshots.sqlite")
+    made = Said(capsys, "backup", tmp_path / "data", tmp_path / "copy")
+    assert (made.code, made.rows) == (0, [{"first": 1, "last": 50, "snapshots": 0}])
+
+
 def test_what_cannot_be_done_is_one_line_and_leaves_nothing_behind(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -120,10 +128,11 @@ def test_what_cannot_be_done_is_one_line_and_leaves_nothing_behind(
     assert left.value.code == 2
 
 
-def test_of_a_damaged_log_no_backup_is_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("damage", ["body = x'00'", "link = zeroblob(16)", "crc = crc + 1"])
+def test_of_a_damaged_log_no_backup_is_made(tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str) -> None:
     begun(tmp_path / "data", 90, 80).close()
     with sqlite3.connect(tmp_path / "data" / "log.sqlite") as database:
-        database.execute("UPDATE record SET body = x'00' WHERE position = 33")  # below the snapshot: the engine starts
+        database.execute(f"UPDATE record SET {damage} WHERE position = 33")  # below the snapshot: the engine starts
     database.close()
     said = Said(capsys, "backup", tmp_path / "data", tmp_path / "copy")
     assert (said.code, "damaged at position 33" in said.err) == (1, True)
@@ -137,9 +146,15 @@ def test_verify_looks_at_a_log_that_runs_and_names_the_first_bad_record(
     said = Said(capsys, "verify", tmp_path / "data")
     assert said.code == 0
     assert said.rows == [
-        {"file": "log.sqlite", "sound": True, "found": "records 1 to 90 are sound", "position": 0},
-        {"file": "snapshots.sqlite", "sound": True, "found": "1 of 1 snapshots are sound, at 80", "position": 0},
-        {"file": "mark", "sound": True, "found": "record 90 was acknowledged", "position": 0},
+        {"file": "log.sqlite", "sound": True, "found": "records 1 to 90 are sound", "position": 0, "count": 90},
+        {
+            "file": "snapshots.sqlite",
+            "sound": True,
+            "found": "1 of 1 snapshots are sound, at 80",
+            "position": 0,
+            "count": 1,
+        },
+        {"file": "mark", "sound": True, "found": "record 90 was acknowledged", "position": 0, "count": 0},
     ]
     log.close()
     with sqlite3.connect(tmp_path / "data" / "log.sqlite") as database:
@@ -148,7 +163,7 @@ def test_verify_looks_at_a_log_that_runs_and_names_the_first_bad_record(
     (tmp_path / "data" / "mark").unlink()
     said = Said(capsys, "verify", tmp_path / "data")
     assert (said.code, [row["sound"] for row in said.rows]) == (1, [False, True, False])
-    assert said.rows[0]["position"] == 33
+    assert (said.rows[0]["position"], said.rows[0]["count"]) == (33, 89)
     assert "of those from there to 90 57 can be read" in said.rows[0]["found"]
 
 

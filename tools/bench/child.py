@@ -4,6 +4,7 @@ A child runs `serve(ends, *arguments)`, named as `module:function`, on its end o
 may lie beside the sources if `plain` is set: that is how a compiled core is set beside the same source.
 """
 
+import contextlib
 import importlib
 import importlib.abc
 import importlib.machinery
@@ -55,7 +56,8 @@ def _serve(connection: "Connection[Any, Any]", serve: str, arguments: Sequence[A
     if plain:
         sys.meta_path.insert(0, Sources())
     module, _, name = serve.partition(":")
-    getattr(importlib.import_module(module), name)(connection, *arguments)
+    with contextlib.suppress(EOFError, KeyboardInterrupt):  # the parent is done with it
+        getattr(importlib.import_module(module), name)(connection, *arguments)
 
 
 class Sources(importlib.abc.MetaPathFinder):

@@ -31,13 +31,15 @@ def serve(connection: "Connection[Any, Any]") -> None:
     fill: Callable[[Iterator[Batch]], Iterator[str]] = {"venue": _venue, "mirror": _mirror, "dict": _dict}[what]
     chance = random.Random(7)
     batches = (resting(at, min(BATCH, count + 1 - at), chance, LEVELS) for at in range(1, count + 1, BATCH))
-    done, since = 0, (0, 0)
+    done, since, all_in = 0, (0, 0), 0
     for digest in fill(batches):
+        if digest:  # made of all that is in, with memory of its own
+            connection.send(((all_in - since[1]) / (done - since[0]), digest))
+            return
         done = min(count, done + BATCH)
+        all_in = _resident()
         if not since[0] and done >= count // 4:  # before that, memory is used again that imports have let go of
-            since = (done, _resident())
-        if digest:
-            connection.send(((_resident() - since[1]) / (done - since[0]), digest))
+            since = (done, all_in)
 
 
 def _venue(batches: Iterator[Batch]) -> Iterator[str]:

@@ -139,6 +139,7 @@ class OrderCounts:
     unknown: int = 0  # times that an answer was "unknown": the command is sent again
     missed: int = 0  # reports that never came, by their numbers
     altered: int = 0  # orders that entered otherwise than they were sent
+    outlived: int = 0  # trades of orders that were to have expired
     executed: dict[int, Executed] = field(default_factory=dict)
     latencies: Latencies = field(default_factory=Latencies)
     acknowledged: Acknowledged = field(default_factory=Acknowledged)
@@ -219,6 +220,7 @@ class OrderCounts:
             "unknown": self.unknown,
             "missed": self.missed,
             "altered": self.altered,
+            "outlived": self.outlived,
             "waiting": self.waiting_by_instrument(),
             "executed": {i: [each.to_json() for each in e.sums()] for i, e in self.executed.items()},
             "latencies": self.latencies.buckets,
@@ -236,6 +238,7 @@ class Counted:
     unknown: int = 0
     missed: int = 0
     altered: int = 0
+    outlived: int = 0
     waiting: dict[int, int] = field(default_factory=dict)
     executed: dict[int, Executed] = field(default_factory=dict)
     latencies: Latencies = field(default_factory=Latencies)
@@ -259,6 +262,7 @@ class Counted:
             unknown=line["unknown"],
             missed=line["missed"],
             altered=line["altered"],
+            outlived=line["outlived"],
             waiting={int(instrument): count for instrument, count in line["waiting"].items()},
             executed=executed,
             latencies=Latencies({int(bucket): count for bucket, count in line["latencies"].items()}),
@@ -273,6 +277,7 @@ def added(counts: Sequence[Counted]) -> Counted:
         total.unknown += each.unknown
         total.missed += each.missed
         total.altered += each.altered
+        total.outlived += each.outlived
         _add(total.answers, each.answers)
         _add(total.refusals, each.refusals)
         _add(total.by_home, each.by_home)

@@ -22,7 +22,7 @@ from typing import Final
 from engine.client import Client, ClientError, Commands, Session
 from proto import cluster
 from proto.cluster import Cluster, ClusterError
-from proto.columns import ACCEPTED, CANCEL, OUTCOME_UNKNOWN, UNAVAILABLE, ReportRow
+from proto.columns import ACCEPTED, CANCEL, OUTCOME_UNKNOWN, TRADED, UNAVAILABLE, ReportRow
 from proto.dial import Parser
 from proto.orders import report_columns
 from proto.orders_pb2 import ReportBatch
@@ -171,6 +171,9 @@ class Trader:
             sent = self._waiting.get(row.command)
             if sent is not None and row.kind == ACCEPTED and not sent.entered_as(row):
                 self._tally.altered += 1
+            own = self.agent.orders.get(row.client_order_id)
+            if own is not None and row.kind == TRADED and 0 < own.expires_ns <= batch.time_ns:
+                self._tally.outlived += 1
             self._tally.report(batch.home, account, row, now_ns)
             if (account, row.command) not in self._tally.waiting:
                 self._waiting.pop(row.command, None)
@@ -288,7 +291,7 @@ class Traders:
         for account, homes in self.tally.acknowledged.to_json().items():
             say({"acknowledged": {account: homes}})
         lasting = {
-            trader.agent.account: sum(not order.passing for order in trader.agent.orders.values())
+            trader.agent.account: sum(not order.expires_ns for order in trader.agent.orders.values())
             for trader in self.traders
         }
         say({"tally": self.tally.to_json(), "lasting": lasting, "reported": True})

@@ -68,7 +68,7 @@ LEVELS_MIN: Final = 20  # quotes a side that a maker keeps at least
 RESIZES_MAX: Final = 20  # quotes that a maker changes at once for no other reason than to be busy
 NOISE_ORDERS_MAX: Final = 40  # an account of noise with more live orders cancels before it enters
 AWAY_S: Final = 1.0  # how long an instrument whose engine does not answer is left alone
-GTD_S: Final = (1, 8)  # how long an order that is good until a time may live
+GTD_S: Final = (0.5, 5)  # how long an order that is good until a time may live
 CROSSING_SD: Final = 6.0  # ticks around the fair price at which noise enters while an auction gathers orders
 FIRST_ACCOUNT: Final = 101  # of a run's own; those below are for whoever plays with its venue
 STP_MODES: Final = (STP_CANCEL_NEWEST, STP_NONE, STP_CANCEL_OLDEST, STP_CANCEL_BOTH, STP_DECREMENT)
@@ -107,7 +107,7 @@ class OwnOrder:
     stop_price: int = 0  # of a stop that sleeps
     wanted_stop: int = 0  # where it is being moved to
     linked: bool = False  # one of a pair
-    passing: bool = False  # good till a time
+    expires_ns: int = 0  # good till then; 0: without an end
 
 
 class News:
@@ -234,7 +234,8 @@ class Agent:
         command = Command(NEW, self._id(), instrument, flags, price, quantity, 0, terms)
         stop_price = terms.stop_price if terms else 0
         order = OwnOrder(instrument, sell, price, quantity, price, busy=True, stop_price=stop_price)
-        order.passing = flags & TIF_MASK == TIF_GTD
+        if terms and flags & TIF_MASK == TIF_GTD:
+            order.expires_ns = terms.expires_ns
         if terms and terms.oco:
             order.linked = self.orders[terms.oco].linked = True
         self.orders[command.client_order_id] = order
@@ -387,8 +388,8 @@ class Noise(Agent):
         chance = self.chance
         open_to = dict.fromkeys(instrument.id for instrument in instruments)
         idle = [i for i, order in self.orders.items() if not order.busy and order.instrument in open_to]
-        if len(self.orders) >= NOISE_ORDERS_MAX and idle:
-            return self._cancel(idle[0])
+        if len(self.orders) >= NOISE_ORDERS_MAX and idle:  # those good till a time are left to their end
+            return self._cancel(next((i for i in idle if not self.orders[i].expires_ns), idle[0]))
         dice = chance.random()
         if idle and dice < 0.12:
             return self._cancel(chance.choice(idle))

@@ -102,6 +102,8 @@ def _answered(evidence: Evidence) -> Finding:
         details.append(f"{counted.missed:,} execution reports are missing by their numbers")
     if counted.altered:
         details.append(f"{of(counted.altered, 'order')} entered otherwise than they were sent")
+    if counted.outlived:
+        details.append(f"{of(counted.outlived, 'trade')} of orders that were to have expired before")
     if counted.refusals:
         reasons = sorted(counted.refusals.items(), key=lambda kv: -kv[1])
         details.append("refused: " + ", ".join(f"{reason} {count:,}" for reason, count in reasons))
@@ -109,7 +111,8 @@ def _answered(evidence: Evidence) -> Finding:
         details.append(f"{open_down:,} went to engines that are down: what became of them could not be judged")
     if counted.unknown:
         details.append(f"{counted.unknown:,} times the outcome was unknown at first, and asked again under the same id")
-    whole = not (open_up or counted.missed or counted.altered) and counted.sent > 0
+    wrong = open_up or counted.missed or counted.altered or counted.outlived
+    whole = not wrong and counted.sent > 0
     if not counted.sent:
         details.append("nothing was sent")
     return Finding(HOLDS if whole else FAILS, "every order answered", text, tuple(details))

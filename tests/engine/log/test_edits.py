@@ -12,11 +12,13 @@ import pytest
 
 from engine.core.commands import AddInstrument, Delist, OperatorCommand
 from engine.core.rules import RULES
+from engine.core.venue import RETAINED
 from engine.log import edits
 from engine.log.edits import Effect
 from engine.log.memory import Disk, MemoryLog
-from engine.log.records import Entered, Epoch, Group, Identity, Part, decode, encode
+from engine.log.records import Entered, Epoch, Group, Identity, Part, decode, encode, identity_of
 from engine.log.replay import StartRefused, replay, restore
+from engine.log.state import dump, founded
 from engine.node import Engine
 from proto.cluster import Account, Cluster, EngineEntry, VenueEntry
 from proto.columns import (
@@ -230,6 +232,67 @@ def test_an_instrument_newly_in_the_file_is_added_and_one_that_is_gone_stays(cap
     assert there_again.changed() == []
 
 
+def test_an_instrument_that_comes_back_into_the_file_edited_is_edited(caplog: pytest.LogCaptureFixture) -> None:
+    disk, _ = traded()
+    others = tuple(instrument for instrument in CLUSTER.instruments if instrument is not E1A)
+    for _ in range(2):  # it stays remembered, and is told each time
+        life = Life(disk, replace(CLUSTER, instruments=others))
+        assert told(caplog) == [
+            "cluster file: E1A (instrument 10) is gone from the file and stays: tools.orders delist E1A ends it"
+        ]
+        before = life.end()
+        caplog.clear()
+    life = Life(disk, replace(CLUSTER, instruments=(replace(E1A, price_max=500), *others)))
+    assert told(caplog) == ["cluster file: E1A (instrument 10): price_max = 100000 -> 500 from now on"]
+    assert life.replayed == before
+    assert life.engine.venue.markets[E1A.id].instrument.price_max == 500
+
+
+@pytest.mark.parametrize("gone_before", [False, True])
+@pytest.mark.parametrize(
+    ("moved", "why"),
+    [
+        ({"engine": 2}, r"E1A \(instrument 10\): engine = 1 -> 2 cannot be: trade it under another id and symbol"),
+        ({"engine": 2, "id": 77}, r"E1A \(instrument 10\): it is instrument 77 of engine 2 in the file, which cannot"),
+        ({"engine": 2, "symbol": "NOVA"}, r"E1A \(instrument 10\): engine = 1 -> 2 cannot be"),
+    ],
+)
+def test_what_is_traded_here_is_not_moved_to_another_engine_under_whatever_name(
+    moved: dict[str, Any], why: str, gone_before: bool
+) -> None:
+    disk, before = traded()
+    others = tuple(instrument for instrument in CLUSTER.instruments if instrument is not E1A)
+    if gone_before:
+        before = Life(disk, replace(CLUSTER, instruments=others)).end()
+    with pytest.raises(StartRefused, match=why):
+        Life(disk, replace(CLUSTER, instruments=(*others, replace(E1A, **moved))))
+    assert Life(disk).replayed == before
+
+
+def test_what_an_operator_added_and_the_file_has_at_another_engine_stays_and_is_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    disk, _ = traded()
+    life = Life(disk)
+    life.say(AddInstrument.of(replace(E1A, id=12, symbol="NOVA")))
+    life.end()
+    caplog.clear()
+    Life(disk, replace(CLUSTER, instruments=(*CLUSTER.instruments, replace(E1A, id=13, symbol="NOVA", engine=2))))
+    assert told(caplog) == [
+        "cluster file: NOVA (instrument 12) stays, an operator added it, and the file has NOVA (instrument 13) of "
+        "engine 2: tools.orders delist NOVA ends it"
+    ]
+
+
+def test_a_symbol_that_was_delisted_is_not_used_again() -> None:
+    disk, _ = traded()
+    life = Life(disk)
+    life.say(Delist(E1B.id))
+    life.end()
+    with pytest.raises(StartRefused, match=r"55 \(E1B\) of the file is 11 in the log, and was delisted: write another"):
+        Life(disk, replace(CLUSTER, instruments=(E1A, replace(E1B, id=55))))
+
+
 def test_what_an_operator_did_stays_and_a_conflict_with_an_edit_is_told(caplog: pytest.LogCaptureFixture) -> None:
     disk, _ = traded()
     life = Life(disk)
@@ -241,7 +304,7 @@ def test_what_an_operator_did_stays_and_a_conflict_with_an_edit_is_told(caplog: 
     later = Life(disk, replace(CLUSTER, instruments=(E1A, replace(E1B, collar=9), nova)))
     assert told(caplog) == [
         "cluster file: E1B (instrument 11) was delisted: the edit has no effect",
-        "cluster file: NOVA (instrument 12): price_max stays 500: an operator set it",
+        "cluster file: NOVA (instrument 12): price_max stays 500, an operator set it: write that to edit it again",
     ]
     assert later.changed() == []
     later.end()
@@ -289,6 +352,44 @@ def test_a_log_of_before_there_were_identities_takes_one_from_the_file_once(capl
     later = Life(disk, replace(CLUSTER, instruments=narrower))
     assert later.replayed == before
     assert told(caplog) == ["cluster file: E1A (instrument 10): price_max = 100000 -> 90 from now on"]
+
+
+def test_what_was_logged_before_there_were_identities_is_replayed_without_the_edit_that_came_with_them() -> None:
+    """It has a snapshot, whose definitions are those of then; later it is replayed from its begin."""
+    disk, _ = traded()
+    earlier = Epoch(0, "earlier", 1)
+    bodies = [encode(earlier), *disk.bodies[1:]]
+    wide = founded(identity_of(CLUSTER, 1, "engine-1", RETAINED))
+    old = Disk()
+    old.bodies = list(bodies)
+    log = MemoryLog(old)
+    for _ in replay(log, wide, 0, lambda position, time_ns, outcome: None):
+        pass
+    wide.identity = None
+    log.save_snapshot(log.position, dump(wide))
+    log.close()
+    count, before = len(old.bodies), wide.venue.digest()
+    narrower = tuple(replace(i, price_max=90) if i == E1A else i for i in CLUSTER.instruments)
+    life = Life(old, replace(CLUSTER, instruments=narrower))
+    assert life.engine.venue.markets[E1A.id].instrument.price_max == 90
+    after = life.end()
+    old.snapshots.clear()
+    assert digest_at(old, count) == before
+    assert Life(old, replace(CLUSTER, instruments=narrower)).replayed == after
+
+
+def test_a_snapshot_of_another_engine_is_not_taken_up_where_the_log_has_no_identity() -> None:
+    disk, _ = traded()
+    state = founded(identity_of(CLUSTER, 1, "engine-1", RETAINED))
+    disk.bodies[0] = encode(Epoch(0, "earlier", 1))
+    log = MemoryLog(disk)
+    for _ in replay(log, state, 0, lambda position, time_ns, outcome: None):
+        pass
+    state.identity = None
+    log.save_snapshot(log.position, dump(state))
+    log.close()
+    with pytest.raises(StartRefused, match="this is the log of engine 1, and not of engine 2: name its own directory"):
+        Life(disk, engine=2)
 
 
 def test_an_edit_takes_effect_when_the_engine_serves_as_it_will_in_every_replay() -> None:

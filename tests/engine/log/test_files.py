@@ -126,7 +126,7 @@ def test_a_damaged_list_of_free_pages_is_found_before_one_is_used(tmp_path: Path
     trunk = int.from_bytes((tmp_path / "log.sqlite").read_bytes()[32:36], "big") - 1
     whole = (tmp_path / "log.sqlite").read_bytes()
     flip(tmp_path / "log.sqlite", trunk * 4096 + 8 + 3, 64)
-    with pytest.raises(LogDamaged, match="salvage"):
+    with pytest.raises(LogDamaged, match="damaged at position"):
         SqliteLog(tmp_path)
     flip(tmp_path / "log.sqlite", trunk * 4096 + 8 + 3, 64)
     assert (tmp_path / "log.sqlite").read_bytes() == whole

@@ -479,3 +479,17 @@ def test_trades_at_an_engine_of_which_not_all_could_be_asked_are_not_judged() ->
     asked = Audited(unasked=frozenset([1]))
     judged = finding(judge(evidence(feed={}, audited=asked)), "executed quantity conserved")
     assert (judged.mark, judged.details) == (HOLDS, ("ALFA: not all who traded at engine-1 could be asked",))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"altered": 1}, "1 order entered otherwise than they were sent"),
+        ({"outlived": 2}, "2 trades of orders that were to have expired before"),
+        ({"missed": 3}, "3 execution reports are missing by their numbers"),
+    ],
+)
+def test_what_traders_noticed_themselves_fails(wrong: dict[str, int], says: str) -> None:
+    counted = Counted.from_json(tally().to_json() | wrong)
+    judged = finding(judge(evidence(counted=counted)), "every order answered")
+    assert (judged.mark, judged.details[0]) == (FAILS, says)
