@@ -77,3 +77,32 @@ def test_one_that_is_killed_on_its_way_back_is_away_all_the_time_and_moved_once(
     trouble = troubled(faults, KilledMeanwhile("before it served"), 1.0)
     assert trouble.outages == [Outage("engine-1", "killed", 1.0, 5.0, 400, 4.0)]
     assert [moved.began for moved in trouble.moved] == ["served again at 5.0 s"]
+
+
+def test_a_restart_waits_for_a_kill_that_takes_its_time() -> None:
+    async def run() -> list[str]:
+        venue: Any = Venue([1.0])
+        done: list[str] = []
+        looks = asyncio.Event()
+
+        async def slow_look(counted: Any) -> None:
+            await looks.wait()
+
+        async def kill(name: str, at_s: float) -> None:
+            done.append("killed")
+
+        async def restart(name: str) -> None:
+            done.append("started again")
+
+        venue.look, venue.kill, venue.restart = slow_look, kill, restart
+        spec = parse("kill=engine-1@1,restart=engine-1@2")
+        trouble = Trouble(spec, venue, venue, venue, lambda: 9.0, venue.said.append)
+        trouble.begin()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        looks.set()
+        await asyncio.gather(*trouble._tasks)
+        await trouble.end()
+        return done
+
+    assert asyncio.run(run()) == ["killed", "started again"]
