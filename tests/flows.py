@@ -123,7 +123,7 @@ KINDS = PLAUSIBLE * 3 + ODD
 FATES = list(product(
     [
         *[NEW] * 40, *[CANCEL] * 6, *[REPLACE] * 16, MASS_CANCEL, ENDS, TICK, STATE, STATE, STATE, STATE,
-        KILL, ADD, BUST, CORRECT, ROLL,
+        KILL, KILL, KILL, ADD, BUST, CORRECT, ROLL,
     ],
     [1, 2, 1, 2, 3],
     [0, 0, 0, 1, 2],
@@ -231,9 +231,7 @@ class Player:
             self._door.operate(self.time, SetState(instrument, state))
         elif step.op == KILL:
             account = step.account if step.lots else 0
-            self._door.operate(
-                self.time, Kill(account, instrument if step.target % 4 else 0, step.side == 0 and step.session == 0)
-            )
+            self._door.operate(self.time, Kill(account, instrument if step.target % 4 else 0, step.side == 0))
         elif step.op == ADD:
             definition = ADDED if step.side or step.instrument == 5 else INSTRUMENTS[0]
             self._door.operate(self.time, AddInstrument.of(definition))
