@@ -81,13 +81,15 @@ class Trouble:
         elif fault.kind in ("join", "leave"):
             self._returning.append(asyncio.create_task(self._move(fault)))
         else:
-            self._machines.place(fault.name).child.pause()
+            child = self._machines.place(fault.name).child
+            child.pause()
             self._say(f"{fault.name} paused for {fault.for_s:g} s")
             self._is_away(fault.name, "paused")
             await asyncio.sleep(fault.at_s + fault.for_s - self._now_s())
-            if self._away.get(fault.name, ("",))[0] == "paused":
-                self._machines.place(fault.name).child.resume()
+            if child.paused:  # also one that is on its way back
+                child.resume()
                 self._say(f"{fault.name} goes on")
+            if self._away.get(fault.name, ("",))[0] == "paused":
                 self._is_back(fault.name)
 
     async def _restart(self, fault: TimedFault) -> None:
