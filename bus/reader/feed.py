@@ -22,6 +22,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Final, TypeVar
 
@@ -285,7 +286,7 @@ class Feed:
         try:
             while True:
                 woken.clear()
-                while len(inbox.events) or (not inbox.closed and thread.do(inbox.confess)):
+                while len(inbox.events) or _confesses(thread, inbox):
                     yield inbox.events.popleft()
                 if inbox.closed:
                     return
@@ -307,6 +308,13 @@ class Feed:
                 inbox.events.append(state)
         self._inboxes.append(inbox)
         return inbox
+
+
+def _confesses(thread: FeedThread, inbox: Inbox) -> bool:
+    """Whether there is something left to tell, of what did not fit; not if the feed is being left."""
+    with suppress(FeedUseError):
+        return not inbox.closed and thread.do(inbox.confess)
+    return False
 
 
 class Events:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from engine.core.admission import linkable, refusal, too_large
+from engine.core.admission import kind_of_waiting, linkable, refusal, too_large
 from engine.core.listing import Listing
 from engine.core.market import Market
 from engine.core.operations import KillSwitch
@@ -69,7 +69,7 @@ from proto.columns import (
     is_stop,
     malformed,
 )  # fmt: skip
-from proto.feed import ADD, CLOSED, DELETE, END, MODIFY
+from proto.feed import ADD, CLOSED, DELETE, END, MODIFY, OPEN
 
 # An order with none of these flags is a limit order that rests if it does not trade.
 _SPECIAL: Final = TYPE_MASK | TIF_MASK & ~TIF_DAY | POST_ONLY | ALL_OR_NONE | CAPPED
@@ -157,8 +157,11 @@ class OrderEntry:
             ACCEPTED, command, command, order_id, instrument, order.side, price, quantity, quantity, 0, 0, NO_REASON,
         ))  # fmt: skip
         mark = len(market.deltas)
-        self._trading.place(market, order, batch.stp, command)
-        self._trading.finish(market, mark)
+        if market.state == OPEN and partner is None and kind_of_waiting(market, kept, said) is None:
+            self._trading.come(market, order, batch.stp, command, mark)
+        else:
+            self._trading.place(market, order, batch.stp, command)
+            self._trading.finish(market, mark)
         return NO_REASON
 
     def _prospect(self, market: Market, order: Order, terms: Terms, partner: Order | None, stp: int) -> int:

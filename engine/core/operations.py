@@ -73,10 +73,6 @@ class KillSwitch:
             market.killed = any(instrument in (0, id) for _, instrument in self.pairs)
             market.mind()
 
-    def restricts(self, account: int) -> bool:
-        """Whether there is anything that the account may not do."""
-        return any(id in (0, account) for id, _ in self.pairs)
-
     def stops(self, account: int, instrument: int) -> bool:
         """Whether the account may enter nothing there."""
         pairs = self.pairs

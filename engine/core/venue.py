@@ -111,7 +111,7 @@ class Venue:
                 self.record.touched.append(account)
             commands = account.commands
             before = len(commands)
-            if batch.terms is not None or (self.kills.pairs and self.kills.restricts(account.id)):
+            if batch.terms is not None:
                 self._apply_with_terms(account, batch)
             else:
                 assert len(batch.client_order_id) == len(batch.instrument) == len(batch.flags) == len(batch.op)
@@ -207,24 +207,27 @@ class Venue:
         return account
 
     def _apply_with_terms(self, account: Account, batch: Batch) -> None:
-        """The commands of a batch that has terms, or whose account may not do everything."""
+        """The commands of a batch that has terms; most of its rows may have none."""
         entry = self._entry
         commands = account.commands
-        every = batch.terms if batch.terms is not None else [NO_TERMS] * len(batch.op)
+        assert batch.terms is not None
         for row, said in zip(
             zip(
                 batch.op, batch.client_order_id, batch.instrument, batch.flags,
                 batch.price, batch.quantity, batch.target, strict=True,
             ),
-            every,
+            batch.terms,
             strict=True,
         ):  # fmt: skip
             op, command, instrument, flags, price, quantity, target = row
-            terms = said if any(said) else None
+            terms = said if said != NO_TERMS else None
             if command in commands:
                 reason = entry.again(account, row, terms)
             elif op == NEW:
-                reason = entry.enter(account, batch, command, instrument, flags, price, quantity, terms)
+                if terms is None:
+                    reason = entry.new(account, batch, command, instrument, flags, price, quantity)
+                else:
+                    reason = entry.enter(account, batch, command, instrument, flags, price, quantity, terms)
             elif op == REPLACE:
                 reason = entry.replace(account, batch.stp, row, terms)
             elif terms is not None:

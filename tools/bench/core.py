@@ -17,7 +17,7 @@ from typing import Any, Final
 from engine.core.venue import Venue
 from proto.columns import MAKER, STP_NONE, TRADED, Batch, report_rows
 from proto.orders import read_batch, write_reports
-from tools.bench import flows
+from tools.bench import flows, special
 from tools.bench.bare import BareMatcher, Trade
 from tools.bench.child import Child
 from tools.bench.flows import ACCOUNT, BATCH, INSTRUMENT, LARGE, REGIMES, Flow
@@ -150,6 +150,9 @@ def run(options: Options) -> Report:
             against="a bare bisect matcher: no ids, accounts, repeats, reports or deltas",
             goal=f">= {goal:,}" if title in ("worst", LARGE) else "",
         )  # fmt: skip
+    say(f"core: special, mixed and venue, {rounds} rounds")
+    plain = {name: [read(commands) for commands in works[name].batches] for name in ("static", "normal")}
+    special.add_rows(report, plain, options.seed, rounds)
     if compiled:
         beside_plain(report, worst, works[worst], min(rounds, 5))
     report.notes.append(

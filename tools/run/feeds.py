@@ -5,6 +5,7 @@ of an engine) is counted: trades on a feed that nobody reported must not hide be
 """
 
 import random
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -86,8 +87,10 @@ class StreamWatch:
             return
         if epoch:
             self.missed += snapshot.last_seq - (sequence if snapshot.epoch == epoch else 0)
-            for day in self.days.values():
-                day.doubt()
+            for book in snapshot.books:
+                if day := self.days.get(book.instrument):
+                    day.doubt()
+                    day.seen_as(book.status, snapshot.time_ns)
         self.position = (snapshot.epoch, snapshot.last_seq)
         self._recent.clear()
         self._recent_count = 0
@@ -154,7 +157,7 @@ class Feeds:
         watch = self.watches[stream]
 
         def present() -> Snapshot:
-            return client.mirror.snapshot(*stream, client.incarnation, client.position[0], 0)
+            return client.mirror.snapshot(*stream, client.incarnation, client.position[0], time.time_ns())
 
         if isinstance(action, Applied):
             watch.applied(action, present)

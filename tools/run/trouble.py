@@ -36,6 +36,7 @@ class Trouble:
         self._returning: list[asyncio.Task[None]] = []
         self._away: dict[str, tuple[str, float, int]] = {}  # how, since when, answers elsewhere before
         self._again_s: dict[str, float] = {}  # when those on their way back were started
+        self._killing: dict[str, asyncio.Lock] = {}  # held while a process is being killed
 
     def begin(self) -> None:
         self._tasks = [asyncio.create_task(self._trouble(fault)) for fault in self._faults.timed]
@@ -68,23 +69,27 @@ class Trouble:
         """Wait for the time of a fault, then do it."""
         await asyncio.sleep(fault.at_s - self._now_s())
         if fault.kind == "kill":
-            await self._poller.look(self._flows.counted())  # what it had seen goes with it
-            await self._machines.kill(fault.name, fault.at_s)
-            self._say(f"{fault.name} killed")
-            self._is_away(fault.name, "killed")
+            async with self._killing.setdefault(fault.name, asyncio.Lock()):
+                await self._poller.look(self._flows.counted())  # what it had seen goes with it
+                await self._machines.kill(fault.name, fault.at_s)
+                self._say(f"{fault.name} killed")
+                self._is_away(fault.name, "killed")
         elif fault.kind == "restart":
-            self._say(f"{fault.name} is started again")
+            async with self._killing.setdefault(fault.name, asyncio.Lock()):
+                self._say(f"{fault.name} is started again")
             self._returning.append(asyncio.create_task(self._restart(fault)))
         elif fault.kind in ("join", "leave"):
             self._returning.append(asyncio.create_task(self._move(fault)))
         else:
-            self._machines.place(fault.name).child.pause()
+            child = self._machines.place(fault.name).child
+            child.pause()
             self._say(f"{fault.name} paused for {fault.for_s:g} s")
             self._is_away(fault.name, "paused")
             await asyncio.sleep(fault.at_s + fault.for_s - self._now_s())
-            if self._away.get(fault.name, ("",))[0] == "paused":
-                self._machines.place(fault.name).child.resume()
+            if child.paused:  # also one that is on its way back
+                child.resume()
                 self._say(f"{fault.name} goes on")
+            if self._away.get(fault.name, ("",))[0] == "paused":
                 self._is_back(fault.name)
 
     async def _restart(self, fault: TimedFault) -> None:

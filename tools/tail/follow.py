@@ -51,7 +51,8 @@ async def listen(args: argparse.Namespace, writer: Writer | None, out: TextIO) -
     engines = {instrument.engine for instrument in listener.instruments}
     async with Feed(
         [args.machine, *others], conflate=args.conflate,
-        feeds=_feeds(args.feed, sorted(engines)), engines=engines, source=args.source or "", taps=taps, seed=SEED,
+        feeds=_feeds(args.feed, sorted(engines)), engines=engines, source=args.source or "", taps=taps,
+        seed=SEED if writer else None,
     ) as feed:  # fmt: skip
         tasks: list[Coroutine[Any, Any, None]] = [_take(listener, feed), listener.hear(feed)]
         if args.verify:

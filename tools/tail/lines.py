@@ -60,7 +60,7 @@ def line_of(event: Event) -> JsonLine | None:
             line = _spanned("repaired", event) | {"how": event.how, "took_ms": round(event.took_ms, 3)}
             return line | ({"source": event.source} if event.source else {})
         case MissingSpan():
-            return _spanned("covered" if event.why == "snapshot" else "left out", event)
+            return _spanned("covered" if event.why == "snapshot" else "skipped", event)
         case Doubted():
             return {"event": "doubted", "symbol": event.symbol, **_stream(event), "why": event.reason}
         case Trusted():
@@ -220,8 +220,8 @@ def in_words(line: JsonLine) -> str:
             text = f"recorded from {line['first']:,} on"
         case "covered":
             text = f"a snapshot stands for {span}"
-        case "left out":
-            text = f"{span} not told: too slow"
+        case "skipped":
+            text = f"{span} skipped: too slow"
         case "quotes":
             text = f"best prices {line['from']} to {line['to']}: {line['why']}"
         case "state":

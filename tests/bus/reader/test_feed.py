@@ -376,8 +376,11 @@ def test_an_iteration_ends_when_the_feed_is_left_by_another_thread_or_task() -> 
     with Aside() as aside:
         feed = Feed([aside.engine.grpc])
         with feed:
-            threading.Timer(0.2, lambda: feed.__exit__(None, None, None)).start()
-            assert any(isinstance(event, BookState) for event in feed.events())
+            leaving = threading.Thread(target=lambda: feed.__exit__(None, None, None))
+            for event in feed.events():
+                if isinstance(event, BookState) and leaving.ident is None:
+                    leaving.start()
+            leaving.join()
 
         async def body() -> None:
             await feed.__aenter__()

@@ -298,6 +298,16 @@ def test_a_fill_against_time_priority_is_the_files_doing_and_nothing_follows_fro
         )
 
 
+def test_where_the_file_is_not_in_priority_the_venue_must_be() -> None:
+    flow = messages((SUBMITTED, 1, 9, 50, 1), (SUBMITTED, 2, 9, 50, 1), (EXECUTED, 2, 9, 50, 1))
+    steps = list(plan(flow))
+    (taker,) = steps[-1].commands
+    wrong = [*steps[:-1], steps[-1]._replace(commands=(taker._replace(quantity=4),))]
+    verdict = driven(wrong, Checker(wrong))  # as if it had traded less
+    assert [(one.row, one.explained) for one in verdict.taker_differences] == [(3, False)]
+    assert not verdict.holds()
+
+
 def test_a_fill_that_passes_over_a_better_price_is_the_files_doing_in_the_row_of_the_book_too() -> None:
     flow = messages(
         (SUBMITTED, 1, 10, 51, 1), (SUBMITTED, 2, 10, 50, 1), (EXECUTED, 2, 10, 50, 1), (DELETED, 1, 10, 51, 1)
@@ -352,14 +362,15 @@ def day(seed: int, count: int, against: float) -> tuple[list[Message], list[Book
     return flow, books
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_a_day_with_many_fills_against_priority_agrees_in_every_row_all_the_same(seed: int) -> None:
+@pytest.mark.parametrize("view", [2, 10])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_day_with_many_fills_against_priority_agrees_in_every_row_all_the_same(seed: int, view: int) -> None:
     flow, books = day(seed, 1_500, 0.2)
-    verdict = judged(flow, books)
+    verdict = judged(flow, [BookRow(book.asks[:view], book.bids[:view]) for book in books])
     assert (verdict.rows_agree, verdict.unanswered, verdict.surprises) == (1_500, 0, [])
     assert 10 < len(verdict.taker_differences) < 100
     assert verdict.holds()
-    assert len(summary(verdict)) == 2 + SHOWN_MAX + 1
+    assert len(summary(verdict)) == 2 + (view == 2) + SHOWN_MAX + 1
 
 
 def test_a_venue_that_forgets_is_told_of_in_ten_lines_and_a_count(monkeypatch: pytest.MonkeyPatch) -> None:

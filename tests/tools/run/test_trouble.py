@@ -11,6 +11,16 @@ from tools.run.machines import KilledMeanwhile
 from tools.run.trouble import Trouble
 
 
+class Pausable:
+    paused = False
+
+    def pause(self) -> None:
+        self.paused = True
+
+    def resume(self) -> None:
+        self.paused = False
+
+
 class Venue:
     """Machines, flows and a poller that do as they are told, and a clock that goes by itself."""
 
@@ -18,7 +28,7 @@ class Venue:
         self.now_s = 0.0
         self.said: list[str] = []
         self._restarts = restarts  # how long each takes, or what it raises
-        child = SimpleNamespace(pause=lambda: None, resume=lambda: None, paused=False)
+        child = Pausable()
         self._place = SimpleNamespace(asked=self, child=child, name="engine-1")
         self.target = "127.0.0.1:1"
         self.patience = Patience()
@@ -77,3 +87,44 @@ def test_one_that_is_killed_on_its_way_back_is_away_all_the_time_and_moved_once(
     trouble = troubled(faults, KilledMeanwhile("before it served"), 1.0)
     assert trouble.outages == [Outage("engine-1", "killed", 1.0, 5.0, 400, 4.0)]
     assert [moved.began for moved in trouble.moved] == ["served again at 5.0 s"]
+
+
+def test_a_restart_waits_for_a_kill_that_takes_its_time() -> None:
+    async def run() -> list[str]:
+        venue: Any = Venue([1.0])
+        done: list[str] = []
+        looks = asyncio.Event()
+
+        async def slow_look(counted: Any) -> None:
+            await looks.wait()
+
+        async def kill(name: str, at_s: float) -> None:
+            done.append("killed")
+
+        async def restart(name: str) -> None:
+            done.append("started again")
+
+        venue.look, venue.kill, venue.restart = slow_look, kill, restart
+        spec = parse("kill=engine-1@1,restart=engine-1@2")
+        trouble = Trouble(spec, venue, venue, venue, lambda: 9.0, venue.said.append)
+        trouble.begin()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        looks.set()
+        await asyncio.gather(*trouble._tasks)
+        await trouble.end()
+        return done
+
+    assert asyncio.run(run()) == ["killed", "started again"]
+
+
+def test_one_that_is_paused_on_its_way_back_goes_on_all_the_same() -> None:
+    async def run() -> tuple[bool, list[str]]:
+        venue: Any = Venue([])
+        trouble = Trouble(parse(""), venue, venue, venue, lambda: 9.0, venue.said.append)
+        trouble._is_away("engine-1", "killed")
+        (pause,) = parse("pause=engine-1@2:1").timed
+        await trouble._trouble(pause)
+        return venue.place("engine-1").child.paused, list(trouble._away)
+
+    assert asyncio.run(run()) == (False, ["engine-1"])

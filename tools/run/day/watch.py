@@ -137,6 +137,11 @@ class InstrumentDay:
         self._uncrossing = None
         self.indication = None
 
+    def seen_as(self, status: Status, time_ns: int) -> None:
+        """After a doubt: the state that the book is in now. What led to it was not heard."""
+        if status.state and (status.state, status.reason) != (self.phases[-1].state, self.phases[-1].reason):
+            self.phases.append(Phase(status.state, status.reason, time_ns))
+
     def take(self, row: Row, extra: Extra | None, time_ns: int, book: MirrorBook | None) -> None:
         """The next delta, with what it points at if it tells of something."""
         op, _, _, price, quantity, trade_id = row

@@ -224,3 +224,12 @@ def test_statistics_that_take_in_a_busted_trade_are_not_judged_until_the_roll() 
         (False, False),
         (True, True),
     ]
+
+
+def test_after_a_doubt_the_state_that_the_book_is_in_counts() -> None:
+    heard = begun(PRE_OPEN)
+    heard.day.doubt()
+    for state in (PRE_OPEN, AUCTION, AUCTION):
+        heard.day.seen_as(Status(state, 0), 7)
+    tell(heard, STATUS, Status(OPEN, 0))
+    assert [phase.state for phase in heard.day.phases] == [PRE_OPEN, AUCTION, OPEN]
