@@ -134,14 +134,15 @@ LOG_FAILED: Final = 62
 TOO_MANY_WAITING: Final = 70
 
 # Magnitudes that nothing exceeds, so that nothing can overflow later.
-QUANTITY_LIMIT: Final = 1 << 40
-PRICE_LIMIT: Final = 1 << 40
+LIMIT: Final = 1 << 40  # of a quantity, and of a price's magnitude, exclusive
+QUANTITY_LIMIT: Final = LIMIT
+PRICE_LIMIT: Final = LIMIT
 NOTIONAL_LIMIT: Final = 1 << 62
 
 ENGINE_SHIFT: Final = 48  # order id = engine << 48 | counter
 
-REPORT_WIDTH: Final = 12
-DELTA_WIDTH: Final = 6
+REPORT_WIDTH: Final = 12  # of a ReportRow
+DELTA_WIDTH: Final = 6  # of a DeltaRow
 
 
 class Terms(NamedTuple):
