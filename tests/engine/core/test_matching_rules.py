@@ -14,49 +14,12 @@ def floor() -> Floor:
 # Priority
 
 
-def test_the_best_price_trades_first(floor: Floor) -> None:
-    floor.say("ann sell 1 5@101", "bob sell 1 5@100")
-    assert floor.say("cat buy 1 7@101") == [
-        "cat: accepted 1 buy 7@101 on ALFA, open 7, filled 0",
-        "cat: traded 1 buy 5@100 on ALFA as taker, trade 1, open 2, filled 5",
-        "cat: traded 1 buy 2@101 on ALFA as taker, trade 2, open 0, filled 7",
-        "bob: traded 1 sell 5@100 on ALFA as maker, trade 1, open 0, filled 5",
-        "ann: traded 1 sell 2@101 on ALFA as maker, trade 2, open 3, filled 2",
-        "feed: execute ALFA sell #2 5@100 trade 1; execute ALFA sell #1 2@101 trade 2.",
-    ]
-
-
 def test_at_one_price_whoever_came_first_trades_first(floor: Floor) -> None:
     floor.say("ann buy 1 5@100", "bob buy 1 5@100", "ann buy 2 5@100")
     assert floor.say("cat sell 1 11@100", "book") == ["ALFA bids: 4@100#3"]
 
 
-def test_every_trade_is_at_the_resting_orders_price(floor: Floor) -> None:
-    floor.say("ann buy 1 5@100")
-    assert floor.say("bob sell 1 5@90")[1] == "bob: traded 1 sell 5@100 on ALFA as taker, trade 1, open 0, filled 5"
-
-
-def test_a_limit_order_rests_what_it_does_not_trade(floor: Floor) -> None:
-    floor.say("ann sell 1 5@100", "bob buy 1 7@100")
-    assert floor.say("book") == ["ALFA bids: 2@100#2"]
-
-
-def test_a_limit_order_does_not_trade_beyond_its_price(floor: Floor) -> None:
-    floor.say("ann sell 1 5@101", "bob buy 1 7@100")
-    assert floor.say("book") == ["ALFA bids: 7@100#2", "ALFA asks: 5@101#1"]
-
-
-def test_a_partly_filled_order_keeps_its_place(floor: Floor) -> None:
-    floor.say("ann buy 1 5@100", "bob buy 1 5@100", "cat sell 1 2@100")
-    assert floor.say("book") == ["ALFA bids: 3@100#1 5@100#2"]
-
-
 # Order types and times in force
-
-
-def test_a_market_order_takes_any_price(floor: Floor) -> None:
-    floor.say("ann sell 1 5@101", "ann sell 2 5@1000")
-    assert floor.say("bob buy 1 10@market", "book") == []
 
 
 def test_the_rest_of_a_market_order_is_canceled(floor: Floor) -> None:
@@ -70,37 +33,11 @@ def test_the_rest_of_a_market_order_is_canceled(floor: Floor) -> None:
     ]
 
 
-def test_a_market_order_on_an_empty_book_is_refused(floor: Floor) -> None:
-    assert floor.say("ann sell 1 5@101", "bob sell 1 7@market") == ["bob: refused 1, no liquidity"]
-
-
-def test_the_rest_of_an_ioc_order_is_canceled_and_never_on_the_feed(floor: Floor) -> None:
-    floor.say("ann sell 1 5@100")
-    assert floor.say("bob buy 1 7@100 ioc") == [
-        "bob: accepted 1 buy 7@100 on ALFA, open 7, filled 0",
-        "bob: traded 1 buy 5@100 on ALFA as taker, trade 1, open 2, filled 5",
-        "bob: canceled 1 buy 7@100 on ALFA, open 0, filled 5, IOC remainder",
-        "ann: traded 1 sell 5@100 on ALFA as maker, trade 1, open 0, filled 5",
-        "feed: execute ALFA sell #1 5@100 trade 1.",
-    ]
-
-
 def test_an_ioc_order_that_meets_nothing_is_not_an_event(floor: Floor) -> None:
     assert floor.say("bob buy 1 7@100 ioc") == [
         "bob: accepted 1 buy 7@100 on ALFA, open 7, filled 0",
         "bob: canceled 1 buy 7@100 on ALFA, open 0, filled 0, IOC remainder",
     ]
-
-
-def test_a_fok_order_that_can_be_filled_is_filled_whole(floor: Floor) -> None:
-    floor.say("ann sell 1 5@100", "ann sell 2 5@101")
-    assert floor.say("bob buy 1 10@101 fok", "book") == []
-
-
-def test_a_fok_order_that_cannot_be_filled_moves_nothing(floor: Floor) -> None:
-    floor.say("ann sell 1 5@100", "ann sell 2 5@101")
-    assert floor.say("bob buy 1 10@100 fok") == ["bob: refused 1, not fillable"]
-    assert floor.say("book") == ["ALFA asks: 5@100#1 5@101#2"]
 
 
 def test_a_fok_order_counts_only_what_it_may_trade_with(floor: Floor) -> None:
@@ -125,18 +62,9 @@ def test_a_post_only_order_that_would_trade_is_refused(floor: Floor) -> None:
     assert floor.say("bob buy 1 5@100 post") == ["bob: refused 1, would trade"]
 
 
-def test_a_post_only_order_that_would_not_trade_rests(floor: Floor) -> None:
-    floor.say("ann sell 1 5@100")
-    assert floor.say("bob buy 1 5@99 post", "book") == ["ALFA bids: 5@99#2", "ALFA asks: 5@100#1"]
-
-
 def test_a_post_only_order_would_trade_with_its_owners_orders_too(floor: Floor) -> None:
     floor.say("bob sell 1 5@100")
     assert floor.say("bob buy 2 5@100 post") == ["bob: refused 2, would trade"]
-
-
-def test_a_day_order_rests(floor: Floor) -> None:
-    assert floor.say("ann buy 1 5@100 day", "book") == ["ALFA bids: 5@100#1"]
 
 
 # Replace
@@ -151,43 +79,11 @@ def test_a_smaller_size_keeps_its_place_and_the_report_says_so(floor: Floor) -> 
     assert floor.say("book") == ["ALFA bids: 3@100#1 5@100#2"]
 
 
-def test_a_larger_size_goes_to_the_back_and_the_report_says_so(floor: Floor) -> None:
-    floor.say("ann buy 1 5@100", "bob buy 1 5@100")
-    assert floor.say("ann replace 2 of 1 to 6@100") == [
-        "ann: replaced by 2 1 buy 6@100 on ALFA, open 6, filled 0, to the back",
-        "feed: delete ALFA buy #1; add ALFA buy #1 6@100.",
-    ]
-    assert floor.say("book") == ["ALFA bids: 5@100#2 6@100#1"]
-
-
-def test_a_new_price_goes_to_the_back_even_with_a_smaller_size(floor: Floor) -> None:
-    floor.say("ann buy 1 5@100", "bob buy 1 5@99")
-    assert floor.say("ann replace 2 of 1 to 3@99", "book") == ["ALFA bids: 5@99#2 3@99#1"]
-
-
-def test_a_replace_can_give_up_its_place(floor: Floor) -> None:
-    floor.say("ann buy 1 5@100", "bob buy 1 5@100")
-    assert floor.say("ann replace 2 of 1 to 5@100 requeue", "book") == ["ALFA bids: 5@100#2 5@100#1"]
-
-
-def test_a_replace_states_the_total_what_remains_or_how_much_less(floor: Floor) -> None:
-    floor.say("ann buy 1 9@100", "bob sell 1 2@100")
-    assert floor.say("ann replace 2 of 1 to 8@100")[0].endswith("1 buy 8@100 on ALFA, open 6, filled 2, kept its place")
-    assert floor.say("ann replace 3 of 1 to open 5@100")[0].endswith(
-        "1 buy 7@100 on ALFA, open 5, filled 2, kept its place"
-    )
-    assert floor.say("ann replace 4 of 1 by 1@100")[0].endswith("1 buy 6@100 on ALFA, open 4, filled 2, kept its place")
-
-
 @pytest.mark.parametrize("terms", ["to 2@100", "to 1@100", "by 3@100", "by 9@100"])
 def test_a_replace_at_or_below_what_is_filled_is_refused(floor: Floor, terms: str) -> None:
     floor.say("ann buy 1 5@100", "bob sell 1 2@100")
     assert floor.say(f"ann replace 2 of 1 {terms}") == ["ann: refused 2, at or below what is filled"]
     assert floor.say("book") == ["ALFA bids: 3@100#1"]
-
-
-def test_a_replace_that_changes_nothing_is_refused(floor: Floor) -> None:
-    assert floor.say("ann buy 1 5@100", "ann replace 2 of 1 to 5@100") == ["ann: refused 2, nothing to change"]
 
 
 def test_a_replace_that_crosses_trades_at_the_makers_prices(floor: Floor) -> None:
@@ -207,12 +103,6 @@ def test_a_replace_that_meets_an_own_order_is_canceled_by_self_trade_prevention(
         "bob: canceled 2 buy 7@101 on ALFA, open 0, filled 0, self-trade",
         "feed: delete ALFA buy #2.",
     ]
-
-
-def test_a_post_only_order_cannot_be_replaced_into_a_trade(floor: Floor) -> None:
-    floor.say("ann sell 1 5@101", "bob buy 1 7@99 post")
-    assert floor.say("bob replace 2 of 1 to 7@101") == ["bob: refused 2, would trade"]
-    assert floor.say("book") == ["ALFA bids: 7@99#2", "ALFA asks: 5@101#1"]
 
 
 @pytest.mark.parametrize(
@@ -240,23 +130,9 @@ def test_a_replace_cannot_grow_beyond_the_notional_limit() -> None:
 # Cancel
 
 
-def test_a_cancel_of_what_never_was_is_refused_as_unknown(floor: Floor) -> None:
-    assert floor.say("ann cancel 2 of 1") == ["ann: refused 2, unknown order"]
-
-
-def test_a_cancel_of_what_is_gone_is_refused_as_too_late(floor: Floor) -> None:
-    floor.say("ann buy 1 5@100", "bob sell 1 5@100")
-    assert floor.say("ann cancel 2 of 1") == ["ann: refused 2, too late"]
-
-
 def test_a_cancel_of_a_cancel_is_refused_as_unknown(floor: Floor) -> None:
     floor.say("ann buy 1 5@100", "ann cancel 2 of 1")
     assert floor.say("ann cancel 3 of 2") == ["ann: refused 3, unknown order"]
-
-
-def test_nobody_can_cancel_anothers_order(floor: Floor) -> None:
-    floor.say("ann buy 1 5@100")
-    assert floor.say("bob cancel 2 of 1") == ["bob: refused 2, unknown order"]
 
 
 @pytest.mark.parametrize("command", ["cancel 2 of 1 on BETA", "replace 2 of 1 to 3@10 on BETA"])
@@ -300,11 +176,6 @@ def test_a_different_command_under_the_same_id_is_refused(floor: Floor, command:
     floor.say("ann buy 1 5@100")
     assert floor.say(f"ann {command}") == ["ann: refused 1, duplicate id"]
     assert floor.say("book") == ["ALFA bids: 5@100#1"]
-
-
-def test_accounts_do_not_share_ids(floor: Floor) -> None:
-    floor.say("ann buy 1 5@100")
-    assert floor.say("bob buy 1 6@100", "book") == ["ALFA bids: 5@100#1 6@100#2"]
 
 
 def test_a_repeat_is_recognised_as_long_as_it_is_retained_and_live_orders_for_ever() -> None:
@@ -374,27 +245,6 @@ def test_live_orders_take_no_room_from_the_commands_that_are_remembered(live: in
 # Self-trade prevention
 
 
-def test_cancel_newest_cancels_what_is_left_of_the_incoming_order(floor: Floor) -> None:
-    floor.say("ann sell 1 5@100", "bob sell 1 5@101", "ann sell 2 5@102")
-    assert floor.say("bob buy 2 12@102") == [
-        "bob: accepted 2 buy 12@102 on ALFA, open 12, filled 0",
-        "bob: traded 2 buy 5@100 on ALFA as taker, trade 1, open 7, filled 5",
-        "bob: canceled 2 buy 12@102 on ALFA, open 0, filled 5, self-trade",
-        "ann: traded 1 sell 5@100 on ALFA as maker, trade 1, open 0, filled 5",
-        "feed: execute ALFA sell #1 5@100 trade 1.",
-    ]
-
-
-def test_without_prevention_an_account_trades_with_itself(floor: Floor) -> None:
-    floor.say("bob sell 1 5@100")
-    assert floor.say("bob buy 2 5@100 stp none") == [
-        "bob: accepted 2 buy 5@100 on ALFA, open 5, filled 0",
-        "bob: traded 2 buy 5@100 on ALFA as taker, trade 1, open 0, filled 5",
-        "bob: traded 1 sell 5@100 on ALFA as maker, trade 1, open 0, filled 5",
-        "feed: execute ALFA sell #1 5@100 trade 1.",
-    ]
-
-
 def test_prevention_lets_an_order_rest_beside_an_own_one_that_it_does_not_meet(floor: Floor) -> None:
     assert floor.say("bob sell 1 5@101", "bob buy 2 5@100", "book") == ["ALFA bids: 5@100#2", "ALFA asks: 5@101#1"]
 
@@ -411,11 +261,6 @@ def test_a_mass_cancel_takes_out_the_accounts_orders_in_one_event(floor: Floor) 
         "feed: delete ALFA buy #1; delete BETA sell #3.",
     ]
     assert floor.say("book") == ["ALFA bids: 5@100#2"]
-
-
-def test_a_mass_cancel_may_be_about_one_instrument(floor: Floor) -> None:
-    floor.say("ann buy 1 5@100", "ann sell 2 5@10 on BETA")
-    assert floor.say("ann mass-cancel 3 on BETA", "book") == ["ALFA bids: 5@100#1"]
 
 
 def test_the_end_of_a_session_cancels_what_it_entered(floor: Floor) -> None:

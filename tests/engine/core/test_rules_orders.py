@@ -80,32 +80,12 @@ def test_a_tip_that_is_traded_away_is_followed_by_the_next_at_the_back_with_a_ne
     assert floor.say("book") == ["ALFA bids: 1@100#2 2@100#4"]
 
 
-def test_a_tip_that_is_partly_traded_keeps_its_place_and_its_public_id(floor: Floor) -> None:
-    floor.say("ann buy 1 5@100 show 2", "bob buy 1 1@100", "cat sell 1 1@100")
-    assert floor.say("book") == ["ALFA bids: 1@100#1 1@100#2"]
-
-
 def test_what_an_iceberg_hides_shrinks_first_and_nobody_sees_it(floor: Floor) -> None:
     floor.say("ann buy 1 9@100 show 2")
     assert floor.say("ann replace 2 of 1 to 4@100") == [
         "ann: replaced by 2 1 buy 4@100 on ALFA, open 4, filled 0, kept its place",
     ]
     assert floor.say("ann replace 3 of 1 to 1@100")[1:] == ["feed: modify ALFA buy #1 to 1."]
-
-
-def test_an_iceberg_that_loses_its_place_shows_a_fresh_tip_with_a_new_public_id(floor: Floor) -> None:
-    floor.say("ann buy 1 5@100 show 2", "cat sell 1 1@100")
-    assert floor.say("ann replace 2 of 1 to 6@100")[1:] == ["feed: delete ALFA buy #1; add ALFA buy #3 2@100."]
-
-
-def test_hidden_quantity_counts_for_fill_or_kill(floor: Floor) -> None:
-    floor.say("ann buy 1 5@100 show 1")
-    assert floor.say("bob sell 1 5@100 fok", "book") == []
-
-
-@pytest.mark.parametrize("display", [5, 6])
-def test_an_iceberg_must_hide_something(floor: Floor, display: int) -> None:
-    assert floor.say(f"ann buy 1 5@100 show {display}") == ["ann: refused 1, bad quantity"]
 
 
 # Stops

@@ -13,37 +13,6 @@ def floor() -> Floor:
 # Self-trade prevention
 
 
-def test_cancel_oldest_cancels_the_resting_order_and_the_incoming_goes_on(floor: Floor) -> None:
-    floor.say("bob sell 1 2@100", "ann sell 1 5@101")
-    assert floor.say("bob buy 2 3@101 stp oldest") == [
-        "bob: accepted 2 buy 3@101 on ALFA, open 3, filled 0",
-        "bob: canceled 1 sell 2@100 on ALFA, open 0, filled 0, self-trade",
-        "bob: traded 2 buy 3@101 on ALFA as taker, trade 1, open 0, filled 3",
-        "ann: traded 1 sell 3@101 on ALFA as maker, trade 1, open 2, filled 3",
-        "feed: delete ALFA sell #1; execute ALFA sell #2 3@101 trade 1.",
-    ]
-
-
-def test_cancel_both_cancels_the_resting_order_then_the_rest(floor: Floor) -> None:
-    floor.say("bob sell 1 2@100", "ann sell 1 5@101")
-    assert floor.say("bob buy 2 3@101 stp both") == [
-        "bob: accepted 2 buy 3@101 on ALFA, open 3, filled 0",
-        "bob: canceled 1 sell 2@100 on ALFA, open 0, filled 0, self-trade",
-        "bob: canceled 2 buy 3@101 on ALFA, open 0, filled 0, self-trade",
-        "feed: delete ALFA sell #1.",
-    ]
-
-
-def test_decrement_shrinks_both_without_a_trade(floor: Floor) -> None:
-    floor.say("bob sell 1 5@100")
-    assert floor.say("bob buy 2 3@101 stp decrement") == [
-        "bob: accepted 2 buy 3@101 on ALFA, open 3, filled 0",
-        "bob: restated 1 sell 2@100 on ALFA, open 2, filled 0, self-trade",
-        "bob: canceled 2 buy 3@101 on ALFA, open 0, filled 0, self-trade",
-        "feed: modify ALFA sell #1 to 2.",
-    ]
-
-
 def test_decrement_shrinks_what_an_iceberg_hides_first(floor: Floor) -> None:
     floor.say("bob sell 1 5@100 show 2")
     assert floor.say("bob buy 2 3@101 stp decrement")[1:] == [
@@ -159,14 +128,6 @@ def test_a_state_does_not_follow_itself(floor: Floor) -> None:
 # Uncross
 
 
-def test_the_uncross_maximises_volume(floor: Floor) -> None:
-    floor.say("ann buy 1 8@101 on FIRST", "bob sell 1 5@99 on FIRST", "bob sell 2 3@101 on FIRST")
-    assert "ann: traded 1 buy 5@101 on FIRST as auction, trade 1, open 3, filled 5" in floor.say(
-        "desk state FIRST open"
-    )
-    assert floor.say("book") == []
-
-
 def test_then_it_leaves_the_least_imbalance(floor: Floor) -> None:
     floor.say("ann buy 1 4@101 on FIRST", "ann buy 2 3@100 on FIRST")
     assert floor.say("bob sell 1 4@99 on FIRST")[1].endswith("indication FIRST 4@101, imbalance 0.")
@@ -222,25 +183,6 @@ def test_a_trade_beyond_the_band_does_not_happen_and_halts_into_an_auction(floor
         "indication BAND 1@106, imbalance -1; "
         "statistics BAND open 105 high 105 low 105 last 105 volume 2 turnover 210 trades 1."
     )
-
-
-def test_what_may_not_rest_is_canceled_when_a_band_halts(floor: Floor) -> None:
-    floor.say("ann sell 1 2@106 on BAND")
-    assert floor.say("bob buy 1 3@106 ioc on BAND")[1] == (
-        "bob: canceled 1 buy 3@106 on BAND, open 0, filled 0, halted"
-    )
-
-
-def test_fill_or_kill_counts_nothing_beyond_the_band_and_halts_nothing(floor: Floor) -> None:
-    floor.say("ann sell 1 2@106 on BAND")
-    assert floor.say("bob buy 1 2@106 fok on BAND") == ["bob: refused 1, not fillable"]
-    assert floor.say("desk state BAND open") == ["desk: refused, nothing to change"]
-
-
-def test_the_last_uncross_is_the_reference_of_the_band(floor: Floor) -> None:
-    floor.say("desk state BAND auction", "ann buy 1 1@110 on BAND", "bob sell 1 1@110 on BAND", "desk state BAND open")
-    floor.say("ann sell 2 1@115 on BAND")
-    assert floor.say("bob buy 2 1@115 on BAND", "book") == []
 
 
 def test_after_a_roll_the_last_price_of_the_day_is_the_reference_of_the_band(floor: Floor) -> None:
