@@ -123,7 +123,7 @@ KINDS = PLAUSIBLE * 3 + ODD
 FATES = list(product(
     [
         *[NEW] * 40, *[CANCEL] * 6, *[REPLACE] * 16, MASS_CANCEL, ENDS, TICK, STATE, STATE, STATE, STATE,
-        KILL, KILL, KILL, ADD, BUST, CORRECT, ROLL,
+        KILL, ADD, BUST, CORRECT, ROLL,
     ],
     [1, 2, 1, 2, 3],
     [0, 0, 0, 1, 2],
@@ -156,19 +156,27 @@ PLAIN_FATES = list(product([*[NEW] * 9, *[CANCEL] * 6, *[REPLACE] * 4], [1, 2, 3
 PLAIN_TERMS = list(product([2, 3, 3, 4, 1, 5], [1, 2, 3, 4, 5, 9], [0], [1, 2, 3, 4, 5, 6, 8], [0]))
 
 
+_INDEX = 3  # bytes that say which of a list
+
+
 def steps_of(fates: Sequence[Any], kinds: Sequence[int], terms: Sequence[Any], more: Sequence[Any]) -> Any:
-    return st.builds(
-        lambda fate, kind, meaning, terms, more: Step(*fate, meaning[0], kind, *meaning[1:], *terms, *more),  # type: ignore[call-arg]
-        st.sampled_from(fates),
-        st.sampled_from(kinds),
-        st.sampled_from(MEANINGS),
-        st.sampled_from(terms),
-        st.sampled_from(more),
-    )
+    """Steps of bytes: unlike integers, they are as often great as small, so that all of a list is drawn alike."""
+    lists = (fates, kinds, MEANINGS, terms, more)
+
+    def step(drawn: bytes) -> Step:
+        fate, kind, meaning, its_terms, its_more = (
+            choices[int.from_bytes(drawn[at * _INDEX : (at + 1) * _INDEX]) * len(choices) >> 8 * _INDEX]
+            for at, choices in enumerate(lists)
+        )
+        return Step(*fate, meaning[0], kind, *meaning[1:], *its_terms, *its_more)  # type: ignore[call-arg]
+
+    return st.binary(min_size=_INDEX * len(lists), max_size=_INDEX * len(lists)).map(step)
 
 
 # Of everything, and of plain orders only: these go ways of their own where nothing else is about.
-STEPS = (steps_of(FATES, KINDS, TERMS, MORE), steps_of(PLAIN_FATES, PLAIN, PLAIN_TERMS, MORE[:1]))
+# In short flows what ends others' doings may come more often than in one that goes on.
+SHORT_FATES = [*FATES, *[fate for fate in FATES if fate[0] == KILL] * 5, *[(DELIST, 1, 0, 0, False)] * 150]
+STEPS = (steps_of(SHORT_FATES, KINDS, TERMS, MORE), steps_of(PLAIN_FATES, PLAIN, PLAIN_TERMS, MORE[:1]))
 Flow = tuple[int, list[Step]]  # the instrument that it is mostly about, and what happens
 
 
@@ -231,7 +239,8 @@ class Player:
             self._door.operate(self.time, SetState(instrument, state))
         elif step.op == KILL:
             account = step.account if step.lots else 0
-            self._door.operate(self.time, Kill(account, instrument if step.target % 4 else 0, step.side == 0))
+            on = step.side == 0 and step.session == 0
+            self._door.operate(self.time, Kill(account, instrument if step.target % 4 else 0, on))
         elif step.op == ADD:
             definition = ADDED if step.side or step.instrument == 5 else INSTRUMENTS[0]
             self._door.operate(self.time, AddInstrument.of(definition))
@@ -275,7 +284,9 @@ class Player:
         instrument = step.instrument or self.home
         if step.op == NEW:
             flags = (step.side | step.kind) & ~WITH_MINIMUM
-            quantity = min(step.quantity, 9) if step.kind & TYPE_MASK == TYPE_ICEBERG else step.quantity
+            quantity = step.quantity
+            if step.kind & TYPE_MASK == TYPE_ICEBERG:
+                quantity = min(quantity, 9) + (step.lots if step.offset else 0)
             return NEW, own, instrument, flags, step.price, quantity, 0, self._terms(step, account, before)
         if step.op == MASS_CANCEL:
             return MASS_CANCEL, own, instrument if step.price > 2 else 0, 0, 0, 0, 0, Terms()
@@ -288,7 +299,10 @@ class Player:
         terms = Terms(stop_price=step.stop_price if stops or step.odd else 0)
         iceberg = target is not None and target[2] & TYPE_MASK == TYPE_ICEBERG
         quantity = min(step.quantity, 9) if iceberg else step.quantity
-        return REPLACE, own, instrument, step.meaning | step.requeue, step.price, quantity, name, terms
+        price = step.price
+        if iceberg and not step.offset:  # it keeps its place, if it shrinks
+            price = next((row[4] for row in before if row[:2] == (NEW, name)), price)
+        return REPLACE, own, instrument, step.meaning | step.requeue, price, quantity, name, terms
 
     def _target(self, account: int, age: int, before: list[Row]) -> tuple[int, int, int] | None:
         """One of the live orders, or, less often, one of all there were."""

@@ -46,7 +46,7 @@ from tests.engines import identity_of
 from tests.flows import DELIST, ENGINE, FATES, INSTRUMENTS, KINDS, MEANINGS, MORE, TERMS, Player, Step
 from tests.oracle import Oracle
 
-SEED = 20260104
+SEED = 20260111
 Heard = list[tuple[int, int, Outcome]]  # position, time, what came of it
 
 # What a log with every rule in it must have caused (proto ReportKind, Reason; feed ops).
