@@ -136,6 +136,11 @@ def _is_any(host: str) -> bool:
     return host in _ANY_HOST or (_is_ip(bare) and ip_address(bare).is_unspecified)
 
 
+def called(module: str, word: str) -> str:
+    """How another of these programs is started, in the way that this one was: by its module, or as `lobmesh WORD`."""
+    return f"lobmesh {word}" if Parser.renamed[1].startswith("lobmesh ") else f"python -m {module}"
+
+
 class Parser(argparse.ArgumentParser):
     """Begins its help with `examples`, where there are some, and complains in one line. Exits 2 for wrong usage.
 
