@@ -10,15 +10,14 @@ from typing import Final
 
 from sortedcontainers import SortedList
 
+from proto.columns import DELISTED, LIMIT
 from proto.feed import (
     ADD,
     CANCEL,
     CLEAR,
     DELETE,
-    DELISTED,
     END,
     EXECUTE,
-    LIMIT,
     OP_MASK,
     SELL,
     TIME_MAX,
