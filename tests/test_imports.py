@@ -44,7 +44,7 @@ MAY_IMPORT = {
     "tools.flow": (*ENGINE, *BUS, "tools.child"),
     "tools.run": (*ENGINE, *BUS, "tools.child", "tools.ladder", "tools.chaos", "tools.flow"),
     "tools.bench": (*ENGINE, *BUS, "tools.child", "tools.flow"),
-    "tools.orders": (*ENGINE, "bus.access"),
+    "tools.orders": ("proto", "engine.client"),
     "tools": (*ENGINE, *BUS, "tools.child", "tools.ladder", "tools.chaos", "tools.tail", "tools.flow"),
     "run_cluster": (*ENGINE, *BUS, "tools.child", "tools.ladder", "tools.chaos", "tools.flow", "tools.run"),
 }

@@ -5,7 +5,7 @@ from typing import Any
 import grpc
 import pytest
 
-from engine.entry.guard import Guard, is_local, token_in
+from engine.entry.guard import Guard, is_local
 from engine.log.memory import Fault
 from proto import feed
 from proto import orders_pb2 as pb
@@ -34,6 +34,7 @@ from proto.columns import (
     UNKNOWN_TRADE,
     WRONG_STATE,
 )
+from proto.dial import token_in
 from tests.engines import Engines, run, status_of
 
 E1A, E1B = 10, 11
