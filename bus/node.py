@@ -32,8 +32,8 @@ from bus.stream.levels import ShownLevel, by_order, by_price
 from bus.stream.mirror import BUY_SIDE, SELL_SIDE, MirrorBook
 from bus.stream.sequencer import RangeResult
 from proto import connect, feed
-from proto.cluster import Instrument
 from proto.dial import advertised
+from proto.instrument import Instrument
 from proto.snapshot import Snapshot
 
 RING_FRAMES: Final = 16_384  # twice what a reader can be behind; engines keep four times as many

@@ -28,9 +28,9 @@ from typing import Final, TextIO
 
 from engine.client import Client, ClientError, Commands, Session
 from engine.core.venue import Venue
-from proto.cluster import PRICE_MAX, Instrument
 from proto.columns import CANCEL, DELTA_WIDTH, STP_NONE, Batch, ReportRow, report_rows
 from proto.dial import Parser
+from proto.instrument import PRICE_MAX, Instrument
 from proto.orders import report_columns
 from tools.flow import workload
 from tools.flow.lobster_check import LEVELS_JUDGED

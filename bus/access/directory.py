@@ -38,7 +38,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
-from proto.cluster import Instrument
+from proto.instrument import Instrument
 
 SILENT_NS: Final = 3_000_000_000  # an incarnation heard from more lately is not given up for another
 

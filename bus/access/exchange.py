@@ -16,9 +16,8 @@ import grpc
 from bus.access.directory import Changed, Conflict, Directory, Displaced, Doubted, Entry, Event
 from proto import cluster_pb2, cluster_pb2_grpc, connect, marketdata_pb2
 from proto import instrument as listing
-from proto.cluster import CHANNEL_MAX, ENGINE_MAX, Instrument
 from proto.dial import wrong_address, wrong_endpoint, wrong_name
-from proto.instrument import ListingError, instrument_of
+from proto.instrument import CHANNEL_MAX, ENGINE_MAX, Instrument, ListingError, instrument_of
 
 PERIOD_S: Final = 1.0
 DEADLINE_S: Final = 1.0

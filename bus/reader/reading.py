@@ -23,8 +23,8 @@ from bus.reader.teller import Teller, Told
 from bus.reader.verify import Verifier
 from bus.stream.actions import Action, Applied, AskRange, AskSnapshot, Lagged, Limits, State
 from bus.stream.feed_client import FeedClient
-from proto.cluster import Instrument
 from proto.feed import END, FeedError, Frame, decode
+from proto.instrument import Instrument
 from proto.marketdata_pb2 import RANGE_OK, HistoryRequest
 
 BACK_TIMES: Final = 16

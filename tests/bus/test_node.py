@@ -29,8 +29,8 @@ from bus.stream.levels import by_order
 from bus.stream.mirror import Mirror
 from bus.stream.sequencer import RangeResult, RangeStatus
 from proto import feed, marketdata_pb2, marketdata_pb2_grpc
-from proto.cluster import Instrument
 from proto.feed import ADD, DEFINITION, DELETE, END, EXECUTE, MODIFY, SELL, Digest, Row
+from proto.instrument import Instrument
 from proto.snapshot import Chunk, Snapshot, decode_snapshot, join_chunks
 from tests.patience import patience
 

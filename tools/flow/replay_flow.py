@@ -24,10 +24,10 @@ from bus.access.subscriber import Subscriber
 from bus.stream.actions import Action, Applied, AskRange, AskSnapshot, MissingSpan, State
 from bus.stream.feed_client import FeedClient
 from engine.client import Client, ClientError, Commands, Session
-from proto.cluster import Instrument
 from proto.columns import STP_NONE, ReportRow
 from proto.dial import Parser
 from proto.feed import END
+from proto.instrument import Instrument
 from proto.orders import report_columns
 from proto.program import outcome
 from tools.child import patience_asked, ready, run, say, told

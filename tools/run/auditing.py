@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import Mapping
 
-from proto.cluster import PRO_RATA
 from proto.columns import ACCEPTED, TRADED, ReportRow
+from proto.instrument import PRO_RATA
 from tools.flow.order_counts import Executed, OrderCounts
 from tools.run import membership
 from tools.run.audit.books import Shown, reconcile, resting, shown

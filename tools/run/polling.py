@@ -12,8 +12,8 @@ from bus.access.asking import StreamStanding
 from bus.reader.verify import differences
 from bus.stream.mirror import MirrorError
 from proto import marketdata_pb2
-from proto.cluster import Instrument
 from proto.feed import STATE_NAMES, FeedError
+from proto.instrument import Instrument
 from proto.snapshot import Snapshot
 from tools.flow.order_counts import Counted
 from tools.run.evidence import Marked, Mirror, Seen, counter

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from bus.access.directory import Changed, Conflict, Directory, Displaced, Doubted, Entry, Event, Superseded
 from bus.access.exchange import DirectoryError, DirectoryLoop, DirectoryRefused, ask, entry_of, message_of
 from proto import cluster_pb2, cluster_pb2_grpc
-from proto.cluster import Instrument
+from proto.instrument import Instrument
 from tests.patience import patience
 
 SECOND = 1_000_000_000

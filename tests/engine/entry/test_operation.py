@@ -9,7 +9,6 @@ from engine.entry.guard import Guard, is_local, token_in
 from engine.log.memory import Fault
 from proto import feed
 from proto import orders_pb2 as pb
-from proto.cluster import PRO_RATA
 from proto.columns import (
     ACCEPTED,
     BAD_PRICE,
@@ -34,6 +33,7 @@ from proto.columns import (
     UNKNOWN_TRADE,
     WRONG_STATE,
 )
+from proto.instrument import PRO_RATA
 from tests.engines import Engines, run, status_of
 
 E1A, E1B = 10, 11

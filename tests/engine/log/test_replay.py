@@ -14,7 +14,6 @@ from engine.log.memory import MemoryLog
 from engine.log.records import Disconnected, Entered, Epoch, Group, Part, encode
 from engine.log.replay import replay, restore
 from proto import feed
-from proto.cluster import FIFO, PRO_RATA, STATES
 from proto.columns import (
     ACCEPTED,
     ALL_OR_NONE,
@@ -41,6 +40,7 @@ from proto.columns import (
     delta_rows,
     report_rows,
 )
+from proto.instrument import FIFO, PRO_RATA, STATES
 from proto.orders import write_batch
 from tests.engines import identity_of
 from tests.flows import DELIST, ENGINE, FATES, INSTRUMENTS, KINDS, MEANINGS, MORE, TERMS, Player, Step

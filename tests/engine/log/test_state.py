@@ -22,8 +22,8 @@ from engine.log.sqlite import SqliteLog
 from engine.log.state import EngineState, History, StateError, dump, load
 from engine.log.view import SqliteLogView
 from engine.node import Engine
-from proto.cluster import Instrument
 from proto.columns import BUY, SELL, Batch, Outcome
+from proto.instrument import Instrument
 from proto.orders import write_batch
 from tests.engine.log.test_replay import Recorder, record
 from tests.engine.log.test_replay import _step as any_step

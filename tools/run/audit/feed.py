@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from bus.stream.mirror import Mirror, MirrorBook, MirrorError
-from proto.cluster import FIFO, PRO_RATA
 from proto.feed import (
     ADD,
     END,
@@ -18,6 +17,7 @@ from proto.feed import (
     Extra,
     Row,
 )
+from proto.instrument import FIFO, PRO_RATA
 from proto.snapshot import Snapshot
 from tools.run.audit.breaches import BOOKS, CROSSED, PRIORITY, SIDES, Breaches
 

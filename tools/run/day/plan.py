@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from proto.cluster import FIFO, PRO_RATA, STATES, Instrument
 from proto.feed import AUCTION, CLOSED, OPEN, PRE_OPEN
+from proto.instrument import FIFO, PRO_RATA, STATES, Instrument
 
 ROLL: Final = -1  # instead of a state
 DURATION_S: Final = 40.0

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from proto.cluster import Instrument
 from proto.feed import AUCTION, OPEN, STATE_NAMES
+from proto.instrument import Instrument
 from proto.snapshot import Snapshot
 from tools.child import StartError
 from tools.run.day.control import ControlError, MarketControl

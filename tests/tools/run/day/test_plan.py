@@ -5,8 +5,8 @@ from decimal import Decimal
 import pytest
 
 from proto import cluster
-from proto.cluster import FIFO, PRO_RATA
 from proto.feed import AUCTION, CLOSED, OPEN
+from proto.instrument import FIFO, PRO_RATA
 from tools.run.day.plan import BAND, COLLAR, JUMP, ROLL, Agenda, Day, Step, day_of, ruled
 from tools.run.layout import made_up
 
