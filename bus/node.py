@@ -26,7 +26,7 @@ from bus.access.exchange import DirectoryLoop, DirectoryRefused, new_start
 from bus.access.inquiry import inquire
 from bus.access.subscriber import OnAction, Subscriber
 from bus.service import Look, MarketData, NotServed, StreamLook
-from bus.stream.actions import AskRange, AskSnapshot, Limits, Standing, State
+from bus.stream.actions import AskRange, AskSnapshot, ClientLimits, Standing, State
 from bus.stream.feed_client import FeedClient
 from bus.stream.levels import ShownLevel, by_order, by_price
 from bus.stream.mirror import BUY_SIDE, SELL_SIDE, MirrorBook
@@ -178,7 +178,7 @@ class Node:
         engine: int = 0,
         only: Collection[int] = (),
         seed: int = 0,
-        limits: Limits | None = None,
+        limits: ClientLimits | None = None,
         listen: OnAction | None = None,
         displaced: Callable[[str], None] = logger.critical,
     ) -> None:

@@ -51,7 +51,7 @@ WORDS: Final = {
 STREAM: Final = 0  # in place of an instrument: whether all books of a stream are known to be right
 
 
-class Told(Protocol):
+class EventSink(Protocol):
     """Whoever is told: `symbol` is the book it is about, "" if it concerns all of a stream; `span` is as for Inbox."""
 
     def __call__(self, event: Event, stream: tuple[int, int], symbol: str = "", span: Untold | None = None) -> None: ...
@@ -68,7 +68,7 @@ class Teller:
         self,
         clients: Mapping[tuple[int, int], FeedClient],
         quotes: Mapping[tuple[int, int], QuoteReader],
-        told: Told,
+        told: EventSink,
         clock_ns: Callable[[], int],
     ) -> None:
         self._clients = clients

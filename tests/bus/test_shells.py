@@ -15,7 +15,7 @@ from bus.access.subscriber import Subscriber
 from bus.node import MirrorSource, Node
 from bus.publisher import Publisher
 from bus.service import MarketData, NotServed
-from bus.stream.actions import AskRange, AskSnapshot, Limits, State
+from bus.stream.actions import AskRange, AskSnapshot, ClientLimits, State
 from bus.stream.feed_client import FeedClient
 from bus.stream.sequencer import RangeStatus
 from proto import feed, marketdata_pb2
@@ -167,7 +167,7 @@ class Scripted(Recovery):
 
 
 def asking() -> FeedClient:
-    client = FeedClient(1, 1, random.Random(5), limits=Limits(jitter_ns=0))
+    client = FeedClient(1, 1, random.Random(5), limits=ClientLimits(jitter_ns=0))
     client.start(0)
     client.frame(beat(11), 0)
     return client
@@ -203,9 +203,9 @@ def test_a_stream_has_one_call_at_a_time_and_none_that_is_withdrawn() -> None:
 
 def test_an_ask_that_is_withdrawn_ends_its_call() -> None:
     async def body() -> None:
-        subscriber = Subscriber(lambda engine, asked: ["a"], random.Random(5), limits=Limits(jitter_ns=0))
+        subscriber = Subscriber(lambda engine, asked: ["a"], random.Random(5), limits=ClientLimits(jitter_ns=0))
         recovery = subscriber.recovery = Scripted(["a"], hang=True)
-        client = FeedClient(1, 1, random.Random(5), limits=Limits(jitter_ns=0))
+        client = FeedClient(1, 1, random.Random(5), limits=ClientLimits(jitter_ns=0))
         subscriber._act(client, client.start(0))
         subscriber._act(client, client.frame(beat(11), 0))
         await until(lambda: recovery.tried == ["a"])

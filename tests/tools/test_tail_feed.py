@@ -50,7 +50,7 @@ from tools.tail.lines import JsonLine, book_line, delta_lines, frame_line, in_wo
 from tools.tail.listen import Listener
 from tools.tail.live import text_of, view_of
 from tools.tail.play import Recording, RecordingError, range_of, venue_of
-from tools.tail.record import FRAME, HEAD, LENGTH, MAGIC, RANGE, Recorded, Recorder, Writer, range_body
+from tools.tail.record import FRAME, HEAD, LENGTH, MAGIC, RANGE, Recorder, TapeRecord, Writer, range_body
 
 PATIENCE_S = patience(20.0)
 HANGS_S = patience(
@@ -496,15 +496,15 @@ def test_a_frame_is_told_field_by_field() -> None:
     }
 
 
-def recording(path: Path) -> list[Recorded]:
+def recording(path: Path) -> list[TapeRecord]:
     """A stream with a gap that a range repairs, then another that only a snapshot does."""
     stream = Stream()
     venue = list(made_up(1, 1).instruments)
-    records: list[Recorded] = []
+    records: list[TapeRecord] = []
 
     def keep(kind: bytes, body: bytes) -> None:
         stream.now_ns += 5_000_000
-        records.append(Recorded(kind, body, stream.now_ns, 1, 1))
+        records.append(TapeRecord(kind, body, stream.now_ns, 1, 1))
 
     keep(FRAME, stream.publish(ALFA, BOUGHT, OFFERED, extras=EXTRAS)[0])
     lost = stream.publish(TRADED)

@@ -13,7 +13,7 @@ from typing import Final
 
 import zmq
 
-from bus.stream.actions import Limits, State
+from bus.stream.actions import ClientLimits, State
 from bus.stream.feed_client import FeedClient
 from bus.stream.sequencer import FrameRing, Sequencer
 from engine.core.venue import Venue
@@ -106,7 +106,7 @@ class Line:
     def __init__(self) -> None:
         self.sequencer = Sequencer(INSTRUMENT.engine, INSTRUMENT.channel, 0xC0FFEE, 1, True)
         self.client = FeedClient(
-            INSTRUMENT.engine, INSTRUMENT.channel, random.Random(7), FrameRing(), Limits(silence_ns=1 << 62)
+            INSTRUMENT.engine, INSTRUMENT.channel, random.Random(7), FrameRing(), ClientLimits(silence_ns=1 << 62)
         )
         self.client.start(deltas.START_NS)
         self._digest_due = DIGEST_EVERY

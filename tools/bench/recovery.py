@@ -20,7 +20,7 @@ import uvloop
 import zmq
 
 from bus.access.asking import Recovery
-from bus.stream.actions import Action, AskRange, AskSnapshot, Limits, State, Withdrawn
+from bus.stream.actions import Action, AskRange, AskSnapshot, ClientLimits, State, Withdrawn
 from bus.stream.feed_client import FeedClient
 from proto import connect, feed, marketdata_pb2, marketdata_pb2_grpc
 from proto.columns import CANCEL, NEW, STP_NONE, Batch
@@ -95,7 +95,7 @@ class Readers:
 
     def __init__(self, running: Venue, count: int) -> None:
         # What a round holds back is no silence.
-        limits = Limits(silence_ns=int(WAIT_S * 1e9))
+        limits = ClientLimits(silence_ns=int(WAIT_S * 1e9))
         self.clients = [
             FeedClient(INSTRUMENT.engine, INSTRUMENT.channel, random.Random(i), None, limits) for i in range(count)
         ]

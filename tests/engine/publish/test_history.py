@@ -26,7 +26,7 @@ from engine.log.replay import replay
 from engine.log.sqlite import SqliteLog
 from engine.log.state import EngineState
 from engine.log.view import SqliteLogView
-from engine.publish.history import Historian, Span, tell
+from engine.publish.history import Historian, HistorySpan, tell
 from engine.publish.source import EngineFeed
 from proto import feed, marketdata_pb2, marketdata_pb2_grpc
 from proto.columns import BUY, SELL, Outcome
@@ -141,12 +141,12 @@ def view(published: Published) -> Iterator[SqliteLogView]:
     found.close()
 
 
-def span(channel: int = 1, **given: int) -> Span:
+def span(channel: int = 1, **given: int) -> HistorySpan:
     fields = dict.fromkeys(("epoch", "first", "last", "from_ns", "to_ns", "instrument"), 0)
-    return Span(channel=channel, **{**fields, "through": 1 << 62, **given})
+    return HistorySpan(channel=channel, **{**fields, "through": 1 << 62, **given})
 
 
-def ask(view: SqliteLogView, asked: Span) -> tuple[list[Delta], marketdata_pb2.HistoryEnd]:
+def ask(view: SqliteLogView, asked: HistorySpan) -> tuple[list[Delta], marketdata_pb2.HistoryEnd]:
     *replies, last = tell(view, asked)
     assert not any(reply.HasField("end") for reply in replies)
     frames = [feed.decode_reframed(data) for reply in (*replies, last) for data in reply.frames]

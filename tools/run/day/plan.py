@@ -45,7 +45,7 @@ EXPECTED: Final = (PRE_OPEN, AUCTION, OPEN, AUCTION, CLOSED)  # the states of a 
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class PhaseChange:
     """What the operator does at that time to every instrument: a state, or ROLL."""
 
     at_s: float
@@ -63,9 +63,9 @@ class Day:
     jump: int  # ticks
 
     @property
-    def steps(self) -> tuple[Step, ...]:
+    def steps(self) -> tuple[PhaseChange, ...]:
         """What follows the pre-open phase, in order."""
-        return tuple(Step(share * self.duration_s, name, state, said) for share, name, state, said in PLAN)
+        return tuple(PhaseChange(share * self.duration_s, name, state, said) for share, name, state, said in PLAN)
 
     @property
     def shock_s(self) -> float:
@@ -103,7 +103,7 @@ class Agenda:
         if at_s is not None:
             self._reopens[instrument] = at_s
 
-    def steps_due(self, now_s: float) -> list[Step]:
+    def steps_due(self, now_s: float) -> list[PhaseChange]:
         due = [step for step in self._steps if step.at_s <= now_s]
         del self._steps[: len(due)]
         if due:

@@ -6,9 +6,9 @@ from typing import Any
 
 from tools.chaos.plan import parse
 from tools.child import Patience
+from tools.run.disruption import Disruption
 from tools.run.evidence import Outage
 from tools.run.machines import KilledMeanwhile
-from tools.run.trouble import Trouble
 
 
 class Pausable:
@@ -61,11 +61,11 @@ class Venue:
         return SimpleNamespace(by_home={1: 5, 2: int(100 * self.now_s)})
 
 
-def troubled(faults: str, *restarts: Any) -> Trouble:
-    async def run() -> Trouble:
+def troubled(faults: str, *restarts: Any) -> Disruption:
+    async def run() -> Disruption:
         venue: Any = Venue(list(restarts))
         spec = parse(faults)
-        trouble = Trouble(spec, venue, venue, venue, lambda: float(venue.now_s), venue.said.append)
+        trouble = Disruption(spec, venue, venue, venue, lambda: float(venue.now_s), venue.said.append)
         for fault in spec.timed:
             venue.now_s = fault.at_s
             await trouble._trouble(fault)
@@ -106,7 +106,7 @@ def test_a_restart_waits_for_a_kill_that_takes_its_time() -> None:
 
         venue.look, venue.kill, venue.restart = slow_look, kill, restart
         spec = parse("kill=engine-1@1,restart=engine-1@2")
-        trouble = Trouble(spec, venue, venue, venue, lambda: 9.0, venue.said.append)
+        trouble = Disruption(spec, venue, venue, venue, lambda: 9.0, venue.said.append)
         trouble.begin()
         await asyncio.sleep(0)
         await asyncio.sleep(0)
@@ -121,7 +121,7 @@ def test_a_restart_waits_for_a_kill_that_takes_its_time() -> None:
 def test_one_that_is_paused_on_its_way_back_goes_on_all_the_same() -> None:
     async def run() -> tuple[bool, list[str]]:
         venue: Any = Venue([])
-        trouble = Trouble(parse(""), venue, venue, venue, lambda: 9.0, venue.said.append)
+        trouble = Disruption(parse(""), venue, venue, venue, lambda: 9.0, venue.said.append)
         trouble._is_away("engine-1", "killed")
         (pause,) = parse("pause=engine-1@2:1").timed
         await trouble._trouble(pause)
