@@ -6,7 +6,7 @@ RUNS := $(VENV)/.runs
 READY := $(VENV)/.ready
 JOBS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
-NIGHTLY := LOBMESH_SEEDS=200 LOBMESH_PLANTED=all LOBMESH_ORACLE_COMMANDS=1000000 LOBMESH_MESSAGES=10000 LOBMESH_PLANTED=all
+NIGHTLY := LOBMESH_SEEDS=200 LOBMESH_ORACLE_COMMANDS=1000000 LOBMESH_MESSAGES=10000 LOBMESH_PLANTED=all
 PYTHONS ?= 3.11 3.12 3.13 3.14
 
 .PHONY: run test test-extras check check-all nightly plants soak-runs lint types oracle bench native stubs clean

@@ -222,7 +222,7 @@ class Engine:
             release=release,
             stop=self._broken,
         )
-        self.router = Router(self.reference, self.committer)
+        self.router = Router(self.reference, self.committer, self.presence.entered)
         self.streams = Streams()
         self._take_up(release)
         self.presence.committer = self.committer

@@ -76,7 +76,7 @@ CODEC_MSGPACK: Final = 1
 HEADER_SIZE: Final = 48
 TOPIC_SIZE: Final = 8
 TOPIC_SIZE_Q: Final = 18
-_CRC_AT: Final = TOPIC_SIZE + 12  # in a frame of kind D
+CRC_AT: Final = TOPIC_SIZE + 12  # in a frame of kind D
 FRAME_MAX: Final = 65_536  # bytes, topic included
 DIGESTS_MAX: Final = 1_024  # in one heartbeat
 LIMIT: Final = 1 << 40  # of a quantity, and of a price's magnitude, exclusive
@@ -451,7 +451,7 @@ def decode_header(frame: bytes) -> Header:
 
 def crc_of(frame: bytes) -> int:
     """What a whole frame of kind D has as its crc32: the name by which the next one follows it. O(1)."""
-    return int.from_bytes(frame[_CRC_AT : _CRC_AT + 4], "little")
+    return int.from_bytes(frame[CRC_AT : CRC_AT + 4], "little")
 
 
 def decode(frame: bytes) -> Frame:

@@ -31,6 +31,8 @@ from proto.orders_pb2 import (
 )
 
 GRACE_S: Final = 5.0  # how long a session may be without an engine before it counts as disconnected
+SESSIONS_MAX: Final = 65_536  # sessions that ask for cancel on disconnect, over one link
+FOLLOWED_MAX: Final = 65_536  # accounts, over one link
 
 
 class Presence:
@@ -40,6 +42,8 @@ class Presence:
     owner lost (its engine died),    an orphan: canceled when nobody stands for it within GRACE_S
     or found in the log at the start
     another owner opens it           that one stands for it now; what the one before says no longer counts
+
+    The end of a session that entered nothing here cancels nothing, and is not logged.
     """
 
     def __init__(self, grace_s: float = GRACE_S) -> None:
@@ -47,6 +51,13 @@ class Presence:
         self._grace_s = grace_s
         self._owners: dict[tuple[int, int], object] = {}
         self._orphans: dict[tuple[int, int], float] = {}
+        self._entered: set[tuple[int, int]] = set()  # of those: something was taken from them, to be logged
+
+    def entered(self, account: int, session: int) -> None:
+        """A batch of the session was taken, to be logged."""
+        key = account, session
+        if key in self._owners or key in self._orphans:
+            self._entered.add(key)
 
     def opened(self, account: int, session: int, owner: object) -> None:
         self._owners[account, session] = owner
@@ -64,12 +75,14 @@ class Presence:
         """Whoever stood for these sessions is gone. Cost: O(sessions)."""
         for key in [key for key, one in self._owners.items() if one is owner]:
             del self._owners[key]
-            self._orphans[key] = now + self._grace_s
+            if key in self._entered:
+                self._orphans[key] = now + self._grace_s
 
     def found(self, sessions: Iterable[tuple[int, int]], now: float) -> None:
         """Sessions that have live orders after a restart."""
         for key in sessions:
             self._orphans[key] = now + self._grace_s
+            self._entered.add(key)
 
     def tick(self, now: float) -> None:
         """Disconnect whoever has not come back in time."""
@@ -78,6 +91,9 @@ class Presence:
             self._disconnect(*key)
 
     def _disconnect(self, account: int, session: int) -> None:
+        if (account, session) not in self._entered:
+            return
+        self._entered.remove((account, session))
         if self.committer is not None:
             self.committer.submit(Submission.disconnect(account, session))
 
@@ -89,6 +105,7 @@ class _EntryLink:
         self.outbox = outbox
         self._hub = hub
         self._followers: dict[int, Follower] = {}
+        self._sessions: set[tuple[int, int]] = set()
         self._batches: deque[_LinkBatch] = deque()
         self._answered = 0
         self._told = 0
@@ -103,6 +120,8 @@ class _EntryLink:
                 self._hub.unfollow(follower)
                 del self._followers[account]
             return
+        if follower is None and len(self._followers) >= FOLLOWED_MAX:
+            raise GarbledError(f"more than {FOLLOWED_MAX:,} accounts are followed")
         last, first = self._hub.kept.last_seq(account), self._hub.kept.first_held(account)
         self.outbox.put(
             LinkReply(following=Following(account=account, last_seq=last, first_held=first)).SerializeToString()
@@ -113,6 +132,14 @@ class _EntryLink:
             self._hub.follow(follower, link=True)
         elif not wish.live_only:
             self._hub.send_again(follower, after)
+
+    def opened(self, account: int, session: int) -> None:
+        self._sessions.add((account, session))
+        if len(self._sessions) > SESSIONS_MAX:
+            raise GarbledError(f"more than {SESSIONS_MAX:,} sessions are open")
+
+    def closed(self, account: int, session: int) -> None:
+        self._sessions.discard((account, session))
 
     def batch(self, account: int) -> _LinkBatch:
         batch = _LinkBatch(self, account)
@@ -243,8 +270,10 @@ class Home:
         if not session.account or not session.session:
             raise GarbledError("a session without a number, or of nobody")
         if session.closed:
+            link.closed(session.account, session.session)
             self._presence.closed(session.account, session.session, link)
         elif session.cancel_on_disconnect:
+            link.opened(session.account, session.session)
             self._presence.opened(session.account, session.session, link)
 
 

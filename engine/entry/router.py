@@ -7,6 +7,7 @@ An instrument that nobody has goes to the own core, which refuses it by the rule
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
@@ -38,13 +39,17 @@ class Carrier(Protocol):
 
 
 class Router:
-    """Where the commands of one engine's clients go."""
+    """Where the commands of one engine's clients go.
 
-    def __init__(self, reference: Reference, committer: Committer) -> None:
+    `entered` is told the account and the session of each batch that is logged here, where its session's end matters.
+    """
+
+    def __init__(self, reference: Reference, committer: Committer, entered: Callable[[int, int], None]) -> None:
         self.engine = reference.engine
         self.committer = committer
         self.carriers: dict[int, Carrier] = {}  # by engine, in the order of their ids
         self._reference = reference
+        self._tell_entered = entered
 
     def take(
         self,
@@ -113,6 +118,8 @@ class Router:
         except RecordError:  # what the log could not be read back with: no one else is to suffer for it
             origin.tell(self.engine, answers(batch, REFUSED, MALFORMED))
             return
+        if batch.session:
+            self._tell_entered(batch.account, batch.session)
         origin.begun()
         self.committer.submit(submission)
 

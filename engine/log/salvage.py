@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from engine.log.carve import Bytes, Pages, frames, lost_frame, page_bytes
-from engine.log.contract import LogDamaged, LogError
+from engine.log.contract import LogDamaged, LogError, LogFailed
 from engine.log.copies import chain, fits, made_whole, mark_of
 from engine.log.mark import write_mark
 from engine.log.rows import (
@@ -102,14 +102,17 @@ def salvage(data: Path, to: Path) -> Saved:
         raise LogError(f"there is no log in {data}")
     if is_open(data):
         raise LogError(f"{data} is in use: stop its engine first, or make a backup")
-    with made_whole(to) as part:
-        gathered = part / "gathered.sqlite"
-        with closing(sqlite3.connect(gathered, isolation_level=None)) as found:
-            _gather(data, found)
-            incarnation, bases, snapshots = _bases(data, found)
-            base = max(bases, key=lambda base: (_reach(found, *base), -base[0]))
-            saved = _write(part, found, incarnation, base, snapshots)
-        gathered.unlink()
+    try:
+        with made_whole(to) as part:
+            gathered = part / "gathered.sqlite"
+            with closing(sqlite3.connect(gathered, isolation_level=None)) as found:
+                _gather(data, found)
+                incarnation, bases, snapshots = _bases(data, found)
+                base = max(bases, key=lambda base: (_reach(found, *base), -base[0]))
+                saved = _write(part, found, incarnation, base, snapshots)
+            gathered.unlink()
+    except sqlite3.Error as e:  # of what is written: whatever is wrong with the log's own files is no surprise here
+        raise LogFailed(f"{to} cannot be written: {e}") from e
     mark = mark_of(data)
     return replace(saved, missing=max(mark.position - saved.last, 0) if mark is not None else 0)
 

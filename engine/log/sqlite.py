@@ -165,11 +165,17 @@ class SqliteLog:
         KiB. Raises: LogDamaged, LogFailed.
         """
         after = max(after, self._dropped)
-        link = self._link_at(after) if after else first_link(self.incarnation)
-        for row in self._read_rows(after):
-            check_row(row, after + 1)
-            check_link(row, link)
-            after, link = row.position, row.link
+        try:
+            link = self._link_at(after) if after else first_link(self.incarnation)
+            for row in self._read_rows(after):
+                check_row(row, after + 1)
+                check_link(row, link)
+                after, link = row.position, row.link
+        except LogDamaged:
+            with self._writing:  # no drop is under way
+                if self._dropped <= after:
+                    raise
+                after = self._dropped  # it was dropped meanwhile
         return after
 
     def save_snapshot(self, position: int, body: bytes) -> None:
@@ -258,6 +264,8 @@ class SqliteLog:
             self._snapshots = self._open_snapshots()
             if begun:
                 self._load()
+            elif self._snapshots.execute("SELECT count(*) FROM snapshot").fetchone() != (0,):
+                self._snapshots = self._set_aside(self._snapshots, "is of another log", lambda row: False)
             self._db = self._connect("log.sqlite", "WAL")
             self._checkpointer = self._connect("log.sqlite", "WAL")
             if not begun:

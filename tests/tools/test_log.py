@@ -3,6 +3,7 @@
 import base64
 import json
 import random
+import resource
 import shutil
 import sqlite3
 import threading
@@ -126,6 +127,22 @@ def test_what_cannot_be_done_is_one_line_and_leaves_nothing_behind(
     with pytest.raises(SystemExit) as left:
         tool.main(["verify"])
     assert left.value.code == 2
+
+
+@pytest.mark.parametrize("verb", ["salvage", "backup"])
+def test_a_disk_without_room_for_the_copy_is_one_line_and_leaves_nothing_behind(
+    verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun(tmp_path / "data", 100).close()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        said = Said(capsys, verb, tmp_path / "data", tmp_path / "made")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (said.code, said.rows, len(said.err.splitlines())) == (3, [], 1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
+    whole(tmp_path / "data", 1, 100)
 
 
 @pytest.mark.parametrize("damage", ["body = x'00'", "link = zeroblob(16)", "crc = crc + 1"])

@@ -1,1 +1,1 @@
-"""Faults as plans: what becomes of a message or an answer. Pure."""
+"""Faults as plans: what becomes of a message, decided from a seed, and of an answer on its way."""

@@ -15,8 +15,8 @@ from typing import Any, Final
 
 import grpc
 
-from proto import connect, marketdata_pb2
-from tools.chaos.plan import ANSWER_FAULTS, LATE_S, FaultPlan, MessageFault, Running
+from proto import connect
+from tools.chaos.plan import ANSWER_FAULTS, UNHARMED, FaultPlan, MessageFault, Running
 
 SNAPSHOT: Final = "/lobmesh.v1.MarketData/GetSnapshot"
 STREAMS: Final = (SNAPSHOT, "/lobmesh.v1.MarketData/GetHistory", "/grpc.health.v1.Health/Watch")  # of answers
@@ -68,15 +68,6 @@ class AnswerPlan:
             return ""
         self.counts[hit[0]] += 1
         return hit[0]
-
-
-def cut(chunks: Sequence[bytes], chance: random.Random) -> list[bytes]:
-    """The beginning of a snapshot: fewer chunks, or, of a single one, less of its body under its old checksum."""
-    if len(chunks) > 1:
-        return list(chunks[: chance.randrange(1, len(chunks))])
-    chunk = marketdata_pb2.SnapshotChunk.FromString(chunks[0])
-    chunk.body = chunk.body[: chance.randrange(max(len(chunk.body), 1))]
-    return [chunk.SerializeToString()]
 
 
 class AnswerProxy(grpc.GenericRpcHandler):
@@ -144,17 +135,14 @@ class AnswerProxy(grpc.GenericRpcHandler):
 
     def _snapshot(self, call: Any, request: bytes, context: grpc.ServicerContext) -> list[bytes]:
         with self._lock:
-            fault = self.plan.next(time.monotonic_ns())
-        if fault == "fail":
+            kind = self.plan.next(time.monotonic_ns())
+        fault = ANSWER_FAULTS[kind] if kind else UNHARMED
+        if fault.refused:
             context.abort(grpc.StatusCode.UNAVAILABLE, "so the faults have it")
-        if fault == "slow":
-            self._stopping.wait(LATE_S)
+        self._stopping.wait(fault.late_s)
         chunks = [bytes(chunk) for chunk in call(request, timeout=context.time_remaining())]
         with self._lock:
-            first = self._first.setdefault(request, chunks)
-            if fault == "stale":
-                return first
-            return cut(chunks, self._chance) if fault == "cut" and chunks else chunks
+            return fault.spoil(self._first.setdefault(request, chunks), chunks, self._chance)
 
     def _through(self, context: grpc.ServicerContext) -> grpc.Channel:
         """The machine, if a call comes through to it."""

@@ -13,7 +13,8 @@ a run, else from when the proxy listens. Each kind draws from a random sequence 
 changing one's rate, does not change which messages the others pick.
 
 The kinds of message faults are one table, MESSAGE_FAULTS: what each means, and what it makes of a message. Those of
-snapshots are another, ANSWER_FAULTS; what they make of one, says tools/chaos/answers.py.
+snapshots are another, ANSWER_FAULTS, and those of processes a third, PROCESS_FAULTS; what is done to a process, says
+tools/run/disruption.py.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from proto import feed
-from proto.feed import FeedError
+from proto import feed, marketdata_pb2
+from proto.feed import CRC_AT, FeedError
 
 MS: Final = 1_000_000
 HOLD_FRAMES_MAX: Final = 4  # a reordered message lets up to so many later ones pass
@@ -45,16 +46,33 @@ REGRESS_NS: Final = 700 * MS
 SECOND_NS: Final = 1_000_000_000
 
 PROCESS: Final = re.compile(r"(?:engine|fabric)-[1-9][0-9]{0,2}")
-# What happens to a snapshot, by kind, in the order in which they are tried: the first that hits is done.
 LATE_S: Final = 3.0  # longer than a reader waits for a snapshot
-ANSWER_FAULTS: Final = {
-    "fail": "is refused: UNAVAILABLE",
-    "slow": f"comes {LATE_S:g} s late",
-    "stale": "is the first one that was ever given for that stream",
-    "cut": "ends in the middle, as if it were whole",
-}
 SNAPSHOT: Final = "snapshot-"  # before a kind of them, where all kinds of faults have their names
-KINDS_OF_PROCESS_FAULT: Final = ("kill", "restart", "pause", "leave", "join")
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessFault:
+    """A kind of fault of processes.
+
+    named   its entry names a process; else the run does
+    lasts   its entry says for how long
+    downs   who meets it is down from then on
+    ups     it is done to who is down, and nobody else; they are up from then on
+    """
+
+    named: bool = True
+    lasts: bool = False
+    downs: bool = False
+    ups: bool = False
+
+
+PROCESS_FAULTS: Final = {
+    "kill": ProcessFault(downs=True),
+    "restart": ProcessFault(ups=True),
+    "pause": ProcessFault(lasts=True),
+    "leave": ProcessFault(downs=True),
+    "join": ProcessFault(named=False),
+}
 
 
 class FaultError(ValueError):
@@ -92,7 +110,7 @@ class TimedFault:
     for_s: float = 0.0
 
     def __str__(self) -> str:
-        length = f":{self.for_s:g}" if self.kind == "pause" else ""
+        length = f":{self.for_s:g}" if PROCESS_FAULTS[self.kind].lasts else ""
         return f"{self.kind}{'=' if self.name else ''}{self.name}@{self.at_s:g}{length}"
 
 
@@ -138,11 +156,10 @@ def parse(text: str) -> FaultSpec:
                 messages.append(_message(item, kind, MESSAGE_FAULTS[kind].paced))
             elif kind.removeprefix(SNAPSHOT) in ANSWER_FAULTS and kind.startswith(SNAPSHOT):
                 answers.append(_message(item, kind.removeprefix(SNAPSHOT)))
-            elif kind in KINDS_OF_PROCESS_FAULT:
+            elif kind in PROCESS_FAULTS:
                 timed.append(_timed(item, kind))
             else:
-                known = ", ".join((*MESSAGE_FAULTS, *(SNAPSHOT + kind for kind in ANSWER_FAULTS),
-                                   *KINDS_OF_PROCESS_FAULT))  # fmt: skip
+                known = ", ".join((*MESSAGE_FAULTS, *(SNAPSHOT + kind for kind in ANSWER_FAULTS), *PROCESS_FAULTS))
                 raise FaultError([f"{item!r}: no such fault; there are {known}"])
         except FaultError as e:
             wrong += e.faults
@@ -207,17 +224,17 @@ def _message(item: str, kind: str, paced: bool = False) -> MessageFault:
 def _timed(item: str, kind: str) -> TimedFault:
     head, at, when = item.partition("@")
     name = head.partition("=")[2]
-    form = ("join" if kind == "join" else f"{kind}=NAME") + "@SECONDS" + (":FOR" if kind == "pause" else "")
+    asked = PROCESS_FAULTS[kind]
+    form = kind + ("=NAME" if asked.named else "") + "@SECONDS" + (":FOR" if asked.lasts else "")
     start, colon, length = when.partition(":")
     at_s = _number(start)
     for_s = _number(length) if colon else 0.0
-    named = head == "join" if kind == "join" else "=" in head
-    if not at or at_s is None or for_s is None or bool(colon) != (kind == "pause") or not named:
+    if not at or at_s is None or for_s is None or bool(colon) != asked.lasts or ("=" in head) != asked.named:
         raise FaultError([f"{item!r} is not of the form {form}"])
-    if kind != "join" and not PROCESS.fullmatch(name):
+    if asked.named and not PROCESS.fullmatch(name):
         raise FaultError([f"{item!r}: {name!r} is neither an engine (engine-1) nor a fabric node (fabric-1)"])
-    if kind == "pause" and for_s == 0:
-        raise FaultError([f"{item!r}: a pause lasts longer than 0 seconds"])
+    if asked.lasts and for_s == 0:
+        raise FaultError([f"{item!r}: a {kind} lasts longer than 0 seconds"])
     return TimedFault(kind, name, at_s, for_s)
 
 
@@ -234,14 +251,15 @@ def _in_order(timed: Sequence[TimedFault]) -> list[str]:
     wrong: list[str] = []
     down: dict[str, bool] = {}
     for fault in timed:
-        is_down = down.get(fault.name, False)
-        if fault.kind == "join":
+        kind, is_down = PROCESS_FAULTS[fault.kind], down.get(fault.name, False)
+        if not kind.named:
             continue
-        if fault.kind == "restart" and not is_down:
+        if kind.ups and not is_down:
             wrong.append(f"{str(fault)!r}: {fault.name} was not killed before")
-        elif fault.kind != "restart" and is_down:
+        elif is_down and not kind.ups:
             wrong.append(f"{str(fault)!r}: {fault.name} is down by then")
-        down[fault.name] = fault.kind in ("kill", "leave") if fault.kind != "pause" else is_down
+        if kind.ups or kind.downs:
+            down[fault.name] = kind.downs
     return wrong
 
 
@@ -469,7 +487,6 @@ def frame_flags(frame: bytes) -> int:
         return 0
 
 
-_CRC_AT: Final = feed.TOPIC_SIZE + 12
 _SEQUENCE_AT: Final = feed.TOPIC_SIZE + 32
 
 
@@ -482,8 +499,8 @@ def numbered(frame: bytes, first_seq: int) -> bytes:
 
 def sealed(frame: bytes | bytearray) -> bytes:
     """A frame of deltas with the checksum that its bytes ask for."""
-    crc = zlib.crc32(frame[_CRC_AT + 4 :], zlib.crc32(frame[:_CRC_AT]))
-    return bytes(frame[:_CRC_AT]) + crc.to_bytes(4, "little") + bytes(frame[_CRC_AT + 4 :])
+    crc = zlib.crc32(frame[CRC_AT + 4 :], zlib.crc32(frame[:CRC_AT]))
+    return bytes(frame[:CRC_AT]) + crc.to_bytes(4, "little") + bytes(frame[CRC_AT + 4 :])
 
 
 # What a hit does to a message, by kind, in the order in which they are tried.
@@ -507,6 +524,49 @@ MESSAGE_FAULTS: Final[dict[str, Kind]] = {
     "delay": Kind(f"the line stands still for up to {DELAY_NS_MAX / SECOND_NS:g} s", "delayed", _delay),
     "slow": Kind("so many messages a second are read, the rest waits at the publisher", "read slowly", _slow, True),
 }  # fmt: skip
+
+
+def _whole(first: list[bytes], chunks: list[bytes], chance: random.Random) -> list[bytes]:
+    return chunks
+
+
+def _stale(first: list[bytes], chunks: list[bytes], chance: random.Random) -> list[bytes]:
+    return first
+
+
+def _cut(first: list[bytes], chunks: list[bytes], chance: random.Random) -> list[bytes]:
+    """Fewer chunks, or, of a single one, less of its body under its old checksum."""
+    if len(chunks) != 1:
+        return chunks[: chance.randrange(1, len(chunks))] if chunks else chunks
+    chunk = marketdata_pb2.SnapshotChunk.FromString(chunks[0])
+    chunk.body = chunk.body[: chance.randrange(max(len(chunk.body), 1))]
+    return [chunk.SerializeToString()]
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerFault:
+    """A kind of fault of snapshots: what it does, in words, and what became of those hit, as a verdict counts them.
+
+    refused  it is not given at all
+    late_s   how much later it is given
+    spoil    its chunks, of the first snapshot that was given for that request, and those of this one
+    """
+
+    what: str
+    done: str
+    refused: bool = False
+    late_s: float = 0.0
+    spoil: Callable[[list[bytes], list[bytes], random.Random], list[bytes]] = _whole
+
+
+# What happens to a snapshot, by kind, in the order in which they are tried: the first that hits is done.
+ANSWER_FAULTS: Final = {
+    "fail": AnswerFault("is refused: UNAVAILABLE", "refused", refused=True),
+    "slow": AnswerFault(f"comes {LATE_S:g} s late", "late", late_s=LATE_S),
+    "stale": AnswerFault("is the first one that was ever given for that stream", "old ones", spoil=_stale),
+    "cut": AnswerFault("ends in the middle, as if it were whole", "cut in the middle", spoil=_cut),
+}
+UNHARMED: Final = AnswerFault("passes", "passed")
 LOSSES: Final = ("drop", "burst", "corrupt", "truncate", "tail", "partition")  # kinds that open gaps
 
 
@@ -517,4 +577,4 @@ def in_words() -> str:
 
 def answers_in_words() -> str:
     """Every kind of fault of snapshots, one a line."""
-    return "\n".join(f"  {SNAPSHOT + name:<14} a snapshot {what}" for name, what in ANSWER_FAULTS.items())
+    return "\n".join(f"  {SNAPSHOT + name:<14} a snapshot {kind.what}" for name, kind in ANSWER_FAULTS.items())

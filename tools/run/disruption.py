@@ -80,7 +80,7 @@ class Disruption:
             self._returning.append(asyncio.create_task(self._restart(fault)))
         elif fault.kind in ("join", "leave"):
             self._returning.append(asyncio.create_task(self._move(fault)))
-        else:
+        elif fault.kind == "pause":
             child = self._machines.place(fault.name).child
             child.pause()
             self._say(f"{fault.name} paused for {fault.for_s:g} s")
@@ -91,6 +91,8 @@ class Disruption:
                 self._say(f"{fault.name} goes on")
             if self._away.get(fault.name, ("",))[0] == "paused":
                 self._is_back(fault.name)
+        else:
+            raise AssertionError(f"nothing is done for {fault.kind!r}")
 
     async def _restart(self, fault: TimedFault) -> None:
         """Bring a machine back, on whatever port it gets, and wait until it is in step with all the others."""

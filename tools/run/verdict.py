@@ -10,10 +10,9 @@ from typing import Any, Final
 from tools.chaos.plan import ANSWER_FAULTS, LOSSES, MESSAGE_FAULTS
 from tools.flow.findings import FAILS, HOLDS, NOTE, UNKNOWN, Finding, of
 from tools.flow.order_counts import Counted, Executed, TradeSum
-from tools.run.audit.breaches import BOOKS, CROSSED, KEPT, LIFE, POSITIONS, PRIORITY, SIDES
+from tools.run.audit.breaches import BOOKS, CROSSED, KEPT, LIFE, POSITIONS, PRIORITY, RULES, SIDES
 from tools.run.evidence import Evidence, Outage, Seen, counter
 
-SPOILT: Final = {"fail": "refused", "slow": "late", "stale": "old ones", "cut": "cut in the middle"}  # by the faults
 DAMAGE_MIN: Final = 20  # messages damaged on purpose that must be noticed: fewer may all have been of no account
 OUTAGE_S: Final = 1.5  # a shorter one proves nothing about the others
 RATES_S: Final = 0.5  # a shorter time has no rates
@@ -183,7 +182,8 @@ def _audited(evidence: Evidence) -> list[Finding]:
         KEPT: f"{of(audited.received, 'report')} received while it ran are in the drop copies as they were",
     }
     out = []
-    for rule, text in told.items():
+    assert audited.breaches.counts.keys() <= set(RULES), "a rule that is not judged was broken"
+    for rule in RULES:
         count = audited.breaches.counts.get(rule, 0)
         details = tuple(audited.breaches.texts.get(rule, ()))
         if count:
@@ -192,7 +192,7 @@ def _audited(evidence: Evidence) -> list[Finding]:
         elif rule == POSITIONS and not audited.whole:
             out.append(Finding(UNKNOWN, rule, "the first reports are no longer kept"))
         else:
-            out.append(Finding(HOLDS, rule, text, audited.unheard if rule == SIDES else ()))
+            out.append(Finding(HOLDS, rule, told[rule], audited.unheard if rule == SIDES else ()))
     return out
 
 
@@ -417,7 +417,9 @@ def _proxied(evidence: Evidence) -> list[Finding]:
     findings = [Finding(NOTE, "faults", f"of {messages:,} messages on the feeds {text}")]
     if evidence.answers:
         done = {kind: _done_to_calls(evidence, kind) for kind in ANSWER_FAULTS}
-        text = ", ".join(f"{count:,} {SPOILT[kind]}" for kind, count in done.items() if count) or "none spoilt"
+        text = (
+            ", ".join(f"{count:,} {ANSWER_FAULTS[kind].done}" for kind, count in done.items() if count) or "none spoilt"
+        )
         text = f"of {of(_done_to_calls(evidence, 'snapshots'), 'snapshot')} asked of fabric nodes {text}"
         if kept := _done_to_calls(evidence, "partition"):
             text += f"; {kept:,} of {of(_done_to_calls(evidence, 'calls'), 'call')} kept away by partitions"

@@ -18,7 +18,7 @@ COMMANDS = int(os.environ.get("LOBMESH_ORACLE_COMMANDS", "12000"))
 SHRINKING = [Phase.shrink] if os.environ.get("LOBMESH_ORACLE_SHRINK", "1") != "0" else []
 PART_MAX = 50_000  # commands; what has been tried is remembered to the end of a part, which costs memory
 
-TIGHT = Limits(trades=3, settling=3, slices=3, waiting=5, own=3)  # what a flow of so few orders runs into
+TIGHT = Limits(trades=2, settling=3, slices=3, waiting=5, own=3)  # what a flow of so few orders runs into
 
 
 @pytest.mark.parametrize("part", range(-(-COMMANDS // PART_MAX)))

@@ -1,9 +1,8 @@
 """Breaches of the rules, planted one by one into a copy of the core: the default run of the oracle finds each of them.
 
-Each run of the suite tries two, others every day; LOBMESH_PLANTED=all tries the whole list (`make nightly`).
+Each run of the suite tries the two that once went unnoticed; LOBMESH_PLANTED=all tries the whole list (`make nightly`).
 """
 
-import datetime
 import os
 import shutil
 import subprocess
@@ -17,6 +16,7 @@ import pytest
 ROOT: Final = Path(__file__).resolve().parents[3]
 NEEDED: Final = ("engine", "bus", "proto", "tests", "tools")
 SEED: Final = 20261129
+ALWAYS: Final = ("one in fifty plain cancels is ignored", "a maker in nine is not told of its trade")
 
 
 class Breach(NamedTuple):
@@ -40,10 +40,8 @@ PLANTED: Final = list(breaches())
 
 
 def tried() -> list[Breach]:
-    if os.environ.get("LOBMESH_PLANTED") == "all":
-        return PLANTED
-    first = 2 * datetime.datetime.now(datetime.UTC).toordinal()
-    return [PLANTED[at % len(PLANTED)] for at in (first, first + 1)]
+    every = os.environ.get("LOBMESH_PLANTED") == "all"
+    return [breach for breach in PLANTED if every or breach.rule in ALWAYS]
 
 
 @pytest.mark.processes
@@ -56,13 +54,14 @@ def test_the_oracle_finds_a_breach_of_the_rules(breach: Breach, tmp_path: Path) 
     source = path.read_text()
     assert source.count(breach.old) == 1, "there is nothing to break, or more than one"
     path.write_text(source.replace(breach.old, breach.new))
+    usual = {name: value for name, value in os.environ.items() if name != "LOBMESH_ORACLE_COMMANDS"}
     done = subprocess.run(
         [
             sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:randomly", "-p", "no:cacheprovider",
             f"--hypothesis-seed={SEED}", "tests/engine/core/test_oracle.py",
         ],
         cwd=tmp_path,
-        env={**os.environ, "LOBMESH_ORACLE_SHRINK": "0", "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"},
+        env={**usual, "LOBMESH_ORACLE_SHRINK": "0", "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
         check=False,

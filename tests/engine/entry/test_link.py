@@ -6,7 +6,7 @@ from typing import Any
 import grpc
 import pytest
 
-from engine.entry import link
+from engine.entry import home, link
 from proto import orders_pb2 as pb
 from proto.columns import (
     ACCEPTED,
@@ -349,17 +349,17 @@ def test_repeats_come_back_over_a_link_without_a_number() -> None:
 HELLO = pb.LinkRequest(hello=pb.LinkHello(engine=2)).SerializeToString()
 
 
-def linked(account: int, stp: int = 0) -> bytes:
+def linked(account: int, stp: int = 0, session: int = 0) -> bytes:
     """One new order, as an entry engine sends it."""
     order = pb.CommandBatch(op=[1], client_order_id=[1], instrument=[E1A], price=[5], quantity=[1]).SerializeToString()
-    message = pb.LinkCommands(account=account, commands=order)
+    message = pb.LinkCommands(account=account, session=session, commands=order)
     if stp:
         message.self_trade_prevention = stp  # type: ignore[assignment]
     return pb.LinkRequest(commands=message).SerializeToString()
 
 
-def told_session(account: int, session: int) -> bytes:
-    said = pb.LinkSession(account=account, session=session, cancel_on_disconnect=True)
+def told_session(account: int, session: int, closed: bool = False) -> bytes:
+    said = pb.LinkSession(account=account, session=session, cancel_on_disconnect=True, closed=closed)
     return pb.LinkRequest(session=said).SerializeToString()
 
 
@@ -394,6 +394,58 @@ def test_a_garbled_link_is_ended_and_the_engine_untouched(messages: list[bytes],
                 pass
         assert ended.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert why in (ended.value.details() or "")
+        assert engines[1].log.position == 1
+
+    run(test)
+
+
+def test_sessions_that_entered_nothing_leave_nothing_in_log_and_core_however_many_a_link_opens_and_closes() -> None:
+    async def test(engines: Engines) -> None:
+        call: Any = engines.channel().stream_stream("/lobmesh.v1.Peers/Link")()
+        await call.write(HELLO)
+        for nth in range(1, 301):
+            await call.write(told_session(account=nth, session=nth))
+            if nth % 2:
+                await call.write(told_session(account=nth, session=nth, closed=True))
+        await call.write(told_session(account=7, session=999))
+        await call.write(linked(account=7, session=999))
+        await until(lambda: engines[1].venue.sessions() == [(7, 999)])
+        await call.write(told_session(account=7, session=999, closed=True))
+        await until(lambda: not engines[1].venue.sessions())
+        call.cancel()
+        await until(lambda: not engines[1].presence._owners)
+        await engines[1].committer.settled()
+        assert list(engines[1].venue.accounts) == [7]
+        assert engines[1].log.position == 3  # the epoch, the order, and the one end that canceled something
+        assert (engines[1].presence._orphans, engines[1].presence._entered) == ({}, set())
+
+    run(test)
+
+
+@pytest.mark.parametrize("kind", ["sessions are open", "accounts are followed"])
+def test_a_link_opens_and_follows_so_many_and_no_more(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(home, "SESSIONS_MAX", 20)
+    monkeypatch.setattr(home, "FOLLOWED_MAX", 20)
+
+    def wish(nth: int, over: bool) -> bytes:
+        if kind == "sessions are open":
+            return told_session(account=nth, session=nth, closed=over)
+        return pb.LinkRequest(follow=pb.LinkFollow(account=nth, stop=over)).SerializeToString()
+
+    async def test(engines: Engines) -> None:
+        call: Any = engines.channel().stream_stream("/lobmesh.v1.Peers/Link")()
+        await call.write(HELLO)
+        for nth in range(1, 101):  # what was given up again does not count
+            await call.write(wish(nth, False))
+            await call.write(wish(nth, True))
+        for nth in range(1, 22):
+            await call.write(wish(nth, False))
+        with pytest.raises(grpc.aio.AioRpcError) as ended:
+            while await call.read() is not grpc.aio.EOF:
+                pass
+        assert (ended.value.code(), ended.value.details()) == (
+            grpc.StatusCode.INVALID_ARGUMENT, f"garbled: more than 20 {kind}"
+        )  # fmt: skip
         assert engines[1].log.position == 1
 
     run(test)

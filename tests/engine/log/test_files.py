@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -407,6 +408,41 @@ def test_all_records_are_checked_in_turn_and_what_is_bad_is_told_once(
     # Of what follows a bad link nothing is known but that it does not continue it.
     assert checker.found == {30, 100, 101, 200, 201}
     assert len(caplog.records) == 5
+
+
+def test_records_that_are_dropped_while_they_are_read_again_are_not_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled(tmp_path, 150, snapshot=140)
+    log = SqliteLog(tmp_path, wal_bytes=0)
+    for name in ("_link_at", "_read_rows"):
+        plain, done = getattr(SqliteLog, name), log.check(0)
+        to = min(done + 10, 140)
+
+        def dropping(self: SqliteLog, position: int, plain: Any = plain, through: int = to) -> Any:
+            monkeypatch.undo()
+            self.drop_through(through)
+            return plain(self, position)
+
+        monkeypatch.setattr(SqliteLog, name, dropping)
+        assert log.check(done) == to
+    assert log.check(100) == 150
+    log.close()
+
+
+def test_snapshots_of_a_log_that_was_removed_are_not_those_of_a_new_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    filled(tmp_path, 5, snapshot=5)
+    for name in ("log.sqlite", "mark"):
+        (tmp_path / name).unlink()
+    for _ in range(2):
+        log = SqliteLog(tmp_path, wal_bytes=0)
+        assert (log.position, log.load_snapshot()) == (0, None)
+        log.close()
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert told.endswith("snapshots.sqlite.aside-1, and begun anew with 0 of its snapshots")
+    assert (tmp_path / "snapshots.sqlite.aside-1").exists()
 
 
 # Page by page

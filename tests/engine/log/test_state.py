@@ -19,7 +19,7 @@ from engine.log.memory import MemoryLog
 from engine.log.numbering import Numbering
 from engine.log.replay import replay
 from engine.log.sqlite import SqliteLog
-from engine.log.state import AccountReports, EngineState, StateError, dump, load
+from engine.log.state import AccountHistory, EngineState, StateError, dump, load
 from engine.log.view import SqliteLogView
 from engine.node import Engine
 from proto.columns import BUY, SELL, Batch, Outcome
@@ -80,7 +80,7 @@ class Told:
 
     def state(self) -> EngineState:
         return EngineState(
-            self.venue, self.epoch, [AccountReports(*history) for history in self.kept.histories()], Numbering()
+            self.venue, self.epoch, [AccountHistory(*history) for history in self.kept.histories()], Numbering()
         )
 
     def _remember(self, position: int, time_ns: int, outcome: Outcome) -> None:

@@ -11,7 +11,7 @@ from proto import marketdata_pb2, marketdata_pb2_grpc
 from proto.feed import FeedError
 from proto.snapshot import Chunk, chunks, join_chunks
 from tests.patience import patience
-from tools.chaos.answers import AnswerPlan, AnswerProxy, cut
+from tools.chaos.answers import AnswerPlan, AnswerProxy
 from tools.chaos.plan import ANSWER_FAULTS, FaultError, MessageFault, parse, parse_answers
 
 SEED = 5
@@ -158,7 +158,14 @@ def test_the_faults_of_a_run_name_those_of_snapshots_too() -> None:
 
 
 def test_a_cut_leaves_something_out() -> None:
-    assert cut([b"a", b"b"], random.Random(SEED)) == [b"a"]
+    assert ANSWER_FAULTS["cut"].spoil([], [b"a", b"b"], random.Random(SEED)) == [b"a"]
+    assert ANSWER_FAULTS["cut"].spoil([], [], random.Random(SEED)) == []
+
+
+@pytest.mark.parametrize("kind", ANSWER_FAULTS)
+def test_every_kind_does_something(kind: str) -> None:
+    fault = ANSWER_FAULTS[kind]
+    assert fault.refused or fault.late_s or fault.spoil([b"a", b"b"], [b"c", b"d"], random.Random(SEED)) != [b"c", b"d"]
 
 
 def test_a_wrong_spec_names_every_mistake() -> None:

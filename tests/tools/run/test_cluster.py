@@ -20,7 +20,7 @@ import run_cluster
 from engine.client import Client
 from proto import cluster
 from proto.columns import BUY, TIF_IOC, TRADED
-from tools.chaos.plan import ANSWER_FAULTS, KINDS_OF_PROCESS_FAULT, MESSAGE_FAULTS
+from tools.chaos.plan import ANSWER_FAULTS, MESSAGE_FAULTS, PROCESS_FAULTS
 from tools.child import patience_asked
 from tools.run.layout import made_up, symbols_of
 
@@ -29,7 +29,7 @@ RECORDED = Path(os.environ.get("LOBMESH_DATA", ROOT.parent / "shared" / "data"))
 LOBSTER = RECORDED / "lobster" / "msft_l50_1000"
 SMALL = ["--engines", "2", "--instruments", "3", "--traders", "4", "--seed", "5", "--json"]
 SNAPSHOT_KINDS = [f"snapshot-{kind}" for kind in ANSWER_FAULTS]
-KINDS = ", ".join((*MESSAGE_FAULTS, *SNAPSHOT_KINDS, *KINDS_OF_PROCESS_FAULT))
+KINDS = ", ".join((*MESSAGE_FAULTS, *SNAPSHOT_KINDS, *PROCESS_FAULTS))
 
 
 def patient(seconds: float) -> float:

@@ -4,7 +4,9 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any
 
-from tools.chaos.plan import parse
+import pytest
+
+from tools.chaos.plan import FaultSpec, TimedFault, parse
 from tools.child import Patience
 from tools.run.disruption import Disruption
 from tools.run.evidence import Outage
@@ -128,3 +130,11 @@ def test_one_that_is_paused_on_its_way_back_goes_on_all_the_same() -> None:
         return venue.place("engine-1").child.paused, list(trouble._away)
 
     assert asyncio.run(run()) == (False, ["engine-1"])
+
+
+def test_a_kind_that_nobody_carries_out_is_no_pause() -> None:
+    venue: Any = Venue([])
+    trouble = Disruption(FaultSpec(), venue, venue, venue, lambda: 9.0, venue.said.append)
+    with pytest.raises(AssertionError):
+        asyncio.run(trouble._trouble(TimedFault("freeze", "engine-1", 1.0)))
+    assert not venue.said

@@ -447,6 +447,13 @@ def test_what_the_audit_found_fails_rule_by_rule_and_is_told_in_part() -> None:
     assert [each.title for each in verdict.findings if each.mark == FAILS] == [CROSSED, KEPT]
 
 
+def test_a_rule_that_the_verdict_does_not_tell_cannot_be_broken_in_silence() -> None:
+    breaches = Breaches()
+    breaches.add("quotes within their limits", "instrument 1 at 102")
+    with pytest.raises(AssertionError):
+        judge(evidence(audited=Audited(breaches)))
+
+
 def test_positions_are_not_judged_where_reports_are_no_longer_kept() -> None:
     assert finding(judge(evidence(audited=Audited(whole=False))), "positions net to zero").mark == NOT_JUDGED
 

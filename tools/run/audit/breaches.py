@@ -25,6 +25,7 @@ SIDES: Final = "both sides of every trade"
 POSITIONS: Final = "positions net to zero"
 BOOKS: Final = "books as the reports leave them"
 KEPT: Final = "what was acknowledged is there"
+RULES: Final = (CROSSED, PRIORITY, LIFE, SIDES, POSITIONS, BOOKS, KEPT)  # in the order in which they are judged
 
 TEXTS_MAX: Final = 8  # breaches of a rule that are told one by one
 
