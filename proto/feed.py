@@ -19,6 +19,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from proto.columns import DELTA_WIDTH, LIMIT
+
 # Operations: bits 0-3 of the op byte.
 ADD: Final = 1
 CANCEL: Final = 2
@@ -83,12 +85,10 @@ OPEN: Final = 2
 HALTED: Final = 3
 AUCTION: Final = 4
 CLOSED: Final = 5
-DELISTED: Final = 49  # the reason of a status (proto Reason): the instrument is withdrawn
 STATE_NAMES: Final = {
     0: "unknown", PRE_OPEN: "pre-open", OPEN: "open", HALTED: "halted", AUCTION: "auction", CLOSED: "closed",
 }  # fmt: skip
 
-DELTA_WIDTH: Final = 6  # op, instrument, order_id, price, quantity, trade_id
 MAGIC: Final = 0xB7
 VERSION: Final = 1
 CODEC_MSGPACK: Final = 1
@@ -98,7 +98,6 @@ TOPIC_SIZE_Q: Final = 18
 CRC_AT: Final = TOPIC_SIZE + 12  # in a frame of kind D
 FRAME_MAX: Final = 65_536  # bytes, topic included
 DIGESTS_MAX: Final = 1_024  # in one heartbeat
-LIMIT: Final = 1 << 40  # of a quantity, and of a price's magnitude, exclusive
 U32_MAX: Final = (1 << 32) - 1
 U64_MAX: Final = (1 << 64) - 1
 TIME_MAX: Final = (1 << 63) - 1
@@ -107,8 +106,8 @@ ID_MAX: Final = (1 << 63) - 1  # of orders and trades: so the difference of two 
 _HEADER: Final = struct.Struct("<BBBBHHHBBIIIQQQ")
 _HEADER_FRONT: Final = struct.Struct("<BBBBHHHBB")  # before the crc
 _HEADER_BACK: Final = struct.Struct("<IIQQQ")  # after it
-_SYMBOL: Final = re.compile(r"[A-Z0-9._-]{1,16}")
-_DECIMAL: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?")
+SYMBOL: Final = re.compile(r"[A-Z0-9._-]{1,16}")  # what an instrument is called
+SIZE: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?")  # of a tick or a lot
 # The code of each valid op byte: anything else is refused by not being here.
 _CODES: Final[dict[int, int]] = {
     code | side | end | timed: code
@@ -651,7 +650,7 @@ def read_definition(fields: Sequence[int | str]) -> Definition:
     price_min, price_max = _integers(fields[3:], 2)
     if not (isinstance(symbol, str) and isinstance(tick_size, str) and isinstance(lot_size, str)):
         raise FeedError("a symbol and two sizes are texts")
-    if not (_SYMBOL.fullmatch(symbol) and _DECIMAL.fullmatch(tick_size) and _DECIMAL.fullmatch(lot_size)):
+    if not (SYMBOL.fullmatch(symbol) and SIZE.fullmatch(tick_size) and SIZE.fullmatch(lot_size)):
         raise FeedError(f"symbol {symbol!r}, tick size {tick_size!r}, lot size {lot_size!r}")
     if not tick_size.strip("0.") or not lot_size.strip("0."):
         raise FeedError("a tick or a lot of zero")

@@ -13,9 +13,9 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from proto.columns import LIMIT
 from proto.feed import (
     ID_MAX,
-    LIMIT,
     TIME_MAX,
     U32_MAX,
     U64_MAX,

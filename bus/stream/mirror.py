@@ -10,6 +10,7 @@ from typing import Final, assert_never
 
 from sortedcontainers import SortedList
 
+from proto.columns import DELISTED, LIMIT
 from proto.feed import (
     ADD,
     BUST,
@@ -17,10 +18,8 @@ from proto.feed import (
     CLEAR,
     CORRECTION,
     DELETE,
-    DELISTED,
     END,
     EXECUTE,
-    LIMIT,
     OP_MASK,
     SELL,
     TIME_MAX,

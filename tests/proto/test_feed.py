@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proto import feed
+from proto.columns import LIMIT
 from proto.feed import FeedError, Frame, Row
 
 TIME_NS = 1_700_000_000_000_000_000
@@ -18,8 +19,8 @@ STREAM: dict[str, Any] = {"engine": 12, "channel": 3, "incarnation": 99, "epoch"
 
 u64 = st.integers(1, feed.U64_MAX)
 ids = st.integers(1, feed.ID_MAX)
-prices = st.integers(1 - feed.LIMIT, feed.LIMIT - 1)
-quantities = st.integers(1, feed.LIMIT - 1)
+prices = st.integers(1 - LIMIT, LIMIT - 1)
+quantities = st.integers(1, LIMIT - 1)
 sizes = st.from_regex(r"[1-9][0-9]{0,11}(\.[0-9]{1,12})?", fullmatch=True)
 definitions = st.builds(
     lambda symbol, tick, lot, limits: feed.Definition(symbol, tick, lot, min(limits), max(limits)),
@@ -126,7 +127,7 @@ digests = st.builds(
     st.integers(1, feed.U32_MAX),
     u64,
     st.integers(0, 1),
-    st.tuples(*[st.integers(-feed.LIMIT, feed.LIMIT)] * 2),
+    st.tuples(*[st.integers(-LIMIT, LIMIT)] * 2),
     u64,
 )
 
@@ -207,7 +208,7 @@ def test_consecutive_adds_take_nine_bytes_or_less() -> None:
 
 
 def test_every_value_may_stand_at_its_limit() -> None:
-    top, price = feed.ID_MAX, feed.LIMIT - 1
+    top, price = feed.ID_MAX, LIMIT - 1
     rows: list[Row] = [
         (feed.ADD, feed.U32_MAX, top, price, price, 0),
         (feed.ADD, feed.U32_MAX, 1, -price, 1, 0),
