@@ -18,7 +18,8 @@ import zmq
 from bus.access.sockets import HIGH_WATER, bind
 from bus.stream.conflation import Quotes
 from bus.stream.sequencer import AGE_NS_MAX, RangeResult, Sequencer
-from proto.feed import DELTA_WIDTH, Digest, Quote
+from proto.columns import DELTA_WIDTH
+from proto.feed import Digest, Quote
 
 MS: Final = 1_000_000
 IDLE_NS: Final = 250 * MS  # a heartbeat after so long without a frame

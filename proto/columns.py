@@ -42,6 +42,9 @@ TYPE_ICEBERG: Final = 4 << TYPE_SHIFT
 TYPE_PEG_BID: Final = 5 << TYPE_SHIFT
 TYPE_PEG_OFFER: Final = 6 << TYPE_SHIFT
 TYPE_PEG_MID: Final = 7 << TYPE_SHIFT
+TYPES: Final = (
+    TYPE_LIMIT, TYPE_MARKET, TYPE_STOP, TYPE_STOP_LIMIT, TYPE_ICEBERG, TYPE_PEG_BID, TYPE_PEG_OFFER, TYPE_PEG_MID,
+)  # fmt: skip
 TIF_SHIFT: Final = 4
 TIF_MASK: Final = 7 << TIF_SHIFT
 TIF_GTC: Final = 0 << TIF_SHIFT
@@ -49,12 +52,14 @@ TIF_DAY: Final = 1 << TIF_SHIFT
 TIF_GTD: Final = 2 << TIF_SHIFT
 TIF_IOC: Final = 3 << TIF_SHIFT
 TIF_FOK: Final = 4 << TIF_SHIFT
+FORCES: Final = (TIF_GTC, TIF_DAY, TIF_GTD, TIF_IOC, TIF_FOK)
 POST_ONLY: Final = 1 << 7
 MEANING_SHIFT: Final = 8
 MEANING_MASK: Final = 3 << MEANING_SHIFT
 MEANING_TOTAL: Final = 0 << MEANING_SHIFT
 MEANING_OPEN: Final = 1 << MEANING_SHIFT
 MEANING_REDUCE_BY: Final = 2 << MEANING_SHIFT
+MEANINGS: Final = (MEANING_TOTAL, MEANING_OPEN, MEANING_REDUCE_BY)
 REQUEUE: Final = 1 << 10
 ALL_OR_NONE: Final = 1 << 11
 CAPPED: Final = 1 << 12
@@ -134,14 +139,15 @@ LOG_FAILED: Final = 62
 TOO_MANY_WAITING: Final = 70
 
 # Magnitudes that nothing exceeds, so that nothing can overflow later.
-QUANTITY_LIMIT: Final = 1 << 40
-PRICE_LIMIT: Final = 1 << 40
+LIMIT: Final = 1 << 40  # of a quantity, and of a price's magnitude, exclusive
+QUANTITY_LIMIT: Final = LIMIT
+PRICE_LIMIT: Final = LIMIT
 NOTIONAL_LIMIT: Final = 1 << 62
 
 ENGINE_SHIFT: Final = 48  # order id = engine << 48 | counter
 
-REPORT_WIDTH: Final = 12
-DELTA_WIDTH: Final = 6
+REPORT_WIDTH: Final = 12  # of a ReportRow
+DELTA_WIDTH: Final = 6  # of a DeltaRow
 
 
 class Terms(NamedTuple):
@@ -171,13 +177,13 @@ def is_stop(flags: int) -> bool:
 
 
 def is_peg(flags: int) -> bool:
-    return flags & TYPE_MASK >= TYPE_PEG_BID
+    return flags & TYPE_MASK in (TYPE_PEG_BID, TYPE_PEG_OFFER, TYPE_PEG_MID)
 
 
 def is_priced(flags: int) -> bool:
     """Whether the order's `price` says how far it may trade."""
     kind = flags & TYPE_MASK
-    return kind in (TYPE_LIMIT, TYPE_STOP_LIMIT, TYPE_ICEBERG) or (kind >= TYPE_PEG_BID and flags & CAPPED != 0)
+    return kind in (TYPE_LIMIT, TYPE_STOP_LIMIT, TYPE_ICEBERG) or (flags & CAPPED != 0 and is_peg(flags))
 
 
 def malformed(flags: int, terms: Terms) -> bool:
@@ -187,7 +193,7 @@ def malformed(flags: int, terms: Terms) -> bool:
     at_once = force in (TIF_IOC, TIF_FOK)
     conditional = terms.minimum != 0 or flags & ALL_OR_NONE != 0
     return (
-        force not in (TIF_GTC, TIF_DAY, TIF_GTD, TIF_IOC, TIF_FOK)
+        force not in FORCES
         or (kind == TYPE_MARKET and (flags & POST_ONLY != 0 or force == TIF_GTD))
         or (kind not in (TYPE_LIMIT, TYPE_MARKET) and at_once)
         or (flags & POST_ONLY != 0 and (at_once or is_stop(flags)))

@@ -11,19 +11,20 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from proto import table
-from proto.feed import Definition
+from proto.columns import NOTIONAL_LIMIT, PRICE_LIMIT, QUANTITY_LIMIT
+from proto.feed import STATE_NAMES, SYMBOL, U32_MAX, Definition
 from proto.marketdata_pb2 import Instrument as Message
 
 ENGINE_MAX: Final = 999
 CHANNEL_MAX: Final = 99
-INSTRUMENT_MAX: Final = 2**32 - 1
-PRICE_MAX: Final = 2**40 - 1  # ticks, either way
-QUANTITY_MAX: Final = 2**40 - 1  # lots
-NOTIONAL_MAX: Final = 2**62 - 1  # ticks times lots
+INSTRUMENT_MAX: Final = U32_MAX
+PRICE_MAX: Final = PRICE_LIMIT - 1  # ticks, either way
+QUANTITY_MAX: Final = QUANTITY_LIMIT - 1  # lots
+NOTIONAL_MAX: Final = NOTIONAL_LIMIT - 1  # ticks times lots
 
 FIFO: Final = "fifo"
 PRO_RATA: Final = "pro-rata"
-STATES: Final = ("pre-open", "open", "halted", "auction", "closed")  # numbered from 1 on the feed
+STATES: Final = tuple(name for state, name in STATE_NAMES.items() if state)  # numbered from 1 on the feed
 
 EngineId = Annotated[int, msgspec.Meta(ge=1, le=ENGINE_MAX)]
 Channel = Annotated[int, msgspec.Meta(ge=1, le=CHANNEL_MAX)]
@@ -44,7 +45,7 @@ class Instrument:
     """
 
     id: Annotated[int, msgspec.Meta(ge=1, le=INSTRUMENT_MAX)]
-    symbol: Annotated[str, msgspec.Meta(pattern=r"^[A-Z0-9._-]{1,16}\Z", description="1-16 of A-Z 0-9 . - _")]
+    symbol: Annotated[str, msgspec.Meta(pattern=rf"^{SYMBOL.pattern}\Z", description="1-16 of A-Z 0-9 . - _")]
     engine: EngineId
     channel: Channel
     tick_size: Decimal

@@ -10,12 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
 from decimal import Decimal
 from functools import cache
-from typing import Any, Final, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 import msgspec
 
-U64_MAX: Final = 2**64 - 1
-SIZE: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?")  # of a tick or a lot: what the feed can say
+from proto.feed import SIZE, SYMBOL, U64_MAX
 
 T = TypeVar("T")
 
@@ -132,7 +131,7 @@ def quote(text: str) -> str:
 def place(key: str, i: int, value: object) -> str:
     """Where a table stands, with its symbol when it has a proper one: easier to find in a long file."""
     symbol = value.get("symbol") if isinstance(value, dict) else None
-    named = isinstance(symbol, str) and re.fullmatch(r"[A-Z0-9._-]{1,16}", symbol)
+    named = isinstance(symbol, str) and SYMBOL.fullmatch(symbol)
     return f"[[{key}]] {i} ({symbol})" if named else f"[[{key}]] {i}"
 
 

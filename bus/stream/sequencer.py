@@ -11,7 +11,8 @@ from enum import IntEnum
 from typing import Final
 
 from proto import feed
-from proto.feed import DELTA_WIDTH, END, OP_MASK, TOLD, Digest
+from proto.columns import DELTA_WIDTH
+from proto.feed import END, OP_MASK, TOLD, Digest
 
 DELTAS_MAX: Final = 64  # in a frame
 BYTES_MAX: Final = 1_200  # of a frame with more than one delta

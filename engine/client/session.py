@@ -56,11 +56,12 @@ from proto.columns import (
     BUY,
     CANCEL,
     CAPPED,
+    FORCES,
     LOG_FAILED,
     MALFORMED,
     MASS_CANCEL,
-    MEANING_MASK,
     MEANING_TOTAL,
+    MEANINGS,
     NEW,
     NO_TERMS,
     OUTCOME_UNKNOWN,
@@ -71,16 +72,14 @@ from proto.columns import (
     SELL,
     THROTTLED,
     TIF_GTC,
-    TIF_MASK,
     TYPE_LIMIT,
-    TYPE_MARKET,
-    TYPE_MASK,
-    TYPE_STOP,
+    TYPES,
     UNAVAILABLE,
     UNKNOWN,
     Commands,
     Terms,
     is_peg,
+    is_priced,
     select,
 )
 from proto.connect import BROKEN_STREAM, channel
@@ -230,17 +229,16 @@ class Session:
         """
         self._check_open()
         instrument = await self.client.learned(symbol)
-        if side not in (BUY, SELL) or type & ~TYPE_MASK or time_in_force & ~TIF_MASK:
+        if side not in (BUY, SELL) or type not in TYPES or time_in_force not in FORCES:
             raise BadCommandError(MALFORMED, "side is BUY or SELL, type one of TYPE_..., time_in_force one of TIF_...")
         at = ticks("price", price, price_ticks, instrument)
-        if type in (TYPE_MARKET, TYPE_STOP):
-            if at is not None:
-                raise BadCommandError(BAD_PRICE, "a market order has no price, and a stop order a stop price only")
-        elif at is None and not is_peg(type):
-            raise BadCommandError(BAD_PRICE, "an order of this type needs a price")
         flags = side | type | time_in_force | post_only * POST_ONLY | all_or_none * ALL_OR_NONE
         if is_peg(type) and at is not None:
             flags |= CAPPED
+        if at is None and is_priced(flags):
+            raise BadCommandError(BAD_PRICE, "an order of this type needs a price")
+        if at is not None and not is_priced(flags):
+            raise BadCommandError(BAD_PRICE, "a market order has no price, and a stop order a stop price only")
         terms = Terms(
             ticks("stop_price", stop_price, stop_price_ticks, instrument) or 0,
             lots("display", display, display_lots, instrument) or 0,
@@ -288,7 +286,7 @@ class Session:
         """
         self._check_open()
         instrument = await self.client.learned(symbol)
-        if meaning & ~MEANING_MASK:
+        if meaning not in MEANINGS:
             raise BadCommandError(MALFORMED, "meaning is one of MEANING_...")
         at = ticks("price", price, price_ticks, instrument)
         stop = ticks("stop_price", stop_price, stop_price_ticks, instrument)

@@ -21,8 +21,10 @@ from proto.columns import (
     SELL,
     TYPE_MASK,
     TYPE_PEG_BID,
+    TYPE_PEG_MID,
     TYPE_PEG_OFFER,
     Boxed,
+    is_peg,
 )
 
 NEVER: Final = 2 * PRICE_LIMIT  # beyond any price
@@ -346,7 +348,7 @@ def _narrowed(within: tuple[int, int], order: Order, reference: int | None) -> t
         return NEVER, -NEVER  # whoever comes is one
     more = order.extend()
     turns = more.cap - more.offset  # the reference at which the cap begins to hold
-    mid = order.flags & TYPE_MASK > TYPE_PEG_OFFER
+    mid = order.flags & TYPE_MASK == TYPE_PEG_MID
     if order.flags & CAPPED and not mid and more.where == IN_BOOK and order.price == more.cap:
         return (low, min(high, turns)) if order.side else (max(low, turns), high)
     return max(low, reference), min(high, reference)
@@ -378,7 +380,7 @@ def anchor(ladder: Ladder, reference: int, worst: int) -> int:
     for price in ladder.prices_from(worst):
         if price == reference:
             break
-        if any(order.flags & TYPE_MASK < TYPE_PEG_BID for order in ladder.levels[price]):
+        if any(not is_peg(order.flags) for order in ladder.levels[price]):
             return price
     return reference
 
@@ -390,11 +392,11 @@ def firm(ladder: Ladder) -> int | None:
         return None
     first = best.next
     assert isinstance(first, Order)
-    if first.flags & TYPE_MASK < TYPE_PEG_BID:  # almost always
+    if not is_peg(first.flags):  # almost always
         return best.price  # type: ignore[no-any-return]
     for level in ladder:
         for order in level:
-            if order.flags & TYPE_MASK < TYPE_PEG_BID:
+            if not is_peg(order.flags):
                 return level.price  # type: ignore[no-any-return]
     return None
 

@@ -29,13 +29,16 @@ from proto import orders_pb2 as pb
 from proto.columns import (
     ALL_OR_NONE,
     BAD_CLIENT_ORDER_ID,
+    BUY,
     CANCEL,
     CAPPED,
     FLAG_SELL,
+    FORCES,
     MALFORMED,
     MASS_CANCEL,
     MASS_CANCELED,
     MEANING_SHIFT,
+    MEANINGS,
     NEW,
     NO_TERMS,
     OUTCOME_UNKNOWN,
@@ -45,17 +48,22 @@ from proto.columns import (
     REPEAT,
     REPLACE,
     REPORT_WIDTH,
+    SELL,
     STP_CANCEL_NEWEST,
     STP_MODES,
     TIF_MASK,
     TIF_SHIFT,
     TYPE_MASK,
     TYPE_SHIFT,
+    TYPES,
     UNAVAILABLE,
     Batch,
     Commands,
     ReportRow,
     Terms,
+    is_peg,
+    is_priced,
+    is_stop,
 )
 from proto.instrument import STATES, Instrument
 from proto.orders import (
@@ -72,8 +80,6 @@ from proto.orders import (
 from proto.refusals import cut, explain
 
 CALL_S: Final = 3.0  # longest wait of a unary call; a command's own deadline on its way is shorter
-
-_PRICED: Final = (pb.ORDER_TYPE_LIMIT, pb.ORDER_TYPE_STOP_LIMIT, pb.ORDER_TYPE_ICEBERG)  # without a price: refused
 
 _M = TypeVar("_M", bound=Message)
 
@@ -353,14 +359,14 @@ class Calls:
         more = order.more
         shown_order.visible = shown_order.live and more is None
         if more is not None:
-            _say_more(shown_order, more, instrument)
+            _say_more(shown_order, order.flags, more, instrument)
         return shown_order
 
 
-def _say_more(said: pb.Order, more: More, instrument: Instrument) -> None:
+def _say_more(said: pb.Order, flags: int, more: More, instrument: Instrument) -> None:
     """What an order is beyond a plain one."""
     tick, lot, terms = instrument.tick_size, instrument.lot_size, more.terms
-    if said.type in (pb.ORDER_TYPE_STOP, pb.ORDER_TYPE_STOP_LIMIT):
+    if is_stop(flags):
         said.stop_price = decimal_text(more.stop_price, tick)
         said.triggered = more.fired
     if more.display:
@@ -380,22 +386,21 @@ def _say_more(said: pb.Order, more: More, instrument: Instrument) -> None:
 def _new(request: pb.NewOrderRequest, instrument: Instrument) -> Batch:
     """Raises: BadValueError, as the next two."""
     tick, lot = instrument.tick_size, instrument.lot_size
+    kind, force = request.type << TYPE_SHIFT, request.time_in_force << TIF_SHIFT
     # Numbers that mean nothing, before they could run into other bits.
-    if not (0 <= request.side <= 1 and 0 <= request.type <= 7 and 0 <= request.time_in_force <= 7):
+    if request.side not in (BUY, SELL) or kind not in TYPES or force not in FORCES:
         raise BadValueError(MALFORMED, "unknown side, type or time in force")
-    flags = request.side | request.type << TYPE_SHIFT | request.time_in_force << TIF_SHIFT
-    flags |= request.post_only * POST_ONLY | request.all_or_none * ALL_OR_NONE
-    flags |= (request.type >= pb.ORDER_TYPE_PEG_BID and bool(request.price)) * CAPPED
-    stops = request.type in (pb.ORDER_TYPE_STOP, pb.ORDER_TYPE_STOP_LIMIT)
+    flags = request.side | kind | force | request.post_only * POST_ONLY | request.all_or_none * ALL_OR_NONE
+    flags |= (is_peg(flags) and bool(request.price)) * CAPPED
     terms = Terms(
-        ticks_of(request.stop_price, tick) if request.stop_price or stops else 0,
+        ticks_of(request.stop_price, tick) if request.stop_price or is_stop(flags) else 0,
         lots_of(request.display, lot) if request.display else 0,
         lots_of(request.minimum, lot) if request.minimum else 0,
         request.expires_ns,
         ticks_of(request.offset, tick) if request.offset else 0,
         request.oco,
     )
-    price = ticks_of(request.price, tick) if request.price or request.type in _PRICED else 0
+    price = ticks_of(request.price, tick) if request.price or is_priced(flags) else 0
     return _one(request, NEW, instrument.id, flags, price, lots_of(request.quantity, lot), 0, terms)
 
 
@@ -405,14 +410,13 @@ def _cancel(request: pb.CancelOrderRequest, instrument: Instrument) -> Batch:
 
 def _replace(request: pb.ReplaceOrderRequest, instrument: Instrument) -> Batch:
     tick = instrument.tick_size
-    if not 0 <= request.meaning <= pb.QUANTITY_REDUCE_BY:
+    meaning = request.meaning << MEANING_SHIFT
+    if meaning not in MEANINGS:
         raise BadValueError(MALFORMED, "unknown meaning of the quantity")
     price = ticks_of(request.price, tick) if request.price or not request.stop_price else 0
     quantity = lots_of(request.quantity, instrument.lot_size)
     terms = Terms(ticks_of(request.stop_price, tick)) if request.stop_price else NO_TERMS
-    return _one(
-        request, REPLACE, instrument.id, request.meaning << MEANING_SHIFT, price, quantity, request.target, terms
-    )
+    return _one(request, REPLACE, instrument.id, meaning, price, quantity, request.target, terms)
 
 
 def _one(

@@ -23,9 +23,10 @@ from proto.columns import (
     CANCEL,
     CAPPED,
     FLAG_SELL,
+    FORCES,
     MALFORMED,
     MASS_CANCEL,
-    MEANING_SHIFT,
+    MEANINGS,
     NEW,
     NO_REASON,
     NO_TERMS,
@@ -38,8 +39,7 @@ from proto.columns import (
     REQUEUE,
     STP_MODES,
     THROTTLED,
-    TIF_SHIFT,
-    TYPE_SHIFT,
+    TYPES,
     UNKNOWN_ACCOUNT,
     Batch,
     Terms,
@@ -56,16 +56,16 @@ _SIZELESS: Final = frozenset((CANCEL, MASS_CANCEL))  # ops that need no quantity
 def _sound_flags() -> frozenset[int]:
     """Every combination of flags that means something."""
     return frozenset(
-        sell | kind << TYPE_SHIFT | force << TIF_SHIFT | post | meaning << MEANING_SHIFT | requeue | every | capped
+        sell | kind | force | post | meaning | requeue | every | capped
         for sell in (0, FLAG_SELL)
-        for kind in range(8)
-        for force in range(5)
+        for kind in TYPES
+        for force in FORCES
         for post in (0, POST_ONLY)
-        for meaning in range(3)
+        for meaning in MEANINGS
         for requeue in (0, REQUEUE)
         for every in (0, ALL_OR_NONE)
         for capped in (0, CAPPED)
-        if not malformed(kind << TYPE_SHIFT | force << TIF_SHIFT | post | every | capped, NO_TERMS)
+        if not malformed(kind | force | post | every | capped, NO_TERMS)
     )
 
 

@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from engine.core.market import Market
-from proto.columns import ChannelDeltas
-from proto.feed import DEFINITION, DELTA_WIDTH, END, STATISTICS, STATUS, Statistics
+from proto.columns import DELTA_WIDTH, ChannelDeltas
+from proto.feed import DEFINITION, END, STATISTICS, STATUS, Statistics
 
 
 def opening(markets: Iterable[Market]) -> list[ChannelDeltas]:

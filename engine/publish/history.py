@@ -33,9 +33,9 @@ from engine.log.replay import Records, beginning, replay
 from engine.log.state import EngineState, StateError, load
 from engine.log.view import SqliteLogView
 from proto import logs, marketdata_pb2
-from proto.columns import ChannelDeltas, Outcome
+from proto.columns import DELTA_WIDTH, ChannelDeltas, Outcome
 from proto.dial import Parser
-from proto.feed import DELTA_WIDTH, END
+from proto.feed import END
 from proto.program import outcome
 
 REPLY_BYTES: Final = 256 << 10

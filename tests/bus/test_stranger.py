@@ -18,7 +18,7 @@ from bus.stream.mirror import Mirror, MirrorBook, MirrorError
 from bus.stream.sequencer import Sequencer
 from engine.core.venue import Venue
 from proto import cluster_pb2, cluster_pb2_grpc, feed
-from proto.columns import Batch
+from proto.columns import LIMIT, Batch
 from proto.snapshot import BookSnapshot, Snapshot, decode_snapshot, encode_snapshot
 from tests import stranger
 from tests.bus.test_node import SYMBOLS, TinyEngine
@@ -153,7 +153,7 @@ def test_the_stranger_reads_any_frame_of_deltas(frame: feed.Frame) -> None:
 
 u32 = st.integers(0, feed.U32_MAX)
 u63 = st.integers(0, feed.TIME_MAX)
-limits = st.integers(-feed.LIMIT, feed.LIMIT)
+limits = st.integers(-LIMIT, LIMIT)
 digests = st.builds(
     lambda name, seq, side, ends, seen: feed.Digest(name, seq, side, min(ends), max(ends), seen),
     st.integers(1, feed.U32_MAX), st.integers(0, feed.U64_MAX), st.integers(0, 1), st.tuples(limits, limits),
@@ -226,8 +226,8 @@ def spoiled(rng: random.Random, thing: Any) -> Any:
             changed[at], changed[other] = changed[other], changed[at]
         return changed
     if type(thing) is int and rng.random() < 0.7:
-        return thing + rng.choice([-1, 1, 1, 2, 16, 32, 64, 128, -thing, -2 * thing, feed.LIMIT, 1 - feed.LIMIT])
-    return rng.choice([None, True, 1.5, "1", "0.00", "A" * 17, b"1", {}, [], 0, -1, 1, feed.LIMIT, 2**63 - 1, 2**63,
+        return thing + rng.choice([-1, 1, 1, 2, 16, 32, 64, 128, -thing, -2 * thing, LIMIT, 1 - LIMIT])
+    return rng.choice([None, True, 1.5, "1", "0.00", "A" * 17, b"1", {}, [], 0, -1, 1, LIMIT, 2**63 - 1, 2**63,
                        2**64 - 1, -(2**63), 10, 42, "a", "1.", "12345678901234567"])  # fmt: skip
 
 

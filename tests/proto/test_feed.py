@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proto import feed
+from proto.columns import LIMIT
 from proto.feed import FeedError, Frame, Row
 
 TIME_NS = 1_700_000_000_000_000_000
@@ -18,8 +19,8 @@ STREAM: dict[str, Any] = {"engine": 12, "channel": 3, "incarnation": 99, "epoch"
 
 u64 = st.integers(1, feed.U64_MAX)
 ids = st.integers(1, feed.ID_MAX)
-prices = st.integers(1 - feed.LIMIT, feed.LIMIT - 1)
-quantities = st.integers(1, feed.LIMIT - 1)
+prices = st.integers(1 - LIMIT, LIMIT - 1)
+quantities = st.integers(1, LIMIT - 1)
 sizes = st.from_regex(r"[1-9][0-9]{0,11}(\.[0-9]{1,12})?", fullmatch=True)
 definitions = st.builds(
     lambda symbol, tick, lot, limits: feed.Definition(symbol, tick, lot, min(limits), max(limits)),
@@ -86,7 +87,7 @@ def with_body(body: Any, count: int = 1, flags: int = feed.END_OF_EVENT, kind: i
     """A frame around any body: a thing to be packed, or bytes."""
     packed = body if isinstance(body, bytes) else msgpack.packb(body)
     head = feed.topic(kind, 12, 3) + (b"%010d" % body[1] if kind == feed.KIND_Q else b"")
-    return feed._framed(head, kind, flags, 12, 3, count, 99, 0, 5, 1, TIME_NS, packed)
+    return feed._framed(head, flags, 12, 3, count, 99, 0, 5, 1, TIME_NS, packed)
 
 
 def with_crc(frame: bytes) -> bytes:
@@ -126,7 +127,7 @@ digests = st.builds(
     st.integers(1, feed.U32_MAX),
     u64,
     st.integers(0, 1),
-    st.tuples(*[st.integers(-feed.LIMIT, feed.LIMIT)] * 2),
+    st.tuples(*[st.integers(-LIMIT, LIMIT)] * 2),
     u64,
 )
 
@@ -207,7 +208,7 @@ def test_consecutive_adds_take_nine_bytes_or_less() -> None:
 
 
 def test_every_value_may_stand_at_its_limit() -> None:
-    top, price = feed.ID_MAX, feed.LIMIT - 1
+    top, price = feed.ID_MAX, LIMIT - 1
     rows: list[Row] = [
         (feed.ADD, feed.U32_MAX, top, price, price, 0),
         (feed.ADD, feed.U32_MAX, 1, -price, 1, 0),
@@ -443,6 +444,17 @@ EXTRA_FAULTS = {
 @pytest.mark.parametrize("fault", EXTRA_FAULTS)
 def test_an_extra_with_one_fault_is_refused(fault: str) -> None:
     refused(with_body(extra_body(*EXTRA_FAULTS[fault])))
+
+
+def test_an_op_that_is_listed_and_not_decoded_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(feed._CODES, 14 | END, 14)
+    assert "KeyError: 14" in refused(with_body(extra_body(14, [1] * 7)))
+
+
+def test_an_op_that_is_not_encoded_is_our_own_bug() -> None:
+    with pytest.raises(AssertionError):
+        feed.encode_frame(**STREAM, flags=0, first_seq=1, sent_ns=1, times=[(0, 1)], instruments=[(7, 1)],
+                          rows=[14, 7, 0, 0, 0, 0], extras=[[1, 0]])  # fmt: skip
 
 
 def test_extras_must_be_used_in_order_each_once() -> None:

@@ -9,6 +9,7 @@ import msgpack
 import pytest
 
 from proto import feed
+from proto.columns import LIMIT
 from proto.feed import Definition, Digest, Frame, Header, Quote, Row, Statistics, Status
 from proto.snapshot import BookSnapshot, Snapshot, decode_snapshot, encode_snapshot
 
@@ -23,8 +24,8 @@ ALFA = Definition("ALFA", "0.01", "1", 1, 1_000_000)
 HALT = Status(feed.HALTED, 2)
 SESSION = Statistics(100, 105, 99, 104, 2_000, 204_000, 17)
 DIGESTS = [
-    Digest(7, 4, 0, 99, feed.LIMIT, feed.orders_hash([ID + 1, 100, 5, ID + 3, 100, 2, ID + 2, 99, 7])),
-    Digest(9, 3, 1, -feed.LIMIT, feed.LIMIT, feed.orders_hash([])),
+    Digest(7, 4, 0, 99, LIMIT, feed.orders_hash([ID + 1, 100, 5, ID + 3, 100, 2, ID + 2, 99, 7])),
+    Digest(9, 3, 1, -LIMIT, LIMIT, feed.orders_hash([])),
 ]
 QUOTE = Quote(TIME_NS, 7, 4, feed.OPEN, 100, 5, 1, 0, 0, 0, 100, 3, 41)
 

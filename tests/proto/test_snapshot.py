@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proto import feed
+from proto.columns import LIMIT
 from proto.feed import FeedError
 from proto.snapshot import (
     SNAPSHOT_MAX,
@@ -79,7 +80,7 @@ def test_a_snapshot_comes_out_of_its_chunks_as_it_went_in(snapshot: Snapshot, co
 
 
 def test_a_snapshot_of_extremes_comes_out_as_it_went_in() -> None:
-    top, price = feed.ID_MAX, feed.LIMIT - 1
+    top, price = feed.ID_MAX, LIMIT - 1
     book = BookSnapshot(
         feed.U32_MAX, None, feed.Status(5, feed.U32_MAX), 0, -price, price, top - 1, top, None, None,
         [(top, price, price), (1, price, 1), (2, -price, 1)], [(3, -price, 1), (4, -price, 1), (5, price, 1)],

@@ -51,6 +51,8 @@ from os import PathLike
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple, cast
 
+from proto.columns import LIMIT
+
 NEW: Final = 0
 CANCEL: Final = 1
 MODIFY: Final = 2
@@ -69,7 +71,6 @@ _RECORD: Final = struct.Struct("<BBBxIQQq8x")
 _MAGIC: Final = int.from_bytes(b"100_WBEM", "little")
 _VERSION: Final = 1
 _NO_PRICE: Final = 9_999_999_999
-_LIMIT: Final = 1 << 40  # of a price or a size; nothing real comes near
 _ID_LIMIT: Final = 1 << 61  # of what a file numbers; ids above are for those who replay it
 _LINE_MAX: Final = 65_536
 _ROWS_MAX: Final = 5_000_000
@@ -187,9 +188,9 @@ def _sound(name: str, i: int, row: WorkloadRow) -> WorkloadRow:
         raise FlowError(name, i, f"type {row.kind}, side {row.side}, ioc {row.ioc} mean nothing")
     if not 0 < row.order_id < _ID_LIMIT or not 0 <= row.sequence < _ID_LIMIT:
         raise FlowError(name, i, f"order id {row.order_id}, sequence {row.sequence} are out of reach")
-    if row.kind != CANCEL and not 0 < row.quantity < _LIMIT:
+    if row.kind != CANCEL and not 0 < row.quantity < LIMIT:
         raise FlowError(name, i, f"quantity {row.quantity}")
-    if not -_LIMIT < row.price < _LIMIT:
+    if not -LIMIT < row.price < LIMIT:
         raise FlowError(name, i, f"price {row.price} is out of reach")
     return row
 
@@ -211,7 +212,7 @@ def read_messages(path: str | PathLike[str]) -> Iterator[Message]:
             raise FlowError(name, i, f"type {kind} is not within {SUBMITTED} .. {HALTED}")
         if direction not in (1, -1):
             raise FlowError(name, i, f"direction {direction} is neither 1 nor -1")
-        if kind <= EXECUTED and not (0 < order_id < _ID_LIMIT and 0 < size < _LIMIT and -_LIMIT < price < _LIMIT):
+        if kind <= EXECUTED and not (0 < order_id < _ID_LIMIT and 0 < size < LIMIT and -LIMIT < price < LIMIT):
             raise FlowError(name, i, f"order id {order_id}, size {size}, price {price} cannot be an order's")
         yield Message(time_ns, kind, order_id, size, price, direction)
 

@@ -10,9 +10,9 @@ from typing import Any, Final
 from engine.entry.guard import token_in
 from proto import orders_pb2 as pb
 from proto.dial import AT, Parser, UsageError, default_address, target, whole
+from proto.feed import SIZE, SYMBOL
 from proto.instrument import NOTIONAL_MAX
 from proto.orders import BadValueError, lots_of, ticks_of
-from proto.table import SIZE
 
 EXAMPLES: Final = """\
 examples, with any machine of the venue at HOST:PORT (or its address in LOBMESH_AT, and no --at):
@@ -80,7 +80,7 @@ def decimal(text: str) -> str:
 
 
 def symbol(text: str) -> str:
-    if not re.fullmatch("[A-Z0-9._-]{1,16}", text):
+    if not SYMBOL.fullmatch(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a symbol: 1 to 16 of A-Z 0-9 . _ -")
     return text
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from bus.stream.sequencer import AGE_NS_MAX, BYTES_MAX, RANGE_BYTES_MAX, FrameRing, RangeResult, RangeStatus, Sequencer
 from proto import feed
+from proto.columns import DELTA_WIDTH
 from proto.feed import ADD, CLEAR, DEFINITION, END, STATUS, Definition, Digest, Row, Status
 
 ALFA = Definition("ALFA", "0.01", "1", 1, 100)
@@ -26,7 +27,7 @@ def adds(count: int, instrument: int = 7, first_id: int = 1) -> list[int]:
 def event(count: int, instrument: int = 7) -> list[int]:
     """One event."""
     rows = adds(count, instrument)
-    for at in range(0, len(rows) - feed.DELTA_WIDTH, feed.DELTA_WIDTH):
+    for at in range(0, len(rows) - DELTA_WIDTH, DELTA_WIDTH):
         rows[at] = ADD
     return rows
 

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from proto.feed import AUCTION, CLOSED, OPEN, PRE_OPEN
+from proto.feed import AUCTION, CLOSED, OPEN, PRE_OPEN, STATE_NAMES
 from proto.instrument import FIFO, PRO_RATA, STATES, Instrument
 
 ROLL: Final = -1  # instead of a state
@@ -26,7 +26,6 @@ DURATION_S: Final = 40.0
 DURATION_MIN_S: Final = 10.0
 TRADERS_MIN: Final = 2  # one that makes a market, and one that takes
 
-PRE_OPEN_NAME: Final = "pre-open"
 PLAN: Final = (
     (0.12, "opening auction", AUCTION, "opening auction"),
     (0.20, "trading", OPEN, "open"),
@@ -79,7 +78,7 @@ class Day:
     def phase(self, now_s: float) -> str:
         """What the day is in, in words."""
         begun = [step.name for step in self.steps if step.at_s <= now_s]
-        return begun[-1] if begun else PRE_OPEN_NAME
+        return begun[-1] if begun else STATE_NAMES[PRE_OPEN]
 
     def reopens_s(self, halted_s: float) -> float | None:
         """When an instrument that halted then is opened again; None: the closing auction comes first."""
