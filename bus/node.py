@@ -1,6 +1,6 @@
 """A fabric node: mirrors every engine it hears of, and answers for all of them.
 
-node = Node("fabric-1", seed=1)
+node = FabricNode("fabric-1", seed=1)
 port = await node.serve("127.0.0.1:0", join=["127.0.0.1:4000"])
 ...
 await node.stop()
@@ -164,7 +164,7 @@ def _defined(client: FeedClient, book: MirrorBook) -> Instrument:
     )
 
 
-class Node:
+class FabricNode:
     """One fabric node, on the running event loop.
 
     engine   the engine on the same machine, 0 if there is none

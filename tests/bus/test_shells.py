@@ -12,7 +12,7 @@ import bus.publisher
 from bus.access.asking import Recovery
 from bus.access.directory import Directory, Entry
 from bus.access.subscriber import Subscriber
-from bus.node import MirrorSource, Node
+from bus.node import FabricNode, MirrorSource
 from bus.publisher import Publisher
 from bus.service import MarketData, NotServed
 from bus.stream.actions import AskRange, AskSnapshot, ClientLimits, State
@@ -218,7 +218,7 @@ def test_an_ask_that_is_withdrawn_ends_its_call() -> None:
 
 def test_a_node_asks_the_engine_for_ranges_and_the_other_nodes_first_for_snapshots() -> None:
     async def body() -> None:
-        node = Node("fabric-1", engine=1)
+        node = FabricNode("fabric-1", engine=1)
         node.directory.merge(
             [
                 Entry("engine-1", 1, False, 77, 5, 1, "h:1", "tcp://h:2"),

@@ -23,7 +23,7 @@ from proto.feed import Digest, orders_hash
 from tools.bench import deltas, flows
 from tools.bench.core import read
 from tools.bench.flows import INSTRUMENT
-from tools.bench.measure import Options, Report, build, cpu_ns, hash_of, in_turns, quiet, say
+from tools.bench.measure import BenchOptions, PartReport, build, cpu_ns, hash_of, in_turns, quiet, say
 
 DIGEST_EVERY: Final = 16_384  # deltas: far more often than a heartbeat of 250 ms would at these rates
 GOAL_PLAIN: Final = 700_000
@@ -31,7 +31,7 @@ GOAL_COMPILED: Final = 1_200_000
 BURST: Final = 512  # frames that the bare socket is given before it is read
 
 
-def run(options: Options) -> Report:
+def run(options: BenchOptions) -> PartReport:
     """feed.deltas beside naive JSON, and feed.socket beside bare sockets."""
     say("feed: preparing")
     recorded = flows.load(
@@ -58,7 +58,7 @@ def run(options: Options) -> Report:
     with quiet(), Joined() as pair:
         found = in_turns({"ours": ours, "over": over_socket, "socket": socket, "json": naive}, rounds)
     goal = GOAL_COMPILED if build() == "compiled" else GOAL_PLAIN
-    report = Report(
+    report = PartReport(
         "feed",
         f"at least {GOAL_PLAIN:,} deltas/s on one core in plain Python, {GOAL_COMPILED:,} compiled",
         f"{total:,} deltas of {recorded.source} in records of {flows.BATCH} commands; a digest of the book every "
