@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
-from typing import Final, Protocol
+from typing import Final, Protocol, assert_never
 
 from bus.reader.events import (
     Book,
@@ -33,7 +33,7 @@ from bus.reader.events import (
 )
 from bus.reader.inbox import Untold
 from bus.stream import actions
-from bus.stream.actions import Action, Standing, State
+from bus.stream.actions import Action, AskRange, AskSnapshot, Lagged, Standing, State, Withdrawn
 from bus.stream.conflation import Quoted, QuoteReader
 from bus.stream.feed_client import FeedClient
 from bus.stream.levels import by_order
@@ -158,6 +158,8 @@ class Teller:
             self._told(Trusted(symbol, *stream), stream, symbol)
         elif isinstance(action, actions.Alarm):
             self._told(Trouble(action.text, *stream), stream)
+        elif not isinstance(action, AskRange | AskSnapshot | Withdrawn | Lagged):  # of which nobody is told
+            assert_never(action)
 
     def on_heard(self, client: FeedClient) -> None:
         """Tell the states of books that have changed, after all else that an input brought."""

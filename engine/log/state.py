@@ -382,7 +382,7 @@ def _load(found: _State) -> Venue:
     venue.operations.amended = dict(found.desk.amended)
     venue.kills.pairs = dict.fromkeys(found.desk.kills, True)
     venue.kills.heed()
-    venue.trading.unsettled = {id: market for id, market in venue.markets.items() if market.unsettled}
+    venue.settling.unsettled = {id: market for id, market in venue.markets.items() if market.unsettled}
     return venue
 
 

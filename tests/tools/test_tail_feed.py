@@ -196,6 +196,15 @@ def test_what_a_book_holds_that_was_looked_at_late_is_not_told_again() -> None:
     ]
 
 
+def test_an_event_or_an_action_that_nobody_tells_of_is_our_own_bug() -> None:
+    new: Any = object()
+    with pytest.raises(AssertionError):
+        line_of(new)
+    shown = Shown(Stream())
+    with pytest.raises(AssertionError):
+        shown.teller.on_action(shown.stream.client, new)
+
+
 def test_what_one_command_changed_in_several_books_is_told_by_sequence() -> None:
     stream = Stream()
     two = [*ALFA[:-6], STATUS, 1, 1, 0, 0, 0, DEFINITION, 2, 2, 0, 0, 0, STATUS | END, 2, 3, 0, 0, 0]
