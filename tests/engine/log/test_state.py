@@ -27,8 +27,9 @@ from proto.columns import BUY, SELL, Batch, Outcome
 from proto.orders import write_batch
 from tests.engine.log.test_replay import Recorder, record
 from tests.engine.log.test_replay import _step as any_step
+from tests.engine.log.test_replay import _steps as some_steps
 from tests.engines import cluster_of, identity_of
-from tests.flows import DELIST, ENGINE, Player
+from tests.flows import ENGINE, Player
 from tests.flows import INSTRUMENTS as FLOW_INSTRUMENTS
 
 CLUSTER = cluster_of(1)
@@ -254,7 +255,7 @@ def test_a_state_carries_all_that_any_rule_leaves_behind() -> None:
     player = Player(1, recorder)
     for home in (1, 2, 3, 4) * 4:
         player.home = home
-        player.play([step for step in (any_step(rng) for _ in range(150)) if step.op != DELIST])
+        player.play(some_steps(rng, 150))
     recorder.operate(player.time, Delist(3))
     player.play([any_step(rng) for _ in range(100)])
     logged = list(recorder.log.read(0))

@@ -33,10 +33,10 @@ from proto.columns import BUY, SELL, Outcome
 from proto.feed import END, OP_MASK, REFRAMED, TOLD
 from tests import stranger
 from tests.engine.log.test_replay import Recorder
-from tests.engine.log.test_replay import _step as any_step
+from tests.engine.log.test_replay import _steps as some_steps
 from tests.engine.test_process import Venue as Processes
 from tests.engines import identity_of
-from tests.flows import DELIST, ENGINE, INSTRUMENTS, Player
+from tests.flows import ENGINE, INSTRUMENTS, Player
 from tests.patience import patience
 from tools import tail_feed
 
@@ -74,7 +74,7 @@ class Published:
         player = Player(1, recorder)
         for home in (1, 2, 3, 4) * 2:
             player.home = home
-            player.play([step for step in (any_step(rng) for _ in range(150)) if step.op != DELIST])
+            player.play(some_steps(rng, 150))
         logged = [records.decode(body) for _, body in recorder.log.read(0)]
         half = len(logged) // 2
         before, after = logged[1:half], logged[half:]
