@@ -37,9 +37,9 @@ from engine.node import EXIT_CANNOT_START, EXIT_LOG_LOST, EXIT_OK, EXIT_USAGE, E
 from engine.publish.history import Historian
 from engine.publish.source import EngineFeed
 from proto import logs
-from proto.cluster import Cluster, EngineEntry, Instrument, load
+from proto.cluster import Cluster, EngineEntry, load
 from proto.dial import Parser, address, advertised, endpoint, machine_name, operator_token, path, target, whole
-from proto.instrument import ENGINE_MAX
+from proto.instrument import ENGINE_MAX, Instrument
 
 SWITCH_S: Final = 0.0005  # of the interpreter: with its default of 5 ms a busy loop starves the log's thread
 JOIN_S: Final = 5.0

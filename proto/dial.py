@@ -156,6 +156,10 @@ def _is_any(host: str) -> bool:
     return host in _ANY_HOST or (_is_ip(bare) and ip_address(bare).is_unspecified)
 
 
+class UsageError(ValueError):
+    """What was asked for does not fit together, or cannot be had."""
+
+
 class Parser(argparse.ArgumentParser):
     """Begins its help with `examples`, where there are some, and complains in one line. Exits 2 for wrong usage.
 

@@ -64,7 +64,7 @@ PLANTS = {
 _incoming = Trading.incoming
 def incoming(self, market, order, stp, command):
     if not order.flags & (TYPE_MASK | TIF_MASK) and now_and_then():
-        self._rest(market, order)
+        self.rest(market, order)
     else:
         _incoming(self, market, order, stp, command)
 Trading.incoming = incoming

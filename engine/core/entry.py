@@ -13,7 +13,7 @@ from engine.core.market import Market
 from engine.core.operations import KillSwitch
 from engine.core.order import IN_BOOK, STOP, Account, Answer, More, Order, Row
 from engine.core.record import Record
-from engine.core.trading import Trading
+from engine.core.settling import Settling
 from proto.columns import (
     ACCEPTED,
     ALL_OR_NONE,
@@ -78,13 +78,14 @@ _SPECIAL: Final = TYPE_MASK | TIF_MASK & ~TIF_DAY | POST_ONLY | ALL_OR_NONE | CA
 class OrderEntry:
     """What accounts may do. Each command returns why it is refused, or NO_REASON once it has been answered."""
 
-    __slots__ = ("_kills", "_listing", "_markets", "_record", "_trading")
+    __slots__ = ("_kills", "_listing", "_markets", "_record", "_settling", "_trading")
 
-    def __init__(self, record: Record, listing: Listing, trading: Trading, kills: KillSwitch) -> None:
+    def __init__(self, record: Record, listing: Listing, settling: Settling, kills: KillSwitch) -> None:
         self._record = record
         self._listing = listing
         self._markets = listing.markets
-        self._trading = trading
+        self._settling = settling
+        self._trading = settling.trading
         self._kills = kills
 
     # New orders
@@ -121,7 +122,7 @@ class OrderEntry:
             book.rest(order)
             market.deltas.extend((ADD | END | side << 4, instrument, order_id, price, quantity, 0))
         else:
-            trading.come(market, order, batch.stp, command, len(market.deltas))
+            self._settling.come(market, order, batch.stp, command, len(market.deltas))
         return NO_REASON
 
     def enter(
@@ -158,10 +159,10 @@ class OrderEntry:
         ))  # fmt: skip
         mark = len(market.deltas)
         if market.state == OPEN and partner is None and kind_of_waiting(market, kept, said) is None:
-            self._trading.come(market, order, batch.stp, command, mark)
+            self._settling.come(market, order, batch.stp, command, mark)
         else:
-            self._trading.place(market, order, batch.stp, command)
-            self._trading.finish(market, mark)
+            self._settling.place(market, order, batch.stp, command)
+            self._settling.finish(market, mark)
         return NO_REASON
 
     def _prospect(self, market: Market, order: Order, terms: Terms, partner: Order | None, stp: int) -> int:
@@ -203,7 +204,7 @@ class OrderEntry:
                 return WRONG_STATE
             mark = len(market.deltas)
             self._trading.drop(market, order, NO_REASON, command)
-            self._trading.finish(market, mark)
+            self._settling.finish(market, mark)
         else:
             market.book.remove(order)
             order_id = order.order_id
@@ -233,7 +234,7 @@ class OrderEntry:
         report = (MASS_CANCELED, command, 0, 0, instrument, 0, 0, len(orders), 0, 0, 0, NO_REASON)
         account.reports.extend(report)
         account.commands[command] = (row, report, None)
-        self._trading.finish_wide(self._listing, marks, touched)
+        self._settling.finish_wide(self._listing, marks, touched)
         return NO_REASON
 
     # Replaces
@@ -295,7 +296,7 @@ class OrderEntry:
         account.commands[command] = (row, report, None)
         if kept:
             if not calm:
-                trading.finish(market, mark)
+                self._settling.finish(market, mark)
             return NO_REASON
         best = book.bids.best if side else book.asks.best
         if (
@@ -307,10 +308,10 @@ class OrderEntry:
             book.rest(order)
             deltas.extend((ADD | END | side << 4, instrument, order_id, price, open, 0))
         elif calm:
-            trading.come(market, order, stp, command, mark)
+            self._settling.come(market, order, stp, command, mark)
         else:
             trading.incoming(market, order, stp, command)
-            trading.finish(market, mark)
+            self._settling.finish(market, mark)
         return NO_REASON
 
     def _replace_refusal(self, market: Market, order: Order, flags: int, price: Boxed, total: int) -> int:
@@ -374,8 +375,8 @@ class OrderEntry:
         account.reports.extend(report)
         account.commands[command] = (row, report, terms)
         if not kept:
-            self._trading.place(market, order, stp, command)
-        self._trading.finish(market, mark)
+            self._settling.place(market, order, stp, command)
+        self._settling.finish(market, mark)
         return NO_REASON
 
     def _special_replace_refusal(

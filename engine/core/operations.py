@@ -19,9 +19,9 @@ from engine.core.commands import (
 )
 from engine.core.listing import Listing
 from engine.core.market import Market
-from engine.core.order import Order
+from engine.core.order import Order, by_entry
 from engine.core.phases import Phases
-from engine.core.trading import Trading
+from engine.core.settling import Settling
 from proto.cluster import Account
 from proto.columns import (
     AUCTION_TRADE,
@@ -88,11 +88,12 @@ class Operations:
     allowed  accounts that may trade, and their names; without any, every account may
     """
 
-    __slots__ = ("_kills", "_listing", "_phases", "_trading", "allowed", "amended")
+    __slots__ = ("_kills", "_listing", "_phases", "_settling", "_trading", "allowed", "amended")
 
-    def __init__(self, listing: Listing, trading: Trading, kills: KillSwitch) -> None:
+    def __init__(self, listing: Listing, settling: Settling, kills: KillSwitch) -> None:
         self._listing = listing
-        self._trading = trading
+        self._settling = settling
+        self._trading = trading = settling.trading
         self._phases = Phases(trading)
         self._kills = kills
         self.amended: dict[tuple[int, int], tuple[int, int]] = {}
@@ -129,7 +130,7 @@ class Operations:
         mark = len(market.deltas)
         self._trading.tell(market, DEFINITION, list(instrument.told))
         self._trading.tell(market, STATUS, [market.state, market.reason])
-        self._trading.finish(market, mark)
+        self._settling.finish(market, mark)
         return NO_REASON
 
     def _change(self, instrument: Instrument) -> int:
@@ -149,7 +150,7 @@ class Operations:
         market.define(instrument)
         mark = len(market.deltas)
         self._trading.tell(market, DEFINITION, list(instrument.told))
-        self._trading.finish(market, mark)
+        self._settling.finish(market, mark)
         return NO_REASON
 
     def let_trade(self, accounts: Iterable[Account]) -> None:
@@ -164,7 +165,7 @@ class Operations:
         mark = len(market.deltas)
         self._phases.change(market, state)
         market.summary_due = True
-        self._trading.finish(market, mark)
+        self._settling.finish(market, mark)
         return NO_REASON
 
     def _delist(self, market: Market) -> int:
@@ -174,7 +175,7 @@ class Operations:
                 self._trading.drop(market, order, DELISTED)
         market.delisted = True
         self._trading.begin_state(market, CLOSED, DELISTED)
-        self._trading.finish(market, mark)
+        self._settling.finish(market, mark)
         return NO_REASON
 
     def _roll(self, market: Market) -> int:
@@ -186,7 +187,7 @@ class Operations:
             market.band_reference = book.last_price
         mark = len(market.deltas)
         self._trading.tell_summary(market)
-        self._trading.finish(market, mark)
+        self._settling.finish(market, mark)
         return NO_REASON
 
     def _kill(self, command: Kill) -> int:
@@ -196,7 +197,7 @@ class Operations:
             return NOTHING_TO_CHANGE
         self._kills.turn(command.account, command.instrument, command.on)
         if command.on:
-            self._trading.cancel_in_one(self._listing, self._killable(command), KILLED)
+            self._settling.cancel_in_one(self._listing, self._killable(command), KILLED)
         return NO_REASON
 
     def _killable(self, command: Kill) -> list[Order]:
@@ -204,7 +205,7 @@ class Operations:
         for id, market in self._listing.markets.items():
             if command.instrument in (0, id):
                 found += [o for o in self._trading.live_on(market) if command.account in (0, o.account.id)]
-        found.sort(key=_by_id)
+        found.sort(key=by_entry)
         return found
 
     def _amend(self, market: Market, command: BustTrade | CorrectTrade) -> int:
@@ -248,10 +249,5 @@ class Operations:
                 kind, 0, order.client_order_id, order.order_id, instrument, order.side | flag,
                 *told, open, filled, command.trade_id, NO_REASON,
             ))  # fmt: skip
-        self._trading.finish(market, mark)
+        self._settling.finish(market, mark)
         return NO_REASON
-
-
-def _by_id(order: Order) -> int:
-    order_id: int = order.order_id
-    return order_id

@@ -293,9 +293,10 @@ class Account:
     def live(self) -> list[Order]:
         """Its live orders, in the order of their entry. Cost: O(n log n) in the commands remembered."""
         live = [known for known in self.commands.values() if isinstance(known, Order) and known.open]
-        live.sort(key=_by_entry)
+        live.sort(key=by_entry)
         return live
 
 
-def _by_entry(order: Order) -> Boxed:
+def by_entry(order: Order) -> Boxed:
+    """A key that sorts orders of an engine by their entry."""
     return order.order_id

@@ -1,7 +1,4 @@
-"""What orders do in a market: they come, trade, rest, wait, fire, follow and go, and the market settles.
-
-One command's event goes `place` (or what a replace or a cancel does), then `finish`: the market settles, and its last
-delta ends the event. engine/RULES.md has the rules in their order.
+"""What orders do in a market: they trade, rest, shrink and go. engine/RULES.md has the rules in their order.
 
 There is one way for all. An order meets the book one resting order after the other (`_trade`); where what it meets has
 to be known as a whole before anything moves, it goes by a `Plan`: next to conditional orders, in a band, pro-rata, and
@@ -12,27 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from engine.core.auction import NO_INDICATION, crossing, indicate
-from engine.core.book import Level
+from engine.core.auction import NO_INDICATION
 from engine.core.limits import Limits
 from engine.core.listing import Listing
 from engine.core.market import Market
 from engine.core.order import (
     CONDITIONAL,
     IN_BOOK,
-    INCOMING,
     LAPSED,
     PEG,
     STOP,
     More,
     Order,
-    needs,
+    by_entry,
     whole_of,
 )
 from engine.core.plan import CANCEL_RESTING, TRADE, Plan
 from engine.core.record import Record
 from engine.core.tape import TRADES_MAX
-from engine.core.waiting import Deadlines, is_breached
+from engine.core.waiting import Deadlines
 from proto import feed
 from proto.columns import (
     ALL_OR_NONE,
@@ -40,12 +35,10 @@ from proto.columns import (
     BUY,
     CANCELED,
     COLLAR,
-    DELTA_WIDTH,
     HALTED_REASON,
     IOC_REMAINDER,
     MAKER,
     MARKET_REMAINDER,
-    NO_LIQUIDITY,
     NO_REASON,
     OCO,
     POST_ONLY,
@@ -60,33 +53,28 @@ from proto.columns import (
     TIF_MASK,
     TOO_MANY_TRADES,
     TRADED,
-    TRIGGERED,
     TYPE_MARKET,
     TYPE_MASK,
     TYPE_STOP,
-    WOULD_TRADE,
     Boxed,
     Terms,
     is_peg,
-    is_stop,
 )
-from proto.feed import ADD, AUCTION, DELETE, END, EXECUTE, INDICATION, MODIFY, OPEN, STATISTICS, STATUS
+from proto.feed import ADD, AUCTION, DELETE, EXECUTE, MODIFY, STATISTICS, STATUS
 from proto.feed import SELL as SELL_BIT
 
 
 class Trading:
     """The orders of all markets, as they trade.
 
-    `unsettled` has the markets that paused while they settled, by instrument; `bounded` counts how often a bound made a
-    difference.
+    `bounded` counts how often a bound made a difference.
     """
 
-    __slots__ = ("bounded", "deadlines", "first_order_id", "limits", "orders_entered", "record", "unsettled")
+    __slots__ = ("bounded", "deadlines", "first_order_id", "limits", "orders_entered", "record")
 
     def __init__(self, record: Record, first_order_id: int, limits: Limits) -> None:
         self.record = record
         self.limits = limits
-        self.unsettled: dict[int, Market] = {}
         self.bounded = 0
         self.first_order_id = first_order_id
         self.orders_entered = 0
@@ -126,73 +114,10 @@ class Trading:
             shown = self._shown(partner).extend()
             more.special = other.special = shown.special = True
 
-    def place(self, market: Market, order: Order, stp: int, command: Boxed) -> None:
-        """Let an order trade, rest, or wait for its time: one that is new, or lost its place to a replace."""
-        more = order.more
-        flags = order.flags
-        if more is not None:
-            more.where = INCOMING
-            if is_stop(flags) and not more.fired:
-                if market.state == OPEN and self._breached(market, order):
-                    self._fire(market, order, command)
-                else:
-                    more.where = STOP
-                    market.stops.add(order)
-                return
-            if is_peg(flags):
-                more.where = PEG
-                market.pegs.add(order)
-                if market.state == OPEN:
-                    self._move(market, order, market.peg_price(flags, more.offset, more.cap), command)
-                return
-            if (more.minimum or more.all_or_none) and flags & TIF_MASK not in (TIF_IOC, TIF_FOK):
-                more.where = CONDITIONAL
-                market.conditionals.add(order, market.book)
-                if market.state == OPEN:
-                    self._try(market, order, command)
-                return
-        if market.state == OPEN:
-            self.incoming(market, order, stp, command)
-        else:
-            self._rest(market, order)
-
-    def come(self, market: Market, order: Order, stp: int, command: Boxed, mark: int) -> None:
-        """A plain order comes to an open market; its event, whose deltas began at `mark`, ends here.
-
-        The market settles only if what has changed could let something happen.
-        """
-        book = market.book
-        side = order.side
-        best = book.bids.best if side else book.asks.best
-        self.incoming(market, order, stp, command)
-        if market.stirred or not (self._rests_calmly(market, order) and self._took_calmly(market, order, best)):
-            self.finish(market, mark)
-        elif len(market.deltas) > mark:
-            market.deltas[-DELTA_WIDTH] |= END
-
-    def _rests_calmly(self, market: Market, order: Order) -> bool:
-        """Whether nothing else may happen because of where an order stands now, if it does."""
-        calm: bool = order.price >= market.add_ask_min if order.side else order.price <= market.add_bid_max
-        return calm or not order.open
-
-    def _took_calmly(self, market: Market, order: Order, best: Level | None) -> bool:
-        """Whether nothing else may happen because of what an order has traded, from the level `best` on."""
-        if best is None or not order.filled:
-            return True
-        last = market.book.last_price
-        if not market.stops.below < last < market.stops.above:
-            return False
-        calm: bool
-        if order.side:
-            calm = best.price <= market.cut_bid_max and last > market.anchor_bid
-        else:
-            calm = best.price >= market.cut_ask_min and last < market.anchor_ask
-        return calm
-
     def incoming(self, market: Market, order: Order, stp: int, command: Boxed) -> None:
         """Trade `order`, then rest or cancel what is left of it. A post-only order never takes."""
         if order.flags & POST_ONLY:
-            self._rest(market, order)
+            self.rest(market, order)
             return
         limit = order.price if not order.flags & TYPE_MASK else self.reach(market, order)
         left = self.limits.trades
@@ -207,10 +132,9 @@ class Trading:
             left -= market.book.next_trade_id - first
         if planned:
             market.stirred = True
-            plan = self._plan(market, order, partner_of(order), limit, stp, False, left)
-            self._take_steps(market, order, plan, command)
-            reason = plan.reason
-        self._end_taking(market, order, reason)
+            self.follow(market, order, self.plan(market, order, partner_of(order), limit, stp, False, left), command)
+        else:
+            self._end_taking(market, order, reason)
 
     def reach(self, market: Market, order: Order) -> Boxed:
         """The furthest price at which `order` may trade."""
@@ -232,9 +156,9 @@ class Trading:
 
     def prospect(self, market: Market, order: Order, partner: Order | None, stp: int) -> int:
         """How much would trade if `order` came now. Cost: that of a plan."""
-        return self._plan(market, order, partner, self.reach(market, order), stp, False, self.limits.trades).traded
+        return self.plan(market, order, partner, self.reach(market, order), stp, False, self.limits.trades).traded
 
-    def _plan(
+    def plan(
         self, market: Market, taker: Order, partner: Order | None, limit: int, stp: int, visible: bool, trades: int
     ) -> Plan:
         plan = Plan(market, taker, partner, limit, stp, visible, trades)
@@ -378,13 +302,14 @@ class Trading:
             elif force in (TIF_IOC, TIF_FOK):
                 reason = IOC_REMAINDER
         if reason:
-            self._end(market, order, reason, 0)
+            self.end(market, order, reason, 0)
         else:
-            self._rest(market, order)
+            self.rest(market, order)
         if halts:
             self.pegs_leave(market)
 
-    def _take_steps(self, market: Market, taker: Order, plan: Plan, command: Boxed) -> None:
+    def follow(self, market: Market, taker: Order, plan: Plan, command: Boxed) -> None:
+        """Do what was planned, then rest or cancel what is left of the taker."""
         for kind, maker, quantity in plan.steps:
             if kind == TRADE:
                 self._exchange(market, taker, maker, quantity, command)
@@ -392,6 +317,7 @@ class Trading:
                 self.drop(market, maker, SELF_TRADE)
             else:
                 self._decrement(market, taker, maker, quantity, command)
+        self._end_taking(market, taker, plan.reason)
 
     def _exchange(self, market: Market, taker: Order, maker: Order, quantity: int, command: Boxed) -> None:
         """One trade, at the maker's price."""
@@ -472,7 +398,7 @@ class Trading:
             taker.quantity -= quantity
             self.record.report(RESTATED, command, taker, 0, SELF_TRADE)
         else:
-            self._end(market, taker, SELF_TRADE, 0)
+            self.end(market, taker, SELF_TRADE, 0)
 
     def shrink(self, market: Market, order: Order, quantity: int) -> None:
         """Make what is open smaller, what is hidden first; something is left, and it keeps its place."""
@@ -497,7 +423,7 @@ class Trading:
 
     # What is seen
 
-    def _rest(self, market: Market, order: Order) -> None:
+    def rest(self, market: Market, order: Order) -> None:
         """An order comes to stand on the book."""
         self._show(market, order, order.open)
 
@@ -552,14 +478,14 @@ class Trading:
     def drop(self, market: Market, order: Order, reason: int, command: Boxed = 0) -> None:
         """Cancel a live order, wherever it is, and its OCO partner behind it."""
         self.take_up(market, order)
-        self._end(market, order, reason, command)
+        self.end(market, order, reason, command)
 
     def take_up(self, market: Market, order: Order) -> None:
         """Take an order from wherever it is: it goes, or loses its place."""
         more = order.more
         where = IN_BOOK if more is None else more.where
         if where == IN_BOOK:
-            self._leave(market, order)
+            self.leave(market, order)
         elif where == CONDITIONAL:
             market.conditionals.remove(order)
         elif where == STOP:
@@ -569,7 +495,7 @@ class Trading:
         if more is not None:
             market.pegs.remove(order)
 
-    def _leave(self, market: Market, order: Order) -> None:
+    def leave(self, market: Market, order: Order) -> None:
         """Take a visible order off the book."""
         shown = self._shown(order)
         market.book.remove(shown)
@@ -582,7 +508,7 @@ class Trading:
             assert more is not None
             more.tip = None
 
-    def _end(self, market: Market, order: Order, reason: int, command: Boxed) -> None:
+    def end(self, market: Market, order: Order, reason: int, command: Boxed) -> None:
         """An order that stands nowhere is canceled."""
         order.open = 0
         self.record.report(CANCELED, command, order, 0, reason)
@@ -610,11 +536,6 @@ class Trading:
         if partner.open:
             self.drop(market, partner, OCO)
 
-    def cancel_in_one(self, listing: Listing, orders: Iterable[Order], reason: int) -> None:
-        """Cancel orders in one event, then let each market touched settle."""
-        marks = listing.begin_wide()
-        self.finish_wide(listing, marks, self.cancel_each(listing, orders, reason))
-
     def cancel_each(self, listing: Listing, orders: Iterable[Order], reason: int) -> list[Market]:
         """Cancel those that are still live when their turn comes; the markets touched, in order of instrument."""
         touched: dict[int, Market] = {}
@@ -625,136 +546,7 @@ class Trading:
                 self.drop(market, order, reason)
         return [touched[id] for id in sorted(touched)]
 
-    def finish_wide(self, listing: Listing, marks: dict[int, int], touched: list[Market]) -> None:
-        """Let the markets touched settle, and end the event on each channel."""
-        for market in touched:
-            self.finish(market, len(market.deltas))
-        listing.end_wide(marks)
-
-    # The market settles
-
-    def settle_on(self) -> None:
-        """Let the markets that paused go on, each in an event of its own."""
-        for id in sorted(self.unsettled):
-            market = self.unsettled.pop(id)
-            if market.unsettled:
-                self.finish(market, len(market.deltas))
-
-    def finish(self, market: Market, mark: int) -> None:
-        """End a command's event, whose deltas began at `mark`: settle, indicate, and say that it is over."""
-        if market.state == OPEN:
-            self._settle(market)
-        if market.gathering:
-            self._indicate(market)
-        market.stirred = False
-        market.heed()
-        if market.summary_due:
-            market.summary_due = False
-            self.tell_summary(market)
-        if len(market.deltas) > mark:
-            market.deltas[-DELTA_WIDTH] |= END
-
-    def _settle(self, market: Market) -> None:
-        """What is possible now happens, one thing after the other; too much of it waits for the next record."""
-        end = market.book.next_trade_id + self.limits.settling
-        market.unsettled = False
-        while market.state == OPEN:
-            if market.book.next_trade_id >= end:
-                market.unsettled = True
-                self.unsettled[market.instrument.id] = market
-                self.bounded += 1
-                return
-            end -= 1
-            if market.lapsed:
-                order = market.lapsed.pop(0)
-                more = order.more
-                assert more is not None
-                more.where = INCOMING
-                self.incoming(market, order, more.stp, 0)
-            elif not (self._fire_one(market) or self._try_one(market) or self._move_one(market)):
-                return
-
-    def _fire_one(self, market: Market) -> bool:
-        if not market.stops.orders or not market.book.last_quantity:
-            return False
-        order = market.stops.first_breached(market.book.last_price)
-        if order is not None:
-            self._fire(market, order, 0)
-        return order is not None
-
-    def _breached(self, market: Market, order: Order) -> bool:
-        return market.book.last_quantity > 0 and is_breached(order, market.book.last_price)
-
-    def _fire(self, market: Market, order: Order, command: Boxed) -> None:
-        more = order.more
-        assert more is not None
-        if more.where == STOP:
-            market.stops.remove(order)
-        more.where = INCOMING
-        more.fired = True
-        self.record.report(TRIGGERED, command, order, 0, NO_REASON)
-        self.unlink(market, order)
-        if order.flags & TYPE_MASK == TYPE_STOP and self.no_liquidity(market, order.side):
-            self._end(market, order, NO_LIQUIDITY, 0)
-        else:
-            self.incoming(market, order, more.stp, command)
-
-    def _try_one(self, market: Market) -> bool:
-        if not market.conditionals.orders:
-            return False
-        likely = market.conditionals.likely()
-        for nth, order in enumerate(likely):
-            if self._try(market, order, 0):
-                for other in likely[nth + 1 :]:
-                    if other.open and other.extend().where == CONDITIONAL:
-                        market.conditionals.shelf(other).stirred = True
-                return True
-        return False
-
-    def _try(self, market: Market, order: Order, command: Boxed) -> bool:
-        """Let a conditional order take what it needs from visible orders, if that is to be had."""
-        more = order.more
-        assert more is not None
-        if needs(order) > market.conditionals.shelf(order).within:
-            return False
-        plan = self._plan(market, order, more.partner, order.price, more.stp, True, self.limits.trades)
-        if plan.traded < needs(order):
-            return False
-        market.conditionals.remove(order)
-        more.where = INCOMING
-        more.minimum = 0
-        self._take_steps(market, order, plan, command)
-        self._end_taking(market, order, plan.reason)
-        return True
-
-    def _move_one(self, market: Market) -> bool:
-        if not market.pegs.orders:
-            return False
-        market.look_at_pegs()
-        while (order := market.pegs.first_due()) is not None:
-            more = order.more
-            assert more is not None
-            price = market.peg_price(order.flags, more.offset, more.cap)
-            if price != (order.price if more.where == IN_BOOK else None):
-                self._move(market, order, price, 0)
-                return True
-        return False
-
-    def _move(self, market: Market, order: Order, price: int | None, command: Boxed) -> None:
-        """Put a peg where it belongs, or to sleep."""
-        more = order.more
-        assert more is not None
-        if more.where == IN_BOOK:
-            self._leave(market, order)
-        more.where = PEG
-        if price is None:
-            return
-        if order.flags & POST_ONLY and market.book.meets(order.side, price):
-            self._end(market, order, WOULD_TRADE, 0)
-            return
-        order.price = price
-        more.where = INCOMING
-        self.incoming(market, order, more.stp, command)
+    # The market
 
     def pegs_leave(self, market: Market) -> None:
         """The market is no longer open: pegs sleep."""
@@ -762,7 +554,7 @@ class Trading:
             more = order.more
             assert more is not None
             if more.where == IN_BOOK:
-                self._leave(market, order)
+                self.leave(market, order)
                 more.where = PEG
 
     def begin_state(self, market: Market, state: int, reason: int) -> None:
@@ -772,12 +564,6 @@ class Trading:
         market.mind()
         self.tell(market, STATUS, [state, reason])
 
-    def _indicate(self, market: Market) -> None:
-        found = indicate(*crossing(market.book), market.reference)
-        if found != market.indication:
-            market.indication = found
-            self.tell(market, INDICATION, [found.price, found.volume, found.imbalance])
-
     def live_on(self, market: Market) -> list[Order]:
         """The live orders of an instrument, wherever they are, by order id. Cost: O(n log n)."""
         found = [whole_of(order) for side in (BUY, SELL) for order in market.book.orders(side)]
@@ -785,7 +571,7 @@ class Trading:
         found.extend(market.conditionals)
         found.extend(market.lapsed)
         found += [peg for peg in market.pegs if peg.more is not None and peg.more.where == PEG]
-        found.sort(key=_by_id)
+        found.sort(key=by_entry)
         return found
 
     def tell(self, market: Market, op: int, extra: list[int | str]) -> None:
@@ -802,7 +588,3 @@ class Trading:
 def partner_of(order: Order) -> Order | None:
     more = order.more
     return more.partner if more is not None else None
-
-
-def _by_id(order: Order) -> Boxed:
-    return order.order_id

@@ -20,6 +20,7 @@ from engine.core.market import Market
 from engine.core.operations import KillSwitch, Operations
 from engine.core.order import Account, Order
 from engine.core.record import Record
+from engine.core.settling import Settling
 from engine.core.trading import Trading
 from proto.columns import (
     CANCEL,
@@ -44,6 +45,7 @@ class Venue:
 
     listing     what is traded here
     trading     what orders do there
+    settling    what the markets do after that
     kills       who may enter nothing where
     operations  what the operator does
     """
@@ -62,9 +64,10 @@ class Venue:
         self.record = Record()
         self.listing = Listing(instruments)
         self.trading = Trading(self.record, engine << ENGINE_SHIFT, limits)
+        self.settling = Settling(self.trading)
         self.kills = KillSwitch(self.listing)
-        self.operations = Operations(self.listing, self.trading, self.kills)
-        self._entry = OrderEntry(self.record, self.listing, self.trading, self.kills)
+        self.operations = Operations(self.listing, self.settling, self.kills)
+        self._entry = OrderEntry(self.record, self.listing, self.settling, self.kills)
 
     @property
     def position(self) -> int:
@@ -95,7 +98,7 @@ class Venue:
     def next_due_ns(self) -> int:
         """When a tick has something to do, or may have: a GTD order expires, or, at once, a market has more to settle.
         0 if there is nothing."""
-        return max(self.time_ns, 1) if self.trading.unsettled else self.trading.deadlines.next_ns
+        return max(self.time_ns, 1) if self.settling.unsettled else self.trading.deadlines.next_ns
 
     def apply(self, position: int, time_ns: int, batches: Sequence[Batch]) -> Outcome:
         """Apply one log record: every command of every batch, in order.
@@ -145,7 +148,7 @@ class Venue:
         """Apply the end of a session: cancel what it entered."""
         self._begin(position, time_ns)
         entered = [order for order in self._account(account).live() if order.session == session]
-        self.trading.cancel_in_one(self.listing, entered, DISCONNECTED)
+        self.settling.cancel_in_one(self.listing, entered, DISCONNECTED)
         return self._end()
 
     def operate(self, position: int, time_ns: int, command: OperatorCommand) -> Outcome:
@@ -192,9 +195,9 @@ class Venue:
             market = self.listing.markets[order.instrument]
             mark = len(market.deltas)
             self.trading.drop(market, order, EXPIRED)
-            self.trading.finish(market, mark)
-        if self.trading.unsettled:
-            self.trading.settle_on()
+            self.settling.finish(market, mark)
+        if self.settling.unsettled:
+            self.settling.settle_on()
 
     def _end(self) -> Outcome:
         """Hand over what the record caused."""

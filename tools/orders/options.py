@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from proto import orders_pb2 as pb
-from proto.dial import AT, Parser, default_address, operator_token, target, whole
+from proto.dial import AT, Parser, UsageError, default_address, operator_token, target, whole
 from proto.feed import SIZE, SYMBOL
 from proto.instrument import NOTIONAL_MAX
 from proto.orders import BadValueError, lots_of, ticks_of
@@ -198,10 +198,6 @@ def _operating(verbs: Any) -> None:
     add.add_argument("--allocation", choices=("fifo", "pro-rata"), default="fifo")
     add.add_argument("--auction-reference", type=decimal, default="0", metavar="PRICE")
     add.add_argument("--state", choices=[name for name in STATES if name != "unknown"], default="open")
-
-
-class UsageError(ValueError):
-    """What was said makes no sense."""
 
 
 def limits(args: argparse.Namespace) -> dict[str, int]:

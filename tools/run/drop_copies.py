@@ -39,7 +39,7 @@ class OpenOrder:
 
 
 @dataclass(slots=True)
-class Told:
+class CopiesTold:
     """What the engines said of accounts. `unasked` says about what nobody answered; `homes` who answered for each."""
 
     orders: list[OpenOrder] = field(default_factory=list)
@@ -55,13 +55,13 @@ async def read(
     instruments: Sequence[Instrument],
     take: Take,
     patience: float,
-) -> Told:
+) -> CopiesTold:
     """Every account's open orders, then all of its reports that are kept, through any of these engines.
 
     Reports go to `take` as (home, account, first number, time, rows), in order for each home and account.
     """
     some = asyncio.Semaphore(AT_ONCE)
-    out = Told()
+    out = CopiesTold()
     of = frozenset(homes)
     known = {instrument.symbol: instrument for instrument in instruments}
 

@@ -9,7 +9,6 @@ from engine.entry.guard import Guard, is_local
 from engine.log.memory import Fault
 from proto import feed
 from proto import orders_pb2 as pb
-from proto.cluster import PRO_RATA
 from proto.columns import (
     ACCEPTED,
     BAD_PRICE,
@@ -35,6 +34,7 @@ from proto.columns import (
     WRONG_STATE,
 )
 from proto.dial import token_in
+from proto.instrument import PRO_RATA
 from tests.engines import Engines, run, status_of
 
 E1A, E1B = 10, 11

@@ -6,9 +6,9 @@ from decimal import Decimal
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from proto.cluster import FIFO, PRO_RATA, Instrument
 from proto.columns import ACCEPTED, CANCELED, FLAG_SELL, MAKER, TRADED, ReportRow
 from proto.feed import ADD, END, EXECUTE, OPEN, SELL
+from proto.instrument import FIFO, PRO_RATA, Instrument
 from tests.audited import END_NS, AuditedVenue, HeardInstrument
 from tests.exchange import Exchange
 from tests.flows import ADDED, ENGINE, INSTRUMENTS, Flow, Player, flows

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from proto.cluster import Instrument
 from proto.columns import BAND
 from proto.feed import (
     ADD,
@@ -24,6 +23,7 @@ from proto.feed import (
     Statistics,
     Status,
 )
+from proto.instrument import Instrument
 from tests.audited import HeardInstrument
 from tools.flow.findings import FAILS, HOLDS, UNKNOWN, Finding
 from tools.run.day.plan import Day
