@@ -22,9 +22,8 @@ from bus.stream.ledger import Gap
 from bus.stream.levels import ShownLevel
 from bus.stream.sequencer import RangeResult
 from proto import feed, marketdata_pb2, marketdata_pb2_grpc
-from proto.cluster import Instrument
 from proto.feed import Indication, Statistics, Status
-from proto.instrument import message_of
+from proto.instrument import Instrument, message_of
 from proto.snapshot import Snapshot, chunks, encode_snapshot
 
 ENCODINGS: Final = 64  # kept, all streams and selections together

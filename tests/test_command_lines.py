@@ -59,11 +59,16 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Places]:
 
 
 @pytest.fixture(autouse=True)
-def _process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def _process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What a main does to its process, ours is spared."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.CRITICAL)
     monkeypatch.setattr(engine.process, "gc", SimpleNamespace(disable=gc.collect, freeze=gc.collect))
     monkeypatch.setattr(sys, "setswitchinterval", lambda seconds: None)
-    monkeypatch.setattr(logs, "set_up", lambda *, verbose: logging.getLogger().setLevel(logging.CRITICAL))
+    monkeypatch.setattr(logs, "set_up", lambda *, verbose: None)
+    yield
+    root.setLevel(level)
 
 
 ENGINE = {

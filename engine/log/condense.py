@@ -23,7 +23,7 @@ from typing import Final, Protocol
 from engine.log.contract import LogError
 from engine.log.kept import KeptReports
 from engine.log.replay import Keeper, counting, replay, restore
-from engine.log.state import History, dump, load
+from engine.log.state import AccountHistory, dump, load
 from engine.log.view import SqliteLogView
 from proto import logs
 from proto.dial import Parser
@@ -65,7 +65,7 @@ def condense(log: Keeping) -> int:
     end = max(replay(log, state, after, *counting(state, kept.remember)))
     if end == after:
         return end
-    state.histories = [History(account, last_seq, batches) for account, last_seq, batches in kept.histories()]
+    state.histories = [AccountHistory(account, last_seq, batches) for account, last_seq, batches in kept.histories()]
     body = dump(state)
     again = load(body)
     if again.venue.digest() != state.venue.digest() or dump(again) != body:

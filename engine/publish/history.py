@@ -50,7 +50,7 @@ UNREADABLE: Final = marketdata_pb2.HISTORY_UNREADABLE
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class HistorySpan:
     """What is asked for: from a sequence, of an epoch and a channel or (not 0) an instrument, or from a time.
 
     To a sequence of that epoch, or to before a time; 0: to the end, which is the log's record `through`.
@@ -104,7 +104,7 @@ class _Up:
 class Telling:
     """Deltas in, in the order of the log; frames out of those that are asked for, by whole events."""
 
-    def __init__(self, engine: int, incarnation: int, span: Span, epoch: int, numbering: Numbering) -> None:
+    def __init__(self, engine: int, incarnation: int, span: HistorySpan, epoch: int, numbering: Numbering) -> None:
         self.epoch = epoch
         self.next_seq = 0  # the sequence after the last one told, of the channel or as asked for; 0: none was
         self.told = 0
@@ -223,7 +223,7 @@ class Telling:
             self._frames += taken
 
 
-def tell(log: View, span: Span) -> Iterator[marketdata_pb2.HistoryReply]:
+def tell(log: View, span: HistorySpan) -> Iterator[marketdata_pb2.HistoryReply]:
     """The replies to a request, the last one with its end. Raises: LogError, RecordError."""
     telling: Telling | None = None
     try:
@@ -289,7 +289,7 @@ def _opens(body: bytes | None, position: int, epoch: int) -> bool:
     return isinstance(record, records.Epoch) and records.epoch_at(position, record) == epoch
 
 
-def _begin(log: View, span: Span) -> tuple[int, EngineState]:
+def _begin(log: View, span: HistorySpan) -> tuple[int, EngineState]:
     """The last state before what is asked for, and its position."""
     for position, body in log.snapshots():
         try:
@@ -303,7 +303,7 @@ def _begin(log: View, span: Span) -> tuple[int, EngineState]:
     return 0, beginning(log)
 
 
-def _is_before(state: EngineState, span: Span) -> bool:
+def _is_before(state: EngineState, span: HistorySpan) -> bool:
     if not span.first:
         return state.venue.time_ns < span.from_ns
     if state.epoch != span.epoch:
@@ -398,7 +398,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.nice(NICE)
         threading.Thread(target=leave_with_stdin, daemon=True).start()
     gc.disable()
-    span = Span(
+    span = HistorySpan(
         args.channel, args.epoch, args.first, args.last, args.from_ns, args.to_ns, args.instrument, args.through
     )
     try:

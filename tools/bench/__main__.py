@@ -15,9 +15,9 @@ from typing import Final
 
 from proto.dial import USAGE, Parser, whole
 from tools.bench import codec, core, entry, feed, flows, log, peers, recovery, scale, show
-from tools.bench.measure import Options, Report, say, this_machine
+from tools.bench.measure import BenchOptions, PartReport, say, this_machine
 
-Part = Callable[[Options], Report]
+Part = Callable[[BenchOptions], PartReport]
 PARTS: Final[dict[str, Part]] = {
     "core": core.run,
     "codec": codec.run,
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(f"--write {args.write}: is a directory, or in none")
         return USAGE
     data = None if args.synthetic else flows.find_data()
-    options = Options(args.quick, args.seed, args.rounds, data, getattr(args, "peers", False))
+    options = BenchOptions(args.quick, args.seed, args.rounds, data, getattr(args, "peers", False))
     runs = chosen(args.part, options.peers)
     code = 0
     for name, run in runs.items():

@@ -24,19 +24,19 @@ from bus.access.subscriber import Subscriber
 from bus.stream.actions import Action, Applied, AskRange, AskSnapshot, MissingSpan, State
 from bus.stream.feed_client import FeedClient
 from engine.client import Client, ClientError, Commands, Session
-from proto.cluster import Instrument
 from proto.columns import STP_NONE, ReportRow
 from proto.dial import Parser
 from proto.feed import END
+from proto.instrument import Instrument
 from proto.orders import report_columns
 from proto.program import outcome
 from tools.child import patience_asked, ready, run, say, told
+from tools.findings import FAILS, HOLDS, NOTE, UNKNOWN, Finding
 from tools.flow import workload
-from tools.flow.findings import FAILS, HOLDS, NOTE, UNKNOWN, Finding
 from tools.flow.lobster_check import LEVELS_JUDGED
 from tools.flow.messages import FlowError
 from tools.flow.order_counts import OrderCounts
-from tools.flow.recorded import Recorded, UsedBeforeError
+from tools.flow.recorded import RecordedFlow, UsedBeforeError
 from tools.flow.sizes import Levels, Sizes
 
 TALLY_S: Final = 0.5
@@ -79,7 +79,7 @@ class BooksOfFlow:
                     yield self._sizes.best(LEVELS_JUDGED)
 
 
-def finding(flow: Recorded, seconds: float, missed: int) -> Finding:
+def finding(flow: RecordedFlow, seconds: float, missed: int) -> Finding:
     """What the venue made of the file."""
     title = flow.path.name.split(".")[0]
     rate = f"{flow.messages:,} messages in {seconds:.1f} s"
@@ -99,7 +99,7 @@ def finding(flow: Recorded, seconds: float, missed: int) -> Finding:
 class Replay:
     """One flow on its way through a cluster."""
 
-    def __init__(self, flow: Recorded, args: argparse.Namespace) -> None:
+    def __init__(self, flow: RecordedFlow, args: argparse.Namespace) -> None:
         self.flow = flow
         self.tally = OrderCounts()
         self._args = args
@@ -235,7 +235,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Exit 0 when told to end, 2 when a file cannot be used, 3 when the cluster cannot."""
     args = parser().parse_args(argv)
     try:
-        flow = Recorded.read(args.file, args.check, args.account)
+        flow = RecordedFlow.read(args.file, args.check, args.account)
     except FlowError as e:
         print(f"replay: {e}", file=sys.stderr)
         return 2

@@ -15,8 +15,8 @@ from typing import Any, Final, TextIO
 from engine.client.report import KINDS, LIQUIDITY, REASONS, SIDES, Report, word, words
 from proto import marketdata_pb2 as md
 from proto import orders_pb2 as pb
-from proto.cluster import Instrument
 from proto.columns import MASS_CANCELED, NOTHING_TO_CHANGE, REFUSED, TOO_LATE, UNKNOWN
+from proto.instrument import Instrument
 from proto.orders import decimal_text, notional_text
 from proto.refusals import explain
 

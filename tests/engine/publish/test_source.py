@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from bus.service import MarketData
-from bus.stream.actions import AskSnapshot, Limits, Standing, State
+from bus.stream.actions import AskSnapshot, ClientLimits, Standing, State
 from bus.stream.feed_client import FeedClient
 from bus.stream.mirror import Mirror
 from bus.stream.sequencer import RangeStatus
@@ -361,7 +361,7 @@ def enter(bench: Bench, instrument: int, side: int, prices: Sequence[int]) -> No
 
 def follower(bench: Bench, sent: list[bytes]) -> FeedClient:
     """A reader in step, that takes its snapshots from the engine."""
-    client = FeedClient(1, 1, random.Random(5), limits=Limits(jitter_ns=0))
+    client = FeedClient(1, 1, random.Random(5), limits=ClientLimits(jitter_ns=0))
     client.start(0)
     hear(bench, client, sent)
     assert client.state is State.LIVE

@@ -90,6 +90,7 @@ WRONG: list[tuple[list[str], str]] = [
     ([*AT, "add-instrument", "GOLD", "99"], "required: --tick, --lot, --price-min, --price-max"),
     ([*AT, "--operator-token-file", "/nowhere", "roll", "ALFA"], "/nowhere"),
     ([*AT, "--operator-token-file", "/dev/null", "roll", "ALFA"], "no token"),
+    ([*AT, "--operator-token-file", "/dev/zero", "roll", "ALFA"], "no token"),
 ]
 
 

@@ -9,8 +9,8 @@ import pytest
 from engine.client import Report
 from proto import marketdata_pb2 as md
 from proto import orders_pb2 as pb
-from proto.cluster import Instrument
 from proto.columns import BUY, MASS_CANCELED, REFUSED, SELL, TRADED, ReportRow
+from proto.instrument import Instrument
 from proto.orders import decimal_text
 from tools.orders import show
 

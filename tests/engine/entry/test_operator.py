@@ -5,11 +5,10 @@ from typing import Any
 import grpc
 import pytest
 
-from engine.entry.guard import Guard, is_local, token_in
+from engine.entry.guard import Guard, is_local
 from engine.log.memory import Fault
 from proto import feed
 from proto import orders_pb2 as pb
-from proto.cluster import PRO_RATA
 from proto.columns import (
     ACCEPTED,
     BAD_PRICE,
@@ -34,6 +33,8 @@ from proto.columns import (
     UNKNOWN_TRADE,
     WRONG_STATE,
 )
+from proto.dial import token_in
+from proto.instrument import PRO_RATA
 from tests.engines import Engines, run, status_of
 
 E1A, E1B = 10, 11
