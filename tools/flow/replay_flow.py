@@ -31,8 +31,8 @@ from proto.instrument import Instrument
 from proto.orders import report_columns
 from proto.program import outcome
 from tools.child import patience_asked, ready, run, say, told
+from tools.findings import FAILS, HOLDS, NOTE, UNKNOWN, Finding
 from tools.flow import workload
-from tools.flow.findings import FAILS, HOLDS, NOTE, UNKNOWN, Finding
 from tools.flow.lobster_check import LEVELS_JUDGED
 from tools.flow.messages import FlowError
 from tools.flow.order_counts import OrderCounts
