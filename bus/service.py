@@ -139,7 +139,6 @@ class MarketData:
         self._telling: set[str] = set()  # peers
         self.snapshots = 0
         self.served = 0
-        self.ranges = 0
         self._clock = 0  # of arrivals, and of snapshots taken
         self._encoded: OrderedDict[_Key, tuple[_Position, _Chunks]] = OrderedDict()
         self._encoding: dict[_Key, _Encoding] = {}
@@ -168,7 +167,6 @@ class MarketData:
                 del self._serving[peer]
 
     async def GetRange(self, request: marketdata_pb2.RangeRequest, context: Any) -> marketdata_pb2.RangeReply:
-        self.ranges += 1
         found = self.source.find(request.engine, request.channel, request.epoch, request.first_seq, request.last_seq)
         if found is None:
             return marketdata_pb2.RangeReply(status=marketdata_pb2.RANGE_UNKNOWN_STREAM)
