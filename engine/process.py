@@ -28,7 +28,6 @@ from bus.service import MarketData
 from engine.clock.believed import SECOND_NS
 from engine.clock.host import HostClock
 from engine.core.commands import AddInstrument
-from engine.entry.guard import token_in
 from engine.log.condense import Condenser
 from engine.log.contract import LogDamaged, LogError, OutcomeUnknown
 from engine.log.records import RecordError
@@ -39,28 +38,18 @@ from engine.publish.history import Historian
 from engine.publish.source import EngineFeed
 from proto import logs
 from proto.cluster import Cluster, EngineEntry, load
-from proto.dial import Parser, address, advertised, endpoint, machine_name, path, target, whole
+from proto.dial import Parser, address, advertised, endpoint, machine_name, operator_token, path, target, whole
 from proto.instrument import ENGINE_MAX, Instrument
 
 SWITCH_S: Final = 0.0005  # of the interpreter: with its default of 5 ms a busy loop starves the log's thread
 JOIN_S: Final = 5.0
 PROGRESS_S: Final = 0.2
 COUNT_MAX: Final = 10**18  # records or commands, more than there ever are
-TOKEN_FILE_MAX: Final = 4_096  # characters that are read of it
 CLOCK_DAYS: Final = 7
 DAYS_MAX: Final = 36_500
 SNAPSHOT_COMMANDS: Final = 200_000  # half a second of replay
 
 logger = logging.getLogger("engine")
-
-
-def operator_token(text: str) -> str:
-    """The token in a file."""
-    try:
-        with path(text).open(encoding="utf-8") as file:
-            return token_in(file.read(TOKEN_FILE_MAX))
-    except (OSError, ValueError) as e:
-        raise argparse.ArgumentTypeError(f"{text}: {getattr(e, 'strerror', None) or e}") from e
 
 
 def parser() -> argparse.ArgumentParser:

@@ -19,6 +19,9 @@ AT: Final = "LOBMESH_AT"
 PORT_MAX: Final = 65_535
 SAID_MAX: Final = 64  # characters
 TCP: Final = "tcp://"
+BEARER: Final = "Bearer "  # before a token in the metadata `authorization`
+TOKEN_MIN: Final = 16  # characters
+TOKEN_FILE_MAX: Final = 4_096  # characters that are read of it
 _ADDRESS: Final = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[^][\s/:]{1,255}):([0-9]{1,5})")
 _ANY_HOST: Final = ("*", "0")  # which ZeroMQ and the system's resolver take for all addresses of this machine
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -104,6 +107,23 @@ def machine_name(text: str) -> str:
 def path(text: str) -> Path:
     """A file or a directory, be it there or not; not the empty text, which would be the working directory."""
     return Path(_checked(text, "" if text else "'' is no file and no directory"))
+
+
+def operator_token(text: str) -> str:
+    """The token that the file holds which makes an operator."""
+    try:
+        with path(text).open(encoding="utf-8") as file:
+            return token_in(file.read(TOKEN_FILE_MAX))
+    except (OSError, ValueError) as e:
+        raise argparse.ArgumentTypeError(f"{text}: {getattr(e, 'strerror', None) or e}") from e
+
+
+def token_in(text: str) -> str:
+    """The token that a file's text is. Raises: ValueError if that is none."""
+    token = text.strip()
+    if len(token) < TOKEN_MIN or not token.isascii() or not token.isprintable() or " " in token:
+        raise ValueError(f"no token: {TOKEN_MIN} or more ASCII characters on one line, without spaces")
+    return token
 
 
 def printable(text: str) -> str:

@@ -47,7 +47,7 @@ from tools.child import Child, Children
 from tools.ladder import draw, plain
 from tools.run.layout import made_up
 from tools.tail.lines import JsonLine, book_line, delta_lines, frame_line, in_words, line_of
-from tools.tail.listen import Listener
+from tools.tail.listener import Listener
 from tools.tail.live import text_of, view_of
 from tools.tail.play import Recording, RecordingError, range_of, venue_of
 from tools.tail.record import FRAME, HEAD, LENGTH, MAGIC, RANGE, Recorder, TapeRecord, Writer, range_body

@@ -35,8 +35,8 @@ from proto.feed import END
 from proto.instrument import Instrument
 from proto.orders import report_columns
 from tools.child import patience_asked, ready, run, say, say_tally, told
+from tools.findings import FAILS, HOLDS, NOTE, UNKNOWN, Finding
 from tools.flow import workload
-from tools.flow.findings import FAILS, HOLDS, NOTE, UNKNOWN, Finding
 from tools.flow.lobster_check import LEVELS_JUDGED
 from tools.flow.messages import FlowError
 from tools.flow.order_counts import OrderCounts

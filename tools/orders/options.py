@@ -4,12 +4,10 @@ import argparse
 import re
 from collections.abc import Sequence
 from decimal import Decimal
-from pathlib import Path
 from typing import Any, Final
 
-from engine.entry.guard import token_in
 from proto import orders_pb2 as pb
-from proto.dial import AT, Parser, UsageError, default_address, target, whole
+from proto.dial import AT, Parser, UsageError, default_address, operator_token, target, whole
 from proto.feed import SIZE, SYMBOL
 from proto.instrument import NOTIONAL_MAX
 from proto.orders import BadValueError, lots_of, ticks_of
@@ -92,13 +90,6 @@ def size(text: str) -> str:
     return text
 
 
-def token(path: str) -> str:
-    try:
-        return token_in(Path(path).read_text("utf-8"))
-    except (OSError, ValueError) as e:
-        raise argparse.ArgumentTypeError(f"{path}: {e}") from e
-
-
 def parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m tools.orders", description="Orders by hand, and the operator's desk.", examples=EXAMPLES
@@ -114,7 +105,7 @@ def parser() -> argparse.ArgumentParser:
         "--account", type=number, default=0, metavar="N", help="whose orders; of kill and unkill: 0 is all"
     )
     parser.add_argument(
-        "--operator-token-file", type=token, metavar="FILE", dest="token", help="what makes an operator"
+        "--operator-token-file", type=operator_token, metavar="FILE", dest="token", help="what makes an operator"
     )
     parser.add_argument("--json", action="store_true", help="JSON on a terminal, too")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")

@@ -7,8 +7,8 @@ from proto.columns import ACCEPTED, TRADED, ReportRow
 from proto.instrument import PRO_RATA
 from tools.flow.order_counts import Executed, OrderCounts
 from tools.run import membership
-from tools.run.audit.books import Shown, reconcile, resting, shown
 from tools.run.audit.breaches import Breaches
+from tools.run.audit.reconcile import Shown, reconcile, resting, shown
 from tools.run.audit.reports import ReportAudit
 from tools.run.drop_copies import UNREADABLE, CopiesTold, accounts_in, read
 from tools.run.evidence import Audited, Other

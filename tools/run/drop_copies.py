@@ -18,7 +18,7 @@ from proto import orders_pb2 as pb
 from proto.columns import ReportRow
 from proto.instrument import Instrument
 from proto.orders import report_columns
-from tools.run.audit.books import Live
+from tools.run.audit.reconcile import Live
 
 AT_ONCE: Final = 4  # accounts
 ASK_S: Final = 10.0  # for an account's open orders

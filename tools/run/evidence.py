@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tools.flow.findings import Finding
+from tools.findings import Finding
 from tools.flow.order_counts import Counted, TradeSum
 from tools.run.audit.breaches import Breaches
 

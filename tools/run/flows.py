@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from tools.child import Child, Children, StartError
+from tools.findings import Finding
 from tools.flow.acknowledged import ReportSpan, spans_of
-from tools.flow.findings import Finding
 from tools.flow.order_counts import Counted, added
 from tools.flow.traders import FIRST_ACCOUNT
 from tools.run.evidence import LateJoinersFound, Seen

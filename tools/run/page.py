@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from tools.flow.findings import FAILS, HOLDS, NOTE, UNKNOWN
+from tools.findings import FAILS, HOLDS, NOTE, UNKNOWN
 from tools.run.verdict import Verdict
 
 MARKS: Final = {HOLDS: "✓", FAILS: "✗", UNKNOWN: "?", NOTE: "·"}

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from tools.chaos.plan import ANSWER_FAULTS, LOSSES, MESSAGE_FAULTS
-from tools.flow.findings import FAILS, HOLDS, NOTE, UNKNOWN, Finding, of
+from tools.findings import FAILS, HOLDS, NOTE, UNKNOWN, Finding, of
 from tools.flow.order_counts import Counted, Executed, TradeSum
 from tools.run.audit.breaches import BOOKS, CROSSED, KEPT, LIFE, POSITIONS, PRIORITY, RULES, SIDES
 from tools.run.evidence import Evidence, Outage, Seen, counter

@@ -16,7 +16,7 @@ from bus.access.exchange import DirectoryError, ask
 from bus.reader import Feed
 from proto.dial import wrong_address
 from tools.tail.ending import CannotConnect, CannotOpen
-from tools.tail.listen import Listener, chosen
+from tools.tail.listener import Listener, chosen
 from tools.tail.play import play
 from tools.tail.record import SEED, Recorder, Writer
 from tools.tail.say import say_all
@@ -34,10 +34,10 @@ def run(args: argparse.Namespace) -> int:
             writer = Writer(files.enter_context(args.record.open("wb", buffering=0))) if args.record else None
         except OSError as e:
             raise CannotOpen(f"{args.play or args.record}: {e.strerror}") from None
-        return asyncio.run(play(args, played, sys.stdout) if played else listen(args, writer, sys.stdout))
+        return asyncio.run(play(args, played, sys.stdout) if played else follow(args, writer, sys.stdout))
 
 
-async def listen(args: argparse.Namespace, writer: Writer | None, out: TextIO) -> int:
+async def follow(args: argparse.Namespace, writer: Writer | None, out: TextIO) -> int:
     """From the first question to the exit code. Raises: as run()."""
     entries, listener = await _venue(args)
     taps: list[Tap] = []

@@ -24,7 +24,7 @@ from proto.feed import FeedError
 from proto.instrument import FIELDS, Instrument, ListingError, instrument_of
 from proto.snapshot import Snapshot, decode_snapshot
 from tools.tail.ending import CannotConnect
-from tools.tail.listen import Listener, chosen
+from tools.tail.listener import Listener, chosen
 from tools.tail.record import FAILED, FRAME, HEAD, LENGTH, MAGIC, RANGE, RANGE_HEAD, SEED, SNAPSHOT, VENUE, TapeRecord
 from tools.tail.say import say_all
 

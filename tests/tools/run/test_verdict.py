@@ -18,8 +18,8 @@ from proto.columns import (
 )
 from proto.feed import Definition, Status
 from proto.snapshot import BookSnapshot, Snapshot
-from tools.flow.findings import FAILS, HOLDS, NOTE, Finding
-from tools.flow.findings import UNKNOWN as NOT_JUDGED
+from tools.findings import FAILS, HOLDS, NOTE, Finding
+from tools.findings import UNKNOWN as NOT_JUDGED
 from tools.flow.order_counts import Counted, OrderCounts, TradeKey, TradeSum
 from tools.run import evidence as v
 from tools.run.audit.breaches import CROSSED, KEPT, Breaches

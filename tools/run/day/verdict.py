@@ -11,7 +11,7 @@ from typing import Any, Final
 from proto.columns import BAND, TIF_DAY, TIF_GTC, TIF_GTD, TIF_SHIFT
 from proto.feed import AUCTION, CLOSED, OPEN, STATE_NAMES, Statistics
 from proto.instrument import Instrument
-from tools.flow.findings import FAILS, HOLDS, UNKNOWN, Finding, of
+from tools.findings import FAILS, HOLDS, UNKNOWN, Finding, of
 from tools.ladder import price_text, quantity_text
 from tools.run.day.plan import EXPECTED, Day
 from tools.run.day.watch import InstrumentDay, Phase, Uncross

@@ -25,7 +25,7 @@ from proto.feed import (
 )
 from proto.instrument import Instrument
 from tests.audited import HeardInstrument
-from tools.flow.findings import FAILS, HOLDS, UNKNOWN, Finding
+from tools.findings import FAILS, HOLDS, UNKNOWN, Finding
 from tools.run.day.plan import Day
 from tools.run.day.verdict import DayEvidence, day_to_json, happened, in_order, judge_day
 from tools.run.drop_copies import OpenOrder

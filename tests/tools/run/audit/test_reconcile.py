@@ -13,8 +13,8 @@ from tests.audited import END_NS, AuditedVenue, HeardInstrument
 from tests.exchange import Exchange
 from tests.flows import ADDED, ENGINE, INSTRUMENTS, Flow, Player, flows
 from tools.flow.traders import made_traders
-from tools.run.audit.books import Live, Shown, reconcile, resting
 from tools.run.audit.breaches import BOOKS, PRIORITY, SIDES, Breaches
+from tools.run.audit.reconcile import Live, Shown, reconcile, resting
 from tools.run.audit.reports import ReportAudit
 
 MAKES = ReportRow(ACCEPTED, 1, 1, 11, 1, FLAG_SELL, 100, 10, 10, 0, 0, 0)
