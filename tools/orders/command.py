@@ -212,7 +212,7 @@ def asked_of_operator(args: argparse.Namespace) -> tuple[str, Any]:
             return "ConfirmClock", pb.ConfirmClockRequest()
         case "delist":
             return "Delist", pb.DelistRequest(symbol=args.symbol)
-    said: dict[str, Any] = {name: getattr(args, name) for name in FIELDS if name in args}
+    said: dict[str, Any] = {name: getattr(args, name) for name in FIELDS if name != "engine"}
     return "AddInstrument", pb.AddInstrumentRequest(**said | limits(args))
 
 

@@ -14,7 +14,7 @@ from engine.client.report import KINDS, LIQUIDITY, REASONS, SIDES, Report, word,
 from proto import marketdata_pb2 as md
 from proto import orders_pb2 as pb
 from proto.columns import NOTHING_TO_CHANGE, REFUSED, TOO_LATE, UNKNOWN
-from proto.instrument import Instrument
+from proto.instrument import FIELDS, Instrument
 from proto.orders import decimal_text, notional_text
 from proto.refusals import explain
 
@@ -39,6 +39,7 @@ LEVELS: Final = {"orders": 6, "quantity": 10, "bid": 10, "offer": 10, "quantity 
 INSTRUMENTS: Final = {
     "symbol": 6, "id": 4, "engine": 6, "tick_size": 9, "lot_size": 8, "price_min": 9, "price_max": 9,
     "quantity_max": 12, "notional_max": 12, "collar": 8, "band": 8, "allocation": 10, "channel": 7,
+    "auction_reference": 17, "state": 8,
 }  # fmt: skip
 FACTS: Final = {"fact": 20, "value": 20}
 
@@ -145,7 +146,7 @@ def of_reply(reply: pb.OperatorReply) -> Line:
 
 
 def of_instrument(instrument: Instrument) -> Line:
-    """What an instrument is; a limit that is none is None."""
+    """What an instrument is, and the state it began in; a limit that is none is None."""
     tick, lot = instrument.tick_size, instrument.lot_size
 
     def limit(value: int, text: Callable[[int], str]) -> str | None:
@@ -154,14 +155,13 @@ def of_instrument(instrument: Instrument) -> Line:
     def price(ticks: int) -> str:
         return decimal_text(ticks, tick)
 
-    return {
-        "symbol": instrument.symbol, "id": instrument.id, "engine": instrument.engine, "channel": instrument.channel,
+    return {name: getattr(instrument, name) for name in FIELDS} | {
         "tick_size": f"{tick:f}", "lot_size": f"{lot:f}",
         "price_min": price(instrument.price_min), "price_max": price(instrument.price_max),
         "quantity_max": limit(instrument.quantity_max, lambda lots: decimal_text(lots, lot)),
         "notional_max": limit(instrument.notional_max, lambda value: notional_text(value, tick, lot)),
         "collar": limit(instrument.collar, price), "band": limit(instrument.band, price),
-        "allocation": instrument.allocation,
+        "auction_reference": limit(instrument.auction_reference, price),
     }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from proto import orders_pb2 as pb
+from proto.instrument import FIELDS
 from tests.bus.test_node import process_of
 from tests.engine.test_process import Venue
 from tests.patience import patience
@@ -135,6 +136,8 @@ def test_every_order_an_operator_can_give_is_put_into_its_call() -> None:
             state="pre-open",
         ),
     )  # fmt: skip
+    said = {field.name for field, _ in asked(*added.split())[1].ListFields()}
+    assert said == {*FIELDS} - {"engine"}  # which is the one that is asked
 
 
 @pytest.mark.processes

@@ -10,11 +10,24 @@ from engine.client import Report
 from proto import marketdata_pb2 as md
 from proto import orders_pb2 as pb
 from proto.columns import SELL, TRADED, ReportRow
-from proto.instrument import Instrument
+from proto.instrument import FIELDS, Instrument
 from proto.orders import decimal_text
 from tools.orders import show
 
-GOLD = Instrument(99, "GOLD", 1, 1, Decimal("0.05"), Decimal(10), 20, 10_000, quantity_max=7, notional_max=900, band=50)
+GOLD = Instrument(
+    99,
+    "GOLD",
+    1,
+    1,
+    Decimal("0.05"),
+    Decimal(10),
+    20,
+    10_000,
+    quantity_max=7,
+    notional_max=900,
+    band=50,
+    auction_reference=30,
+)
 ROW = ReportRow(TRADED, 5, 5, 281474976710657, 99, SELL, 201, 3, 1, 3, 12, 0)
 REPORT = Report(1, 4, 17, 1_795_944_718_969_313_311, ROW, GOLD)
 
@@ -56,8 +69,10 @@ def test_a_narrow_terminal_has_fewer_columns_and_every_digit(monkeypatch: pytest
 
 def test_limits_are_in_units_and_one_that_is_none_is_empty() -> None:
     line = show.of_instrument(GOLD)
-    names = ("price_min", "price_max", "quantity_max", "notional_max", "collar", "band")
-    assert [line[name] for name in names] == ["1.00", "500.00", "70", "450.00", None, "2.50"]
+    names = ("price_min", "price_max", "quantity_max", "notional_max", "collar", "band", "auction_reference")
+    assert [line[name] for name in names] == ["1.00", "500.00", "70", "450.00", None, "2.50", "1.50"]
+    assert list(line) == list(FIELDS)
+    assert {*show.INSTRUMENTS} == {*FIELDS}
     assert "None" not in printed([line], show.INSTRUMENTS, table=True)[1]
 
 
