@@ -49,6 +49,7 @@ from tools.chaos.plan import (
     parse_answers,
 )
 from tools.chaos.script import with_script
+from tools.child import ready, say
 
 HIGH_WATER_MARK: Final = 8_192
 SLOW_HIGH_WATER_MARK: Final = 64  # a slow reader lets messages wait at their publisher
@@ -180,7 +181,7 @@ class Proxy:
         if order.get("report"):
             counts = {name: line.plan.counts for name, line in self.lines.items()}
             answers = {name: machine.plan.counts for name, machine in self.machines.items()}
-            print_line({"counts": counts} | ({"answers": answers} if answers else {}))
+            say({"counts": counts} | ({"answers": answers} if answers else {}))
             return
         if order.get("begin"):
             self.begin(time.monotonic_ns())
@@ -195,11 +196,6 @@ class Proxy:
         if line.upstream in poller:
             poller.unregister(line.upstream)
         line.connect(str(order["upstream"]))
-
-
-def print_line(line: dict[str, Any]) -> None:
-    with contextlib.suppress(BrokenPipeError):
-        print(json.dumps(line), flush=True)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -321,15 +317,13 @@ def _serve(
         listening = {name: line.endpoint for name, line in lines.items()}
         if not wait:
             proxy.begin(time.monotonic_ns())
-        ready = {"ready": True, "name": "faults", "listen": listening, "pid": os.getpid()}
-        if machines:
-            try:
-                ready["market_data"] = {name: machine.serve() for name, machine in machines.items()}
-            except RuntimeError as e:
-                print(f"faults: {e}", file=sys.stderr)
-                return 3
         try:
-            print_line(ready)
+            serving = {name: machine.serve() for name, machine in machines.items()}
+        except RuntimeError as e:
+            print(f"faults: {e}", file=sys.stderr)
+            return 3
+        try:
+            ready("faults", listen=listening, **({"market_data": serving} if serving else {}))
         except OSError as e:
             print(f"faults: standard output: {e.strerror}", file=sys.stderr)
             return 3
