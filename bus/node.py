@@ -1,6 +1,6 @@
 """A fabric node: mirrors every engine it hears of, and answers for all of them.
 
-node = Node("fabric-1", seed=1)
+node = FabricNode("fabric-1", seed=1)
 port = await node.serve("127.0.0.1:0", join=["127.0.0.1:4000"])
 ...
 await node.stop()
@@ -26,14 +26,14 @@ from bus.access.exchange import DirectoryLoop, DirectoryRefused, new_start
 from bus.access.inquiry import inquire
 from bus.access.subscriber import OnAction, Subscriber
 from bus.service import Look, MarketData, NotServed, StreamLook
-from bus.stream.actions import AskRange, AskSnapshot, Limits, Standing, State
+from bus.stream.actions import AskRange, AskSnapshot, ClientLimits, Standing, State
 from bus.stream.feed_client import FeedClient
 from bus.stream.levels import ShownLevel, by_order, by_price
 from bus.stream.mirror import BUY_SIDE, SELL_SIDE, MirrorBook
 from bus.stream.sequencer import RangeResult
-from proto import connect, feed
-from proto.cluster import Instrument
+from proto import connect
 from proto.dial import advertised
+from proto.instrument import Instrument
 from proto.snapshot import Snapshot
 
 RING_FRAMES: Final = 16_384  # twice what a reader can be behind; engines keep four times as many
@@ -86,21 +86,15 @@ class MirrorSource:
         client = self._clients.get((instrument.engine, instrument.channel))
         book = client.mirror.books.get(instrument.id) if client is not None else None
         if client is None or book is None:
-            return Look(instrument, 0, 0, 0, Standing.UNKNOWN, 0, feed.Status(0, 0), None, None, 0, 0, 0, [], [])
+            return Look(instrument, 0, 0, Standing.UNKNOWN, 0, MirrorBook(instrument.id).outline(), [], [])
         epoch, sequence = client.position
         return Look(
             instrument,
             epoch,
             sequence,
-            book.sequence,
             client.standing(instrument.id),
             client.age_ns(self._clock_ns()),
-            book.status,
-            book.statistics,
-            book.indication,
-            book.last_price,
-            book.last_quantity,
-            book.last_trade_id,
+            book.outline(),
             _levels(book, BUY_SIDE, depth, orders),
             _levels(book, SELL_SIDE, depth, orders),
         )
@@ -164,7 +158,7 @@ def _defined(client: FeedClient, book: MirrorBook) -> Instrument:
     )
 
 
-class Node:
+class FabricNode:
     """One fabric node, on the running event loop.
 
     engine   the engine on the same machine, 0 if there is none
@@ -178,7 +172,7 @@ class Node:
         engine: int = 0,
         only: Collection[int] = (),
         seed: int = 0,
-        limits: Limits | None = None,
+        limits: ClientLimits | None = None,
         listen: OnAction | None = None,
         displaced: Callable[[str], None] = logger.critical,
     ) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from bus.access.exchange import DirectoryRefused
-from bus.node import Node
+from bus.node import FabricNode
 from proto import logs
 from proto.dial import Parser, address, advertised, machine_name, target, whole
 from proto.instrument import ENGINE_MAX
@@ -75,7 +75,7 @@ async def run(args: argparse.Namespace) -> int:
         displaced.append(why)
         stopping.set()
 
-    node = Node(args.name, engine=args.engine, only=args.only, seed=args.seed, displaced=on_displaced)
+    node = FabricNode(args.name, engine=args.engine, only=args.only, seed=args.seed, displaced=on_displaced)
     try:
         await node.serve(args.grpc, args.join, args.advertise_grpc)
     except (OSError, DirectoryRefused) as e:

@@ -32,7 +32,7 @@ from engine.entry.calls import Calls
 from engine.entry.guard import Guard
 from engine.entry.home import GRACE_S, Home, Presence
 from engine.entry.link import ANSWER_S, HomeLink, LinkState
-from engine.entry.operation import OperatorServicer
+from engine.entry.operator import OperatorServicer
 from engine.entry.reference import Reference
 from engine.entry.release import Publish, Release
 from engine.entry.reports import Hub

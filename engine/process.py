@@ -28,7 +28,6 @@ from bus.service import MarketData
 from engine.clock.believed import SECOND_NS
 from engine.clock.host import HostClock
 from engine.core.commands import AddInstrument
-from engine.entry.guard import token_in
 from engine.log.condense import Condenser
 from engine.log.contract import LogDamaged, LogError, OutcomeUnknown
 from engine.log.records import RecordError
@@ -38,29 +37,19 @@ from engine.node import EXIT_CANNOT_START, EXIT_LOG_LOST, EXIT_OK, EXIT_USAGE, E
 from engine.publish.history import Historian
 from engine.publish.source import EngineFeed
 from proto import logs
-from proto.cluster import Cluster, EngineEntry, Instrument, load
-from proto.dial import Parser, address, advertised, endpoint, machine_name, path, target, whole
-from proto.instrument import ENGINE_MAX
+from proto.cluster import Cluster, EngineEntry, load
+from proto.dial import Parser, address, advertised, called, endpoint, machine_name, operator_token, path, target, whole
+from proto.instrument import ENGINE_MAX, Instrument
 
 SWITCH_S: Final = 0.0005  # of the interpreter: with its default of 5 ms a busy loop starves the log's thread
 JOIN_S: Final = 5.0
 PROGRESS_S: Final = 0.2
 COUNT_MAX: Final = 10**18  # records or commands, more than there ever are
-TOKEN_FILE_MAX: Final = 4_096  # characters that are read of it
 CLOCK_DAYS: Final = 7
 DAYS_MAX: Final = 36_500
 SNAPSHOT_COMMANDS: Final = 200_000  # half a second of replay
 
 logger = logging.getLogger("engine")
-
-
-def operator_token(text: str) -> str:
-    """The token in a file."""
-    try:
-        with path(text).open(encoding="utf-8") as file:
-            return token_in(file.read(TOKEN_FILE_MAX))
-    except (OSError, ValueError) as e:
-        raise argparse.ArgumentTypeError(f"{text}: {getattr(e, 'strerror', None) or e}") from e
 
 
 def parser() -> argparse.ArgumentParser:
@@ -412,8 +401,13 @@ def _open_log(data: Path, *, new: bool) -> SqliteLog:
 
 
 def _cannot_start(args: argparse.Namespace, error: Exception) -> int:
-    way = f"; what can be read of it: python -m tools.log verify {args.data}" if isinstance(error, LogDamaged) else ""
-    print(f"engine: {args.name} cannot start: {error}{way}", file=sys.stderr)
+    way = (
+        f"; what can be read of it: {called('tools.log', 'log')} verify {args.data}"
+        if isinstance(error, LogDamaged)
+        else ""
+    )
+    why = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else error
+    print(f"engine: {args.name} cannot start: {why}{way}", file=sys.stderr)
     return EXIT_CANNOT_START
 
 

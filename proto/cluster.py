@@ -45,15 +45,7 @@ from typing import Annotated, Final
 import msgspec
 
 from proto.dial import wrong_address, wrong_endpoint
-from proto.instrument import CHANNEL_MAX as CHANNEL_MAX
-from proto.instrument import ENGINE_MAX as ENGINE_MAX
-from proto.instrument import FIFO as FIFO
-from proto.instrument import PRICE_MAX as PRICE_MAX
-from proto.instrument import PRO_RATA as PRO_RATA
-from proto.instrument import QUANTITY_MAX as QUANTITY_MAX
-from proto.instrument import STATES as STATES
-from proto.instrument import Channel, EngineId, read_table
-from proto.instrument import Instrument as Instrument
+from proto.instrument import Channel, EngineId, Instrument, read_table
 from proto.table import Table, lines, quote, repeats
 
 DEFAULT_GRPC: Final = "127.0.0.1:0"

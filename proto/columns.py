@@ -353,6 +353,14 @@ class ReportRow(NamedTuple):
     reason: int
 
 
+def answer_row(
+    kind: int, reason: int, command: Boxed, target: Boxed, instrument: int, flags: int, price: Boxed, quantity: Boxed
+) -> ReportRow:
+    """What is told of a command that has touched no order: what it asked for, and why."""
+    side = flags & FLAG_SELL
+    return ReportRow(kind, command, target or command, 0, instrument, side, price, quantity, 0, 0, 0, reason)
+
+
 class DeltaRow(NamedTuple):
     """A delta by name."""
 

@@ -19,6 +19,9 @@ AT: Final = "LOBMESH_AT"
 PORT_MAX: Final = 65_535
 SAID_MAX: Final = 64  # characters
 TCP: Final = "tcp://"
+BEARER: Final = "Bearer "  # before a token in the metadata `authorization`
+TOKEN_MIN: Final = 16  # characters
+TOKEN_FILE_MAX: Final = 4_096  # characters that are read of it
 _ADDRESS: Final = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[^][\s/:]{1,255}):([0-9]{1,5})")
 _ANY_HOST: Final = ("*", "0")  # which ZeroMQ and the system's resolver take for all addresses of this machine
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -106,6 +109,23 @@ def path(text: str) -> Path:
     return Path(_checked(text, "" if text else "'' is no file and no directory"))
 
 
+def operator_token(text: str) -> str:
+    """The token that the file holds which makes an operator."""
+    try:
+        with path(text).open(encoding="utf-8") as file:
+            return token_in(file.read(TOKEN_FILE_MAX))
+    except (OSError, ValueError) as e:
+        raise argparse.ArgumentTypeError(f"{text}: {getattr(e, 'strerror', None) or e}") from e
+
+
+def token_in(text: str) -> str:
+    """The token that a file's text is. Raises: ValueError if that is none."""
+    token = text.strip()
+    if len(token) < TOKEN_MIN or not token.isascii() or not token.isprintable() or " " in token:
+        raise ValueError(f"no token: {TOKEN_MIN} or more ASCII characters on one line, without spaces")
+    return token
+
+
 def printable(text: str) -> str:
     """The same without what would steer a terminal: what came from elsewhere may hold anything."""
     return "".join(c if c.isprintable() else "?" for c in text)
@@ -134,6 +154,15 @@ def _is_any(host: str) -> bool:
     """Whether a host is all addresses of a machine."""
     bare = host.strip("[]")
     return host in _ANY_HOST or (_is_ip(bare) and ip_address(bare).is_unspecified)
+
+
+def called(module: str, word: str) -> str:
+    """How another of these programs is started, in the way that this one was: by its module, or as `lobmesh WORD`."""
+    return f"lobmesh {word}" if Parser.renamed[1].startswith("lobmesh ") else f"python -m {module}"
+
+
+class UsageError(ValueError):
+    """What was asked for does not fit together, or cannot be had."""
 
 
 class Parser(argparse.ArgumentParser):

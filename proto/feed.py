@@ -13,7 +13,7 @@ import re
 import struct
 import zlib
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -36,11 +36,35 @@ INDICATION: Final = 11
 BUST: Final = 12
 CORRECTION: Final = 13
 OP_MASK: Final = 15
-TOLD: Final = frozenset((DEFINITION, STATUS, STATISTICS, INDICATION))  # those that point into the extras
 # Its other bits.
 SELL: Final = 16  # side of the resting order; for TRADE, of the aggressor
 END: Final = 32  # last delta of its event
 TIMED: Final = 64  # on the wire only: the event's time less the previous event's follows
+
+
+class Op(NamedTuple):
+    """What an op is called, and what its deltas carry beside the instrument."""
+
+    name: str
+    carries: tuple[str, ...] = ()
+
+
+OPS: Final = {
+    ADD: Op("add", ("side", "order_id", "price", "quantity")),
+    CANCEL: Op("cancel", ("side", "order_id", "quantity")),
+    MODIFY: Op("modify", ("side", "order_id", "quantity")),
+    DELETE: Op("delete", ("side", "order_id")),
+    EXECUTE: Op("execute", ("side", "order_id", "price", "quantity", "trade_id")),
+    TRADE: Op("trade", ("side", "price", "quantity", "trade_id")),
+    CLEAR: Op("clear"),
+    DEFINITION: Op("definition", ("extra",)),
+    STATUS: Op("status", ("extra",)),
+    STATISTICS: Op("statistics", ("extra",)),
+    INDICATION: Op("indication", ("extra",)),
+    BUST: Op("bust", ("trade_id",)),
+    CORRECTION: Op("correction", ("price", "quantity", "trade_id")),
+}
+TOLD: Final = frozenset(code for code, op in OPS.items() if "extra" in op.carries)  # they point into the extras
 
 # Header flags.
 END_OF_EVENT: Final = 1
@@ -62,13 +86,8 @@ HALTED: Final = 3
 AUCTION: Final = 4
 CLOSED: Final = 5
 STATE_NAMES: Final = {
-    0: "unknown",
-    PRE_OPEN: "pre-open",
-    OPEN: "open",
-    HALTED: "halted",
-    AUCTION: "auction",
-    CLOSED: "closed",
-}
+    0: "unknown", PRE_OPEN: "pre-open", OPEN: "open", HALTED: "halted", AUCTION: "auction", CLOSED: "closed",
+}  # fmt: skip
 
 MAGIC: Final = 0xB7
 VERSION: Final = 1
@@ -92,8 +111,8 @@ SIZE: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?")  # of a tick or a lot
 # The code of each valid op byte: anything else is refused by not being here.
 _CODES: Final[dict[int, int]] = {
     code | side | end | timed: code
-    for code in range(ADD, CORRECTION + 1)
-    for side in ((0, SELL) if code <= TRADE else (0,))
+    for code, op in OPS.items()
+    for side in ((0, SELL) if "side" in op.carries else (0,))
     for end in (0, END)
     for timed in (0, TIMED)
 }
@@ -285,7 +304,7 @@ def encode_frame(
         flags |= END_OF_EVENT
     head = topic(KIND_D, engine, channel)
     packed = _encoder.encode(body.parts(times[0][1]))
-    return _framed(head, KIND_D, flags, engine, channel, count, incarnation, follows, epoch, first_seq, sent_ns, packed)
+    return _framed(head, flags, engine, channel, count, incarnation, follows, epoch, first_seq, sent_ns, packed)
 
 
 class _Body:
@@ -306,9 +325,8 @@ class _Body:
         self._flat: list[int] = []
 
     def parts(self, time0_ns: int) -> tuple[object, ...]:
-        if self._carried:
-            return time0_ns, self._base, self._price0, self._instruments, self._flat, self._carried
-        return time0_ns, self._base, self._price0, self._instruments, self._flat
+        parts = (time0_ns, self._base, self._price0, self._instruments, self._flat)
+        return (*parts, self._carried) if self._carried else parts
 
     def add_timed(self, rows: Sequence[int], step_ns: int) -> None:
         """The first delta of an event whose time is not the previous event's."""
@@ -350,6 +368,7 @@ class _Body:
                 flat += (price - previous, quantity, trade_id)
                 previous = price
             else:
+                assert code in TOLD, f"op {op} is not encoded"
                 flat.append(len(self._carried))
                 self._carried.append(self._extras[order_id])
         self._price = previous
@@ -373,7 +392,7 @@ def encode_heartbeat(
     flags |= HEARTBEAT | DIGEST if digests else HEARTBEAT
     body = _encoder.encode(digests) if digests else b""
     head = topic(KIND_D, engine, channel)
-    return _framed(head, KIND_D, flags, engine, channel, 0, incarnation, follows, epoch, next_seq, sent_ns, body)
+    return _framed(head, flags, engine, channel, 0, incarnation, follows, epoch, next_seq, sent_ns, body)
 
 
 def encode_quote(
@@ -381,7 +400,7 @@ def encode_quote(
 ) -> bytes:
     """A frame of kind Q: the best bid and offer after delta `as_of_seq` of stream D."""
     head, body = quote_topic(engine, channel, quote.instrument), _encoder.encode(quote)
-    return _framed(head, KIND_Q, END_OF_EVENT, engine, channel, 1, incarnation, 0, epoch, as_of_seq, sent_ns, body)
+    return _framed(head, END_OF_EVENT, engine, channel, 1, incarnation, 0, epoch, as_of_seq, sent_ns, body)
 
 
 def encode_quote_heartbeat(
@@ -389,12 +408,11 @@ def encode_quote_heartbeat(
 ) -> bytes:
     """A heartbeat of kind Q; flags is END_OF_STREAM or 0."""
     head = quote_topic(engine, channel, 0)
-    return _framed(head, KIND_Q, flags | HEARTBEAT, engine, channel, 0, incarnation, 0, epoch, next_seq, sent_ns, b"")
+    return _framed(head, flags | HEARTBEAT, engine, channel, 0, incarnation, 0, epoch, next_seq, sent_ns, b"")
 
 
 def _framed(
     head: bytes,
-    kind: int,
     flags: int,
     engine: int,
     channel: int,
@@ -406,7 +424,7 @@ def _framed(
     sent_ns: int,
     body: bytes,
 ) -> bytes:
-    front = head + _HEADER_FRONT.pack(MAGIC, VERSION, kind, flags, engine, channel, count, CODEC_MSGPACK, 0)
+    front = head + _HEADER_FRONT.pack(MAGIC, VERSION, head[0], flags, engine, channel, count, CODEC_MSGPACK, 0)
     back = _HEADER_BACK.pack(incarnation, follows, epoch, first_seq, sent_ns) + body
     return b"%b%b%b" % (front, zlib.crc32(back, zlib.crc32(front)).to_bytes(4, "little"), back)
 
@@ -417,8 +435,8 @@ _Deltas = tuple[int, int, int, list[tuple[int, int]], list[int]]
 _DeltasWithExtras = tuple[int, int, int, list[tuple[int, int]], list[int], list[list[int | str]]]
 _deltas_decoder: Final = msgspec.msgpack.Decoder(_Deltas)
 _deltas_with_extras_decoder: Final = msgspec.msgpack.Decoder(_DeltasWithExtras)
-_digests_decoder: Final = msgspec.msgpack.Decoder(list[tuple[int, int, int, int, int, int]])
-_quote_decoder: Final = msgspec.msgpack.Decoder(tuple[int, int, int, int, int, int, int, int, int, int, int, int, int])
+_digests_decoder: Final = msgspec.msgpack.Decoder(list[Digest])
+_quote_decoder: Final = msgspec.msgpack.Decoder(Quote)
 
 
 def decode_header(frame: bytes) -> Header:
@@ -495,7 +513,7 @@ def _decode_heartbeat(header: Header, body: bytes, frame: bytes) -> Frame:
     if header.kind == KIND_Q and frame[TOPIC_SIZE:TOPIC_SIZE_Q] != b"0000000000":
         raise FeedError("a heartbeat on the topic of an instrument")
     if header.flags & DIGEST:
-        digests = [Digest(*fields) for fields in _digests_decoder.decode(body)]
+        digests = _digests_decoder.decode(body)
         if not 1 <= len(digests) <= DIGESTS_MAX:
             raise FeedError(f"{len(digests)} digests")
         for digest in digests:
@@ -513,17 +531,17 @@ def _decode_heartbeat(header: Header, body: bytes, frame: bytes) -> Frame:
 
 
 def _decode_quote(header: Header, body: bytes, frame: bytes) -> Frame:
-    quote = Quote(*_quote_decoder.decode(body))
+    quote = _quote_decoder.decode(body)
     if not 0 < quote.instrument <= U32_MAX or frame[TOPIC_SIZE:TOPIC_SIZE_Q] != b"%010d" % quote.instrument:
         raise FeedError(f"instrument {quote.instrument} on topic {frame[:TOPIC_SIZE_Q]!r}")
     if min(quote) < 0 and min(quote[:4] + quote[5:7] + quote[8:10] + quote[11:]) < 0:
         raise FeedError(f"{quote}")
-    check_time(quote.time_ns)
-    check_state(quote.state)
     for price, quantity, count in ((quote.bid_price, quote.bid_quantity, quote.bid_count),
                                    (quote.ask_price, quote.ask_quantity, quote.ask_count)):  # fmt: skip
         if not -LIMIT < price < LIMIT or (quantity == 0) != (count == 0) or (quantity == 0 and price != 0):
             raise FeedError(f"{quote}")
+    if quote.time_ns > TIME_MAX or quote.state > CLOSED:
+        raise FeedError(f"{quote}")
     if not -LIMIT < quote.last_price < LIMIT or quote.last_quantity >= LIMIT or quote.last_trade_id > ID_MAX:
         raise FeedError(f"{quote}")
     return Frame(header, [], [(0, quote.time_ns)], [(quote.instrument, quote.instrument_seq)], [], [], quote)
@@ -537,9 +555,8 @@ def _decode_deltas(header: Header, body: bytes) -> Frame:
         time_ns, base, price, instruments, flat, raw_extras = _deltas_with_extras_decoder.decode(body)
         if not raw_extras or body[:1] != b"\x96":
             raise FeedError("an empty list of extras, or an array of another form")
-    check_time(time_ns)
-    if not (0 <= base <= ID_MAX and -LIMIT < price < LIMIT):
-        raise FeedError(f"order id base {base}, price base {price}")
+    if not (0 <= time_ns <= TIME_MAX and 0 <= base <= ID_MAX and -LIMIT < price < LIMIT):
+        raise FeedError(f"time {time_ns}, order id base {base}, price base {price}")
     names = _names(instruments)
     indexed = len(names) != 1
     name = 0 if indexed else names[0]
@@ -590,16 +607,15 @@ def _decode_deltas(header: Header, body: bytes) -> Frame:
                 price += next(values)
                 quantity = next(values)
             trade_id = next(values)
-            if not (-LIMIT < price < LIMIT and 0 <= quantity < LIMIT and 0 < trade_id <= ID_MAX):
+            corrected = 0 < quantity < LIMIT if code == CORRECTION else quantity == 0
+            if not (-LIMIT < price < LIMIT and corrected and 0 < trade_id <= ID_MAX):
                 raise FeedError(f"delta {len(rows)}: trade {trade_id}, {quantity} at {price}")
-            if code == CORRECTION and not quantity:
-                raise FeedError(f"delta {len(rows)}: trade {trade_id} corrected to nothing")
             row = (op, name, 0, price if quantity else 0, quantity, trade_id)
         else:
             nth = next(values)
             if nth != len(extras):
                 raise FeedError(f"delta {len(rows)}: extra {nth} where {len(extras)} is due")
-            extras.append(_extra(code, raw_extras[nth]))
+            extras.append(_EXTRAS[code](raw_extras[nth]))  # KeyError if this op has none
             row = (op, name, nth, 0, 0, 0)
         if op >= TIMED:
             step = next(values)
@@ -628,20 +644,6 @@ def _names(instruments: list[tuple[int, int]]) -> dict[int, int]:
     return names
 
 
-def _extra(code: int, fields: list[int | str]) -> Extra:
-    if code == DEFINITION:
-        return read_definition(fields)
-    if code == STATUS:
-        state, reason = _integers(fields, 2)
-        check_state(state)
-        if not 0 <= reason <= U32_MAX:
-            raise FeedError(f"reason {reason}")
-        return Status(state, reason)
-    if code == INDICATION:
-        return read_indication(fields)
-    return read_statistics(fields)
-
-
 def read_definition(fields: Sequence[int | str]) -> Definition:
     """The first five elements; those a later version adds behind them are ignored."""
     symbol, tick_size, lot_size = fields[:3]
@@ -655,6 +657,13 @@ def read_definition(fields: Sequence[int | str]) -> Definition:
     if not -LIMIT < price_min <= price_max < LIMIT:
         raise FeedError(f"price limits {price_min} and {price_max}")
     return Definition(symbol, tick_size, lot_size, price_min, price_max)
+
+
+def read_status(fields: Sequence[int | str]) -> Status:
+    status = Status(*_integers(fields, 2))
+    if not (0 <= status.state <= CLOSED and 0 <= status.reason <= U32_MAX):
+        raise FeedError(f"{status}")
+    return status
 
 
 def read_statistics(fields: Sequence[int | str]) -> Statistics:
@@ -672,25 +681,17 @@ def read_indication(fields: Sequence[int | str]) -> Indication:
     return indication
 
 
+_EXTRAS: Final[dict[int, Callable[[Sequence[int | str]], Extra]]] = {
+    DEFINITION: read_definition, STATUS: read_status, STATISTICS: read_statistics, INDICATION: read_indication,
+}  # fmt: skip
+
+
 def _integers(fields: Sequence[int | str], count: int) -> list[int]:
     """The first `count` elements, which must be integers."""
     integers = [field for field in fields[:count] if isinstance(field, int)]
     if len(integers) != count:
         raise FeedError(f"{count} integers expected in {fields!r}")
     return integers
-
-
-def check_time(time_ns: int) -> None:
-    if not 0 <= time_ns <= TIME_MAX:
-        raise FeedError(f"time {time_ns}")
-
-
-def check_state(state: int) -> None:
-    if not 0 <= state <= CLOSED:
-        raise FeedError(f"trading state {state}")
-
-
-# Digests
 
 
 def orders_hash(words: Sequence[int]) -> int:

@@ -16,6 +16,7 @@ import msgspec
 from proto.columns import LIMIT
 from proto.feed import (
     ID_MAX,
+    TIME_MAX,
     U32_MAX,
     U64_MAX,
     Definition,
@@ -23,11 +24,10 @@ from proto.feed import (
     Indication,
     Statistics,
     Status,
-    check_state,
-    check_time,
     read_definition,
     read_indication,
     read_statistics,
+    read_status,
 )
 
 CHUNK_SIZE: Final = 262_144  # bytes in one chunk
@@ -159,15 +159,17 @@ def decode_snapshot(body: bytes) -> Snapshot:
     """The snapshot, every value checked. O(orders); at most SNAPSHOT_MAX bytes are unpacked."""
     try:
         engine, channel, incarnation, epoch, last_seq, time_ns, books = _decoder.decode(_unpacked(body))
-        check_time(time_ns)
         if not (
             1 <= engine <= 999
             and 0 <= channel <= 99
             and 0 <= incarnation <= U32_MAX
             and epoch > 0
             and 0 <= last_seq < U64_MAX
+            and 0 <= time_ns <= TIME_MAX
         ):
-            raise FeedError(f"engine {engine}, channel {channel}, epoch {epoch}, last sequence {last_seq}")
+            raise FeedError(
+                f"engine {engine}, channel {channel}, epoch {epoch}, last sequence {last_seq}, time {time_ns}"
+            )
         snapshot = Snapshot(engine, channel, incarnation, epoch, last_seq, time_ns, [_book(book) for book in books])
         if len({book.instrument for book in snapshot.books}) != len(books):
             raise FeedError("an instrument listed twice")
@@ -196,10 +198,8 @@ def _unpacked(body: bytes) -> bytes:
 def _book(fields: _Book) -> BookSnapshot:
     instrument, definition, status, sequence, last, statistics, indication, bids, asks = fields
     price, quantity, trade_id, next_id = last
-    check_state(status[0])
     if not (
         0 < instrument <= U32_MAX
-        and 0 <= status[1] <= U32_MAX
         and sequence >= 0
         and -LIMIT < price < LIMIT
         and 0 <= quantity < LIMIT
@@ -207,18 +207,18 @@ def _book(fields: _Book) -> BookSnapshot:
     ):
         raise FeedError(f"instrument {instrument}, sequence {sequence}, last trade {trade_id}, {quantity} at {price}")
     book = BookSnapshot(
-        instrument,
-        read_definition(definition) if definition else None,
-        Status(*status),
-        sequence,
-        price,
-        quantity,
-        trade_id,
-        next_id,
-        read_statistics(statistics) if statistics else None,
-        read_indication(indication) if indication else None,
-        _side(bids, 1),
-        _side(asks, -1),
+        instrument=instrument,
+        definition=read_definition(definition) if definition else None,
+        status=read_status(status),
+        instrument_seq=sequence,
+        last_price=price,
+        last_quantity=quantity,
+        last_trade_id=trade_id,
+        next_trade_id=next_id,
+        statistics=read_statistics(statistics) if statistics else None,
+        indication=read_indication(indication) if indication else None,
+        bids=_side(bids, 1),
+        asks=_side(asks, -1),
     )
     ids = {order[0] for order in book.bids}
     ids.update(order[0] for order in book.asks)

@@ -7,12 +7,12 @@ from bus.stream.sequencer import Sequencer
 from engine.core.commands import OperatorCommand
 from engine.core.venue import Venue
 from proto import feed
-from proto.cluster import FIFO, PRO_RATA, STATES, Instrument
 from proto.columns import Batch, Outcome, report_rows
 from proto.feed import Extra, Row, Status
+from proto.instrument import FIFO, PRO_RATA, STATES, Instrument
 from proto.snapshot import BookSnapshot, Snapshot
-from tools.run.audit.books import reconcile, resting, shown
 from tools.run.audit.breaches import Breaches
+from tools.run.audit.reconcile import reconcile, resting, shown
 from tools.run.audit.reports import ReportAudit
 from tools.run.day.watch import InstrumentDay
 from tools.run.feeds import StreamWatch

@@ -4,6 +4,7 @@
 `@pytest.mark.processes` (or `pytestmark` for a file of them); the others cannot, so the mark is never forgotten.
 """
 
+import signal
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +16,9 @@ from tests.patience import patience
 
 settings.register_profile("any machine", deadline=None)  # how long an example takes is the machine's affair
 settings.load_profile("any machine")
+
+# A worker of pytest-xdist ignores interrupts, and so would every child of it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _refused = False
 

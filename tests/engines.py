@@ -17,7 +17,8 @@ from engine.log.records import Identity
 from engine.node import Engine
 from proto import orders_pb2 as pb
 from proto import orders_pb2_grpc
-from proto.cluster import Account, Cluster, EngineEntry, Instrument
+from proto.cluster import Account, Cluster, EngineEntry
+from proto.instrument import Instrument
 from tests.patience import patience
 
 TICK, LOT = Decimal("0.01"), Decimal(1)

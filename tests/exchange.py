@@ -1,8 +1,8 @@
 """Agents and a core in one process, with the judge's ear on what it publishes."""
 
 from engine.core.commands import OperatorCommand, SetState
-from proto.cluster import Instrument
 from proto.columns import NO_REASON, Commands, Outcome, ReportRow, report_rows
+from proto.instrument import Instrument
 from tests.audited import AuditedVenue
 from tools.flow.traders import Agent, Command
 from tools.run.day.watch import InstrumentDay

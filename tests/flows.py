@@ -13,7 +13,6 @@ from typing import Any, NamedTuple, Protocol
 from hypothesis import strategies as st
 
 from engine.core.commands import AddInstrument, BustTrade, CorrectTrade, Delist, Kill, OperatorCommand, Roll, SetState
-from proto.cluster import PRO_RATA, Instrument
 from proto.columns import (
     ALL_OR_NONE,
     CANCEL,
@@ -51,6 +50,7 @@ from proto.columns import (
     Batch,
     Terms,
 )
+from proto.instrument import PRO_RATA, Instrument
 
 FLOW_MAX = 100  # steps in a flow; half of it is what a flow has on average
 

@@ -24,7 +24,6 @@ from engine.core.commands import (
 )
 from engine.core.limits import LIMITS, Limits
 from proto import feed
-from proto.cluster import PRO_RATA, STATES, Instrument
 from proto.columns import (
     ACCEPTED,
     ALL_OR_NONE,
@@ -114,6 +113,7 @@ from proto.columns import (
     ReportRow,
     Terms,
 )
+from proto.instrument import PRO_RATA, STATES, Instrument
 
 PRE_OPEN, OPEN, HALTED, AUCTION, CLOSED = range(1, len(STATES) + 1)
 CALLS = (PRE_OPEN, AUCTION)  # where orders gather and none trades

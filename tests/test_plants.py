@@ -14,7 +14,7 @@ from tools.run.command import options_of, parser
 MARKET = """
 from dataclasses import replace
 from decimal import Decimal
-from proto.cluster import PRO_RATA, Instrument
+from proto.instrument import PRO_RATA, Instrument
 from tests.exchange import Exchange
 from tools.flow.traders import made_traders
 

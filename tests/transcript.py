@@ -37,7 +37,6 @@ from engine.core.limits import LIMITS, Limits
 from engine.core.venue import Venue
 from proto import columns as types
 from proto import feed
-from proto.cluster import PRO_RATA, STATES, Instrument
 from proto.columns import (
     AUCTION_TRADE,
     FLAG_SELL,
@@ -53,6 +52,7 @@ from proto.columns import (
     delta_rows,
     report_rows,
 )
+from proto.instrument import PRO_RATA, STATES, Instrument
 
 ENGINE: Final = 1
 _CENT, _ONE = Decimal("0.01"), Decimal(1)

@@ -28,14 +28,14 @@ from typing import Final, TextIO
 
 from engine.client import Client, ClientError, Commands, Session
 from engine.core.venue import Venue
-from proto.cluster import PRICE_MAX, Instrument
 from proto.columns import CANCEL, DELTA_WIDTH, STP_NONE, Batch, ReportRow, report_rows
 from proto.dial import Parser
+from proto.instrument import PRICE_MAX, Instrument
 from proto.orders import report_columns
 from tools.flow import workload
 from tools.flow.lobster_check import LEVELS_JUDGED
 from tools.flow.messages import FlowError, is_lobster
-from tools.flow.recorded import Recorded, Replayed, UsedBeforeError
+from tools.flow.recorded import RecordedFlow, Replayed, UsedBeforeError
 from tools.flow.sizes import Sizes
 
 HOLDS_EXIT: Final = 0
@@ -72,7 +72,7 @@ class Progress:
 # In process
 
 
-def through_core(flow: Recorded, size: int, progress: Progress) -> int:
+def through_core(flow: RecordedFlow, size: int, progress: Progress) -> int:
     """Put a flow through a new venue's `apply`; the nanoseconds spent in it and nowhere else.
 
     Where there is a book to check, one command a record, so that it can be seen after each.
@@ -121,13 +121,13 @@ def no_collection() -> Iterator[None]:
 # Through a cluster
 
 
-def through_cluster(flow: Recorded, options: argparse.Namespace, progress: Progress) -> int:
+def through_cluster(flow: RecordedFlow, options: argparse.Namespace, progress: Progress) -> int:
     """What `send` returns, in an event loop of its own. Raises: ClientError."""
     client = Client([options.cluster], options.account, self_trade_prevention=STP_NONE, patience_s=PATIENCE_S)
     return asyncio.run(send(client, options.symbol, flow, options.batch, options.rate, progress))
 
 
-async def send(client: Client, symbol: str, flow: Recorded, size: int, rate: int, progress: Progress) -> int:
+async def send(client: Client, symbol: str, flow: RecordedFlow, size: int, rate: int, progress: Progress) -> int:
     """Send a flow, and have it hear the account's reports; the nanoseconds until the last came. Raises: ClientError,
     UsedBeforeError."""
     async with client.session() as session:
@@ -173,7 +173,7 @@ async def submit(session: Session, batches: Iterable[Batch], last: int, rate: in
     await session.submit(Commands([CANCEL], [last], instruments, target=[last]))
 
 
-async def read_through(session: Session, last: int, flow: Recorded, progress: Progress) -> None:
+async def read_through(session: Session, last: int, flow: RecordedFlow, progress: Progress) -> None:
     """Hear the reports before the one that answers the command `last`, which is refused and so changes nothing."""
     answered = 0
     async for reports in session.batches():
@@ -217,7 +217,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return USAGE_EXIT
         if options.answers and is_lobster(options.file):
             raise FlowError(str(options.file), 0, "is no workload, and only those have --answers; see --check")
-        flow = Recorded.read(options.file, options.check, options.account)
+        flow = RecordedFlow.read(options.file, options.check, options.account)
         progress = Progress(flow.commands, sys.stderr)
         if options.cluster:
             spent_ns = through_cluster(flow, options, progress)
@@ -239,7 +239,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return FAILS_EXIT if outcome.holds is False else HOLDS_EXIT
 
 
-def tell(options: argparse.Namespace, flow: Recorded, outcome: Replayed, spent_ns: int) -> None:
+def tell(options: argparse.Namespace, flow: RecordedFlow, outcome: Replayed, spent_ns: int) -> None:
     """Print what came of it: lines for a reader, or one JSON object."""
     said: dict[str, object] = {"file": options.file.name, "messages": flow.messages}
     head = f"{options.file.name}: {flow.messages:,} messages"

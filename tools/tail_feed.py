@@ -38,11 +38,38 @@ examples:
 """
 
 
+def venue() -> argparse.ArgumentParser:
+    """The options that do not go with a recording."""
+    out = argparse.ArgumentParser(add_help=False)
+    group = out.add_argument_group("of a venue, not of a recording")
+    group.add_argument(
+        "--from-time", type=_time, default=0, metavar="TIME",
+        help="tell the deltas from this time on (2026-01-05T14:30, UTC if it does not say), of earlier epochs too",
+    )  # fmt: skip
+    group.add_argument("--wait", action="store_true", help="wait for a venue, and the symbols, to appear")
+    group.add_argument("--record", type=path, metavar="FILE", help="keep all that comes (tools/tail/record.py)")
+    group.add_argument(
+        "--conflate", action="store_true", help="too far behind: go over to best prices alone, not to a new snapshot"
+    )
+    group.add_argument("--verify", action="store_true", help="compare with another machine's books, again and again")
+    group.add_argument("--source", type=target, metavar="HOST:PORT", help="ask this machine alone for what is missed")
+    group.add_argument(
+        "--feed",
+        action="append",
+        default=[],
+        type=_feed,
+        metavar="[ENGINE=]ENDPOINT",
+        help="read this publisher instead",
+    )
+    return out
+
+
 def parser() -> argparse.ArgumentParser:
     out = Parser(
         prog="python -m tools.tail_feed",
         examples=f"{EXAMPLES}\n",
         description=__doc__,
+        parents=[venue()],
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="Exit 0 when it was told to end, 1 if --verify found a difference, 2 for wrong usage, 3 if it cannot "
         "connect,\n4 if a gap was open at the end, 74 if what it says, or the recording, cannot be written.",
@@ -58,35 +85,16 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="tell the deltas from this sequence on, older ones too",
     )
-    out.add_argument(
-        "--from-time", type=_time, default=0, metavar="TIME",
-        help="tell the deltas from this time on (2026-01-05T14:30, UTC if it does not say), of earlier epochs too",
-    )  # fmt: skip
     out.add_argument("--until-seq", type=NUMBER, default=0, metavar="N", help="end with the delta of that sequence")
     out.add_argument("--exit-at-end", action="store_true", help="end when every stream has said that it ends")
-    out.add_argument("--wait", action="store_true", help="wait for a venue, and the symbols, to appear")
     out.add_argument("--raw", action="store_true", help="every frame as it comes, field by field, as JSON lines")
     out.add_argument("--stats", action="store_true", help="what the readers counted, each second, instead of deltas")
-    out.add_argument("--record", type=path, metavar="FILE", help="keep all that comes (tools/tail/record.py)")
     out.add_argument("--play", type=path, metavar="FILE", help="a recording instead of a venue")
     out.add_argument("--speed", type=_speed, metavar="X", help="of the recording; 0: as fast as may be; default 1")
     out.add_argument("--step", action="store_true", help="of the recording a frame for each line of stdin")
     out.add_argument("--from-snapshot", action="store_true", help="begin with the whole book, by order")
     out.add_argument("--json", action="store_true", help="JSON lines also on a terminal")
-    out.add_argument(
-        "--conflate", action="store_true", help="too far behind: go over to best prices alone, not to a new snapshot"
-    )
     out.add_argument("--quiet", action="store_true", help="leave out the deltas: only what happens to the stream")
-    out.add_argument("--verify", action="store_true", help="compare with another machine's books, again and again")
-    out.add_argument("--source", type=target, metavar="HOST:PORT", help="ask this machine alone for what is missed")
-    out.add_argument(
-        "--feed",
-        action="append",
-        default=[],
-        type=_feed,
-        metavar="[ENGINE=]ENDPOINT",
-        help="read this publisher instead",
-    )
     return out
 
 
@@ -124,8 +132,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = given.parse_args(argv)
     if (args.machine is None) == (args.play is None):
         given.error("HOST:PORT is needed, or --play FILE, not both")
-    there = ("verify", "record", "wait", "source", "feed", "conflate", "from_time")
-    if args.play and (wrong := [name for name in there if getattr(args, name)]):
+    unset = vars(venue().parse_args([]))
+    if args.play and (wrong := [name for name, value in unset.items() if getattr(args, name) != value]):
         given.error(f"--{wrong[0].replace('_', '-')} does not go with --play: there is no venue")
     if not args.play and (args.step or args.speed is not None):
         given.error(f"--{'step' if args.step else 'speed'} goes with --play FILE only")

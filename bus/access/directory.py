@@ -38,7 +38,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
-from proto.cluster import Instrument
+from proto.instrument import Instrument
 
 SILENT_NS: Final = 3_000_000_000  # an incarnation heard from more lately is not given up for another
 
@@ -80,7 +80,7 @@ class Changed:
 
 
 @dataclass(frozen=True, slots=True)
-class Doubted:
+class Unconfirmed:
     """A known name with another incarnation: ask the machine at `entry.grpc`, then `confirm` or forget it."""
 
     entry: Entry
@@ -116,7 +116,7 @@ class Displaced:
     why: str
 
 
-Event: TypeAlias = Changed | Doubted | Conflict | Superseded | Displaced
+Event: TypeAlias = Changed | Unconfirmed | Conflict | Superseded | Displaced
 
 
 class Directory:
@@ -304,10 +304,6 @@ class Directory:
         """Entries to be confirmed, by name."""
         return tuple(self._doubted[name] for name in sorted(self._doubted))
 
-    def conflicts(self) -> tuple[Conflict, ...]:
-        """Why each refused entry is refused, by the claimant's name."""
-        return tuple(self._told[name] for name in sorted(self._told))
-
     def conflict(self, name: str) -> Conflict | None:
         """Why the machine of that name is refused, if it is."""
         return self._told.get(name)
@@ -366,7 +362,7 @@ class Directory:
     def _doubt(self, entry: Entry, believed: Entry) -> list[Event]:
         last = self._doubted.get(entry.name)
         self._doubted[entry.name] = entry
-        return [] if last == entry else [Doubted(entry, believed)]
+        return [] if last == entry else [Unconfirmed(entry, believed)]
 
     @staticmethod
     def _is_gone(entry: Entry, known: Entry) -> bool:

@@ -13,12 +13,11 @@ from typing import Any, Final
 
 import grpc
 
-from bus.access.directory import Changed, Conflict, Directory, Displaced, Doubted, Entry, Event
+from bus.access.directory import Changed, Conflict, Directory, Displaced, Entry, Event, Unconfirmed
 from proto import cluster_pb2, cluster_pb2_grpc, connect, marketdata_pb2
 from proto import instrument as listing
-from proto.cluster import CHANNEL_MAX, ENGINE_MAX, Instrument
 from proto.dial import wrong_address, wrong_endpoint, wrong_name
-from proto.instrument import ListingError, instrument_of
+from proto.instrument import CHANNEL_MAX, ENGINE_MAX, Instrument, ListingError, instrument_of
 
 PERIOD_S: Final = 1.0
 DEADLINE_S: Final = 1.0
@@ -113,7 +112,7 @@ class DirectoryLoop:
 
         loop = DirectoryLoop(Directory(), seeds=["127.0.0.1:4000"])
         loop.add_to(server)                # a grpc.aio.server, before it starts
-        loop.listen(on_event)              # told of each Changed, Doubted, Conflict, Superseded, Displaced, in order
+        loop.listen(on_event)              # told of each Changed, Unconfirmed, Conflict, Superseded, Displaced
         loop.announce(own_entry)           # not for an onlooker
         loop.start()
         await loop.joined(5.0)
@@ -336,7 +335,7 @@ class DirectoryLoop:
 
     def _tell(self, events: Iterable[Event]) -> None:
         for event in events:
-            if isinstance(event, Changed | Doubted):
+            if isinstance(event, Changed | Unconfirmed):
                 self._wake.set()
             if isinstance(event, Conflict):
                 if event in self._said:

@@ -22,9 +22,9 @@ from bus.stream.actions import (
     Applied,
     AskRange,
     AskSnapshot,
+    ClientLimits,
     GapOpened,
     Lagged,
-    Limits,
     State,
     StateChanged,
     Withdrawn,
@@ -111,7 +111,7 @@ class Subscriber:
         listen: OnAction | None = None,
         heard: Callable[[FeedClient], None] | None = None,
         quoted: OnQuote | None = None,
-        limits: Limits | None = None,
+        limits: ClientLimits | None = None,
         taps: Sequence[Tap] = (),
         clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
@@ -124,7 +124,7 @@ class Subscriber:
         self._listen = listen
         self._heard = heard
         self._quoted = quoted
-        self._limits = Limits() if limits is None else limits
+        self._limits = ClientLimits() if limits is None else limits
         self._clock_ns = clock_ns
         self._lines: dict[int, _Line] = {}
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()

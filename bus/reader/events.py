@@ -11,21 +11,16 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
-from proto.feed import ADD, END, OP_MASK, SELL, Extra, Row
+from proto.feed import END, OP_MASK, OPS, SELL, Extra, Row
 
-_NAMES: Final = (
-    "add", "cancel", "modify", "delete", "execute", "trade", "clear", "definition", "status", "statistics",
-    "indication", "bust", "correction",
-)  # fmt: skip
-OPS: Final = dict(enumerate(_NAMES, ADD))  # by code, as FEED.md numbers them
+_NAMES: Final = {code: op.name for code, op in OPS.items()}
 TickAndLot = tuple[Decimal, Decimal]  # of a tick and of a lot
 
 
 class Delta:
     """One change of a book (FEED.md says what each op means).
 
-    op        "add", "cancel", "modify", "delete", "execute", "trade", "clear", "definition", "status", "statistics",
-              "indication", "bust", "correction"
+    op        its name in `OPS` of proto/feed.py: "add", "cancel", ...
     sequence  of the stream
     end       whether it is the last of all that one command changed
     side      "buy" or "sell": of the resting order; of the aggressor, for "trade"
@@ -36,7 +31,7 @@ class Delta:
 
     def __init__(self, row: Row, sequence: int, sizes: TickAndLot, extra: Extra | None) -> None:
         op, _, order_id, self.ticks, self.lots, self.trade_id = row
-        self.op = OPS[op & OP_MASK]
+        self.op = _NAMES[op & OP_MASK]
         self.sequence = sequence
         self.end = bool(op & END)
         self.side = "sell" if op & SELL else "buy"

@@ -32,7 +32,7 @@ from bus.reader.history import FeedUseError, History
 from bus.reader.inbox import Inbox, Untold
 from bus.reader.reading import EVERYWHERE, Reading, Settings
 from bus.reader.thread import FeedThread
-from bus.stream.actions import Limits
+from bus.stream.actions import ClientLimits
 from proto.dial import wrong_address
 from proto.marketdata_pb2 import HistoryRequest
 
@@ -81,7 +81,7 @@ class Feed:
                 raise ValueError(wrong)
         if back_s < 0 or (back_s and not conflate):
             raise ValueError("back_s: above 0, and with conflate")
-        limits = Limits(lag_ns=int(lag_s * 1e9), conflate=conflate)
+        limits = ClientLimits(lag_ns=int(lag_s * 1e9), conflate=conflate)
         self._settings = Settings(
             list(machines), limits, back_s, dict(lines or {}), dict(feeds or {}), frozenset(engines), source,
             tuple(taps), seed,

@@ -77,10 +77,11 @@ class Past:
         self._pending = {}
         async with aclosing(spans):
             async for span in spans:
-                for event in self._events(span):
+                for event in self.take(span):
                     yield event
 
-    def _events(self, span: Applied) -> Iterator[BookEvent | Trade]:
+    def take(self, span: Applied) -> Iterator[BookEvent | Trade]:
+        """The events that end in these deltas, which follow those taken before; behind each, its trades."""
         times = dict(span.times)
         for at, row in enumerate(span.rows):
             self._time_ns = times.get(at, self._time_ns)

@@ -19,12 +19,12 @@ from bus.access.exchange import DirectoryLoop
 from bus.access.subscriber import Subscriber
 from bus.reader.events import BookEvent, Comparison, Trade, Trouble
 from bus.reader.history import FeedUseError, Past, span_of
-from bus.reader.teller import Teller, Told
+from bus.reader.teller import EventSink, Teller
 from bus.reader.verify import Verifier
-from bus.stream.actions import Action, Applied, AskRange, AskSnapshot, Lagged, Limits, State
+from bus.stream.actions import Action, Applied, AskRange, AskSnapshot, ClientLimits, Lagged, State
 from bus.stream.feed_client import FeedClient
-from proto.cluster import Instrument
 from proto.feed import END, FeedError, Frame, decode
+from proto.instrument import Instrument
 from proto.marketdata_pb2 import RANGE_OK, HistoryRequest
 
 BACK_TIMES: Final = 16
@@ -37,7 +37,7 @@ class Settings:
     """How a feed is to be read: as the arguments of Feed."""
 
     machines: Sequence[str]
-    limits: Limits
+    limits: ClientLimits
     back_s: float
     lines: Mapping[int, Sequence[str]]
     feeds: Mapping[int, str]
@@ -50,7 +50,7 @@ class Settings:
 class Reading:
     """The streams of a venue, being read. `told` is told all that happens; deltas only while they are `wanted()`."""
 
-    def __init__(self, settings: Settings, told: Told, wanted: Callable[[], bool]) -> None:
+    def __init__(self, settings: Settings, told: EventSink, wanted: Callable[[], bool]) -> None:
         self.loop = asyncio.get_running_loop()
         self.directory = Directory()
         self._settings = settings

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
-from typing import Final, Protocol
+from typing import Final, Protocol, assert_never
 
 from bus.reader.events import (
     Book,
     BookEvent,
     BookState,
-    Delta,
     Doubted,
     Event,
     GapOpened,
@@ -29,17 +28,17 @@ from bus.reader.events import (
     TickAndLot,
     Trouble,
     Trusted,
-    trades_of,
 )
+from bus.reader.history import Past
 from bus.reader.inbox import Untold
 from bus.stream import actions
-from bus.stream.actions import Action, Standing, State
+from bus.stream.actions import Action, AskRange, AskSnapshot, Lagged, Standing, State, Withdrawn
 from bus.stream.conflation import Quoted, QuoteReader
 from bus.stream.feed_client import FeedClient
 from bus.stream.levels import by_order
 from bus.stream.mirror import BUY_SIDE, SELL_SIDE, MirrorBook
 from proto import feed
-from proto.feed import END, OP_MASK, TOLD, Definition
+from proto.feed import Definition
 
 WHOLE: Final = (Decimal(1), Decimal(1))  # ticks and lots, while their sizes are not known
 WORDS: Final = {
@@ -51,7 +50,7 @@ WORDS: Final = {
 STREAM: Final = 0  # in place of an instrument: whether all books of a stream are known to be right
 
 
-class Told(Protocol):
+class EventSink(Protocol):
     """Whoever is told: `symbol` is the book it is about, "" if it concerns all of a stream; `span` is as for Inbox."""
 
     def __call__(self, event: Event, stream: tuple[int, int], symbol: str = "", span: Untold | None = None) -> None: ...
@@ -68,7 +67,7 @@ class Teller:
         self,
         clients: Mapping[tuple[int, int], FeedClient],
         quotes: Mapping[tuple[int, int], QuoteReader],
-        told: Told,
+        told: EventSink,
         clock_ns: Callable[[], int],
     ) -> None:
         self._clients = clients
@@ -158,6 +157,8 @@ class Teller:
             self._told(Trusted(symbol, *stream), stream, symbol)
         elif isinstance(action, actions.Alarm):
             self._told(Trouble(action.text, *stream), stream)
+        elif not isinstance(action, AskRange | AskSnapshot | Withdrawn | Lagged):  # of which nobody is told
+            assert_never(action)
 
     def on_heard(self, client: FeedClient) -> None:
         """Tell the states of books that have changed, after all else that an input brought."""
@@ -192,33 +193,14 @@ class Teller:
             self._told(event, stream, event.symbol)
 
     def _applied(self, client: FeedClient, applied: actions.Applied) -> None:
-        times = dict(applied.times)
-        time_ns = 0
-        pending: dict[int, list[Delta]] = {}
-        books = client.mirror.books
-        for at, row in enumerate(applied.rows):
-            time_ns = times.get(at, time_ns)
-            name = row[1]
-            extra = applied.extras[row[2]] if row[0] & OP_MASK in TOLD else None
-            delta = Delta(row, applied.first + at, self._sizes_of(books[name]), extra)
-            pending.setdefault(name, []).append(delta)
-            if row[0] & END:
-                left = len(pending)
-                for instrument, deltas in pending.items():
-                    left -= 1
-                    self._tell_event(client, books[instrument], applied.epoch, time_ns, deltas, left > 0)
-                pending = {}
-
-    def _tell_event(
-        self, client: FeedClient, book: MirrorBook, epoch: int, time_ns: int, deltas: list[Delta], more: bool
-    ) -> None:
-        symbol, stream = book.symbol, (client.engine, client.channel)
-        first, last = deltas[0].sequence, deltas[-1].sequence
-        span = (*stream, epoch, first, last)
-        event = BookEvent(symbol, epoch, last, time_ns, tuple(deltas), more)
-        self._told(event, stream, symbol, span)
-        for trade in trades_of(event):
-            self._told(trade, stream, symbol, span)
+        stream, books = (client.engine, client.channel), client.mirror.books
+        names = {row[1] for row in applied.rows}
+        past = Past({name: (books[name].symbol, self._sizes_of(books[name])) for name in names}, applied.first)
+        span: Untold | None = None
+        for event in past.take(applied):
+            if isinstance(event, BookEvent):
+                span = (*stream, event.epoch, event.deltas[0].sequence, event.sequence)  # of its trades, too
+            self._told(event, stream, event.symbol, span)
 
     # Books
 

@@ -13,7 +13,7 @@ MS: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ClientLimits:
     """Times in nanoseconds, sizes in bytes, holes in deltas."""
 
     silence_ns: int = 750 * MS  # three heartbeats

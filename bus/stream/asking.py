@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from enum import Enum
 
-from bus.stream.actions import Action, AskRange, AskSnapshot, Limits, Withdrawn
+from bus.stream.actions import Action, AskRange, AskSnapshot, ClientLimits, Withdrawn
 
 
 class Want(Enum):
@@ -35,7 +35,7 @@ class Asking:
 
     __slots__ = ("_limits", "_rng", "asked", "due_ns", "expires_ns", "last", "tries", "want")
 
-    def __init__(self, limits: Limits, rng: random.Random) -> None:
+    def __init__(self, limits: ClientLimits, rng: random.Random) -> None:
         self.want = Want.NOTHING
         self.tries = 0
         self.due_ns = 0

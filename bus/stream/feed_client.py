@@ -105,11 +105,11 @@ from bus.stream.actions import (
     Applied,
     AskRange,
     AskSnapshot,
+    ClientLimits,
     Doubted,
     GapOpened,
     GapRepaired,
     Lagged,
-    Limits,
     MissingSpan,
     Standing,
     State,
@@ -128,7 +128,7 @@ from proto.feed import END, END_OF_STREAM, FRESH, KIND_D, OP_MASK, TOLD, Digest,
 from proto.snapshot import Snapshot
 
 RECORDED_MAX: Final = 65_536  # deltas of doubted books kept while their snapshots are waited for
-LIMITS: Final = Limits()
+LIMITS: Final = ClientLimits()
 NO_CRC: Final = -1  # a snapshot is no frame
 _NONE: Final[Mapping[bytes, Frame]] = {}
 
@@ -150,7 +150,7 @@ class FeedClient:
         channel: int,
         rng: random.Random,
         ring: FrameRing | None = None,
-        limits: Limits = LIMITS,
+        limits: ClientLimits = LIMITS,
     ) -> None:
         self.engine = engine
         self.channel = channel

@@ -6,15 +6,17 @@ is of no use after that until the next load(). No I/O, no clock.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Final
+from typing import Final, assert_never
 
 from sortedcontainers import SortedList
 
 from proto.columns import DELISTED, LIMIT
 from proto.feed import (
     ADD,
+    BUST,
     CANCEL,
     CLEAR,
+    CORRECTION,
     DELETE,
     END,
     EXECUTE,
@@ -37,6 +39,7 @@ from proto.snapshot import BookSnapshot, Snapshot
 
 BUY_SIDE: Final = 0
 SELL_SIDE: Final = 1
+UNFELT: Final = (BUST, CORRECTION)  # ops that change no book: the statistics behind them do
 
 UNREAD_MAX: Final = 1_024  # prices that may come and go before a ladder is put in order, whether or not it is read
 TAPE_MAX: Final = 8_192  # trades that wait to be added up
@@ -213,19 +216,23 @@ class MirrorBook:
 
     def snapshot(self) -> BookSnapshot:
         """All of it. O(orders)."""
+        return self.outline()._replace(bids=list(self.orders(BUY_SIDE)), asks=list(self.orders(SELL_SIDE)))
+
+    def outline(self) -> BookSnapshot:
+        """All but the orders."""
         return BookSnapshot(
-            self.instrument,
-            self.definition,
-            self.status,
-            self.sequence,
-            self.last_price,
-            self.last_quantity,
-            self.last_trade_id,
-            self.last_trade_id + 1,
-            self.statistics,
-            self.indication,
-            list(self.orders(BUY_SIDE)),
-            list(self.orders(SELL_SIDE)),
+            instrument=self.instrument,
+            definition=self.definition,
+            status=self.status,
+            instrument_seq=self.sequence,
+            last_price=self.last_price,
+            last_quantity=self.last_quantity,
+            last_trade_id=self.last_trade_id,
+            next_trade_id=self.last_trade_id + 1,
+            statistics=self.statistics,
+            indication=self.indication,
+            bids=[],
+            asks=[],
         )
 
     def check(self) -> None:
@@ -319,8 +326,10 @@ class MirrorBook:
         elif isinstance(extra, Statistics):
             self._statistics = extra
             self._tape.clear()
-        else:
+        elif isinstance(extra, Indication):
             self.indication = extra if any(extra) else None
+        else:
+            assert_never(extra)
 
     def _clear(self) -> None:
         self._orders.clear()
@@ -469,6 +478,8 @@ class Mirror:
                     book._clear()
                 elif code in TOLD:
                     book._told(extras[order_id])
+                else:
+                    assert code in UNFELT, f"op {op} is not applied"
         except KeyError as e:
             raise MirrorError(f"order {order_id} of instrument {instrument} is not in the book on that side") from e
 

@@ -31,7 +31,6 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import grpc
 from google.protobuf.message import DecodeError
 
-from engine.client.inbox import Inbox
 from engine.client.report import (
     BadCommandError,
     ClientError,
@@ -45,6 +44,7 @@ from engine.client.report import (
     UnreachableError,
     reports_of,
 )
+from engine.client.report_queue import ReportQueue
 from engine.client.sent import Sent, encoded
 from engine.client.stream import WELCOME_S, greet, raise_status
 from engine.client.units import Price, Quantity, lots, needed_lots, ticks, whole
@@ -136,7 +136,7 @@ class Session:
         self.engine = client.engine
         self.engines: list[int] = []
         self.connects = 0
-        self._inbox = Inbox() if reports else None
+        self._unread = ReportQueue() if reports else None
         self._unanswered: dict[int, Sent] = {}  # by id of the command, in the order they were submitted
         self._everywhere: dict[int, Sent] = {}
         self._doubted: dict[int, _Doubt] = {}  # commands that may have been had, and nobody says
@@ -365,16 +365,16 @@ class Session:
         """
         if self._task is None:
             self._check_open()
-        if self._inbox is None:
+        if self._unread is None:
             raise SessionClosedError("the session was made without reports")
         while True:
-            while (batch := self._inbox.take()) is not None:
+            while (batch := self._unread.take()) is not None:
                 yield batch
             if self._closing:
                 return
             if self._error is not None:
                 raise self._error
-            await self._inbox.wait()
+            await self._unread.wait()
 
     async def __aiter__(self) -> AsyncIterator[Report]:
         """The account's reports, of all homes, whoever caused them; ends when the session is closed.
@@ -558,15 +558,15 @@ class Session:
         if self._unanswered or self._everywhere:
             self._settle(batch)
         fresh = batch.first_seq or any(not flags & REPEAT for flags in batch.flags[:] or [0] * len(batch.kind))
-        if fresh and self._inbox is not None:
-            self._inbox.put(batch)
+        if fresh and self._unread is not None:
+            self._unread.put(batch)
 
     def _jump(self, home: int, last: int) -> None:
         """The reports of a home go on after that number; what lies between is lost."""
         cursor = self.cursors.setdefault(home, last)
         if last > cursor:
-            if self._inbox is not None:
-                self._inbox.put_lost(home, cursor + 1, last)
+            if self._unread is not None:
+                self._unread.put_lost(home, cursor + 1, last)
             self.cursors[home] = last
 
     def _settle(self, batch: pb.ReportBatch) -> None:
@@ -705,8 +705,8 @@ class Session:
             room = self._room.popleft()
             if not room.done():
                 room.set_exception(error)
-        if self._inbox is not None:
-            self._inbox.wake()
+        if self._unread is not None:
+            self._unread.wake()
 
 
 def _without(batch: pb.ReportBatch, commands: set[int]) -> pb.ReportBatch:

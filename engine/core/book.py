@@ -14,7 +14,7 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator
 
 from engine.core.order import NOWHERE, Node, Order
-from engine.core.tape import Session
+from engine.core.tape import Statistics
 from proto.columns import BUY, PRICE_LIMIT, SELL, Boxed
 
 
@@ -112,7 +112,7 @@ class Book:
         self.next_trade_id = 1
         self.last_price = 0
         self.last_quantity = 0
-        self.session = Session()
+        self.session = Statistics()
 
     def rest(self, order: Order) -> None:
         """Put `order` at the back of its level. Cost: O(1), and O(log L) for a level's first order."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, assert_never
 
 from engine.core.commands import (
     AddInstrument,
@@ -119,7 +119,9 @@ class Operations:
             return self._delist(market)
         if isinstance(command, Roll):
             return self._roll(market)
-        return self._amend(market, command)
+        if isinstance(command, BustTrade | CorrectTrade):
+            return self._amend(market, command)
+        assert_never(command)
 
     def _add(self, instrument: Instrument) -> int:
         for market in self._listing.markets.values():

@@ -44,6 +44,7 @@ class Record:
             rows = account.reports
             if rows:
                 reports.append(AccountReports(account.id, account.next_seq, rows))
+                assert len(rows) % REPORT_WIDTH == 0, "a report of another width"
                 account.next_seq += len(rows) // REPORT_WIDTH
                 account.reports = []
         self.touched.clear()

@@ -36,7 +36,7 @@ class Trade(NamedTuple):
 Entry = tuple[Order, Order, int, Boxed, Boxed, Boxed, Boxed, Boxed, Boxed]
 
 
-class Session:
+class Statistics:
     """open, high, low and last in ticks, volume in lots, turnover in ticks times lots; all 0 before the first trade.
 
     first_trade_id  trades below it are of an earlier session

@@ -57,10 +57,12 @@ from proto.columns import (
     TYPE_SHIFT,
     TYPES,
     UNAVAILABLE,
+    UNKNOWN,
     Batch,
     Commands,
     ReportRow,
     Terms,
+    answer_row,
     is_peg,
     is_priced,
     is_stop,
@@ -190,7 +192,7 @@ class Calls:
         home = self._reference.home(batch.instrument[0])
         found, _ = await self._answers(batch, [home])
         if not found:
-            row = ReportRow(pb.REPORT_UNKNOWN, batch.client_order_id[0], 0, 0, 0, 0, 0, 0, 0, 0, 0, OUTCOME_UNKNOWN)
+            row = answer_row(UNKNOWN, OUTCOME_UNKNOWN, batch.client_order_id[0], 0, 0, 0, 0, 0)
             found = [_Answer(home, 0, 0, 0, row)]
         return self._report(batch.account, found[0]).SerializeToString()
 

@@ -43,6 +43,7 @@ from proto.columns import (
     UNKNOWN_ACCOUNT,
     Batch,
     Terms,
+    answer_row,
     malformed,
     select,
 )
@@ -206,23 +207,17 @@ def refusals(batch: Batch, reasons: Sequence[int]) -> list[int]:
     rows: list[int] = []
     for i, reason in enumerate(reasons):
         if reason:
-            command = _at(batch.client_order_id, i)
-            rows.extend((
-                REFUSED, command, _at(batch.target, i) or command, 0, _at(batch.instrument, i),
-                _at(batch.flags, i) & FLAG_SELL, _at(batch.price, i), _at(batch.quantity, i), 0, 0, 0, reason,
-            ))  # fmt: skip
+            said = (batch.client_order_id, batch.target, batch.instrument, batch.flags, batch.price, batch.quantity)
+            rows.extend(answer_row(REFUSED, reason, *(_at(column, i) for column in said)))
     return rows
 
 
 def answers(batch: Batch, kind: int, reason: int) -> list[int]:
     """Report rows that say the same of every command of a batch."""
     rows: list[int] = []
-    for command, instrument, flags, price, quantity, target in zip(
-        batch.client_order_id, batch.instrument, batch.flags, batch.price, batch.quantity, batch.target, strict=True
-    ):
-        rows.extend((
-            kind, command, target or command, 0, instrument, flags & FLAG_SELL, price, quantity, 0, 0, 0, reason,
-        ))  # fmt: skip
+    said = (batch.client_order_id, batch.target, batch.instrument, batch.flags, batch.price, batch.quantity)
+    for columns in zip(*said, strict=True):
+        rows.extend(answer_row(kind, reason, *columns))
     return rows
 
 

@@ -10,8 +10,7 @@ from urllib.parse import unquote
 
 import grpc
 
-TOKEN_MIN: Final = 16  # characters
-BEARER: Final = "Bearer "
+from proto.dial import BEARER
 
 Refused = tuple[grpc.StatusCode, str]
 _WANTED: Final = (grpc.StatusCode.UNAUTHENTICATED, "operators only: metadata `authorization: Bearer TOKEN` is wanted")
@@ -36,14 +35,6 @@ class Guard:
             if key == "authorization" and hmac.compare_digest(said, self._expected):
                 return None
         return _WANTED
-
-
-def token_in(text: str) -> str:
-    """The token that a file holds. Raises: ValueError if that is none."""
-    token = text.strip()
-    if len(token) < TOKEN_MIN or not token.isascii() or not token.isprintable() or " " in token:
-        raise ValueError(f"no token: {TOKEN_MIN} or more ASCII characters on one line, without spaces")
-    return token
 
 
 def is_local(peer: str) -> bool:

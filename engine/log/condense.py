@@ -8,6 +8,11 @@ engine.
 
 from __future__ import annotations
 
+from proto import program
+
+if __name__ == "__main__":  # before the rest is loaded: an interrupt meanwhile is no traceback
+    program.run("engine.log.condense", "condense")
+
 import argparse
 import asyncio
 import gc
@@ -23,11 +28,10 @@ from typing import Final, Protocol
 from engine.log.contract import LogError
 from engine.log.kept import KeptReports
 from engine.log.replay import Keeper, counting, replay, restore
-from engine.log.state import History, dump, load
+from engine.log.state import AccountHistory, dump, load
 from engine.log.view import SqliteLogView
 from proto import logs
 from proto.dial import Parser
-from proto.program import outcome
 
 EXIT_OK: Final = 0
 EXIT_DIFFERS: Final = 1
@@ -65,7 +69,7 @@ def condense(log: Keeping) -> int:
     end = max(replay(log, state, after, *counting(state, kept.remember)))
     if end == after:
         return end
-    state.histories = [History(account, last_seq, batches) for account, last_seq, batches in kept.histories()]
+    state.histories = [AccountHistory(account, last_seq, batches) for account, last_seq, batches in kept.histories()]
     body = dump(state)
     again = load(body)
     if again.venue.digest() != state.venue.digest() or dump(again) != body:
@@ -164,7 +168,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"condense: {e}", file=sys.stderr)
         return EXIT_CANNOT_READ
     return EXIT_OK
-
-
-if __name__ == "__main__":
-    sys.exit(outcome(main, "condense"))

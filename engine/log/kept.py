@@ -65,6 +65,7 @@ class KeptReports:
     def remember(self, position: int, time_ns: int, outcome: Outcome) -> None:
         """Keep what a replay makes again, but for what has no number: that was said before."""
         for reports in outcome.reports:
+            assert len(reports.rows) % REPORT_WIDTH == 0, "a report of another width"
             self.remembered += len(reports.rows) // REPORT_WIDTH
             for seq, part in parts(reports.first_seq, reports.rows) if reports.first_seq else ():
                 self.add(reports.account, KeptBatch(seq, len(part) // REPORT_WIDTH, position, time_ns, part, b""))

@@ -8,7 +8,7 @@
     part          [kind, ...]
     Entered       [1, account, session, stp, commands]
     Disconnected  [2, account, session]
-    3 to 11       what an operator said, or what was edited in the venue's file: alone in its record
+    3 and above   what an operator said, or what was edited in the venue's file: alone in its record
                   (engine/core/commands.py; their fields in the order in which they stand there)
 
     identity      [venue, name, engine, retained, instruments, accounts]

@@ -53,7 +53,7 @@ class StateError(ValueError):
     """These bytes are no state: damaged, or of another version."""
 
 
-class History(msgspec.Struct, array_like=True, gc=False):
+class AccountHistory(msgspec.Struct, array_like=True, gc=False):
     """The last reports of one account: each batch with its first number, its size, its position and its time."""
 
     account: int
@@ -143,7 +143,7 @@ class _State(msgspec.Struct, array_like=True, gc=False):
     entered: dict[int, tuple[int, int, int]]
     mores: dict[int, _More]
     accounts: list[_Account]
-    histories: list[History]
+    histories: list[AccountHistory]
     streams: tuple[dict[int, int], dict[int, int]]
     rest: tuple[int, list[int], dict[int, str]] = (1, [], {})
 
@@ -161,7 +161,7 @@ class EngineState:
         self,
         venue: Venue,
         epoch: int = 0,
-        histories: list[History] | None = None,
+        histories: list[AccountHistory] | None = None,
         numbering: Numbering | None = None,
         *,
         rules: int = RULES,

@@ -10,6 +10,11 @@ It ends when its standard input does, so that it does not outlive the engine.
 
 from __future__ import annotations
 
+from proto import program
+
+if __name__ == "__main__":  # before the rest is loaded: an interrupt meanwhile is no traceback
+    program.run("engine.publish.history", "history")
+
 import argparse
 import asyncio
 import gc
@@ -36,7 +41,6 @@ from proto import logs, marketdata_pb2
 from proto.columns import DELTA_WIDTH, ChannelDeltas, Outcome
 from proto.dial import Parser
 from proto.feed import END
-from proto.program import outcome
 
 REPLY_BYTES: Final = 256 << 10
 DELTAS_MAX: Final = 1_000_000  # in one history
@@ -50,7 +54,7 @@ UNREADABLE: Final = marketdata_pb2.HISTORY_UNREADABLE
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class HistorySpan:
     """What is asked for: from a sequence, of an epoch and a channel or (not 0) an instrument, or from a time.
 
     To a sequence of that epoch, or to before a time; 0: to the end, which is the log's record `through`.
@@ -104,7 +108,7 @@ class _Up:
 class Telling:
     """Deltas in, in the order of the log; frames out of those that are asked for, by whole events."""
 
-    def __init__(self, engine: int, incarnation: int, span: Span, epoch: int, numbering: Numbering) -> None:
+    def __init__(self, engine: int, incarnation: int, span: HistorySpan, epoch: int, numbering: Numbering) -> None:
         self.epoch = epoch
         self.next_seq = 0  # the sequence after the last one told, of the channel or as asked for; 0: none was
         self.told = 0
@@ -223,7 +227,7 @@ class Telling:
             self._frames += taken
 
 
-def tell(log: View, span: Span) -> Iterator[marketdata_pb2.HistoryReply]:
+def tell(log: View, span: HistorySpan) -> Iterator[marketdata_pb2.HistoryReply]:
     """The replies to a request, the last one with its end. Raises: LogError, RecordError."""
     telling: Telling | None = None
     try:
@@ -289,7 +293,7 @@ def _opens(body: bytes | None, position: int, epoch: int) -> bool:
     return isinstance(record, records.Epoch) and records.epoch_at(position, record) == epoch
 
 
-def _begin(log: View, span: Span) -> tuple[int, EngineState]:
+def _begin(log: View, span: HistorySpan) -> tuple[int, EngineState]:
     """The last state before what is asked for, and its position."""
     for position, body in log.snapshots():
         try:
@@ -303,7 +307,7 @@ def _begin(log: View, span: Span) -> tuple[int, EngineState]:
     return 0, beginning(log)
 
 
-def _is_before(state: EngineState, span: Span) -> bool:
+def _is_before(state: EngineState, span: HistorySpan) -> bool:
     if not span.first:
         return state.venue.time_ns < span.from_ns
     if state.epoch != span.epoch:
@@ -398,7 +402,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.nice(NICE)
         threading.Thread(target=leave_with_stdin, daemon=True).start()
     gc.disable()
-    span = Span(
+    span = HistorySpan(
         args.channel, args.epoch, args.first, args.last, args.from_ns, args.to_ns, args.instrument, args.through
     )
     try:
@@ -414,7 +418,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"history: {e}", file=sys.stderr)
         return EXIT_CANNOT_READ
     return EXIT_OK
-
-
-if __name__ == "__main__":
-    sys.exit(outcome(main, "history"))

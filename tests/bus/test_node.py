@@ -21,7 +21,7 @@ import pytest
 from bus.access.directory import Directory, Entry
 from bus.access.exchange import DirectoryLoop
 from bus.access.exchange import ask as listed
-from bus.node import Node
+from bus.node import FabricNode
 from bus.publisher import Publisher
 from bus.service import SNAPSHOTS_PER_PEER, Look, MarketData, NotServed, StreamLook
 from bus.stream.actions import Standing, State
@@ -29,8 +29,8 @@ from bus.stream.levels import by_order
 from bus.stream.mirror import Mirror
 from bus.stream.sequencer import RangeResult, RangeStatus
 from proto import feed, marketdata_pb2, marketdata_pb2_grpc
-from proto.cluster import Instrument
 from proto.feed import ADD, DEFINITION, DELETE, END, EXECUTE, MODIFY, SELL, Digest, Row
+from proto.instrument import Instrument
 from proto.snapshot import Chunk, Snapshot, decode_snapshot, join_chunks
 from tests.patience import patience
 
@@ -160,8 +160,8 @@ class TinyEngine:
 
 
 @asynccontextmanager
-async def node_of(*join: str, name: str = "fabric-1") -> AsyncIterator[Node]:
-    node = Node(name, engine=1, seed=5)
+async def node_of(*join: str, name: str = "fabric-1") -> AsyncIterator[FabricNode]:
+    node = FabricNode(name, engine=1, seed=5)
     await node.serve(join=join)
     try:
         yield node
@@ -176,7 +176,7 @@ async def until(what: Callable[[], bool], why: str = "") -> None:
         await asyncio.sleep(0.005)
 
 
-def in_step(node: Node, engine: TinyEngine) -> bool:
+def in_step(node: FabricNode, engine: TinyEngine) -> bool:
     """Live at the engine's sequence, every book valid and the same in full queue order."""
     client = node.subscriber.clients.get((1, 1))
     return (
@@ -391,7 +391,7 @@ def test_a_node_answers_for_every_symbol_it_has_heard_of() -> None:
 def test_a_symbol_of_an_engine_that_is_not_mirrored_is_known_and_its_book_is_not() -> None:
     async def body() -> None:
         engine = TinyEngine()
-        node = Node("fabric-2", engine=2, only=[2])
+        node = FabricNode("fabric-2", engine=2, only=[2])
         async with engine.serving():
             await node.serve(join=[engine.grpc])
             await until(lambda: node.directory.instrument("ALFA") is not None)
@@ -541,13 +541,13 @@ def test_wrong_usage_is_told_and_exits_2(args: list[str]) -> None:
 BROKEN = """
 import asyncio, bus.node
 from bus.process import main
-serve = bus.node.Node.serve
+serve = bus.node.FabricNode.serve
 def fail():
     raise AssertionError("on purpose")
 async def serve_and_fail(self, *args):
     asyncio.get_running_loop().call_soon(fail)
     return await serve(self, *args)
-bus.node.Node.serve = serve_and_fail
+bus.node.FabricNode.serve = serve_and_fail
 raise SystemExit(main(["--engine", "1"]))
 """
 

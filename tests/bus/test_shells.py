@@ -12,10 +12,10 @@ import bus.publisher
 from bus.access.asking import Recovery
 from bus.access.directory import Directory, Entry
 from bus.access.subscriber import Subscriber
-from bus.node import MirrorSource, Node
+from bus.node import FabricNode, MirrorSource
 from bus.publisher import Publisher
 from bus.service import MarketData, NotServed
-from bus.stream.actions import AskRange, AskSnapshot, Limits, State
+from bus.stream.actions import AskRange, AskSnapshot, ClientLimits, State
 from bus.stream.feed_client import FeedClient
 from bus.stream.sequencer import RangeStatus
 from proto import feed, marketdata_pb2
@@ -167,7 +167,7 @@ class Scripted(Recovery):
 
 
 def asking() -> FeedClient:
-    client = FeedClient(1, 1, random.Random(5), limits=Limits(jitter_ns=0))
+    client = FeedClient(1, 1, random.Random(5), limits=ClientLimits(jitter_ns=0))
     client.start(0)
     client.frame(beat(11), 0)
     return client
@@ -203,9 +203,9 @@ def test_a_stream_has_one_call_at_a_time_and_none_that_is_withdrawn() -> None:
 
 def test_an_ask_that_is_withdrawn_ends_its_call() -> None:
     async def body() -> None:
-        subscriber = Subscriber(lambda engine, asked: ["a"], random.Random(5), limits=Limits(jitter_ns=0))
+        subscriber = Subscriber(lambda engine, asked: ["a"], random.Random(5), limits=ClientLimits(jitter_ns=0))
         recovery = subscriber.recovery = Scripted(["a"], hang=True)
-        client = FeedClient(1, 1, random.Random(5), limits=Limits(jitter_ns=0))
+        client = FeedClient(1, 1, random.Random(5), limits=ClientLimits(jitter_ns=0))
         subscriber._act(client, client.start(0))
         subscriber._act(client, client.frame(beat(11), 0))
         await until(lambda: recovery.tried == ["a"])
@@ -218,7 +218,7 @@ def test_an_ask_that_is_withdrawn_ends_its_call() -> None:
 
 def test_a_node_asks_the_engine_for_ranges_and_the_other_nodes_first_for_snapshots() -> None:
     async def body() -> None:
-        node = Node("fabric-1", engine=1)
+        node = FabricNode("fabric-1", engine=1)
         node.directory.merge(
             [
                 Entry("engine-1", 1, False, 77, 5, 1, "h:1", "tcp://h:2"),

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proto import feed
-from proto.cluster import Account, Cluster, ClusterError, EngineEntry, Instrument, dumps, load, loads
+from proto.cluster import Account, Cluster, ClusterError, EngineEntry, dumps, load, loads
+from proto.instrument import Instrument
 
 WHOLE = """
 [venue]

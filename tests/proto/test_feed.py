@@ -87,7 +87,7 @@ def with_body(body: Any, count: int = 1, flags: int = feed.END_OF_EVENT, kind: i
     """A frame around any body: a thing to be packed, or bytes."""
     packed = body if isinstance(body, bytes) else msgpack.packb(body)
     head = feed.topic(kind, 12, 3) + (b"%010d" % body[1] if kind == feed.KIND_Q else b"")
-    return feed._framed(head, kind, flags, 12, 3, count, 99, 0, 5, 1, TIME_NS, packed)
+    return feed._framed(head, flags, 12, 3, count, 99, 0, 5, 1, TIME_NS, packed)
 
 
 def with_crc(frame: bytes) -> bytes:
@@ -444,6 +444,17 @@ EXTRA_FAULTS = {
 @pytest.mark.parametrize("fault", EXTRA_FAULTS)
 def test_an_extra_with_one_fault_is_refused(fault: str) -> None:
     refused(with_body(extra_body(*EXTRA_FAULTS[fault])))
+
+
+def test_an_op_that_is_listed_and_not_decoded_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(feed._CODES, 14 | END, 14)
+    assert "KeyError: 14" in refused(with_body(extra_body(14, [1] * 7)))
+
+
+def test_an_op_that_is_not_encoded_is_our_own_bug() -> None:
+    with pytest.raises(AssertionError):
+        feed.encode_frame(**STREAM, flags=0, first_seq=1, sent_ns=1, times=[(0, 1)], instruments=[(7, 1)],
+                          rows=[14, 7, 0, 0, 0, 0], extras=[[1, 0]])  # fmt: skip
 
 
 def test_extras_must_be_used_in_order_each_once() -> None:

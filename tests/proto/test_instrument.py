@@ -17,9 +17,8 @@ from engine.client import Client, RefusedError
 from proto import cluster, marketdata_pb2, marketdata_pb2_grpc
 from proto import orders_pb2 as pb
 from proto import orders_pb2_grpc as pb_grpc
-from proto.cluster import PRO_RATA, Instrument
 from proto.columns import ACCEPTED, BUY, SELL, UNKNOWN_INSTRUMENT
-from proto.instrument import ListingError, instrument_of, message_of
+from proto.instrument import FIFO, PRO_RATA, Instrument, ListingError, instrument_of, message_of
 from proto.marketdata_pb2 import BOOK_VALID
 from tests.bus.test_node import process_of
 from tests.engine.test_process import Venue
@@ -34,7 +33,7 @@ GOLD = Instrument(
 
 def test_an_instrument_is_told_with_all_its_rules() -> None:
     assert instrument_of(message_of(GOLD)) == GOLD
-    plain = replace(GOLD, allocation=cluster.FIFO, state="open")
+    plain = replace(GOLD, allocation=FIFO, state="open")
     assert instrument_of(message_of(plain)) == plain
 
 

@@ -15,13 +15,13 @@ from proto.feed import END
 from tools.bench import codec, core, deltas, flows, log, show
 from tools.bench.__main__ import PARTS, main
 from tools.bench.bare import Trade
-from tools.bench.child import Child
+from tools.bench.child import PipeChild
 from tools.bench.deltas import Event
-from tools.bench.measure import Options, Report, Result, in_turns, ratio, spread
+from tools.bench.measure import BenchOptions, PartReport, Result, in_turns, ratio, spread
 from tools.flow import messages as flow
 
 ROWS = 1_500
-QUICK = Options(quick=True, rounds=1)
+QUICK = BenchOptions(quick=True, rounds=1)
 
 
 @pytest.fixture(autouse=True)
@@ -57,26 +57,26 @@ def test_log_is_set_beside_a_bare_sync_and_a_restart_beside_an_empty_one() -> No
 
 @pytest.mark.processes
 def test_a_child_answers_with_the_rate_of_the_plain_source() -> None:
-    with Child("tools.bench.core:serve", plain=True) as twin:
+    with PipeChild("tools.bench.core:serve", plain=True) as twin:
         assert twin.ask(flows.batches(flows.synthesise("normal", ROWS, 7))) > 0
 
 
 # The hash of the work
 
 
-def _digests_of_core(options: Options) -> list[str]:
+def _digests_of_core(options: BenchOptions) -> list[str]:
     return [core.checked(name, options).answers.sha256 for name in ("normal", "static")]
 
 
-def _digests_of_codec(options: Options) -> list[str]:
+def _digests_of_codec(options: BenchOptions) -> list[str]:
     return [result.digest for result in codec.run(options).results]
 
 
 @pytest.mark.parametrize("digests", [_digests_of_core, _digests_of_codec])
-def test_the_same_work_has_the_same_digest_and_other_work_another(digests: Callable[[Options], list[str]]) -> None:
+def test_the_same_work_has_the_same_digest_and_other_work_another(digests: Callable[[BenchOptions], list[str]]) -> None:
     first = digests(QUICK)
     assert digests(QUICK) == first
-    assert digests(Options(quick=True, rounds=1, seed=8)) != first
+    assert digests(BenchOptions(quick=True, rounds=1, seed=8)) != first
 
 
 def test_a_venue_that_trades_otherwise_stops_the_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,8 +159,8 @@ def test_what_is_not_known_is_wrong_usage(argv: list[str]) -> None:
     assert left.value.code == 2
 
 
-def reported(options: Options) -> Report:
-    return Report("core", "g", "w", "p", [Result("a.rate", 3, "orders/s", digest="d")])
+def reported(options: BenchOptions) -> PartReport:
+    return PartReport("core", "g", "w", "p", [Result("a.rate", 3, "orders/s", digest="d")])
 
 
 def test_a_part_prints_its_lines_and_writes_its_section(
@@ -195,7 +195,7 @@ def test_compiled_figures_do_not_replace_the_plain_ones(
 def test_a_part_that_breaks_down_does_not_take_the_others_with_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(options: Options) -> Report:
+    def broken(options: BenchOptions) -> PartReport:
         raise ConnectionError("the engine is gone")
 
     monkeypatch.setattr("tools.bench.__main__.PARTS", {"log": broken, "core": reported})
@@ -210,3 +210,15 @@ def test_a_part_that_breaks_down_does_not_take_the_others_with_it(
 def test_a_section_that_never_ends_is_left_alone() -> None:
     with pytest.raises(ValueError, match="is not followed by"):
         show.put("<!-- bench core -->\n", "core", "text")
+
+
+@pytest.mark.parametrize("where", ["absent/figures.md", "."])
+def test_a_file_that_cannot_be_written_is_said_before_anything_is_measured(
+    where: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["core", "--quick", "--write", str(tmp_path / where)]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    with pytest.raises(SystemExit) as left:
+        main(["core", "--rounds", "-1"])
+    assert left.value.code == 2

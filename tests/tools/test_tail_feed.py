@@ -47,10 +47,10 @@ from tools.child import Child, Children
 from tools.ladder import draw, plain
 from tools.run.layout import made_up
 from tools.tail.lines import JsonLine, book_line, delta_lines, frame_line, in_words, line_of
-from tools.tail.listen import Listener
+from tools.tail.listener import Listener
 from tools.tail.live import text_of, view_of
 from tools.tail.play import Recording, RecordingError, range_of, venue_of
-from tools.tail.record import FRAME, HEAD, LENGTH, MAGIC, RANGE, Recorded, Recorder, Writer, range_body
+from tools.tail.record import FRAME, HEAD, LENGTH, MAGIC, RANGE, Recorder, TapeRecord, Writer, range_body
 
 PATIENCE_S = patience(20.0)
 HANGS_S = patience(
@@ -194,6 +194,15 @@ def test_what_a_book_holds_that_was_looked_at_late_is_not_told_again() -> None:
         ("book", 4),
         ("modify", 5),
     ]
+
+
+def test_an_event_or_an_action_that_nobody_tells_of_is_our_own_bug() -> None:
+    new: Any = object()
+    with pytest.raises(AssertionError):
+        line_of(new)
+    shown = Shown(Stream())
+    with pytest.raises(AssertionError):
+        shown.teller.on_action(shown.stream.client, new)
 
 
 def test_what_one_command_changed_in_several_books_is_told_by_sequence() -> None:
@@ -344,6 +353,10 @@ def test_help_begins_with_examples(capsys: pytest.CaptureFixture[str]) -> None:
         ["127.0.0.1:1", "--step"],
         ["127.0.0.1:1", "--from-seq", "1", "--from-snapshot"],
         ["--play", __file__, "--conflate"],
+        ["--play", __file__, "--wait"],
+        ["--play", __file__, "--record", "/nowhere/feed.rec"],
+        ["--play", __file__, "--source", "127.0.0.1:1"],
+        ["--play", __file__, "--feed", "1=tcp://127.0.0.1:6000"],
         ["--play", __file__, "--from-time", "2026-01-01"],
         ["--play", __file__, "--step", "--speed", "1"],
         ["--play", __file__, "--speed", "-1"],
@@ -496,15 +509,15 @@ def test_a_frame_is_told_field_by_field() -> None:
     }
 
 
-def recording(path: Path) -> list[Recorded]:
+def recording(path: Path) -> list[TapeRecord]:
     """A stream with a gap that a range repairs, then another that only a snapshot does."""
     stream = Stream()
     venue = list(made_up(1, 1).instruments)
-    records: list[Recorded] = []
+    records: list[TapeRecord] = []
 
     def keep(kind: bytes, body: bytes) -> None:
         stream.now_ns += 5_000_000
-        records.append(Recorded(kind, body, stream.now_ns, 1, 1))
+        records.append(TapeRecord(kind, body, stream.now_ns, 1, 1))
 
     keep(FRAME, stream.publish(ALFA, BOUGHT, OFFERED, extras=EXTRAS)[0])
     lost = stream.publish(TRADED)
@@ -835,6 +848,9 @@ def test_snapshots_that_are_refused_or_cut_on_the_way_are_asked_for_until_one_is
             given = f"--market-data {engine.ready['grpc']} --answers fail=0.4,cut=0.6 --seed 6"
             proxy = await children.start(Child("faults", "tools.faults", given.split(), tmp_path / "faults.log"))
             source = (await proxy.wait_ready(20))["market_data"]["machine-1"]
+            with tail(source, "--source", "127.0.0.1:1") as program:  # where nobody is
+                (*_, alarm) = await asyncio.to_thread(lines_until, program, "alarm")
+            assert alarm["what"] == "--source 127.0.0.1:1: unavailable; trying on"
             with tail(source, "--source", source, "--from-snapshot") as program:
                 book = (await asyncio.to_thread(lines_until, program, "book"))[-1]
             assert (book["state"], book["sequence"]) == ("valid", 2)

@@ -20,7 +20,7 @@ PATIENCE_S: Final = 60.0
 ROOTS: Final = ("engine", "bus", "proto")
 
 
-class Child:
+class PipeChild:
     """The process. `connection` is our end of its pipe; leaving the block ends the process."""
 
     def __init__(self, serve: str, *arguments: Any, plain: bool = False) -> None:
@@ -43,7 +43,7 @@ class Child:
             raise TimeoutError(f"no answer within {PATIENCE_S:g} s")
         return self.connection.recv()
 
-    def __enter__(self) -> "Child":
+    def __enter__(self) -> "PipeChild":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -14,13 +14,13 @@ from proto import feed
 from proto.columns import DELTA_WIDTH
 from tools.bench import deltas, flows
 from tools.bench.deltas import Cut, Event
-from tools.bench.measure import Options, Report, cpu_ns, hash_of, in_turns, quiet, say
+from tools.bench.measure import BenchOptions, PartReport, cpu_ns, hash_of, in_turns, quiet, say
 
 SENT_NS: Final = deltas.START_NS + 10**14
 COMMIT_NS: Final = 100_000  # what one durable append takes here (`bench log`)
 
 
-def run(options: Options) -> Report:
+def run(options: BenchOptions) -> PartReport:
     """codec.bytes_per_delta at 32 a batch, at 1 and at 64; codec.encode and codec.decode in deltas a second."""
     say("codec: reading the flow")
     count = options.take(90_000, 20_000)
@@ -32,7 +32,7 @@ def run(options: Options) -> Report:
         timed = list(islice(deltas.of_lobster(path), count))
         source = f"{path.name}, first {len(timed):,} events"
     day = deltas.logged(timed, COMMIT_NS)
-    report = Report(
+    report = PartReport(
         "codec",
         "at most 12 bytes a delta at 32 a batch, header and time included, on real flow",
         f"{source}, logged as they arrived by an engine that commits in {COMMIT_NS // 1000} µs; beside it "
@@ -62,7 +62,7 @@ def run(options: Options) -> Report:
     return report
 
 
-def rates(day: Sequence[Event], rounds: int, report: Report) -> None:
+def rates(day: Sequence[Event], rounds: int, report: PartReport) -> None:
     cuts = deltas.cut(day, 32)
     frames = [frame(piece, 1 + i * 32) for i, piece in enumerate(cuts)]
     plain = [rows_of(piece) for piece in cuts]

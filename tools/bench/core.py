@@ -19,9 +19,9 @@ from proto.columns import MAKER, STP_NONE, TRADED, Batch, report_rows
 from proto.orders import read_batch, write_reports
 from tools.bench import flows, special
 from tools.bench.bare import BareMatcher, Trade
-from tools.bench.child import Child
+from tools.bench.child import PipeChild
 from tools.bench.flows import ACCOUNT, BATCH, INSTRUMENT, LARGE, REGIMES, Flow
-from tools.bench.measure import Options, Report, Rounds, build, cpu_ns, hash_of, in_turns, quiet, say
+from tools.bench.measure import BenchOptions, PartReport, Rounds, build, cpu_ns, hash_of, in_turns, quiet, say
 from tools.flow import workload
 from tools.flow.workload import Answers
 
@@ -49,7 +49,7 @@ class Checked:
     count: int  # messages
 
 
-def checked(name: str, options: Options) -> Checked:
+def checked(name: str, options: BenchOptions) -> Checked:
     """A flow, prepared in a process of its own."""
     work = prepare(flows.load(name, options.data, options.seed, options.take(0, 100_000 if name == LARGE else 0)))
     return Checked(work.flow.source, work.batches, work.answers, len(work.flow.rows))
@@ -122,7 +122,7 @@ def bare_rate(batches: list[bytes]) -> float:
     return count * 1e9 / spent
 
 
-def run(options: Options) -> Report:
+def run(options: BenchOptions) -> PartReport:
     """core.<regime> for each regime, and core.worst of the five."""
     names = [*REGIMES, LARGE]
     say("core: reading and checking six flows")
@@ -134,7 +134,7 @@ def run(options: Options) -> Report:
     found |= measure(works, (LARGE,), min(rounds, 5))
     compiled = build() == "compiled"
     goal = GOAL_COMPILED if compiled else GOAL_PLAIN
-    report = Report(
+    report = PartReport(
         "core",
         f"at least {goal:,} messages/s ({'compiled' if compiled else 'plain Python'}) on the worst of the five regimes "
         f"and on {LARGE}",
@@ -165,10 +165,10 @@ def run(options: Options) -> Report:
     return report
 
 
-def beside_plain(report: Report, name: str, work: Checked, rounds: int) -> None:
+def beside_plain(report: PartReport, name: str, work: Checked, rounds: int) -> None:
     """core.compiled: the compiled build beside the same source in plain Python, in turns."""
     say(f"core: {name} in plain Python")
-    with Child("tools.bench.core:serve", plain=True) as twin:
+    with PipeChild("tools.bench.core:serve", plain=True) as twin:
         found = in_turns({"ours": partial(venue_rate, work.batches), "plain": partial(twin.ask, work.batches)}, rounds)
     report.add(
         "core.compiled", "messages/s", found["ours"], found["plain"],

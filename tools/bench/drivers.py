@@ -117,7 +117,7 @@ class Liquibook(Driver):
         module: Any = importlib.import_module("liquibook")
         trades, flow = self.trades, self.flow
 
-        class Listener(module.OrderListener):  # type: ignore[misc]
+        class FillListener(module.OrderListener):  # type: ignore[misc]
             def on_accept(self, order: Any) -> None: ...
 
             def on_cancel(self, order: Any) -> None: ...
@@ -129,7 +129,7 @@ class Liquibook(Driver):
                 taker.fill(quantity, cost, 0)
                 trades.append((flow[taker.order_id_], flow[maker.order_id_], cost, quantity))
 
-        self.listener = Listener()
+        self.listener = FillListener()
         self.book = module.DepthOrderBook("X")
         self.book.set_order_listener(self.listener)
         self.make, self.ioc = module.SimpleOrder, module.oc_immediate_or_cancel

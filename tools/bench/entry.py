@@ -30,8 +30,8 @@ from proto.orders import write_batch
 from tools.bench import echo, flows, show, venue
 from tools.bench.deltas import START_NS
 from tools.bench.flows import INSTRUMENT, LARGE
-from tools.bench.measure import Options, Report, Rounds, hash_of, quiet, say
-from tools.bench.venue import EchoStream, SessionStream, Stream, Venue
+from tools.bench.measure import BenchOptions, PartReport, Rounds, hash_of, quiet, say
+from tools.bench.venue import BatchStream, BenchVenue, EchoStream, SessionStream
 from tools.flow import workload
 
 SIZES: Final = (64, 256)
@@ -43,9 +43,9 @@ FRAME: Final = bytes(90)  # as long as a frame with one new order
 GOAL_RATE: Final = 200_000
 
 
-def run(options: Options) -> Report:
+def run(options: BenchOptions) -> PartReport:
     """entry.rate, entry.lonely_p50, mirror.p50, and what is around them."""
-    report = Report(
+    report = PartReport(
         "entry",
         f"{GOAL_RATE:,} orders/s at batches of 256; half of the columnar echo at 64; a lonely order within 1.5 times "
         "an empty call and a commit; order to mirror within twice a ping and a commit",
@@ -58,7 +58,7 @@ def run(options: Options) -> Report:
     return report
 
 
-async def _measure(options: Options, report: Report) -> None:
+async def _measure(options: BenchOptions, report: PartReport) -> None:
     say("entry: starting an engine, a fabric node and an echo")
     async with venue.running() as running:
         clients = Clients(running, options)
@@ -85,7 +85,7 @@ async def _measure(options: Options, report: Report) -> None:
 class Clients:
     """Everything that is sent in batches, to the venue and to the echo."""
 
-    def __init__(self, running: Venue, options: Options) -> None:
+    def __init__(self, running: BenchVenue, options: BenchOptions) -> None:
         self.venue = running
         self.flow = flows.load(LARGE, options.data, options.seed, options.take(120_000, 20_000))
         self.account = itertools.count(1_000).__next__
@@ -93,7 +93,7 @@ class Clients:
     def batches(self, account: int, size: int) -> list[Batch]:
         return list(workload.batches(self.flow.rows, account, INSTRUMENT.id, size))
 
-    async def rates(self, rounds: int, report: Report) -> Rounds:
+    async def rates(self, rounds: int, report: PartReport) -> Rounds:
         """The venue and the echo, in turns."""
         contenders: dict[str, Callable[[], Awaitable[float]]] = {}
         for size in SIZES:
@@ -131,7 +131,7 @@ class Clients:
             total = await _pump(stream, batches)
             return total * 1e9 / (perf_counter_ns() - before)
 
-    async def loads(self, rate: float, options: Options, report: Report) -> None:
+    async def loads(self, rate: float, options: BenchOptions, report: PartReport) -> None:
         """Batches of 256 sent at their times, at three shares of the rate; the echo at the same rates."""
         size = SIZES[-1]
         for load in LOADS:
@@ -163,7 +163,7 @@ class Clients:
 # One order at a time
 
 
-async def lonely(lone: "Lone", options: Options, report: Report) -> None:
+async def lonely(lone: "Lone", options: BenchOptions, report: PartReport) -> None:
     """One order in an idle venue, to its acknowledgement and to a peer's mirror, in turns with the parts."""
     rounds, samples = options.turns(5, 2), options.take(200, 60)
     await lone.round(20)
@@ -192,7 +192,7 @@ class Lone:
     """Single orders and what they are compared with, one after the other in an idle venue; and a mirror of the engine's
     books in this process, read as a fabric node reads, that notes when it changes."""
 
-    def __init__(self, running: Venue, session: SessionStream, account: int, empty: Any, ping: Any) -> None:
+    def __init__(self, running: BenchVenue, session: SessionStream, account: int, empty: Any, ping: Any) -> None:
         self._session = session
         self._account = account
         self._empty = empty
@@ -206,7 +206,7 @@ class Lone:
 
     @staticmethod
     @asynccontextmanager
-    async def of(running: Venue, account: int) -> AsyncIterator["Lone"]:
+    async def of(running: BenchVenue, account: int) -> AsyncIterator["Lone"]:
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         ping = context.socket(zmq.PAIR)
         ping.connect(running.ping)
@@ -278,7 +278,7 @@ class Lone:
 # Streams
 
 
-async def _pump(stream: Stream, batches: Sequence[Batch]) -> int:
+async def _pump(stream: BatchStream, batches: Sequence[Batch]) -> int:
     """Send all batches with a bounded number of commands in flight; how many were answered in the end."""
     total = sum(map(len, batches))
     room = asyncio.Event()
@@ -304,7 +304,7 @@ async def _pump(stream: Stream, batches: Sequence[Batch]) -> int:
     return total
 
 
-async def _paced(stream: Stream, batches: Sequence[Batch], each: float) -> list[float]:
+async def _paced(stream: BatchStream, batches: Sequence[Batch], each: float) -> list[float]:
     """Send batches when they are due, `each` commands a second; the latency of each from when it was due."""
     encoded = [write_batch(batch) for batch in batches]
     size = len(batches[0])
@@ -332,7 +332,7 @@ async def _paced(stream: Stream, batches: Sequence[Batch], each: float) -> list[
 
 
 @asynccontextmanager
-async def _session(running: Venue, account: int) -> AsyncIterator[SessionStream]:
+async def _session(running: BenchVenue, account: int) -> AsyncIterator[SessionStream]:
     """A session with the engine; what still rests at its end is taken out, so that every round finds an empty book."""
     async with _channel(running.engine) as channel:
         stream = await SessionStream.open(channel, account)
@@ -346,7 +346,7 @@ async def _session(running: Venue, account: int) -> AsyncIterator[SessionStream]
 
 
 @asynccontextmanager
-async def _echo(running: Venue) -> AsyncIterator[EchoStream]:
+async def _echo(running: BenchVenue) -> AsyncIterator[EchoStream]:
     async with _channel(running.echo) as channel:
         call: Any = channel.stream_stream(echo.COLUMNS)
         stream = EchoStream(call())

@@ -13,7 +13,7 @@ from typing import Final
 
 import zmq
 
-from bus.stream.actions import Limits, State
+from bus.stream.actions import ClientLimits, State
 from bus.stream.feed_client import FeedClient
 from bus.stream.sequencer import FrameRing, Sequencer
 from engine.core.venue import Venue
@@ -23,7 +23,7 @@ from proto.feed import Digest, orders_hash
 from tools.bench import deltas, flows
 from tools.bench.core import read
 from tools.bench.flows import INSTRUMENT
-from tools.bench.measure import Options, Report, build, cpu_ns, hash_of, in_turns, quiet, say
+from tools.bench.measure import BenchOptions, PartReport, build, cpu_ns, hash_of, in_turns, quiet, say
 
 DIGEST_EVERY: Final = 16_384  # deltas: far more often than a heartbeat of 250 ms would at these rates
 GOAL_PLAIN: Final = 700_000
@@ -31,7 +31,7 @@ GOAL_COMPILED: Final = 1_200_000
 BURST: Final = 512  # frames that the bare socket is given before it is read
 
 
-def run(options: Options) -> Report:
+def run(options: BenchOptions) -> PartReport:
     """feed.deltas beside naive JSON, and feed.socket beside bare sockets."""
     say("feed: preparing")
     recorded = flows.load(
@@ -58,7 +58,7 @@ def run(options: Options) -> Report:
     with quiet(), Joined() as pair:
         found = in_turns({"ours": ours, "over": over_socket, "socket": socket, "json": naive}, rounds)
     goal = GOAL_COMPILED if build() == "compiled" else GOAL_PLAIN
-    report = Report(
+    report = PartReport(
         "feed",
         f"at least {GOAL_PLAIN:,} deltas/s on one core in plain Python, {GOAL_COMPILED:,} compiled",
         f"{total:,} deltas of {recorded.source} in records of {flows.BATCH} commands; a digest of the book every "
@@ -106,7 +106,7 @@ class Line:
     def __init__(self) -> None:
         self.sequencer = Sequencer(INSTRUMENT.engine, INSTRUMENT.channel, 0xC0FFEE, 1, True)
         self.client = FeedClient(
-            INSTRUMENT.engine, INSTRUMENT.channel, random.Random(7), FrameRing(), Limits(silence_ns=1 << 62)
+            INSTRUMENT.engine, INSTRUMENT.channel, random.Random(7), FrameRing(), ClientLimits(silence_ns=1 << 62)
         )
         self.client.start(deltas.START_NS)
         self._digest_due = DIGEST_EVERY

@@ -11,8 +11,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
-from proto.cluster import Instrument
 from proto.columns import FLAG_SELL, NEW, STP_NONE, Batch
+from proto.instrument import Instrument
 from proto.orders import write_batch
 from tools.flow import messages as flow
 from tools.flow import workload

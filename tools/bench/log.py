@@ -27,7 +27,7 @@ from proto.columns import STP_NONE
 from tools.bench import flows, show
 from tools.bench.deltas import START_NS
 from tools.bench.flows import ACCOUNT, BATCH, INSTRUMENT, LARGE
-from tools.bench.measure import Options, Report, Rounds, hash_of, in_turns, say
+from tools.bench.measure import BenchOptions, PartReport, Rounds, hash_of, in_turns, say
 from tools.child import Child, Children
 
 PREALLOCATED: Final = 8 << 20  # as the log's own write-ahead file
@@ -42,12 +42,12 @@ SNAPSHOT: Final = "snapshot"
 CLUSTER: Final = Cluster("bench", (EngineEntry(INSTRUMENT.engine),), (INSTRUMENT,))
 
 
-def run(options: Options) -> Report:
+def run(options: BenchOptions) -> PartReport:
     """log.append_<rows>: seconds for one durable append of one record with so many commands; log.restart."""
     say("log: appends and bare syncs, in turns")
     appends = options.take(200, 30)
     flow = flows.load("normal", options.data, options.seed, 8_192)
-    report = Report(
+    report = PartReport(
         "log",
         "a durable append costs about what a bare fdatasync of its bytes does; an engine with a million logged "
         f"commands serves within {GOAL_S:g} s",
@@ -118,7 +118,7 @@ class _Contenders:
 # A restart
 
 
-def restart(options: Options, report: Report) -> None:
+def restart(options: BenchOptions, report: PartReport) -> None:
     """log.restart from a snapshot, log.restart_whole from the first record on."""
     wanted = options.take(COMMANDS, COMMANDS_QUICK)
     rounds = options.turns(3, 1)

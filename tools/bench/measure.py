@@ -25,7 +25,7 @@ PURE: Final = ("engine.core.venue", "engine.core.book", "proto.feed", "bus.strea
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class BenchOptions:
     """What a run is told. `quick` trades rounds and sizes for time, not names."""
 
     quick: bool = False
@@ -91,7 +91,7 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
 
 
 @dataclass(slots=True)
-class Report:
+class PartReport:
     """All that one part found. `notes` are whole paragraphs: what to know."""
 
     part: str

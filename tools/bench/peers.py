@@ -20,7 +20,7 @@ from tools.bench.bare import Trade
 from tools.bench.core import prepare, venue_rate
 from tools.bench.drivers import ENGINES
 from tools.bench.flows import REGIMES
-from tools.bench.measure import Options, Report, say
+from tools.bench.measure import BenchOptions, PartReport, say
 
 PINNED: Final = Path(__file__).with_name("peers.txt")
 SLOW: Final = {"order-matching": 4_000}  # messages: every step looks at every order
@@ -62,12 +62,12 @@ def environment() -> str:
     return str(inside)
 
 
-def run(options: Options) -> Report:
+def run(options: BenchOptions) -> PartReport:
     """core.peer_<engine> for each engine, on the regime where it is slowest."""
     say("peers: reading and checking the flows")
     regimes = ("normal",) if options.quick else REGIMES
     works = {name: prepare(flows.load(name, options.data, options.seed, options.take(0, FEW))) for name in regimes}
-    report = Report(
+    report = PartReport(
         "peers",
         "ahead of every engine of PyPI that reports its trades and can be driven on this flow",
         ", ".join(work.flow.source for work in works.values()),

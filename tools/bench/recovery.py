@@ -20,17 +20,17 @@ import uvloop
 import zmq
 
 from bus.access.asking import Recovery
-from bus.stream.actions import Action, AskRange, AskSnapshot, Limits, State, Withdrawn
+from bus.stream.actions import Action, AskRange, AskSnapshot, ClientLimits, State, Withdrawn
 from bus.stream.feed_client import FeedClient
 from proto import connect, feed, marketdata_pb2, marketdata_pb2_grpc
 from proto.columns import CANCEL, NEW, STP_NONE, Batch
 from proto.orders import write_batch
 from proto.snapshot import Chunk, decode_snapshot, join_chunks
 from tools.bench import echo, flows, show, venue
-from tools.bench.child import Child
+from tools.bench.child import PipeChild
 from tools.bench.flows import INSTRUMENT, LARGE
-from tools.bench.measure import Options, Report, hash_of, quiet, say
-from tools.bench.venue import SessionStream, Venue
+from tools.bench.measure import BenchOptions, PartReport, hash_of, quiet, say
+from tools.bench.venue import BenchVenue, SessionStream
 from tools.flow import workload
 
 HERD: Final = 200
@@ -42,9 +42,9 @@ PROBE: Final = 200  # account
 GAP_S: Final = 0.005  # between its orders
 
 
-def run(options: Options) -> Report:
+def run(options: BenchOptions) -> PartReport:
     """recovery.gap_*, recovery.herd, recovery.ack_p99, and the bare calls beside them."""
-    report = Report(
+    report = PartReport(
         "recovery",
         f"a gap repaired within 3 snapshot calls at p99; {HERD} readers within 1.5 times {HERD} empty calls; orders "
         "meanwhile at most 2 times as slow at p99",
@@ -56,13 +56,13 @@ def run(options: Options) -> Report:
     return report
 
 
-async def _measure(options: Options, report: Report) -> None:
+async def _measure(options: BenchOptions, report: PartReport) -> None:
     say("recovery: starting an engine, a fabric node and an echo")
     async with venue.running() as running:
         flow = flows.load(LARGE, options.data, options.seed, RESTING)
         await _fill(running, flow)
         report.workload = f"{flow.source}; then an order every 5 ms; {LOST} frames lost at a time"
-        with Child("tools.bench.recovery:serve", running.engine) as orders:
+        with PipeChild("tools.bench.recovery:serve", running.engine) as orders:
             async with _reading(running, 1) as reader:
                 await _alone(reader, options, report)
             async with _reading(running, HERD) as readers:
@@ -77,7 +77,7 @@ async def _measure(options: Options, report: Report) -> None:
     )
 
 
-async def _fill(running: Venue, flow: flows.Flow) -> None:
+async def _fill(running: BenchVenue, flow: flows.Flow) -> None:
     """Enter recorded flow, so that there is a book to speak of."""
     async with connect.channel(running.engine) as channel:
         stream = await SessionStream.open(channel, 100)
@@ -93,9 +93,9 @@ async def _fill(running: Venue, flow: flows.Flow) -> None:
 class Readers:
     """State machines that read one stream, each with its calls, and frames that some of them do not get."""
 
-    def __init__(self, running: Venue, count: int) -> None:
+    def __init__(self, running: BenchVenue, count: int) -> None:
         # What a round holds back is no silence.
-        limits = Limits(silence_ns=int(WAIT_S * 1e9))
+        limits = ClientLimits(silence_ns=int(WAIT_S * 1e9))
         self.clients = [
             FeedClient(INSTRUMENT.engine, INSTRUMENT.channel, random.Random(i), None, limits) for i in range(count)
         ]
@@ -208,7 +208,7 @@ def _deltas(frame: bytes) -> bool:
 
 
 @asynccontextmanager
-async def _reading(running: Venue, count: int) -> AsyncIterator[Readers]:
+async def _reading(running: BenchVenue, count: int) -> AsyncIterator[Readers]:
     readers = Readers(running, count)
     async with connect.channel(running.fabric) as channel:
         stub: Any = marketdata_pb2_grpc.MarketDataStub
@@ -220,7 +220,7 @@ async def _reading(running: Venue, count: int) -> AsyncIterator[Readers]:
             await readers.close()
 
 
-async def _alone(readers: Readers, options: Options, report: Report) -> None:
+async def _alone(readers: Readers, options: BenchOptions, report: PartReport) -> None:
     """One reader's gaps, in turns with the calls that a repair cannot do without."""
     samples, rounds = options.take(60, 15), options.turns(5, 2)
     say(f"recovery: {rounds} rounds of {samples} gaps")
@@ -277,7 +277,9 @@ async def _snapshot(readers: Readers) -> float:
     return perf_counter() - began
 
 
-async def _together(readers: Readers, orders: Child, running: Venue, options: Options, report: Report) -> None:
+async def _together(
+    readers: Readers, orders: PipeChild, running: BenchVenue, options: BenchOptions, report: PartReport
+) -> None:
     """All readers' gaps, in turns with as many empty calls, and the orders' times during each and during neither."""
     rounds, herds = options.turns(5, 2), options.take(8, 3)
     say(f"recovery: {rounds} rounds of {herds} herds of {HERD}")

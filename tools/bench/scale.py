@@ -19,10 +19,10 @@ from engine.publish.cut import BookCopy
 from proto.columns import CANCEL, Batch
 from proto.orders import write_batch
 from tools.bench import flows
-from tools.bench.child import Child
+from tools.bench.child import PipeChild
 from tools.bench.core import read
 from tools.bench.flows import BATCH, INSTRUMENT, resting
-from tools.bench.measure import Options, Report, cpu_ns, hash_of, in_turns, quiet, say
+from tools.bench.measure import BenchOptions, PartReport, cpu_ns, hash_of, in_turns, quiet, say
 
 SIZES: Final = (100, 1_000, 10_000, 100_000, 1_000_000)
 PEERS: Final = (1, 2, 4, 8, 16)
@@ -33,9 +33,9 @@ GOAL_GROWTH: Final = 1.5
 GOAL_SLICE_S: Final = 0.010
 
 
-def run(options: Options) -> Report:
+def run(options: BenchOptions) -> PartReport:
     """scale.order_N, scale.growth, scale.peers_N, scale.snapshot_*, scale.memory_resting and scale.memory_mirrored."""
-    report = Report(
+    report = PartReport(
         "scale",
         f"from 100 to 1,000,000 resting orders the cost per order grows at most {GOAL_GROWTH} times as a bare dict's "
         "does; it does not depend on the number of peers; a snapshot of a million orders holds up trading at "
@@ -53,7 +53,7 @@ def run(options: Options) -> Report:
 # Resting orders
 
 
-def orders(options: Options, report: Report) -> None:
+def orders(options: BenchOptions, report: PartReport) -> None:
     say("scale: filling books up to a million orders")
     count = options.take(40_960, 8_192)
     with quiet():
@@ -184,12 +184,12 @@ class BareDict:
 # Peers
 
 
-def peers(options: Options, report: Report) -> None:
+def peers(options: BenchOptions, report: PartReport) -> None:
     say("scale: peers")
     recorded = flows.load("normal", options.data, options.seed, options.take(40_000, 15_000))
     batches = flows.batches(recorded.rows)
     with ExitStack() as stack:
-        crowds = {count: stack.enter_context(Child("tools.bench.readers:serve", count)) for count in PEERS}
+        crowds = {count: stack.enter_context(PipeChild("tools.bench.readers:serve", count)) for count in PEERS}
         with quiet():
             found = in_turns(
                 {f"{count}": partial(publish_cost, batches, crowd) for count, crowd in crowds.items()},
@@ -206,7 +206,7 @@ def peers(options: Options, report: Report) -> None:
     )
 
 
-def publish_cost(batches: Sequence[bytes], crowd: Child) -> float:
+def publish_cost(batches: Sequence[bytes], crowd: PipeChild) -> float:
     """Seconds an order on the engine's thread, with the peers of `crowd` listening."""
     venue = Venue(INSTRUMENT.engine, [INSTRUMENT])
     publisher = Publisher(INSTRUMENT.engine, {1: [INSTRUMENT.id]}, 1, 1, fresh=True)
@@ -235,7 +235,7 @@ def publish_cost(batches: Sequence[bytes], crowd: Child) -> float:
 # Memory
 
 
-def weights(options: Options, report: Report) -> None:
+def weights(options: BenchOptions, report: PartReport) -> None:
     say("scale: weighing orders")
     count = options.take(1_000_000, 200_000)
     bare, _ = _weighed("dict", count)
@@ -251,7 +251,7 @@ def weights(options: Options, report: Report) -> None:
 
 
 def _weighed(what: str, count: int) -> tuple[float, str]:
-    with Child("tools.bench.weigh:serve") as child:
+    with PipeChild("tools.bench.weigh:serve") as child:
         found: tuple[float, str] = child.ask(what, count)
         return found
 

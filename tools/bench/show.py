@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from tools.bench.measure import Report, Result
+from tools.bench.measure import PartReport, Result
 
 _KEYS: Final = ("name", "value", "unit", "baseline", "ratio", "spread", "command", "digest")
 
@@ -36,7 +36,7 @@ def figure(value: float, unit: str) -> str:
     return f"{value:,.0f} {unit}"
 
 
-def table(report: Report) -> str:
+def table(report: PartReport) -> str:
     """The report's results as a Markdown table."""
     rows = [("name", "median", "spread", "baseline", "ratio", "goal", "work"), *map(_cells, report.results)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
@@ -58,7 +58,7 @@ def _cells(result: Result) -> tuple[str, ...]:
     )
 
 
-def text(report: Report) -> str:
+def text(report: PartReport) -> str:
     """All of a report, in Markdown that also reads well on a terminal."""
     head = {
         "goal": f"{report.goal}.",
@@ -86,7 +86,7 @@ def percentile(ordered: Sequence[float], q: float) -> float:
     return ordered[min(len(ordered) - 1, int(q * len(ordered)))]
 
 
-def write(path: Path, report: Report) -> None:
+def write(path: Path, report: PartReport) -> None:
     """Put the report into its section; a compiled run has one of its own beside the plain one. Raises: OSError,
     ValueError when a section never ends."""
     part = report.part if ", plain Python," in report.machine else f"{report.part} compiled"

@@ -37,7 +37,7 @@ from proto.columns import (
 )
 from proto.feed import ADD, OP_MASK
 from tools.bench.flows import INSTRUMENT
-from tools.bench.measure import Report, cpu_ns, hash_of, in_turns, quiet
+from tools.bench.measure import PartReport, cpu_ns, hash_of, in_turns, quiet
 from tools.flow.traders import made_traders
 
 MIX: Final = {"stop": 3, "iceberg": 5, "peg": 2, "conditional": 1, "good till a time": 10, "post-only": 5}  # percent
@@ -189,7 +189,7 @@ def happened(records: Records) -> dict[str, int]:
     return found
 
 
-def add_rows(report: Report, plain: Mapping[str, Sequence[Batch]], data_seed: int, rounds: int) -> None:
+def add_rows(report: PartReport, plain: Mapping[str, Sequence[Batch]], data_seed: int, rounds: int) -> None:
     """core.special.<regime>, core.mixed and core.venue; `plain` has the batches of the regimes."""
     records = {name: [[batch] for batch in batches] for name, batches in plain.items()}
     last = list(plain)[-1]

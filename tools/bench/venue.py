@@ -20,7 +20,8 @@ from proto.cluster import Cluster, EngineEntry
 from proto.columns import IOC_REMAINDER, STP_NONE, TRADED
 from proto.orders import read_reports, report_columns, unwrap, wrap
 from proto.orders_pb2 import Hello, SelfTradePrevention, SessionRequest
-from tools.bench import child, echo
+from tools.bench import echo
+from tools.bench.child import PipeChild
 from tools.bench.flows import INSTRUMENT
 from tools.child import Child, Children
 
@@ -30,7 +31,7 @@ POLL_S: Final = 0.002
 
 
 @dataclass(slots=True)
-class Venue:
+class BenchVenue:
     """Where its parts are: host:port of the engine, the fabric node and the echo; the feed and the ping."""
 
     engine: str
@@ -57,15 +58,15 @@ class Venue:
 
 
 @asynccontextmanager
-async def running() -> AsyncIterator[Venue]:
-    """Start it; it is gone when the block is left. Raises: tools.processes.StartError.
+async def running() -> AsyncIterator[BenchVenue]:
+    """Start it; it is gone when the block is left. Raises: tools.child.StartError.
 
     What the block raises gets a note of how its processes fared: the cause is often theirs.
     """
     with (
         tempfile.TemporaryDirectory(prefix="lobmesh-bench-") as name,
         Children() as children,
-        child.Child("tools.bench.echo:serve") as echoing,
+        PipeChild("tools.bench.echo:serve") as echoing,
     ):
         directory = Path(name)
         config = directory / "cluster.toml"
@@ -76,7 +77,7 @@ async def running() -> AsyncIterator[Venue]:
         arguments = ["--name", "fabric", "--join", engine["grpc"]]
         fabric = (await _start(children, Child("fabric", "bus", arguments, directory / "fabric.log")))["grpc"]
         echo_grpc, ping = echoing.answer()
-        venue = Venue(engine["grpc"], engine["feed"], fabric, echo_grpc, ping, directory, {})
+        venue = BenchVenue(engine["grpc"], engine["feed"], fabric, echo_grpc, ping, directory, {})
         try:
             yield venue
         except Exception as e:
@@ -93,7 +94,7 @@ async def _start(children: Children, child: Child) -> dict[str, Any]:
     return await child.wait_ready(START_S)
 
 
-class Stream:
+class BatchStream:
     """A bidirectional stream of batches, whose far end answers commands in order. `answered` counts them."""
 
     def __init__(self, call: Any) -> None:
@@ -117,14 +118,14 @@ class Stream:
         self._call.cancel()
 
 
-class EchoStream(Stream):
+class EchoStream(BatchStream):
     """Columns that come back as they went; reading them is part of it."""
 
     def _count(self, message: bytes) -> int:
         return len(echo.columns_of(message)[0])
 
 
-class SessionStream(Stream):
+class SessionStream(BatchStream):
     """A session with the engine, as any client could hold one. All twelve columns of the reports are read."""
 
     @staticmethod

@@ -14,7 +14,7 @@ changing one's rate, does not change which messages the others pick.
 
 The kinds of message faults are one table, MESSAGE_FAULTS: what each means, and what it makes of a message. Those of
 snapshots are another, ANSWER_FAULTS, and those of processes a third, PROCESS_FAULTS; what is done to a process, says
-tools/run/trouble.py.
+tools/run/disruption.py.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ STRETCHES_MAX: Final = 320  # of a home and an account: more than an engine keep
 _MASK: Final = (1 << 64) - 1
 
 
-class Span(NamedTuple):
+class ReportSpan(NamedTuple):
     """Reports `first` to `last`, and the sum of their hashes."""
 
     first: int
@@ -32,7 +32,7 @@ class Acknowledged:
     """The spans of every (home, account). Constant memory each; O(1) a report."""
 
     def __init__(self) -> None:
-        self._spans: dict[tuple[int, int], list[Span]] = {}
+        self._spans: dict[tuple[int, int], list[ReportSpan]] = {}
 
     def add(self, home: int, account: int, first_seq: int, rows: Sequence[ReportRow]) -> None:
         """Numbered reports that have come; those that came before are passed over."""
@@ -42,10 +42,10 @@ class Acknowledged:
             if last is not None and seq <= last.last:
                 continue
             if last is None or seq != last.last + 1 or seq % STRETCH == 0:
-                spans.append(Span(seq, seq, report_hash(seq, row)))
+                spans.append(ReportSpan(seq, seq, report_hash(seq, row)))
                 del spans[:-STRETCHES_MAX]
             else:
-                spans[-1] = Span(last.first, seq, last.sum + report_hash(seq, row) & _MASK)
+                spans[-1] = ReportSpan(last.first, seq, last.sum + report_hash(seq, row) & _MASK)
 
     def to_json(self) -> dict[str, Any]:
         """What `spans_of` reads: by account, then home."""
@@ -55,10 +55,10 @@ class Acknowledged:
         return out
 
 
-def spans_of(said: dict[str, Any]) -> dict[tuple[int, int], list[Span]]:
+def spans_of(said: dict[str, Any]) -> dict[tuple[int, int], list[ReportSpan]]:
     """The spans of each (home, account), as `Acknowledged.to_json` said them."""
     return {
-        (int(home), int(account)): [Span(*span) for span in spans]
+        (int(home), int(account)): [ReportSpan(*span) for span in spans]
         for account, homes in said.items()
         for home, spans in homes.items()
     }

@@ -27,9 +27,9 @@ What the file does not tell:
 Nothing else looks ahead. A price in view in both rows is never put right: there the venue is judged.
 
 A day holds a few rows that no venue in price-time priority can agree with: an execution of an order that was not the
-first at its price. `Step.here` says what price and time give there; what differs is put right behind the row, so that
-the next one is judged afresh: orders that should have traded go, and those that traded in their stead enter again in
-their old places, under ids of their own.
+first at its price. `FlowStep.here` says what price and time give there; what differs is put right behind the row, so
+that the next one is judged afresh: orders that should have traded go, and those that traded in their stead enter again
+in their old places, under ids of their own.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -57,7 +57,7 @@ OWN: Final = 1 << 63  # aggressive orders, cancels and replaces
 Levels = Sequence[tuple[int, int]]  # (price, size), best first
 
 
-class Command(NamedTuple):
+class FlowCommand(NamedTuple):
     """A command without account and instrument, which are the driver's business."""
 
     op: int
@@ -76,7 +76,7 @@ class Fill(NamedTuple):
     price: int
 
 
-class Step(NamedTuple):
+class FlowStep(NamedTuple):
     """What one event of the file becomes: `commands`, then the book is judged against `book`, then `after`.
 
     `row` is the event's last row, from 1; 0 stands for the seeding. `fills` are those of the aggressive order in
@@ -87,11 +87,11 @@ class Step(NamedTuple):
     """
 
     row: int
-    commands: tuple[Command, ...]
+    commands: tuple[FlowCommand, ...]
     fills: tuple[Fill, ...]
     book: BookRow | None
     floors: tuple[int | None, int | None]
-    after: tuple[Command, ...]
+    after: tuple[FlowCommand, ...]
     here: tuple[Fill, ...] = ()
     absent: tuple[int, ...] = ()
     again: tuple[tuple[int, int], ...] = ()
@@ -108,12 +108,12 @@ def merged(fills: Iterable[Fill]) -> tuple[Fill, ...]:
     return tuple(result)
 
 
-def is_taker(command: Command) -> bool:
+def is_taker(command: FlowCommand) -> bool:
     """Whether this is an aggressive order, not one that came to rest."""
     return command.op == NEW and command.client_order_id > OWN
 
 
-def plan(messages: Sequence[Message], books: Sequence[BookRow] = ()) -> Iterator[Step]:
+def plan(messages: Sequence[Message], books: Sequence[BookRow] = ()) -> Iterator[FlowStep]:
     """The steps of a file, the seeding first. Cost: about 20 us a message.
 
     Without books, an order that never entered does so when it is first named, and no row can be judged.
@@ -137,14 +137,14 @@ class _Planner:
         self._own = OWN
         self._absent: list[int] = []
         self._returned: list[tuple[int, int]] = []
-        self._commands: list[Command] = []
+        self._commands: list[FlowCommand] = []
         self._last_named: dict[int, int] = {}  # order id -> index of the last message about it
         self._never_entered: dict[int, tuple[int, Message, int]] = {}  # -> first index, first message, size in all
         self._first_pass()
 
-    def steps(self) -> Iterator[Step]:
+    def steps(self) -> Iterator[FlowStep]:
         before = self._seed()
-        yield Step(0, self._taken(), (), None, (None, None), ())
+        yield FlowStep(0, self._taken(), (), None, (None, None), ())
         end = 0
         while end < len(self._messages):
             start, end = end, self._event_end(end)
@@ -155,11 +155,13 @@ class _Planner:
             self._absent.clear()
             self._returned.clear()
             if not self._books:
-                yield Step(end, commands, merged(fills), None, (None, None), self._taken(), merged(here), absent, again)
+                yield FlowStep(
+                    end, commands, merged(fills), None, (None, None), self._taken(), merged(here), absent, again
+                )
                 continue
             book = self._books[end - 1]
             floors = self._look(end, 1, before.bids, book.bids), self._look(end, -1, before.asks, book.asks)
-            yield Step(end, commands, merged(fills), book, floors, self._taken(), merged(here), absent, again)
+            yield FlowStep(end, commands, merged(fills), book, floors, self._taken(), merged(here), absent, again)
             before = book
 
     # Before the first message
@@ -247,7 +249,7 @@ class _Planner:
                 self._forget(direction, message.price, order_id, part)
                 fills.append(Fill(order_id, part, message.price))
         flags = TIF_IOC | (FLAG_SELL if direction == 1 else 0)
-        self._commands.append(Command(NEW, self._next_own(), flags, worst, size, 0))
+        self._commands.append(FlowCommand(NEW, self._next_own(), flags, worst, size, 0))
         return here, fills
 
     def _by_priority(self, direction: int, worst: int, size: int) -> list[Fill]:
@@ -280,7 +282,7 @@ class _Planner:
                 left = self._sides[direction][price].pop(order_id)
                 gone.append((price, order_id, left))
                 if left > size:
-                    self._commands.append(Command(CANCEL, self._next_own(), 0, 0, 0, order_id))
+                    self._commands.append(FlowCommand(CANCEL, self._next_own(), 0, 0, 0, order_id))
         for price, order_id, left in gone:
             self._enter_again(direction, price, order_id, left)
 
@@ -367,7 +369,7 @@ class _Planner:
         juniors = [other for other in level if self._seniority[other] > seniority] if youngest > seniority else []
         level[order_id] = size
         flags = 0 if direction == 1 else FLAG_SELL
-        self._commands.append(Command(NEW, order_id, flags, price, size, 0))
+        self._commands.append(FlowCommand(NEW, order_id, flags, price, size, 0))
         for junior in juniors:
             level[junior] = level.pop(junior)
             self._replace(flags | MEANING_OPEN | REQUEUE, price, level[junior], junior)
@@ -398,10 +400,10 @@ class _Planner:
             flags = 0 if direction == 1 else FLAG_SELL
             self._replace(flags | MEANING_REDUCE_BY, price, size, order_id)
         else:
-            self._commands.append(Command(CANCEL, self._next_own(), 0, 0, 0, order_id))
+            self._commands.append(FlowCommand(CANCEL, self._next_own(), 0, 0, 0, order_id))
 
     def _replace(self, flags: int, price: int, quantity: int, target: int) -> None:
-        self._commands.append(Command(REPLACE, self._next_own(), flags, price, quantity, target))
+        self._commands.append(FlowCommand(REPLACE, self._next_own(), flags, price, quantity, target))
 
     def _forget(self, direction: int, price: int, order_id: int, size: int) -> None:
         level = self._sides[direction].get(price, {})
@@ -416,7 +418,7 @@ class _Planner:
         self._own += 1
         return self._own
 
-    def _taken(self) -> tuple[Command, ...]:
+    def _taken(self) -> tuple[FlowCommand, ...]:
         commands = tuple(self._commands)
         self._commands.clear()
         return commands

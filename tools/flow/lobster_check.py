@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from proto.columns import ACCEPTED, CANCELED, MAKER, NEW, REFUSED, REPLACED, TRADED, ReportRow
 from proto.orders_pb2 import Reason
-from tools.flow.lobster import NAMELESS, Fill, Levels, Step, is_taker, merged
+from tools.flow.lobster import NAMELESS, Fill, FlowStep, Levels, is_taker, merged
 
 LEVELS_JUDGED: Final = 10
 SHOWN_MAX: Final = 10  # differences in a summary
@@ -31,7 +31,7 @@ class Difference(NamedTuple):
 
 
 @dataclass(slots=True)
-class Verdict:
+class FlowCheck:
     """What the checker found.
 
     `rows_agree` of the `rows` that end an event agree, to ten levels, at every price that was in view before the event
@@ -80,9 +80,9 @@ class Checker:
         checker.verdict()
     """
 
-    def __init__(self, steps: Sequence[Step]) -> None:
+    def __init__(self, steps: Sequence[FlowStep]) -> None:
         self._steps = steps
-        self._verdict = Verdict()
+        self._verdict = FlowCheck()
         self._books: deque[tuple[Levels, Levels]] = deque()
         self._book: tuple[Levels, Levels] = ((), ())
         self._judged = 0  # steps whose book has been judged
@@ -134,7 +134,7 @@ class Checker:
         self._books.append((bids, asks))
         self._judge()
 
-    def verdict(self) -> Verdict:
+    def verdict(self) -> FlowCheck:
         """What was found so far; call it once, at the end."""
         verdict = self._verdict
         verdict.unanswered = len(self._undecided)
@@ -161,7 +161,7 @@ class Checker:
         fills = self._fills.get(taker, [])
         return merged(Fill(self._makers.get(trade_id, 0), size, price) for trade_id, size, price in fills)
 
-    def _judge_taker(self, step: Step, taker: int) -> None:
+    def _judge_taker(self, step: FlowStep, taker: int) -> None:
         ours = self._filled(taker)
         self._verdict.takers += 1
         if ours == step.fills:
@@ -173,7 +173,7 @@ class Checker:
     def _by_name(self, fills: Sequence[Fill]) -> list[Fill]:
         return [fill._replace(order_id=self._names.get(fill.order_id, fill.order_id)) for fill in fills]
 
-    def _judge_crossing(self, step: Step, order_id: int) -> None:
+    def _judge_crossing(self, step: FlowStep, order_id: int) -> None:
         """An order that rested on Nasdaq has traded on its entry."""
         maker = self._filled(order_id)[0].order_id
         whom = f"order {maker}" if maker else "another account"
@@ -209,7 +209,7 @@ class Checker:
             self._book = self._books.popleft()
         return True
 
-    def _judge_row(self, step: Step) -> None:
+    def _judge_row(self, step: FlowStep) -> None:
         if step.book is None:
             return
         bids, asks = self._book
@@ -228,7 +228,7 @@ class Checker:
             verdict.rows_agree += 1
 
 
-def summary(verdict: Verdict) -> list[str]:
+def summary(verdict: FlowCheck) -> list[str]:
     """A verdict in lines for a reader: the first differences, those that are not explained before the others."""
     lines = []
     if verdict.rows:
@@ -252,11 +252,11 @@ def summary(verdict: Verdict) -> list[str]:
     return lines
 
 
-def figures(verdict: Verdict) -> dict[str, object]:
+def figures(verdict: FlowCheck) -> dict[str, object]:
     """A verdict for a program: its counts, and its differences as (row, cause)."""
     return {
         name: [list(difference[:2]) for difference in value] if isinstance(value, list) else value
-        for name in Verdict.__slots__
+        for name in FlowCheck.__slots__
         for value in [getattr(verdict, name)]
     }
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from proto.columns import DUPLICATE_ID, STP_NONE, Batch, ReportRow
 from tools.flow import lobster, lobster_check, workload
-from tools.flow.lobster import Levels, Step
+from tools.flow.lobster import FlowStep, Levels
 from tools.flow.lobster_check import Checker
 from tools.flow.messages import FlowError, WorkloadRow, is_lobster, read_books, read_messages, read_workload
 
@@ -39,10 +39,10 @@ class Replayed:
     figures: dict[str, object]
 
 
-class Recorded:
+class RecordedFlow:
     """One file, on its way through one venue.
 
-    flow = Recorded(path, None, account)     raises FlowError
+    flow = RecordedFlow(path, None, account)     raises FlowError
     for batch in flow.batches(1, 256): ...   send them, in order
     flow.reported(row)                       each report of the account, in order; raises UsedBeforeError
     flow.event(bids, asks)                   with books to check: ten levels after each event of the instrument
@@ -50,7 +50,12 @@ class Recorded:
     """
 
     def __init__(
-        self, path: Path, account: int, rows: Sequence[WorkloadRow] = (), messages: int = 0, steps: Sequence[Step] = ()
+        self,
+        path: Path,
+        account: int,
+        rows: Sequence[WorkloadRow] = (),
+        messages: int = 0,
+        steps: Sequence[FlowStep] = (),
     ) -> None:
         """A workload's rows, or the steps of so many of LOBSTER's messages; see `read`."""
         self.path = path
@@ -63,18 +68,18 @@ class Recorded:
         self._heard = False
 
     @staticmethod
-    def read(path: Path, check: Path | None, account: int) -> "Recorded":
+    def read(path: Path, check: Path | None, account: int) -> "RecordedFlow":
         """A file's flow, with the books of another to check. Raises: FlowError."""
         if is_lobster(path):
             messages = list(read_messages(path))
             books = list(read_books(check)) if check else []
             if check and len(books) != len(messages):
                 raise FlowError(str(check), 0, f"has {len(books):,} books for {len(messages):,} messages")
-            flow = Recorded(path, account, messages=len(messages), steps=list(lobster.plan(messages, books)))
+            flow = RecordedFlow(path, account, messages=len(messages), steps=list(lobster.plan(messages, books)))
         elif check:
             raise FlowError(str(check), 0, f"has no book to check {path.name} with; see --answers")
         else:
-            flow = Recorded(path, account, read_workload(path))
+            flow = RecordedFlow(path, account, read_workload(path))
         if not flow.messages:
             raise FlowError(str(path), 0, "has no message")
         return flow

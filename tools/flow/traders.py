@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from proto.cluster import Instrument
 from proto.columns import (
     ACCEPTED,
     ALL_OR_NONE,
@@ -61,6 +60,7 @@ from proto.columns import (
     Terms,
 )
 from proto.feed import AUCTION, CLOSED, HALTED, OPEN, PRE_OPEN
+from proto.instrument import Instrument
 
 NEWS_STEP_S: Final = 0.25  # how often a fair price moves
 RESTING_GOAL: Final = 1_400  # orders that the makers of a venue keep resting, all together

@@ -15,12 +15,12 @@ from typing import Any, Final
 import grpc
 
 from engine.client import Client, ClientError, IncompleteError, SessionError, UnreachableError
-from engine.entry.guard import BEARER
 from proto import marketdata_pb2 as md
 from proto import marketdata_pb2_grpc as md_grpc
 from proto import orders_pb2 as pb
 from proto import orders_pb2_grpc as pb_grpc
 from proto.connect import channel
+from proto.dial import BEARER
 from proto.instrument import FIELDS
 from tools.orders import show
 from tools.orders.options import FORCES, MEANINGS, MODES, STATES, TYPES, limits, parser, wanting
@@ -212,7 +212,7 @@ def asked_of_operator(args: argparse.Namespace) -> tuple[str, Any]:
             return "ConfirmClock", pb.ConfirmClockRequest()
         case "delist":
             return "Delist", pb.DelistRequest(symbol=args.symbol)
-    said: dict[str, Any] = {name: getattr(args, name) for name in FIELDS if name in args}
+    said: dict[str, Any] = {name: getattr(args, name) for name in FIELDS if name != "engine"}
     return "AddInstrument", pb.AddInstrumentRequest(**said | limits(args))
 
 

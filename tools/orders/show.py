@@ -1,10 +1,12 @@
 """What is printed: a table on a terminal, else one JSON object a line; words, symbols, and prices in units of price.
 
-A table leaves columns out, from the right, where the terminal is too narrow for them, and never a digit.
+A table leaves columns out, from the right, where the terminal is too narrow for them, and says so on stderr; and
+never a digit.
 """
 
 import json
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -13,8 +15,8 @@ from typing import Any, Final, TextIO
 from engine.client.report import KINDS, LIQUIDITY, REASONS, SIDES, Report, word, words
 from proto import marketdata_pb2 as md
 from proto import orders_pb2 as pb
-from proto.cluster import Instrument
-from proto.columns import NOTHING_TO_CHANGE, REFUSED, TOO_LATE, UNKNOWN
+from proto.columns import MASS_CANCELED, NOTHING_TO_CHANGE, REFUSED, TOO_LATE, UNKNOWN
+from proto.instrument import FIELDS, Instrument
 from proto.orders import decimal_text, notional_text
 from proto.refusals import explain
 
@@ -39,6 +41,7 @@ LEVELS: Final = {"orders": 6, "quantity": 10, "bid": 10, "offer": 10, "quantity 
 INSTRUMENTS: Final = {
     "symbol": 6, "id": 4, "engine": 6, "tick_size": 9, "lot_size": 8, "price_min": 9, "price_max": 9,
     "quantity_max": 12, "notional_max": 12, "collar": 8, "band": 8, "allocation": 10, "channel": 7,
+    "auction_reference": 17, "state": 8,
 }  # fmt: skip
 FACTS: Final = {"fact": 20, "value": 20}
 
@@ -64,6 +67,9 @@ class Printer:
                 room -= width + 2
                 if room >= -2 or not self._widths:
                     self._widths[name] = width
+            if out := list(columns)[len(self._widths) :]:
+                names = ", ".join(out).replace("_", " ")
+                print(f"orders: too narrow for {names}; --json has all", file=sys.stderr)
             self._say(self._row([name.replace("_", " ").strip() for name in self._widths]))
         for line in lines:
             self._say(self._row([_cell(name, line.get(name)) for name in self._widths]))
@@ -90,7 +96,7 @@ def of_report(report: Report) -> Line:
     line |= {name: "" if number.is_nan() else str(number) for name, number in numbers.items()}
     if report.definition is None and report.row.instrument:  # delisted, and nobody knows its units any more
         line |= {"price_ticks": report.row.price, "quantity_lots": report.row.quantity}
-    return line | {"command": report.command, "detail": report.detail}
+    return _of_no_order(line) | {"command": report.command, "detail": report.detail}
 
 
 def of_answer(report: pb.Report) -> list[Line]:
@@ -99,10 +105,21 @@ def of_answer(report: pb.Report) -> list[Line]:
         report, str(word(KINDS, report.kind)), word(REASONS, report.reason), SIDES[report.side],
         word(LIQUIDITY, report.liquidity),
     )  # fmt: skip
-    if not report.quantity:  # refused before anybody looked at the rest of it
-        line["side"] = ""
     line |= {name: getattr(report, name) for name in ("price", "quantity", "open", "filled", "detail")}
-    return [line, *(one for then in report.then for one in of_answer(then))]
+    return [_of_no_order(line), *(one for then in report.then for one in of_answer(then))]
+
+
+def _of_no_order(line: Line) -> Line:
+    """A report that is about no order says nothing of one: no side, and no price, quantity, ... of an unknown order.
+
+    So are those of a mass cancel, whose quantity is how many orders it canceled, of a cancel or a replace that found
+    nothing, and of what was refused before anybody looked at the rest of it.
+    """
+    if line["kind"] == str(KINDS[MASS_CANCELED]):
+        return line | {"side": ""}
+    if line["kind"] in (str(KINDS[REFUSED]), str(KINDS[UNKNOWN])) and not Decimal(line["quantity"] or 0):
+        return line | dict.fromkeys(("side", "price", "quantity", "open", "filled"), "")
+    return line
 
 
 def _report(report: Any, kind: str, reason: object, side: object, liquidity: object) -> Line:
@@ -145,7 +162,7 @@ def of_reply(reply: pb.OperatorReply) -> Line:
 
 
 def of_instrument(instrument: Instrument) -> Line:
-    """What an instrument is; a limit that is none is None."""
+    """What an instrument is, and the state it began in; a limit that is none is None."""
     tick, lot = instrument.tick_size, instrument.lot_size
 
     def limit(value: int, text: Callable[[int], str]) -> str | None:
@@ -154,14 +171,13 @@ def of_instrument(instrument: Instrument) -> Line:
     def price(ticks: int) -> str:
         return decimal_text(ticks, tick)
 
-    return {
-        "symbol": instrument.symbol, "id": instrument.id, "engine": instrument.engine, "channel": instrument.channel,
+    return {name: getattr(instrument, name) for name in FIELDS} | {
         "tick_size": f"{tick:f}", "lot_size": f"{lot:f}",
         "price_min": price(instrument.price_min), "price_max": price(instrument.price_max),
         "quantity_max": limit(instrument.quantity_max, lambda lots: decimal_text(lots, lot)),
         "notional_max": limit(instrument.notional_max, lambda value: notional_text(value, tick, lot)),
         "collar": limit(instrument.collar, price), "band": limit(instrument.band, price),
-        "allocation": instrument.allocation,
+        "auction_reference": limit(instrument.auction_reference, price),
     }  # fmt: skip
 
 

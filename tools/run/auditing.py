@@ -3,14 +3,14 @@
 import asyncio
 from collections.abc import Mapping
 
-from proto.cluster import PRO_RATA
 from proto.columns import ACCEPTED, TRADED, ReportRow
+from proto.instrument import PRO_RATA
 from tools.flow.order_counts import Executed, OrderCounts
 from tools.run import membership
-from tools.run.audit.books import Shown, reconcile, resting, shown
 from tools.run.audit.breaches import Breaches
+from tools.run.audit.reconcile import Shown, reconcile, resting, shown
 from tools.run.audit.reports import ReportAudit
-from tools.run.drop_copies import UNREADABLE, Told, accounts_in, read
+from tools.run.drop_copies import UNREADABLE, CopiesTold, accounts_in, read
 from tools.run.evidence import Audited, Other
 from tools.run.feeds import Feeds, Stream
 from tools.run.flows import Flows
@@ -55,7 +55,7 @@ class Audit:
         self._flows = flows
         self._feeds = feeds
         self._shown: dict[Stream, list[Shown]] = {}
-        self.told = Told()
+        self.told = CopiesTold()
 
     def look(self) -> None:
         """Keep the books as the feeds have them now."""

@@ -27,13 +27,13 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from proto.dial import PORT_MAX, Parser
+from proto.dial import PORT_MAX, Parser, UsageError
 from tools.chaos.plan import FaultError, answers_in_words, in_words
 from tools.chaos.script import with_script
-from tools.flow.findings import FAILS, HOLDS, NOTE, UNKNOWN
+from tools.findings import FAILS, HOLDS, NOTE, UNKNOWN
 from tools.run.day.plan import DURATION_MIN_S, DURATION_S, TRADERS_MIN
 from tools.run.live_view import render
-from tools.run.options import FABRIC_PORTS, PORT, Options, UsageError
+from tools.run.options import FABRIC_PORTS, PORT, Options
 from tools.run.page import page
 from tools.run.venue import CannotStart, ClusterRun
 from tools.run.verdict import Verdict

@@ -18,7 +18,7 @@ from proto import orders_pb2 as pb
 from proto.columns import ReportRow
 from proto.instrument import Instrument
 from proto.orders import report_columns
-from tools.run.audit.books import Live
+from tools.run.audit.reconcile import Live
 
 AT_ONCE: Final = 4  # accounts
 ASK_S: Final = 10.0  # for an account's open orders
@@ -39,7 +39,7 @@ class OpenOrder:
 
 
 @dataclass(slots=True)
-class Told:
+class CopiesTold:
     """What the engines said of accounts. `unasked` says about what nobody answered; `homes` who answered for each."""
 
     orders: list[OpenOrder] = field(default_factory=list)
@@ -55,13 +55,13 @@ async def read(
     instruments: Sequence[Instrument],
     take: Take,
     patience: float,
-) -> Told:
+) -> CopiesTold:
     """Every account's open orders, then all of its reports that are kept, through any of these engines.
 
     Reports go to `take` as (home, account, first number, time, rows), in order for each home and account.
     """
     some = asyncio.Semaphore(AT_ONCE)
-    out = Told()
+    out = CopiesTold()
     of = frozenset(homes)
     known = {instrument.symbol: instrument for instrument in instruments}
 

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tools.flow.findings import Finding
+from tools.findings import Finding
 from tools.flow.order_counts import Counted, TradeSum
 from tools.run.audit.breaches import Breaches
 
 
 @dataclass(frozen=True, slots=True)
-class Engine:
+class EngineLife:
     """An engine's life. `epochs` are those it announced, one for each start; `down` if it was killed and stayed so."""
 
     id: int
@@ -38,7 +38,7 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
-class Mirror:
+class MirrorMatch:
     """One machine's copy of one stream beside its owner's, both at rest. `differences` is empty when they are equal;
     `problem` says why they could not be compared."""
 
@@ -111,7 +111,7 @@ class Moved:
 
 
 @dataclass(frozen=True, slots=True)
-class LateJoiners:
+class LateJoinersFound:
     """Readers who came and went in the middle: how many, over how many streams, how many they found equal elsewhere."""
 
     came: int
@@ -156,12 +156,12 @@ class Evidence:
 
     symbols: dict[int, str]  # by instrument
     homes: dict[int, int]  # engine by instrument
-    engines: tuple[Engine, ...]
+    engines: tuple[EngineLife, ...]
     counted: Counted
     feed: dict[int, TradeSum]  # trades by instrument, as the feed told them
     feed_missed: dict[int, int]  # deltas of each engine's feed that the judge did not see
     trade_ids: dict[int, int]  # trades by instrument, as its book numbered them during the run
-    mirrors: tuple[Mirror, ...]
+    mirrors: tuple[MirrorMatch, ...]
     seen: tuple[Seen, ...]
     seconds: float
     audited: Audited = field(default_factory=Audited)
@@ -171,7 +171,7 @@ class Evidence:
     proxied: dict[str, dict[str, int]] = field(default_factory=dict)  # what the fault proxy did, line by line
     answers: dict[str, dict[str, int]] = field(default_factory=dict)  # and to calls, fabric node by fabric node
     opening: Counted = field(default_factory=Counted)  # what was counted before the seconds began
-    late_joiners: LateJoiners | None = None
+    late_joiners: LateJoinersFound | None = None
     outages: tuple[Outage, ...] = ()
     fabrics_down: tuple[tuple[str, float], ...] = ()  # killed and not restarted: name, and when
     moved: tuple[Moved, ...] = ()

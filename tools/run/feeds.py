@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from bus.access.subscriber import Subscriber
-from bus.stream.actions import Action, Applied, AskRange, AskSnapshot, Limits, MissingSpan, State, StateChanged
+from bus.stream.actions import Action, Applied, AskRange, AskSnapshot, ClientLimits, MissingSpan, State, StateChanged
 from bus.stream.feed_client import FeedClient
 from bus.stream.mirror import Mirror, MirrorBook, MirrorError
 from proto.feed import EXECUTE, OP_MASK, TRADE, Extra, Row
@@ -117,7 +117,7 @@ class Feeds:
         self._source = source
         self._allocation = allocation
         self._subscriber = Subscriber(
-            self._sources, random.Random(0), listen=self._on_action, limits=Limits(lag_ns=NEVER_NS)
+            self._sources, random.Random(0), listen=self._on_action, limits=ClientLimits(lag_ns=NEVER_NS)
         )
 
     @property

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from tools.child import Child, Children, StartError
-from tools.flow.acknowledged import Span, spans_of
-from tools.flow.findings import Finding
+from tools.findings import Finding
+from tools.flow.acknowledged import ReportSpan, spans_of
 from tools.flow.order_counts import Counted, added
 from tools.flow.traders import FIRST_ACCOUNT
-from tools.run.evidence import LateJoiners, Seen
+from tools.run.evidence import LateJoinersFound, Seen
 from tools.run.machines import START_S, Machines
 
 OPENING_S: Final = 60.0  # for the traders' opening ladders
@@ -36,7 +36,7 @@ class Flows:
         self._done: dict[str, asyncio.Event] = {}
         self._reported: dict[str, asyncio.Event] = {}
         self._joiners_said: dict[str, Any] = {}
-        self._acknowledged: dict[tuple[int, int], list[Span]] = {}
+        self._acknowledged: dict[tuple[int, int], list[ReportSpan]] = {}
         self.accounts: set[int] = set()  # those that send
         self._readers: list[asyncio.Task[None]] = []
 
@@ -130,13 +130,13 @@ class Flows:
         counters = self._joiners_said.get("counters", {})
         return [Seen("late-joiners", 0, counters, gone=True)] if counters else []
 
-    def late_joiners_found(self) -> LateJoiners | None:
+    def late_joiners_found(self) -> LateJoinersFound | None:
         said = self._joiners_said
         if not said:
             return None
-        return LateJoiners(said["came"], said["streams"], said["verified"], tuple(said["differing"]))
+        return LateJoinersFound(said["came"], said["streams"], said["verified"], tuple(said["differing"]))
 
-    def acknowledged(self) -> dict[tuple[int, int], list[Span]]:
+    def acknowledged(self) -> dict[tuple[int, int], list[ReportSpan]]:
         """What the flows' accounts were told, as they reported it; by home and account."""
         return dict(self._acknowledged)
 

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Final
 
-from proto import cluster
-from proto.cluster import Cluster, EngineEntry, Instrument
+from proto import instrument
+from proto.cluster import Cluster, EngineEntry
+from proto.instrument import Instrument
 
 _WORDS: Final = (
     "ALFA BRAVO CHARLIE DELTA ECHO FOXTROT GOLF HOTEL INDIA JULIETT KILO LIMA MIKE NOVEMBER OSCAR PAPA QUEBEC ROMEO "
@@ -37,9 +38,9 @@ def made_up(engines: int, instruments: int, recorded: Sequence[str] = ()) -> Clu
                 channel=1,
                 tick_size=RECORDED_TICK_SIZE if recorded else TICK_SIZE,
                 lot_size=Decimal(1),
-                price_min=-cluster.PRICE_MAX if recorded else 1,
-                price_max=cluster.PRICE_MAX if recorded else PRICE_MAX,
-                allocation=cluster.FIFO if recorded or id % BY_SIZE else cluster.PRO_RATA,
+                price_min=-instrument.PRICE_MAX if recorded else 1,
+                price_max=instrument.PRICE_MAX if recorded else PRICE_MAX,
+                allocation=instrument.FIFO if recorded or id % BY_SIZE else instrument.PRO_RATA,
             )
             for id, name in enumerate(symbols, 1)
         ),

@@ -11,8 +11,8 @@ import grpc
 
 from bus.access.exchange import DirectoryError, ask
 from engine.client import Client, ClientError
-from proto.cluster import Instrument
 from proto.columns import BUY
+from proto.instrument import Instrument
 from tools.run.evidence import Seen, counter
 from tools.run.machines import Machines, Place
 from tools.run.polling import LIVE, answer

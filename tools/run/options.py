@@ -6,6 +6,7 @@ from typing import Final
 
 from proto import cluster as cluster_file
 from proto.cluster import Cluster, ClusterError
+from proto.dial import UsageError
 from tools.chaos.plan import FaultSpec
 from tools.run.day.plan import ruled
 from tools.run.layout import made_up, symbols_of
@@ -13,10 +14,6 @@ from tools.run.layout import made_up, symbols_of
 RATE: Final = 1_500  # orders/s of all traders together
 PORT: Final = 4_001  # of a venue to play with: its first engine's
 FABRIC_PORTS: Final = 100  # behind the engines': the fabric nodes'
-
-
-class UsageError(Exception):
-    """What was asked for does not fit together, or cannot be had."""
 
 
 @dataclass(frozen=True, slots=True)

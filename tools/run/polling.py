@@ -12,11 +12,11 @@ from bus.access.asking import StreamStanding
 from bus.reader.verify import differences
 from bus.stream.mirror import MirrorError
 from proto import marketdata_pb2
-from proto.cluster import Instrument
 from proto.feed import STATE_NAMES, FeedError
+from proto.instrument import Instrument
 from proto.snapshot import Snapshot
 from tools.flow.order_counts import Counted
-from tools.run.evidence import Marked, Mirror, Seen, counter
+from tools.run.evidence import Marked, MirrorMatch, Seen, counter
 from tools.run.feeds import Feeds
 from tools.run.live_view import Board, InstrumentRow, MachineRow
 from tools.run.machines import Machines, Place
@@ -123,14 +123,16 @@ class Poller:
                     out.append(snapshot)
         return out
 
-    async def mirrors(self, owners: Sequence[Snapshot]) -> tuple[Mirror, ...]:
+    async def mirrors(self, owners: Sequence[Snapshot]) -> tuple[MirrorMatch, ...]:
         """Every machine's copy of every stream beside its owner's, both at one sequence: where one of them has gone on
         since (an order has expired, somebody trades), the other is brought there by the deltas that were heard."""
         fabrics = [place for place in self._machines.fabrics.values() if not place.down]
         mirrors = [await self._mirror(place, owner) for owner in owners for place in fabrics]
         heard = {owner.engine for owner in owners}
         silent = [place for place in self._machines.engines.values() if not place.down and place.id not in heard]
-        mirrors += [Mirror(place.name, place.id, 1, problem="gave no snapshot of its own books") for place in silent]
+        mirrors += [
+            MirrorMatch(place.name, place.id, 1, problem="gave no snapshot of its own books") for place in silent
+        ]
         return tuple(mirrors)
 
     async def marks(self) -> tuple[Marked, ...]:
@@ -146,10 +148,10 @@ class Poller:
                 out.append(Marked(place.name, engine.id, stream, states))
         return tuple(out)
 
-    async def _mirror(self, place: Place, owner: Snapshot) -> Mirror:
+    async def _mirror(self, place: Place, owner: Snapshot) -> MirrorMatch:
         where = (place.name, owner.engine, owner.channel, owner.epoch, owner.last_seq)
         if not place.serving:
-            return Mirror(*where, problem=f"is {place.state}")
+            return MirrorMatch(*where, problem=f"is {place.state}")
         deadline = time.monotonic() + LEVEL_S * self._machines.patience.factor
         while True:
             try:
@@ -159,13 +161,13 @@ class Poller:
             except grpc.aio.AioRpcError as e:  # it may just not have heard from the engine for a moment
                 both, problem = None, f"gave no snapshot: {e.code().name} {e.details() or ''}".rstrip()
             except (FeedError, MirrorError) as e:
-                return Mirror(*where, problem=f"gave no sound snapshot: {e}")
+                return MirrorMatch(*where, problem=f"gave no sound snapshot: {e}")
             if both is not None:
                 mine, its = both
                 where = (place.name, owner.engine, owner.channel, owner.epoch, mine.last_seq)
-                return Mirror(*where, len(mine.books), resting(mine), differences(mine, its))
+                return MirrorMatch(*where, len(mine.books), resting(mine), differences(mine, its))
             if time.monotonic() > deadline:
-                return Mirror(*where, problem=problem)
+                return MirrorMatch(*where, problem=problem)
             await asyncio.sleep(LOOK_S)
             again = await answer(self._machines.engines[owner.engine].asked.snapshot(owner.engine, owner.channel))
             owner = again or owner

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from proto import cluster as cluster_file
+from proto.dial import called
 from proto.snapshot import Snapshot
 from tools.child import Children, StartError
 from tools.flow.order_counts import Counted
@@ -17,14 +18,14 @@ from tools.run.auditing import Audit, Others
 from tools.run.day.plan import day_of
 from tools.run.day.run import DayRun
 from tools.run.day.verdict import DayEvidence, day_to_json, judge_day
-from tools.run.evidence import Ended, Engine, Evidence
+from tools.run.disruption import Disruption
+from tools.run.evidence import Ended, EngineLife, Evidence
 from tools.run.feeds import Feeds
 from tools.run.flows import Flows, within
 from tools.run.live_view import Board
 from tools.run.machines import START_S, Machines, Place
 from tools.run.options import RATE, Options, venue_of
 from tools.run.polling import LOOK_S, Poller
-from tools.run.trouble import Trouble
 from tools.run.verdict import Verdict
 
 TICK_S: Final = 0.05
@@ -52,7 +53,9 @@ class ClusterRun:
         self._machines.ports = options.ports()
         self._flows = Flows(self._machines, self._children)
         self._poller = Poller(self._machines, self.board, self._heard)
-        self._trouble = Trouble(options.faults, self._machines, self._flows, self._poller, self._now_s, self._happened)
+        self._disruption = Disruption(
+            options.faults, self._machines, self._flows, self._poller, self._now_s, self._happened
+        )
         self._feeds: Feeds | None = None  # once there is a loop to hear on
         self._day: DayRun | None = None
         if options.trading_day:
@@ -83,7 +86,7 @@ class ClusterRun:
                 evidence = await self._settle()
                 return judge.judge(replace(evidence, ended=await self._stop()))
             finally:
-                await self._trouble.close()
+                await self._disruption.close()
                 if self._day:
                     await self._day.close()
                 await self._flows.close()
@@ -170,7 +173,7 @@ class ClusterRun:
         self._tell_addresses()
         if self._day:
             self._day.begin()
-        self._trouble.begin()
+        self._disruption.begin()
         try:
             next_look = 0.0
             while not self._over():
@@ -184,9 +187,9 @@ class ClusterRun:
                     next_look = self._now_s() + LOOK_S
                 await asyncio.sleep(TICK_S)
         finally:
-            await self._trouble.end()
+            await self._disruption.end()
         self._seconds = self._now_s()
-        self._trouble.over()
+        self._disruption.over()
         if self._day:
             await self._day.finish(self._drain.is_set())
 
@@ -196,8 +199,8 @@ class ClusterRun:
         symbol = machines.venue.instruments[0].symbol
         fabric, engine = (each[0].asked.target for each in (machines.serving_fabrics(), machines.serving_engines()))
         self.board.addresses = [
-            f"watch it: python -m tools.tail_feed {fabric} --symbol {symbol}",
-            f"trade there: python -m tools.orders --at {engine} book {symbol}",
+            f"watch it: {called('tools.tail_feed', 'tail')} {fabric} --symbol {symbol}",
+            f"trade there: {called('tools.orders', 'orders')} --at {engine} book {symbol}",
         ]
         for line in self.board.addresses:
             self._happened(line)
@@ -262,8 +265,8 @@ class ClusterRun:
             marked=marked,
             seen=(*poller.seen(), *flows.seen_by_late_joiners()),
             late_joiners=flows.late_joiners_found(),
-            outages=tuple(self._trouble.outages),
-            moved=tuple(self._trouble.moved),
+            outages=tuple(self._disruption.outages),
+            moved=tuple(self._disruption.moved),
             proxied=proxied,
             answers=answers,
             checks=(*flows.findings, *(judge_day(day) if day else ())),
@@ -276,9 +279,9 @@ class ClusterRun:
         troubled = bool(str(self.options.faults))
         return self._day.evidence(self._now_s(), self._drain.is_set(), troubled, self._fresh, audit.told)
 
-    def _life_of(self, place: Place) -> Engine:
+    def _life_of(self, place: Place) -> EngineLife:
         symbols = tuple(i.symbol for i in self._machines.venue.instruments_of(place.id))
-        return Engine(place.id, tuple(place.epochs), place.down, place.killed_at_s, place.left, symbols)
+        return EngineLife(place.id, tuple(place.epochs), place.down, place.killed_at_s, place.left, symbols)
 
     async def _proxy_counts(self) -> tuple[dict[str, dict[str, int]], dict[str, dict[str, int]]]:
         """What was done to messages, line by line, and to calls, machine by machine."""

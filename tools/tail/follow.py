@@ -13,10 +13,10 @@ import grpc
 from bus.access.asking import Tap
 from bus.access.directory import Entry
 from bus.access.exchange import DirectoryError, ask
-from bus.reader import Feed
+from bus.reader import Feed, Trouble
 from proto.dial import wrong_address
 from tools.tail.ending import CannotConnect, CannotOpen
-from tools.tail.listen import Listener, chosen
+from tools.tail.listener import Listener, chosen
 from tools.tail.play import play
 from tools.tail.record import SEED, Recorder, Writer
 from tools.tail.say import say_all
@@ -34,10 +34,10 @@ def run(args: argparse.Namespace) -> int:
             writer = Writer(files.enter_context(args.record.open("wb", buffering=0))) if args.record else None
         except OSError as e:
             raise CannotOpen(f"{args.play or args.record}: {e.strerror}") from None
-        return asyncio.run(play(args, played, sys.stdout) if played else listen(args, writer, sys.stdout))
+        return asyncio.run(play(args, played, sys.stdout) if played else follow(args, writer, sys.stdout))
 
 
-async def listen(args: argparse.Namespace, writer: Writer | None, out: TextIO) -> int:
+async def follow(args: argparse.Namespace, writer: Writer | None, out: TextIO) -> int:
     """From the first question to the exit code. Raises: as run()."""
     entries, listener = await _venue(args)
     taps: list[Tap] = []
@@ -55,6 +55,8 @@ async def listen(args: argparse.Namespace, writer: Writer | None, out: TextIO) -
         seed=SEED if writer else None,
     ) as feed:  # fmt: skip
         tasks: list[Coroutine[Any, Any, None]] = [_take(listener, feed), listener.hear(feed)]
+        if args.source:
+            tasks.append(_source(listener, feed, args.source))
         if args.verify:
             tasks.append(listener.verify(feed))
         if args.stats:
@@ -67,6 +69,14 @@ async def listen(args: argparse.Namespace, writer: Writer | None, out: TextIO) -
 async def _take(listener: Listener, feed: Feed) -> None:
     async for event in feed.events():
         listener.take(event, feed)
+
+
+async def _source(listener: Listener, feed: Feed, source: str) -> None:
+    """Say of the one machine that is asked that it does not answer: what waits for it waits without a word."""
+    try:
+        await _entries(source)
+    except CannotConnect as e:
+        listener.take(Trouble(f"--source {e}; trying on"), feed)
 
 
 async def _venue(args: argparse.Namespace) -> tuple[tuple[Entry, ...], Listener]:

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 from bus.reader.events import (
-    OPS,
     Book,
     BookEvent,
+    BookState,
     Comparison,
     Delta,
     Doubted,
@@ -24,11 +24,12 @@ from bus.reader.events import (
     QuotesState,
     Stream,
     StreamState,
+    Trade,
     Trouble,
     Trusted,
 )
 from proto import feed
-from proto.feed import OP_MASK, SELL, Extra, FeedError, Row, Status
+from proto.feed import OP_MASK, OPS, SELL, Extra, FeedError, Row, Status
 
 JsonLine = dict[str, Any]
 
@@ -40,15 +41,11 @@ FLAGS: Final = {
     feed.DIGEST: "digest",
 }
 BAD_SHOWN: Final = 64  # bytes of a frame that cannot be read
-_SIDED: Final = ("add", "cancel", "modify", "delete", "execute", "trade")
-_WITH_PRICE: Final = ("add", "execute", "trade", "correction")
-_WITH_QUANTITY: Final = ("add", "cancel", "modify", "execute", "trade", "correction")
-_WITH_ORDER: Final = ("add", "cancel", "modify", "delete", "execute")
-_WITH_TRADE: Final = ("execute", "trade", "bust", "correction")
+_CARRIES: Final = {op.name: op.carries for op in OPS.values()}
 
 
 def line_of(event: Event) -> JsonLine | None:
-    """The line of what happens to a stream; None where there is nothing to say. Deltas: delta_lines."""
+    """The line of what happens to a stream; None for what has lines of its own: deltas (delta_lines) and books."""
     match event:
         case StreamState():
             return _changed("state", event)
@@ -67,8 +64,10 @@ def line_of(event: Event) -> JsonLine | None:
             return {"event": "trusted", "symbol": event.symbol, **_stream(event)}
         case Trouble():
             return {"event": "alarm", **(_stream(event) if event.engine else {}), "what": event.text}
-        case _:
+        case BookEvent() | Trade() | BookState() | Quote():
             return None
+        case _:
+            assert_never(event)
 
 
 def _stream(event: Any) -> JsonLine:
@@ -91,26 +90,19 @@ def delta_lines(events: list[BookEvent]) -> Iterator[tuple[JsonLine, BookEvent]]
 
 
 def _delta(event: BookEvent, delta: Delta) -> JsonLine:
-    op = delta.op
     line: JsonLine = {
-        "event": op,
+        "event": delta.op,
         "symbol": event.symbol,
         "epoch": event.epoch,
         "seq": delta.sequence,
         "time_ns": event.time_ns,
     }
-    if op in _SIDED:
-        line["side"] = delta.side
-    if op in _WITH_ORDER:
-        line["order_id"] = delta.order_id
-    if op in _WITH_PRICE:
-        line["price"] = f"{delta.price:f}"
-    if op in _WITH_QUANTITY:
-        line["quantity"] = f"{delta.quantity:f}"
-    if op in _WITH_TRADE:
-        line["trade_id"] = delta.trade_id
-    if delta.extra is not None:
-        line |= _extra(delta.extra)
+    for name in _CARRIES[delta.op]:
+        value = getattr(delta, name)
+        if name == "extra":
+            line |= _extra(value)
+        else:
+            line[name] = f"{value:f}" if isinstance(value, Decimal) else value
     if delta.end:
         line["end"] = True
     return line
@@ -202,7 +194,7 @@ def frame_line(frame: bytes, time_ns: int) -> JsonLine:
 def _raw_delta(row: Row) -> JsonLine:
     op, instrument, order_id, price, quantity, trade_id = row
     return {
-        "op": OPS[op & OP_MASK], "sell": bool(op & SELL), "end": bool(op & feed.END), "instrument": instrument,
+        "op": OPS[op & OP_MASK].name, "sell": bool(op & SELL), "end": bool(op & feed.END), "instrument": instrument,
         "order_id": order_id, "price": price, "quantity": quantity, "trade_id": trade_id,
     }  # fmt: skip
 

@@ -13,7 +13,7 @@ from bus.reader import Stream
 from proto.dial import printable
 from proto.instrument import Instrument
 from tools.ladder import LadderView, draw, tape
-from tools.tail.listen import Listener, Shows
+from tools.tail.listener import Listener, Shows
 
 REDRAW_S: Final = 0.1
 AROUND_LEVELS: Final = 5  # lines of a ladder that are no levels, and one for the cursor

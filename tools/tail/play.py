@@ -16,7 +16,7 @@ from typing import BinaryIO, Final, TextIO
 from bus.access.asking import Ranged
 from bus.access.subscriber import jitter_of
 from bus.reader.events import Book, Stream
-from bus.reader.teller import Teller, Told
+from bus.reader.teller import EventSink, Teller
 from bus.stream.actions import Action, AskRange, AskSnapshot, State, Withdrawn
 from bus.stream.feed_client import FeedClient
 from bus.stream.sequencer import RangeStatus
@@ -24,8 +24,8 @@ from proto.feed import FeedError
 from proto.instrument import FIELDS, Instrument, ListingError, instrument_of
 from proto.snapshot import Snapshot, decode_snapshot
 from tools.tail.ending import CannotConnect
-from tools.tail.listen import Listener, chosen
-from tools.tail.record import FAILED, FRAME, HEAD, LENGTH, MAGIC, RANGE, RANGE_HEAD, SEED, SNAPSHOT, VENUE, Recorded
+from tools.tail.listener import Listener, chosen
+from tools.tail.record import FAILED, FRAME, HEAD, LENGTH, MAGIC, RANGE, RANGE_HEAD, SEED, SNAPSHOT, VENUE, TapeRecord
 from tools.tail.say import say_all
 
 RECORD_MAX: Final = 128 << 20
@@ -46,7 +46,7 @@ class Recording:
         self.cut = False
         self._file = file
 
-    def __iter__(self) -> Iterator[Recorded]:
+    def __iter__(self) -> Iterator[TapeRecord]:
         if self._read(len(MAGIC)) != MAGIC:
             raise RecordingError("this is no recording")
         while head := self._read(LENGTH.size):
@@ -58,7 +58,7 @@ class Recording:
                 self.cut = True
                 return
             kind, time_ns, engine, channel = HEAD.unpack_from(rest)
-            yield Recorded(kind, rest[HEAD.size :], time_ns, engine, channel)
+            yield TapeRecord(kind, rest[HEAD.size :], time_ns, engine, channel)
 
     def _read(self, size: int) -> bytes:
         try:
@@ -67,7 +67,7 @@ class Recording:
             raise RecordingError(str(e.strerror)) from None
 
 
-def venue_of(record: Recorded) -> list[Instrument]:
+def venue_of(record: TapeRecord) -> list[Instrument]:
     """The instruments of the first record. Raises: RecordingError."""
     if record.kind != VENUE:
         raise RecordingError("it does not begin with its venue")
@@ -94,7 +94,7 @@ def range_of(body: bytes) -> Ranged:
 class Player:
     """The readers of a recording's streams. `told` is told what they do (bus/reader/teller.py)."""
 
-    def __init__(self, instruments: Sequence[Instrument], told: Told) -> None:
+    def __init__(self, instruments: Sequence[Instrument], told: EventSink) -> None:
         seed = Random(SEED).getrandbits(64)  # as Subscriber has it
         streams = dict.fromkeys((i.engine, i.channel) for i in instruments)
         self._clients = {stream: FeedClient(*stream, jitter_of(seed, *stream)) for stream in streams}
@@ -111,7 +111,7 @@ class Player:
         """As Feed.streams."""
         return self._teller.streams()
 
-    def play(self, record: Recorded) -> None:
+    def play(self, record: TapeRecord) -> None:
         """Have it taken in, and the time until then pass. Raises: RecordingError."""
         self.now_ns = record.time_ns
         for client in self._clients.values():
@@ -125,7 +125,7 @@ class Player:
         if reader is not None:
             self._act(reader, self._taken_in(reader, record))
 
-    def _taken_in(self, client: FeedClient, record: Recorded) -> list[Action]:
+    def _taken_in(self, client: FeedClient, record: TapeRecord) -> list[Action]:
         if record.kind == FRAME:
             return client.frame(record.body, record.time_ns)
         asked = self._asked.pop(client, None)
@@ -148,7 +148,7 @@ class Player:
         self._teller.on_heard(client)
 
 
-def _snapshot(record: Recorded) -> Snapshot:
+def _snapshot(record: TapeRecord) -> Snapshot:
     try:
         return decode_snapshot(record.body)
     except FeedError as e:
@@ -185,8 +185,8 @@ async def _play(args: argparse.Namespace, recording: Recording, out: TextIO) -> 
 
 
 async def _paced(
-    args: argparse.Namespace, listener: Listener, began_ns: int, records: Iterable[Recorded]
-) -> AsyncIterator[Recorded]:
+    args: argparse.Namespace, listener: Listener, began_ns: int, records: Iterable[TapeRecord]
+) -> AsyncIterator[TapeRecord]:
     """Each record in its time: at the speed of then, another, as fast as may be, or a frame for each line of stdin."""
     loop = asyncio.get_running_loop()
     began = loop.time()

@@ -42,7 +42,7 @@ HEAD: Final = struct.Struct("<cQHH")
 RANGE_HEAD: Final = struct.Struct("<BQ")
 
 
-class Recorded(NamedTuple):
+class TapeRecord(NamedTuple):
     """One thing that a reader took in."""
 
     kind: bytes
@@ -66,9 +66,9 @@ class Writer:
     def begin(self, instruments: Sequence[Instrument], now_ns: int) -> None:
         """Write the first record."""
         venue = [dict(zip(FIELDS, instrument.values, strict=True)) for instrument in instruments]
-        self.write(Recorded(VENUE, json.dumps(venue).encode(), now_ns, 0, 0))
+        self.write(TapeRecord(VENUE, json.dumps(venue).encode(), now_ns, 0, 0))
 
-    def write(self, record: Recorded) -> None:
+    def write(self, record: TapeRecord) -> None:
         head = HEAD.pack(record.kind, record.time_ns, record.engine, record.channel)
         self._put(LENGTH.pack(HEAD.size + len(record.body)) + head + record.body)
 
@@ -95,7 +95,7 @@ class Recorder:
         if writer is None:
             return
         try:
-            writer.write(Recorded(*_written(taken), time_ns, client.engine, client.channel))
+            writer.write(TapeRecord(*_written(taken), time_ns, client.engine, client.channel))
         except OSError as e:
             self._writer = None
             at = f"{datetime.fromtimestamp(time_ns / 1e9):%H:%M:%S.%f}"

@@ -10,7 +10,7 @@ from typing import Any, Final, TextIO
 
 from tools.tail import live
 from tools.tail.ending import DIFFERS_EXIT, FINE_EXIT, GAP_EXIT, CannotWrite
-from tools.tail.listen import Listener, Shows
+from tools.tail.listener import Listener, Shows
 
 FLUSH_S: Final = 0.02
 

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bus.access.directory import Changed, Conflict, Directory, Displaced, Doubted, Entry, Event, Superseded
+from bus.access.directory import Changed, Conflict, Directory, Displaced, Entry, Event, Superseded, Unconfirmed
 from bus.access.exchange import DirectoryError, DirectoryLoop, DirectoryRefused, ask, entry_of, message_of
 from proto import cluster_pb2, cluster_pb2_grpc
-from proto.cluster import Instrument
+from proto.instrument import Instrument
 from tests.patience import patience
 
 SECOND = 1_000_000_000
@@ -130,8 +130,8 @@ def test_whatever_is_claimed_an_instrument_has_one_home_at_most(claims: list[tup
         assert home is not None
         assert names == [home.name]
     listed = [entry.name for entry in directory.engines()]
-    for conflict in directory.conflicts():
-        assert conflict.holder in listed
+    refused = [conflict for number in (1, 2, 3) if (conflict := directory.conflict(f"engine-{number}"))]
+    assert all(conflict.holder in listed for conflict in refused)
 
 
 # Conflicts
@@ -151,7 +151,7 @@ def test_a_second_claim_is_refused_and_both_are_named(claimant: Entry, conflict:
     assert directory.merge([claimant]) == [conflict]
     assert directory.merge([claimant]) == []
     assert directory.entries() == (engine(1),)
-    assert (directory.conflicts(), directory.conflict(claimant.name)) == ((conflict,), conflict)
+    assert (directory.conflict(claimant.name), directory.conflict("engine-1")) == (conflict, None)
     assert conflict.holder in str(conflict)
     assert conflict.claimant in str(conflict)
 
@@ -162,7 +162,7 @@ def test_a_refused_entry_is_believed_when_the_holder_gives_way() -> None:
     gone = engine(1, version=2, left=True)
     directory.merge([engine(1), rival])
     assert directory.merge([gone]) == [Changed(gone, engine(1)), Changed(rival, None)]
-    assert (directory.engine_of(1), directory.engine_of("S1"), directory.conflicts()) == (rival, rival, ())
+    assert (directory.engine_of(1), directory.engine_of("S1"), directory.conflict(rival.name)) == (rival, rival, None)
     back = engine(1, epoch=2)
     assert directory.merge([back]) == [Conflict("instrument", 1, "engine-2", "engine-1")]
     assert directory.engine_of(1) == rival
@@ -191,13 +191,13 @@ def test_another_incarnation_is_believed_only_when_the_machine_itself_confirms_i
     directory = Directory()
     directory.merge([engine(1, epoch=50)])
     anew = engine(1, epoch=1, incarnation=7, port=4999)
-    assert directory.merge([anew]) == [Doubted(anew, engine(1, epoch=50))]
+    assert directory.merge([anew]) == [Unconfirmed(anew, engine(1, epoch=50))]
     assert directory.merge([anew]) == []
     assert (directory.entry("engine-1"), directory.doubted()) == (engine(1, epoch=50), (anew,))
     assert directory.confirm(anew, 0) == [Changed(anew, engine(1, epoch=50))]
     assert (directory.entry("engine-1"), directory.doubted()) == (anew, ())
     # The old one is doubted in its turn, when a third machine still tells of it.
-    assert directory.merge([engine(1, epoch=50)]) == [Doubted(engine(1, epoch=50), anew)]
+    assert directory.merge([engine(1, epoch=50)]) == [Unconfirmed(engine(1, epoch=50), anew)]
 
 
 def test_two_incarnations_that_both_answer_are_two_machines_of_one_name() -> None:
@@ -235,7 +235,7 @@ def test_a_doubt_that_was_forgotten_comes_back_when_it_is_told_again() -> None:
     directory.merge([old, anew])
     directory.forget_doubt("engine-1")
     assert directory.doubted() == ()
-    assert directory.merge([anew]) == [Doubted(anew, old)]
+    assert directory.merge([anew]) == [Unconfirmed(anew, old)]
 
 
 # Our own entry
@@ -311,7 +311,7 @@ def test_a_start_that_nobody_followed_is_given_up_when_nobody_takes_a_call_there
     directory.merge([first])
     directory.heard(first, 10 * SECOND)
     directory.unreachable(first.grpc)  # nobody has its name yet: a call may fail now and then
-    assert directory.merge([second]) == [Doubted(second, first)]
+    assert directory.merge([second]) == [Unconfirmed(second, first)]
     assert directory.confirm(second, 11 * SECOND) == []
     directory.unreachable(first.grpc)
     assert directory.confirm(second, 11 * SECOND) == [Changed(second, first)]
@@ -362,7 +362,7 @@ def test_a_past_life_of_ours_that_does_not_answer_is_written_over_unless_it_is_a
     own = started(fabric(1, version=3), 12)
     directory = Directory(own)
     past = started(fabric(1, version=7), 11, port=4999)
-    assert directory.merge([past]) == [Doubted(past, own)]
+    assert directory.merge([past]) == [Unconfirmed(past, own)]
     above = replace(own, version=8)
     assert directory.forget_doubt("fabric-1") == [Changed(above, own)]
     assert directory.own == above
@@ -714,7 +714,7 @@ async def test_an_engine_with_a_new_log_is_believed_once_it_has_been_asked() -> 
         anew = await c.begin(engine(2, epoch=1, incarnation=7), third.target)
         for machine in (first, third):
             await until(lambda m=machine: m.loop.directory.entry("engine-2") == anew.loop.directory.own)  # type: ignore[misc]
-            assert any(isinstance(event, Doubted) for event in machine.events)
+            assert any(isinstance(event, Unconfirmed) for event in machine.events)
             assert not any(isinstance(event, Conflict) for event in machine.events)
 
 

@@ -14,7 +14,7 @@ import zmq
 from bus.access.sockets import HIGH_WATER
 from bus.access.subscriber import Subscriber
 from bus.publisher import Publisher
-from bus.stream.actions import Action, Applied, AskRange, AskSnapshot, Limits, Standing, State, StateChanged
+from bus.stream.actions import Action, Applied, AskRange, AskSnapshot, ClientLimits, Standing, State, StateChanged
 from bus.stream.conflation import AGAIN, BEAT_NS, PERIOD_NS, SILENCE_NS, TAKEN_MAX, Quoted, QuoteReader, Quotes
 from bus.stream.delay import WINDOW_NS
 from bus.stream.feed_client import FeedClient
@@ -304,7 +304,7 @@ def test_a_reader_that_lags_goes_over_to_the_quotes_and_comes_back_when_told() -
         subscriber = Subscriber(
             lambda engine, asked: [],
             random.Random(5),
-            limits=Limits(lag_ns=10**9, conflate=True),
+            limits=ClientLimits(lag_ns=10**9, conflate=True),
             clock_ns=lambda: time.monotonic_ns() + behind[0],
         )
         subscriber.follow(1, publisher.endpoint)
@@ -338,7 +338,7 @@ def test_a_reader_that_lags_drops_what_waits_and_begins_again_in_the_present() -
         subscriber = Subscriber(
             lambda engine, asked: [],
             random.Random(5),
-            limits=Limits(lag_ns=10**9),
+            limits=ClientLimits(lag_ns=10**9),
             clock_ns=lambda: time.monotonic_ns() + behind[0],
         )
         subscriber.follow(1, publisher.endpoint)
@@ -421,7 +421,7 @@ def test_two_endpoints_of_one_engine_are_two_lines() -> None:
             asked.append(ask)
             return []
 
-        limits = Limits(reorder_ns=200 * MS)  # so long may the loop be kept from reading the other line
+        limits = ClientLimits(reorder_ns=200 * MS)  # so long may the loop be kept from reading the other line
         subscriber = Subscriber(sources, random.Random(5), limits=limits)
         try:
             subscriber.follow(1, [publisher.endpoint, f"tcp://127.0.0.1:{port}"])
@@ -472,7 +472,7 @@ class SlowReader:
             self.standings[client.standing(1)] = None
 
         subscriber = Subscriber(
-            lambda engine, asked: [], random.Random(5), listen=slowly, limits=Limits(lag_ns=300 * MS)
+            lambda engine, asked: [], random.Random(5), listen=slowly, limits=ClientLimits(lag_ns=300 * MS)
         )
         subscriber.follow(1, self._endpoint)
         while not self._done.is_set():

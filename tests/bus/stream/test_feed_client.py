@@ -13,11 +13,11 @@ from bus.stream.actions import (
     Applied,
     AskRange,
     AskSnapshot,
+    ClientLimits,
     Doubted,
     GapOpened,
     GapRepaired,
     Lagged,
-    Limits,
     MissingSpan,
     Standing,
     State,
@@ -36,7 +36,9 @@ from proto.snapshot import Snapshot
 INCARNATION, EPOCH = 77, 5
 SECOND = 1_000_000_000
 # Nothing waits and a hole of 51 is too far, so that a cell shows all that an input leads to.
-AT_ONCE = Limits(jitter_ns=0, retry_ns=0, range_ns=10 * SECOND, snapshot_ns=10 * SECOND, hole_max=50, held_max=4_000)
+AT_ONCE = ClientLimits(
+    jitter_ns=0, retry_ns=0, range_ns=10 * SECOND, snapshot_ns=10 * SECOND, hole_max=50, held_max=4_000
+)
 
 
 # A stream in which delta n adds order n: even ones to instrument 1, odd ones to instrument 2.
@@ -123,7 +125,7 @@ def snapshot(last: int, *, epoch: int = EPOCH, incarnation: int = INCARNATION, o
 # A client in each state. The top is 15 in all that have one; SNAPSHOT and REPAIR have a hole at 12 and 13.
 
 
-def reader(limits: Limits = AT_ONCE) -> FeedClient:
+def reader(limits: ClientLimits = AT_ONCE) -> FeedClient:
     return FeedClient(1, 1, random.Random(5), FrameRing(), limits)
 
 
@@ -384,7 +386,7 @@ def standings(client: FeedClient) -> list[str]:
     return [client.standing(instrument).name for instrument in (1, 2)]
 
 
-def live_at(last: int, limits: Limits = AT_ONCE) -> FeedClient:
+def live_at(last: int, limits: ClientLimits = AT_ONCE) -> FeedClient:
     client = reader(limits)
     client.start(0)
     client.frame(beat(last + 1), 0)
@@ -517,7 +519,7 @@ def test_what_was_heard_of_an_event_and_not_delivered_is_missing_when_a_snapshot
 
 
 def test_a_range_is_tried_three_times_with_doubling_times_then_left_to_a_snapshot() -> None:
-    client = live_at(11, Limits())
+    client = live_at(11, ClientLimits())
     client.frame(data(13), 0)
     asked: list[tuple[int, int, int]] = []
     while client.state is State.REPAIR:
@@ -526,7 +528,7 @@ def test_a_range_is_tried_three_times_with_doubling_times_then_left_to_a_snapsho
         for action in client.tick(deadline_ns):
             if isinstance(action, AskRange):
                 asked.append((action.first, action.last, action.attempt))
-                expected_ns = Limits().range_ns << action.attempt
+                expected_ns = ClientLimits().range_ns << action.attempt
                 assert expected_ns * 3 // 4 <= action.timeout_ns <= expected_ns * 5 // 4
     assert asked == [(12, 12, 0), (12, 12, 1), (12, 12, 2)]
     assert client.state is State.SNAPSHOT
@@ -546,7 +548,7 @@ def test_a_range_that_brings_a_part_may_be_tried_three_times_again() -> None:
 
 
 def test_a_failing_snapshot_is_asked_for_at_another_source_ever_more_slowly() -> None:
-    client = reader(Limits())
+    client = reader(ClientLimits())
     client.start(0)
     client.frame(data(11), 0)
     now_ns = 0
@@ -560,9 +562,9 @@ def test_a_failing_snapshot_is_asked_for_at_another_source_ever_more_slowly() ->
         assert isinstance(asked, AskSnapshot)
         assert asked.attempt == attempt
         client.failed(asked.ask, "unavailable", now_ns)
-    assert waits[0] <= Limits().jitter_ns
+    assert waits[0] <= ClientLimits().jitter_ns
     for n, wait in enumerate(waits[1:]):
-        expected_ns = min(Limits().retry_ns << n, Limits().retry_ns_max)
+        expected_ns = min(ClientLimits().retry_ns << n, ClientLimits().retry_ns_max)
         assert expected_ns * 3 // 4 <= wait <= expected_ns * 5 // 4
 
 
@@ -695,7 +697,7 @@ def test_an_instrument_sequence_that_does_not_go_on_takes_trust_from_all_books()
 
 
 def test_many_books_in_doubt_are_asked_for_at_once() -> None:
-    client = live_at(10, Limits(jitter_ns=0, doubted_max=1))
+    client = live_at(10, ClientLimits(jitter_ns=0, doubted_max=1))
     flip(client, 4)
     flip(client, 5)
     client.frame(beat(11, sent=11_001, digests=(*books_at(10).digests(1), *books_at(10).digests(2))), 0)
@@ -738,7 +740,7 @@ def test_after_an_old_sequence_in_a_newer_frame_only_the_publisher_is_believed()
 BORNE = AT_ONCE.bear_ns + 1_000_000
 
 
-def broken(limits: Limits = AT_ONCE) -> FeedClient:
+def broken(limits: ClientLimits = AT_ONCE) -> FeedClient:
     """A reader whose publisher went from 31 back to 5, and then said over gRPC that it is at 34."""
     client = live_at(30, limits)
     client.frame(data(31), 0)
@@ -764,7 +766,7 @@ def test_a_stream_that_stays_behind_what_its_publisher_says_is_not_shown() -> No
 
 
 def test_each_further_old_sequence_is_asked_about_later() -> None:
-    client = broken(Limits(jitter_ns=0))
+    client = broken(ClientLimits(jitter_ns=0))
     waits = []
     for nth in range(10):
         client.frame(data(10 + nth, sent=BORNE + nth), 0)
@@ -1013,7 +1015,7 @@ def test_lag_is_measured_from_the_least_delay_and_may_be_of_no_interest() -> Non
     assert client.counters.lags == 0
     client.frame(frames[3], SECOND + LAG + 3)
     assert client.counters.lags == 1
-    patient = live_at(10, Limits(lag_ns=0, jitter_ns=0))
+    patient = live_at(10, ClientLimits(lag_ns=0, jitter_ns=0))
     patient.frame(data(11, sent=11_001), 3_600 * SECOND)
     assert patient.state is State.LIVE
 
@@ -1040,7 +1042,7 @@ def test_repaired_frames_are_no_lag_though_they_are_old() -> None:
 
 
 def test_who_prefers_the_conflated_quotes_is_told_to_go_over() -> None:
-    client = live_at(10, Limits(conflate=True))
+    client = live_at(10, ClientLimits(conflate=True))
     actions = client.frame(data(11, sent=11_001), 10 * SECOND)
     assert only(Lagged, actions) == [Lagged(10 * SECOND - 1, True)]
 
@@ -1057,7 +1059,7 @@ def test_of_two_lines_the_first_to_bring_a_frame_wins() -> None:
 
 
 def test_with_two_lines_up_a_hole_waits_for_the_other_line_before_it_is_asked_for() -> None:
-    limits = Limits(jitter_ns=0)
+    limits = ClientLimits(jitter_ns=0)
     client = live_at(10, limits)
     client.lines = Lines(2)
     client.frame(data(11), 0, 0)
@@ -1073,7 +1075,7 @@ def test_with_two_lines_up_a_hole_waits_for_the_other_line_before_it_is_asked_fo
 
 
 def test_with_one_of_two_lines_up_a_hole_is_asked_for_at_once() -> None:
-    client = live_at(10, Limits(jitter_ns=0))
+    client = live_at(10, ClientLimits(jitter_ns=0))
     client.lines = Lines(2)
     client.frame(data(11), 0, 1)
     assert only(AskRange, client.frame(data(13), client.limits.silence_ns, 0))

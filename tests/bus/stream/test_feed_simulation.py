@@ -17,8 +17,8 @@ from bus.stream.actions import (
     Applied,
     AskRange,
     AskSnapshot,
+    ClientLimits,
     Lagged,
-    Limits,
     MissingSpan,
     Standing,
     State,
@@ -91,7 +91,7 @@ class World:
         self.renumbered_from = 0  # the first sequence that is 1
         self.begin(fresh=True)
         self.ring = FrameRing()
-        limits = Limits(lag_ns=LAG_MS * MS) if faults.slow else Limits()
+        limits = ClientLimits(lag_ns=LAG_MS * MS) if faults.slow else ClientLimits()
         self.client = FeedClient(1, 1, random.Random(seed + 1), self.ring, limits)
         if faults.lines > 1:
             self.client.lines = Lines(faults.lines)

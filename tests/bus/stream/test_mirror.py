@@ -528,3 +528,11 @@ def test_a_mirror_behind_the_feed_is_the_mirror_before_it(seed: int) -> None:
     assert [digest for name in direct.books for digest in fed.digests(name)] == last.digests == digests
     assert [s.instrument_seq(name) for name in direct.books] == [b.sequence for b in direct.books.values()]
     assert fed.snapshot(1, 0, 9, 5, 1) == direct.snapshot(1, 0, 9, 5, 1)
+
+
+def test_an_op_that_is_decoded_and_not_applied_is_our_own_bug() -> None:
+    with pytest.raises(AssertionError):
+        Mirror().apply([(14 | END, 7, 0, 0, 0, 0)])
+    extra: Any = ("a new extra",)
+    with pytest.raises(AssertionError):
+        MirrorBook(7)._told(extra)

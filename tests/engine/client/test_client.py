@@ -25,7 +25,7 @@ from engine.client import (
     SessionError,
     UnknownSymbolError,
     UnreachableError,
-    inbox,
+    report_queue,
 )
 from engine.client import session as sdk
 from engine.client.sent import Sent
@@ -534,7 +534,7 @@ def test_lost_reports_are_said_once_where_they_are_and_commands_are_answered(mon
 
 
 def test_reports_that_nobody_reads_hold_nobody_up_and_are_told_as_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inbox, "UNREAD_MAX", 10)
+    monkeypatch.setattr(report_queue, "UNREAD_MAX", 10)
 
     async def test(engines: Engines) -> None:
         async with Seeds(engines).client().session() as session:

@@ -113,7 +113,7 @@ def test_an_interrupt_ends_a_wait_and_the_client_goes_on(running: Trading) -> No
 LEFT_OPEN = """
 import atexit, sys
 from engine.client import BUY, NEW, Commands, SyncClient
-from proto.cluster import Instrument
+from proto.instrument import Instrument
 from decimal import Decimal
 
 client = SyncClient(sys.argv[1], 7, instruments=[Instrument(10, "E1A", 1, 1, Decimal("0.01"), Decimal(1), 1, 100_000)])

@@ -7,8 +7,8 @@ import pytest
 
 from engine.core.commands import ChangeInstrument
 from proto.instrument import FIFO, PRO_RATA, Instrument
-from tests.engine.log.test_replay import _step as any_step
-from tests.flows import DELIST, Player
+from tests.engine.log.test_replay import _steps as some_steps
+from tests.flows import Player
 from tests.pair import Pair
 
 
@@ -32,7 +32,7 @@ def test_orders_outside_narrower_limits_stay_and_new_ones_have_to_be_within(seed
     changes = outside = 0
     for home in (1, 2, 3, 4) * 12:
         player.home = home
-        player.play([step for step in (any_step(rng) for _ in range(20)) if step.op != DELIST])
+        player.play(some_steps(rng, 20))
         before = pair.venue.markets[home].instrument
         pair.operate(player.time, ChangeInstrument.of(edited(rng, before)))
         market = pair.venue.markets[home]

@@ -14,7 +14,6 @@ from engine.log.memory import MemoryLog
 from engine.log.records import Disconnected, Entered, Epoch, Group, Part, encode
 from engine.log.replay import replay, restore
 from proto import feed
-from proto.cluster import FIFO, PRO_RATA, STATES
 from proto.columns import (
     ACCEPTED,
     ALL_OR_NONE,
@@ -41,12 +40,13 @@ from proto.columns import (
     delta_rows,
     report_rows,
 )
+from proto.instrument import FIFO, PRO_RATA, STATES
 from proto.orders import write_batch
 from tests.engines import identity_of
-from tests.flows import DELIST, ENGINE, FATES, INSTRUMENTS, KINDS, MEANINGS, MORE, TERMS, Player, Step
+from tests.flows import DELIST, ENGINE, FATES, INSTRUMENTS, KILL, KINDS, MEANINGS, MORE, TERMS, Player, Step
 from tests.oracle import Oracle
 
-SEED = 20260111
+SEED = 5
 Heard = list[tuple[int, int, Outcome]]  # position, time, what came of it
 
 # What a log with every rule in it must have caused (proto ReportKind, Reason; feed ops).
@@ -172,7 +172,7 @@ def record() -> Recorder:
     player = Player(1, recorder)
     for home in (1, 2, 3, 4) * 6:
         player.home = home
-        player.play([step for step in (_step(rng) for _ in range(300)) if step.op != DELIST])
+        player.play(_steps(rng, 300))
     for instrument in INSTRUMENTS:
         recorder.operate(player.time, Delist(instrument.id))
     return recorder
@@ -181,6 +181,12 @@ def record() -> Recorder:
 @pytest.fixture(scope="module")
 def recorded() -> Recorder:
     return record()
+
+
+def _steps(rng: Random, count: int) -> list[Step]:
+    """Steps for a long log: without what ends a market for good, and with little that ends it for long."""
+    steps = (_step(rng) for _ in range(count))
+    return [step for step in steps if step.op != DELIST and (step.op != KILL or rng.random() < 0.25)]
 
 
 def _step(rng: Random) -> Step:

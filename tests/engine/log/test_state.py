@@ -19,16 +19,17 @@ from engine.log.memory import MemoryLog
 from engine.log.numbering import Numbering
 from engine.log.replay import replay
 from engine.log.sqlite import SqliteLog
-from engine.log.state import EngineState, History, StateError, dump, load
+from engine.log.state import AccountHistory, EngineState, StateError, dump, load
 from engine.log.view import SqliteLogView
 from engine.node import Engine
-from proto.cluster import Instrument
 from proto.columns import BUY, SELL, Batch, Outcome
+from proto.instrument import Instrument
 from proto.orders import write_batch
 from tests.engine.log.test_replay import Recorder, record
 from tests.engine.log.test_replay import _step as any_step
+from tests.engine.log.test_replay import _steps as some_steps
 from tests.engines import cluster_of, identity_of
-from tests.flows import DELIST, ENGINE, Player
+from tests.flows import ENGINE, Player
 from tests.flows import INSTRUMENTS as FLOW_INSTRUMENTS
 
 CLUSTER = cluster_of(1)
@@ -80,7 +81,7 @@ class Told:
 
     def state(self) -> EngineState:
         return EngineState(
-            self.venue, self.epoch, [History(*history) for history in self.kept.histories()], Numbering()
+            self.venue, self.epoch, [AccountHistory(*history) for history in self.kept.histories()], Numbering()
         )
 
     def _remember(self, position: int, time_ns: int, outcome: Outcome) -> None:
@@ -254,7 +255,7 @@ def test_a_state_carries_all_that_any_rule_leaves_behind() -> None:
     player = Player(1, recorder)
     for home in (1, 2, 3, 4) * 4:
         player.home = home
-        player.play([step for step in (any_step(rng) for _ in range(150)) if step.op != DELIST])
+        player.play(some_steps(rng, 150))
     recorder.operate(player.time, Delist(3))
     player.play([any_step(rng) for _ in range(100)])
     logged = list(recorder.log.read(0))

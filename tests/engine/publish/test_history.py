@@ -26,17 +26,17 @@ from engine.log.replay import replay
 from engine.log.sqlite import SqliteLog
 from engine.log.state import EngineState
 from engine.log.view import SqliteLogView
-from engine.publish.history import Historian, Span, tell
+from engine.publish.history import Historian, HistorySpan, tell
 from engine.publish.source import EngineFeed
 from proto import feed, marketdata_pb2, marketdata_pb2_grpc
 from proto.columns import BUY, SELL, Outcome
 from proto.feed import END, OP_MASK, REFRAMED, TOLD
 from tests import stranger
 from tests.engine.log.test_replay import Recorder
-from tests.engine.log.test_replay import _step as any_step
+from tests.engine.log.test_replay import _steps as some_steps
 from tests.engine.test_process import Venue as Processes
 from tests.engines import identity_of
-from tests.flows import DELIST, ENGINE, INSTRUMENTS, Player
+from tests.flows import ENGINE, INSTRUMENTS, Player
 from tests.patience import patience
 from tools import tail_feed
 
@@ -74,7 +74,7 @@ class Published:
         player = Player(1, recorder)
         for home in (1, 2, 3, 4) * 2:
             player.home = home
-            player.play([step for step in (any_step(rng) for _ in range(150)) if step.op != DELIST])
+            player.play(some_steps(rng, 150))
         logged = [records.decode(body) for _, body in recorder.log.read(0)]
         half = len(logged) // 2
         before, after = logged[1:half], logged[half:]
@@ -141,12 +141,12 @@ def view(published: Published) -> Iterator[SqliteLogView]:
     found.close()
 
 
-def span(channel: int = 1, **given: int) -> Span:
+def span(channel: int = 1, **given: int) -> HistorySpan:
     fields = dict.fromkeys(("epoch", "first", "last", "from_ns", "to_ns", "instrument"), 0)
-    return Span(channel=channel, **{**fields, "through": 1 << 62, **given})
+    return HistorySpan(channel=channel, **{**fields, "through": 1 << 62, **given})
 
 
-def ask(view: SqliteLogView, asked: Span) -> tuple[list[Delta], marketdata_pb2.HistoryEnd]:
+def ask(view: SqliteLogView, asked: HistorySpan) -> tuple[list[Delta], marketdata_pb2.HistoryEnd]:
     *replies, last = tell(view, asked)
     assert not any(reply.HasField("end") for reply in replies)
     frames = [feed.decode_reframed(data) for reply in (*replies, last) for data in reply.frames]

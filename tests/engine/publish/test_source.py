@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from bus.service import MarketData
-from bus.stream.actions import AskSnapshot, Limits, Standing, State
+from bus.stream.actions import AskSnapshot, ClientLimits, Standing, State
 from bus.stream.feed_client import FeedClient
 from bus.stream.mirror import Mirror
 from bus.stream.sequencer import RangeStatus
@@ -154,7 +154,7 @@ def test_a_look_at_a_book_agrees_with_its_snapshot(bench: Bench) -> None:
     (book,) = bench.snapshot([10]).books
     look = bench.feed.look("E1A", 0, True)
     assert look is not None
-    assert (look.standing, look.instrument_seq, look.last_trade_id) == (
+    assert (look.standing, look.book.instrument_seq, look.book.last_trade_id) == (
         Standing.VALID, book.instrument_seq, book.last_trade_id,
     )  # fmt: skip
     for levels, orders in ((look.bids, book.bids), (look.asks, book.asks)):
@@ -361,7 +361,7 @@ def enter(bench: Bench, instrument: int, side: int, prices: Sequence[int]) -> No
 
 def follower(bench: Bench, sent: list[bytes]) -> FeedClient:
     """A reader in step, that takes its snapshots from the engine."""
-    client = FeedClient(1, 1, random.Random(5), limits=Limits(jitter_ns=0))
+    client = FeedClient(1, 1, random.Random(5), limits=ClientLimits(jitter_ns=0))
     client.start(0)
     hear(bench, client, sent)
     assert client.state is State.LIVE

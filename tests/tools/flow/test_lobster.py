@@ -23,10 +23,10 @@ from proto.columns import (
     report_rows,
 )
 from tools import replay
-from tools.flow.lobster import AGAIN, NAMELESS, OWN, Command, Fill, Step, plan
-from tools.flow.lobster_check import SHOWN_MAX, Checker, Verdict, summary
+from tools.flow.lobster import AGAIN, NAMELESS, OWN, Fill, FlowCommand, FlowStep, plan
+from tools.flow.lobster_check import SHOWN_MAX, Checker, FlowCheck, summary
 from tools.flow.messages import DELETED, EXECUTED, EXECUTED_HIDDEN, REDUCED, SUBMITTED, BookRow, Message
-from tools.flow.recorded import Recorded
+from tools.flow.recorded import RecordedFlow
 
 DATA = Path(os.environ.get("LOBMESH_DATA") or Path(__file__).resolve().parents[4] / "shared" / "data") / "lobster"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"no LOBSTER samples in {DATA}")
@@ -53,23 +53,23 @@ def book(bids: Levels = (), asks: Levels = ()) -> BookRow:
     return BookRow(asks, bids)
 
 
-def commands(flow: list[Message], books: Sequence[BookRow] = ()) -> list[list[tuple[Command, ...]]]:
+def commands(flow: list[Message], books: Sequence[BookRow] = ()) -> list[list[tuple[FlowCommand, ...]]]:
     return [[step.commands, step.after] for step in plan(flow, books)]
 
 
-def new(order_id: int, price: int, size: int, flags: int = 0) -> Command:
-    return Command(NEW, order_id, flags, price, size, 0)
+def new(order_id: int, price: int, size: int, flags: int = 0) -> FlowCommand:
+    return FlowCommand(NEW, order_id, flags, price, size, 0)
 
 
-def driven(steps: Sequence[Step], checker: Checker) -> Verdict:
+def driven(steps: Sequence[FlowStep], checker: Checker) -> FlowCheck:
     """What the checker says of our own venue, given these steps' commands."""
-    flow = Recorded(Path("flow"), 1, messages=1, steps=steps)
+    flow = RecordedFlow(Path("flow"), 1, messages=1, steps=steps)
     flow.checker = checker
     replay.through_core(flow, 1, SILENT)
     return checker.verdict()
 
 
-def judged(flow: list[Message], books: Sequence[BookRow] = ()) -> Verdict:
+def judged(flow: list[Message], books: Sequence[BookRow] = ()) -> FlowCheck:
     steps = list(plan(flow, books))
     return driven(steps, Checker(steps))
 
@@ -87,9 +87,9 @@ def test_each_message_becomes_what_caused_it() -> None:
     assert commands(flow) == [
         [(), ()],
         [(new(1, 50, 100),), ()],
-        [(Command(REPLACE, OWN + 1, MEANING_REDUCE_BY, 50, 30, 1),), ()],
+        [(FlowCommand(REPLACE, OWN + 1, MEANING_REDUCE_BY, 50, 30, 1),), ()],
         [(), ()],
-        [(Command(CANCEL, OWN + 2, 0, 0, 0, 1),), ()],
+        [(FlowCommand(CANCEL, OWN + 2, 0, 0, 0, 1),), ()],
     ]
 
 
@@ -105,9 +105,9 @@ def test_adjacent_executions_of_one_time_and_side_are_one_aggressive_order_at_th
     )
     *_, sold, bought = plan(flow)
     fills = Fill(1, 100, 50), Fill(2, 50, 49)
-    assert sold == Step(6, (new(OWN + 1, 49, 150, TIF_IOC | FLAG_SELL),), fills, None, (None, None), (), fills)
+    assert sold == FlowStep(6, (new(OWN + 1, 49, 150, TIF_IOC | FLAG_SELL),), fills, None, (None, None), (), fills)
     fill = (Fill(3, 10, 52),)
-    assert bought == Step(7, (new(OWN + 2, 52, 10, TIF_IOC),), fill, None, (None, None), (), fill)
+    assert bought == FlowStep(7, (new(OWN + 2, 52, 10, TIF_IOC),), fill, None, (None, None), (), fill)
 
 
 def test_executions_of_different_times_are_different_orders() -> None:
@@ -125,7 +125,7 @@ def test_executions_of_one_time_on_either_side_are_different_orders() -> None:
 def test_an_order_that_enters_behind_higher_ids_takes_its_place_before_them() -> None:
     flow = messages((SUBMITTED, 8, 100, 50, -1), (SUBMITTED, 5, 10, 50, -1))
     assert commands(flow)[2] == [
-        (new(5, 50, 10, FLAG_SELL), Command(REPLACE, OWN + 1, FLAG_SELL | MEANING_OPEN | REQUEUE, 50, 100, 8)),
+        (new(5, 50, 10, FLAG_SELL), FlowCommand(REPLACE, OWN + 1, FLAG_SELL | MEANING_OPEN | REQUEUE, 50, 100, 8)),
         (),
     ]
 
@@ -158,7 +158,7 @@ def test_an_order_that_could_have_come_out_of_view_is_not_taken_to_have_rested_b
     ]
     told = commands(flow, books)
     assert told[0] == [(new(NAMELESS + 1, 50, 20),), ()]
-    assert told[-1] == [(Command(CANCEL, OWN + 2, 0, 0, 0, NAMELESS + 1),), ()]
+    assert told[-1] == [(FlowCommand(CANCEL, OWN + 2, 0, 0, 0, NAMELESS + 1),), ()]
 
 
 def test_without_books_an_order_that_never_entered_does_so_when_it_is_named() -> None:
@@ -166,7 +166,7 @@ def test_without_books_an_order_that_never_entered_does_so_when_it_is_named() ->
     assert commands(flow)[1:] == [
         [(new(4, 50, 50), new(OWN + 1, 50, 30, TIF_IOC | FLAG_SELL)), ()],
         [(new(9, 51, 10, FLAG_SELL),), ()],
-        [(Command(CANCEL, OWN + 2, 0, 0, 0, 4),), ()],
+        [(FlowCommand(CANCEL, OWN + 2, 0, 0, 0, 4),), ()],
     ]
 
 
@@ -179,7 +179,7 @@ def test_what_comes_into_view_unannounced_is_taken_over_after_the_row_was_judged
     seeds, _, left, last = plan(flow, books)
     assert seeds.commands == (new(NAMELESS + 1, 51, 10),)
     assert (left.floors, left.after) == ((51, None), (new(NAMELESS + 2, 50, 5),))
-    assert last.commands == (Command(CANCEL, OWN + 2, 0, 0, 0, NAMELESS + 2),)
+    assert last.commands == (FlowCommand(CANCEL, OWN + 2, 0, 0, 0, NAMELESS + 2),)
     verdict = judged(flow, books)
     assert (verdict.rows, verdict.rows_agree, verdict.rows_identical) == (3, 3, 1)
 
@@ -196,7 +196,7 @@ def test_a_cancel_of_an_order_without_a_name_is_about_one_of_its_size() -> None:
     hidden = book(bids=((52, 10), (51, 10)))
     told = commands(flow, [hidden, seen[0], hidden, seen[1], seen[0]])
     assert [after for _, after in told if after] == [(new(NAMELESS + 2, 50, 7),), (new(NAMELESS + 3, 50, 5),)]
-    assert told[-1] == [(Command(CANCEL, OWN + 3, 0, 0, 0, NAMELESS + 3),), ()]
+    assert told[-1] == [(FlowCommand(CANCEL, OWN + 3, 0, 0, 0, NAMELESS + 3),), ()]
 
 
 def test_what_left_unseen_is_what_is_not_named_again() -> None:
@@ -217,7 +217,7 @@ def test_what_left_unseen_is_what_is_not_named_again() -> None:
         book(bids=((51, 10),)),
     ]
     assert commands(flow, books)[5] == [
-        (Command(CANCEL, OWN + 1, 0, 0, 0, 9),), (Command(CANCEL, OWN + 2, 0, 0, 0, 3),)
+        (FlowCommand(CANCEL, OWN + 1, 0, 0, 0, 9),), (FlowCommand(CANCEL, OWN + 2, 0, 0, 0, 3),)
     ]  # fmt: skip
     assert judged(flow, books).rows_agree == 6
 
@@ -245,7 +245,7 @@ BOOKS = [
 
 def test_a_venue_that_does_as_nasdaq_did_holds() -> None:
     verdict = judged(FLOW, BOOKS)
-    assert verdict == Verdict(rows=5, rows_agree=5, rows_identical=5, takers=1, takers_agree=1)
+    assert verdict == FlowCheck(rows=5, rows_agree=5, rows_identical=5, takers=1, takers_agree=1)
     assert verdict.holds()
     assert summary(verdict) == [
         "rows that end an event: 5 of 5 agree at ten levels",
@@ -281,13 +281,13 @@ def test_a_fill_against_time_priority_is_the_files_doing_and_nothing_follows_fro
     *_, astray, _, _, last = plan(flow, books)
     assert (astray.fills, astray.here) == ((Fill(2, 40, 50),), (Fill(1, 40, 50),))
     assert astray.after == (  # order 1 gets back what it had, and its place before 2 and 3
-        Command(REPLACE, OWN + 2, MEANING_REDUCE_BY, 50, 40, 2),
-        Command(CANCEL, OWN + 3, 0, 0, 0, 1),
+        FlowCommand(REPLACE, OWN + 2, MEANING_REDUCE_BY, 50, 40, 2),
+        FlowCommand(CANCEL, OWN + 3, 0, 0, 0, 1),
         new(AGAIN + 1, 50, 100),
-        Command(REPLACE, OWN + 4, MEANING_OPEN | REQUEUE, 50, 60, 2),
-        Command(REPLACE, OWN + 5, MEANING_OPEN | REQUEUE, 50, 70, 3),
+        FlowCommand(REPLACE, OWN + 4, MEANING_OPEN | REQUEUE, 50, 60, 2),
+        FlowCommand(REPLACE, OWN + 5, MEANING_OPEN | REQUEUE, 50, 70, 3),
     )
-    assert last.commands == (Command(CANCEL, OWN + 8, 0, 0, 0, 3),)
+    assert last.commands == (FlowCommand(CANCEL, OWN + 8, 0, 0, 0, 3),)
     for given in (books, ()):
         verdict = judged(flow, given)
         assert verdict.holds()
@@ -432,7 +432,7 @@ def test_reports_and_books_may_come_in_any_interleaving(books_first: bool) -> No
     checker = Checker(steps)
     venue = Venue(1, [replay.INSTRUMENT])
     reports, books = [], []
-    for position, batch in enumerate(Recorded(Path("flow"), 1, messages=1, steps=steps).batches(1, 1), 1):
+    for position, batch in enumerate(RecordedFlow(Path("flow"), 1, messages=1, steps=steps).batches(1, 1), 1):
         outcome = venue.apply(position, position, [batch])
         reports += [row for account in outcome.reports for row in report_rows(account.rows)]
         if outcome.deltas:

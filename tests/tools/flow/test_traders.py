@@ -3,7 +3,6 @@
 from dataclasses import replace
 from decimal import Decimal
 
-from proto.cluster import Instrument
 from proto.columns import (
     ACCEPTED,
     ALL_OR_NONE,
@@ -38,6 +37,7 @@ from proto.columns import (
     ReportRow,
 )
 from proto.feed import AUCTION, CLOSED, OPEN, PRE_OPEN
+from proto.instrument import Instrument
 from tests.exchange import Exchange
 from tools.flow.traders import AWAY_S, RESTING_GOAL, STP_MODES, MarketMaker, News, made_traders
 

@@ -19,7 +19,7 @@ from tools import replay
 from tools.flow import messages as flow
 from tools.flow import workload
 from tools.flow.messages import WorkloadRow
-from tools.flow.recorded import Recorded, UsedBeforeError
+from tools.flow.recorded import RecordedFlow, UsedBeforeError
 from tools.flow.workload import OWN, Answers
 from tools.replay import Progress
 
@@ -139,7 +139,7 @@ async def answers_over_grpc(venue: Engines, symbol: str, path: Path, size: int) 
     client = Client(
         [venue.endpoints[1]], 7, self_trade_prevention=STP_NONE, instruments=venue.cluster.instruments
     )  # fmt: skip
-    flow = Recorded.read(path, None, 7)
+    flow = RecordedFlow.read(path, None, 7)
     await replay.send(client, symbol, flow, size, 0, Progress(flow.messages, io.StringIO()))
     return flow.outcome().figures
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from proto import orders_pb2 as pb
+from proto.instrument import FIELDS
 from tests.bus.test_node import process_of
 from tests.engine.test_process import Venue
 from tests.patience import patience
@@ -38,6 +39,13 @@ def test_help_begins_with_examples_and_every_example_can_be_said(capsys: pytest.
         args = parser().parse_args(["127.0.0.1:5001" if word == "HOST:PORT" else word for word in line])
         assert options.wanting(args) == ""
         verbs.add(args.verb)
+    entered: dict[str, str] = {}  # an order by its ids: each example's target is one that those before it made
+    for line in said:
+        args = parser().parse_args(["127.0.0.1:5001" if word == "HOST:PORT" else word for word in line])
+        if args.verb in ("replace", "cancel"):
+            assert entered[str(args.target)] == args.symbol
+        if args.verb == "new":
+            entered[str(args.id)] = args.symbol
     assert verbs == {*options.OF_ACCOUNT, *options.OF_OPERATOR, "book", "instruments", "state"} - {"resume"}
 
 
@@ -56,6 +64,7 @@ WRONG: list[tuple[list[str], str]] = [
     ([*AT, "--account", "7", "new", "ALFA", "buy", "5", "1O0"], "'1O0' is not a decimal number"),
     ([*AT, "--account", "7", "new", "ALFA", "buy", "5", "100", "--type", "lottery"], "invalid choice: 'lottery'"),
     ([*AT, "--account", "7", "cancel", "ALFA", "x"], "'x' is no whole number"),
+    ([*AT, "--operator-token-file", "/", "halt", "ALFA"], "--operator-token-file: /: Is a directory\n"),
     ([*AT, "state", "ALFA", "asleep"], "invalid choice: 'asleep'"),
     ([*AT, "book", "ALFA", "--depth", "4294967296"], "is no whole number"),
     ([*AT, "--account", "7", "mass-cancel", ""], "'' is not a symbol"),
@@ -82,6 +91,7 @@ WRONG: list[tuple[list[str], str]] = [
     ([*AT, "add-instrument", "GOLD", "99"], "required: --tick, --lot, --price-min, --price-max"),
     ([*AT, "--operator-token-file", "/nowhere", "roll", "ALFA"], "/nowhere"),
     ([*AT, "--operator-token-file", "/dev/null", "roll", "ALFA"], "no token"),
+    ([*AT, "--operator-token-file", "/dev/zero", "roll", "ALFA"], "no token"),
 ]
 
 
@@ -134,6 +144,8 @@ def test_every_order_an_operator_can_give_is_put_into_its_call() -> None:
             state="pre-open",
         ),
     )  # fmt: skip
+    said = {field.name for field, _ in asked(*added.split())[1].ListFields()}
+    assert said == {*FIELDS} - {"engine"}  # which is the one that is asked
 
 
 @pytest.mark.processes

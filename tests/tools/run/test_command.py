@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import run_cluster
-from tools.flow.findings import HOLDS, Finding
+from tools.findings import HOLDS, Finding
 from tools.run import command
 from tools.run.command import _close, _kept
 from tools.run.verdict import Verdict

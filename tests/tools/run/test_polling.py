@@ -10,7 +10,7 @@ from bus.stream.actions import Applied
 from proto.feed import ADD, DELETE, END, OPEN, Row, Status
 from proto.snapshot import BookSnapshot, Snapshot
 from tools.child import Children
-from tools.run.evidence import Mirror
+from tools.run.evidence import MirrorMatch
 from tools.run.feeds import StreamWatch
 from tools.run.layout import made_up
 from tools.run.live_view import Board
@@ -55,8 +55,8 @@ class Heard:
         return self.watches[engine, channel].position >= at
 
 
-def compared(tmp_path: Path, owner: Snapshot, *copies: Snapshot, now: Snapshot | None = None) -> Mirror:
-    async def compare() -> Mirror:
+def compared(tmp_path: Path, owner: Snapshot, *copies: Snapshot, now: Snapshot | None = None) -> MirrorMatch:
+    async def compare() -> MirrorMatch:
         machines = Machines(made_up(1, 1), tmp_path, Children(), lambda place: None)
         place: Any = Place(*copies)
         home: Any = Place(now or owner)

@@ -18,8 +18,8 @@ from proto.columns import (
 )
 from proto.feed import Definition, Status
 from proto.snapshot import BookSnapshot, Snapshot
-from tools.flow.findings import FAILS, HOLDS, NOTE, Finding
-from tools.flow.findings import UNKNOWN as NOT_JUDGED
+from tools.findings import FAILS, HOLDS, NOTE, Finding
+from tools.findings import UNKNOWN as NOT_JUDGED
 from tools.flow.order_counts import Counted, OrderCounts, TradeKey, TradeSum
 from tools.run import evidence as v
 from tools.run.audit.breaches import CROSSED, KEPT, Breaches
@@ -62,12 +62,12 @@ def evidence(**changes: Any) -> Evidence:
     whole = Evidence(
         symbols={1: "ALFA", 2: "BRAVO"},
         homes={1: 1, 2: 2},
-        engines=(v.Engine(1, (1,), symbols=("ALFA",)), v.Engine(2, (1,), symbols=("BRAVO",))),
+        engines=(v.EngineLife(1, (1,), symbols=("ALFA",)), v.EngineLife(2, (1,), symbols=("BRAVO",))),
         counted=counted,
         feed={1: trades(TradeKey(1, 100, 5))},
         feed_missed={},
         trade_ids={1: 1, 2: 0},
-        mirrors=tuple(v.Mirror(f"fabric-{n}", e, 1, 1, 60, 1, 20) for e in (1, 2) for n in (1, 2)),
+        mirrors=tuple(v.MirrorMatch(f"fabric-{n}", e, 1, 1, 60, 1, 20) for e in (1, 2) for n in (1, 2)),
         seen=tuple(v.Seen(f"fabric-{n}", e, dict(NO_COUNTERS)) for e in (1, 2) for n in (1, 2)),
         seconds=2.0,
         audited=Audited(events=40, executions=1, orders=2, reports=5, trades=1, resting=40, received=5),
@@ -107,6 +107,11 @@ def test_a_good_run_holds_and_the_page_says_all_of_it() -> None:
     ]
 
 
+def test_the_page_fits_a_terminal_of_sixty_columns() -> None:
+    lines = [text for _, text in page(judge(evidence()), width=60)]
+    assert max(map(len, lines)) <= 60
+
+
 def test_the_json_says_the_same_as_the_page() -> None:
     verdict = judge(evidence())
     said = verdict.to_json()
@@ -141,7 +146,7 @@ def test_an_order_without_an_answer_fails_unless_its_engine_is_down() -> None:
     up = judge(evidence(counted=counted))
     assert not up.holds
     assert "1 about BRAVO unanswered" in finding(up, "every order answered").details
-    engines = (v.Engine(1, (1,)), v.Engine(2, (1,), down=True, killed_at_s=1.5, symbols=("BRAVO",)))
+    engines = (v.EngineLife(1, (1,)), v.EngineLife(2, (1,), down=True, killed_at_s=1.5, symbols=("BRAVO",)))
     down = judge(evidence(counted=counted, engines=engines))
     assert down.holds
     assert finding(down, "every order answered").details[-1].startswith("1 went to engines that are down")
@@ -184,7 +189,7 @@ def test_while_one_engine_is_away_the_others_must_go_on() -> None:
 
 
 def test_late_joiners_must_find_equal_books() -> None:
-    came = v.LateJoiners(3, 9, 9)
+    came = v.LateJoinersFound(3, 9, 9)
     assert finding(judge(evidence(late_joiners=came)), "late joiners agree") == Finding(
         HOLDS,
         "late joiners agree",
@@ -198,7 +203,7 @@ def test_late_joiners_must_find_equal_books() -> None:
 
 
 def test_a_machine_that_shows_a_dead_engines_books_as_valid_fails() -> None:
-    engines = (v.Engine(1, (1,)), v.Engine(2, (1,), down=True, killed_at_s=1.5, symbols=("BRAVO",)))
+    engines = (v.EngineLife(1, (1,)), v.EngineLife(2, (1,), down=True, killed_at_s=1.5, symbols=("BRAVO",)))
     marked = (v.Marked("fabric-1", 2, "STALE", ("stale",)), v.Marked("fabric-2", 2, "LIVE", ("valid",)))
     judged = finding(judge(evidence(engines=engines, marked=marked)), "engine-2")
     assert judged.mark == FAILS
@@ -254,15 +259,15 @@ def test_trades_that_were_never_on_the_feed_of_an_engine_that_died_between_are_t
         "1 trade reported, and numbered by the book, but not seen on the feed: they fell into the time around a "
         "restart (30 deltas not heard by the judge)",
     )
-    restarted = (v.Engine(1, (1, 57)), v.Engine(2, (1,)))
+    restarted = (v.EngineLife(1, (1, 57)), v.EngineLife(2, (1,)))
     assert finding(judge(evidence(feed={}, engines=restarted)), "executed quantity conserved").mark == HOLDS
 
 
 def test_a_mirror_that_differs_or_cannot_be_had_fails_and_says_where() -> None:
     mirrors = (
-        v.Mirror("fabric-1", 1, 1, 1, 60, 1, 20, differences=("ALFA bids: 19 orders, 20 at its owner",)),
-        v.Mirror("fabric-2", 1, 1, problem="did not answer"),
-        v.Mirror("fabric-2", 2, 1, 1, 60, 1, 20),
+        v.MirrorMatch("fabric-1", 1, 1, 1, 60, 1, 20, differences=("ALFA bids: 19 orders, 20 at its owner",)),
+        v.MirrorMatch("fabric-2", 1, 1, problem="did not answer"),
+        v.MirrorMatch("fabric-2", 2, 1, 1, 60, 1, 20),
     )
     judged = finding(judge(evidence(mirrors=mirrors)), "mirrors equal")
     assert judged == Finding(
@@ -323,13 +328,13 @@ def test_what_must_never_happen_fails(counter: str) -> None:
 
 
 def test_a_restarted_engine_must_come_back_under_a_higher_epoch() -> None:
-    risen = (v.Engine(1, (1, 57)), v.Engine(2, (1,)))
+    risen = (v.EngineLife(1, (1, 57)), v.EngineLife(2, (1,)))
     assert finding(judge(evidence(engines=risen)), "engine-1 came back") == Finding(
         HOLDS,
         "engine-1 came back",
         "epoch 1 then 57 (the position in its log where it began); 20 orders in its books now",
     )
-    same = (v.Engine(1, (1, 1)), v.Engine(2, (1,)))
+    same = (v.EngineLife(1, (1, 1)), v.EngineLife(2, (1,)))
     assert finding(judge(evidence(engines=same)), "engine-1 came back").mark == FAILS
 
 
@@ -477,6 +482,9 @@ def test_rates_are_told_over_no_moment_and_a_slow_answer_with_its_reason() -> No
     counted = Counted.from_json(slow.to_json())
     away = v.Outage("engine-2", "killed", 3.0, 7.0, 2_000)
     assert finding(judge(evidence(counted=counted)), "rates").details == ()
+    assert finding(judge(evidence(counted=counted, opening=counted)), "rates").details == (
+        "beside 4 orders answered before these seconds, in the opening",
+    )
     assert finding(judge(evidence(counted=counted, outages=(away,))), "rates").details == (
         "the slowest waited for engine-2 to come back, and count with all that time",
     )

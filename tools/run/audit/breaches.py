@@ -2,7 +2,7 @@
 
 Nothing is taken from an engine's word on how it stands. `FeedAudit` (feed.py) follows the deltas of one stream, event
 by event; `ReportAudit` (reports.py) the drop copies of all accounts, beside what was received while the venue ran;
-books.py holds the one against the other. Pure: deltas and reports in, breaches out.
+reconcile.py holds the one against the other. Pure: deltas and reports in, breaches out.
 
     rule         what it says
     CROSSED      while an instrument is open, its best bid is below its best offer at the end of each event

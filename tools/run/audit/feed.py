@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from bus.stream.mirror import Mirror, MirrorBook, MirrorError
-from proto.cluster import FIFO, PRO_RATA
 from proto.feed import (
     ADD,
     END,
@@ -18,6 +17,7 @@ from proto.feed import (
     Extra,
     Row,
 )
+from proto.instrument import FIFO, PRO_RATA
 from proto.snapshot import Snapshot
 from tools.run.audit.breaches import BOOKS, CROSSED, PRIORITY, SIDES, Breaches
 
@@ -46,7 +46,7 @@ class Resting(NamedTuple):
 
 
 @dataclass(slots=True)
-class Told:
+class TradeTold:
     """A trade as the feed told it; of an uncross, with both resting sides."""
 
     price: int
@@ -81,12 +81,12 @@ class FeedAudit:
         self.following = False  # from `begin` to `lose`
         self.events = 0
         self.executions = 0
-        self.told: dict[tuple[int, int], Told] = {}  # by instrument and trade id
+        self.told: dict[tuple[int, int], TradeTold] = {}  # by instrument and trade id
         self.told_from: dict[int, int] = {}  # the first trade of each instrument that was told since the last loss
         self.shares: list[Shares] = []
         self._allocation = allocation
         self._before = before
-        self._emptied: list[tuple[int, int, int, Told]] = []  # what may be followed by its next slice
+        self._emptied: list[tuple[int, int, int, TradeTold]] = []  # what may be followed by its next slice
         self._level: tuple[int, int, int] | None = None  # that is being shared out: instrument, side, price
         self._queue: dict[int, int] = {}
         self._got: dict[int, int] = {}
@@ -192,8 +192,8 @@ class FeedAudit:
             text = f"instrument {instrument} trade {trade_id:,} at {price} before what is displayed at {best}"
             self.breaches.add(PRIORITY, text)
 
-    def _new(self, instrument: int, price: int, quantity: int, trade_id: int) -> Told:
-        told = self.told[instrument, trade_id] = Told(price, quantity, self._time_ns)
+    def _new(self, instrument: int, price: int, quantity: int, trade_id: int) -> TradeTold:
+        told = self.told[instrument, trade_id] = TradeTold(price, quantity, self._time_ns)
         self.told_from.setdefault(instrument, trade_id)
         if len(self.told) > TRADES_KEPT:
             oldest = next(iter(self.told))

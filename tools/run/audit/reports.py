@@ -17,7 +17,7 @@ from proto.columns import (
     TRIGGERED,
     ReportRow,
 )
-from tools.flow.acknowledged import Span, report_hash
+from tools.flow.acknowledged import ReportSpan, report_hash
 from tools.run.audit.breaches import KEPT, LIFE, POSITIONS, Breaches
 
 _MASK: Final = (1 << 64) - 1
@@ -63,7 +63,7 @@ class ReportAudit:
     """
 
     def __init__(
-        self, acknowledged: Mapping[tuple[int, int], Sequence[Span]] | None = None, by_size: Iterable[int] = ()
+        self, acknowledged: Mapping[tuple[int, int], Sequence[ReportSpan]] | None = None, by_size: Iterable[int] = ()
     ) -> None:
         self.breaches = Breaches()
         self.reports = 0

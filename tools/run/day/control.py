@@ -12,8 +12,8 @@ import grpc
 
 from proto import connect, orders_pb2_grpc
 from proto import orders_pb2 as pb
-from proto.cluster import Instrument
 from proto.feed import CLOSED, PRE_OPEN, STATE_NAMES
+from proto.instrument import Instrument
 from tools.run.day.plan import ROLL
 
 CALL_S: Final = 2.0

@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from proto.cluster import FIFO, PRO_RATA, STATES, Instrument
 from proto.feed import AUCTION, CLOSED, OPEN, PRE_OPEN, STATE_NAMES
+from proto.instrument import FIFO, PRO_RATA, STATES, Instrument
 
 ROLL: Final = -1  # instead of a state
 DURATION_S: Final = 40.0
@@ -44,7 +44,7 @@ EXPECTED: Final = (PRE_OPEN, AUCTION, OPEN, AUCTION, CLOSED)  # the states of a 
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class PhaseChange:
     """What the operator does at that time to every instrument: a state, or ROLL."""
 
     at_s: float
@@ -62,9 +62,9 @@ class Day:
     jump: int  # ticks
 
     @property
-    def steps(self) -> tuple[Step, ...]:
+    def steps(self) -> tuple[PhaseChange, ...]:
         """What follows the pre-open phase, in order."""
-        return tuple(Step(share * self.duration_s, name, state, said) for share, name, state, said in PLAN)
+        return tuple(PhaseChange(share * self.duration_s, name, state, said) for share, name, state, said in PLAN)
 
     @property
     def shock_s(self) -> float:
@@ -102,7 +102,7 @@ class Agenda:
         if at_s is not None:
             self._reopens[instrument] = at_s
 
-    def steps_due(self, now_s: float) -> list[Step]:
+    def steps_due(self, now_s: float) -> list[PhaseChange]:
         due = [step for step in self._steps if step.at_s <= now_s]
         del self._steps[: len(due)]
         if due:

@@ -8,15 +8,15 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from proto.cluster import Instrument
 from proto.feed import AUCTION, OPEN, STATE_NAMES
+from proto.instrument import Instrument
 from proto.snapshot import Snapshot
 from tools.child import StartError
 from tools.run.day.control import ControlError, MarketControl
 from tools.run.day.plan import Agenda, Day
 from tools.run.day.verdict import DayEvidence, closing_of, happened, statistics_row
 from tools.run.day.watch import GATHERING, InstrumentDay
-from tools.run.drop_copies import Told
+from tools.run.drop_copies import CopiesTold
 from tools.run.feeds import Feeds
 from tools.run.flows import Flows, within
 from tools.run.live_view import Board, InstrumentRow
@@ -127,7 +127,7 @@ class DayRun:
                 FINISH_S * self._machines.patience.factor,
             )
 
-    def evidence(self, now_s: float, cut_short: bool, troubled: bool, fresh: bool, told: Told) -> DayEvidence:
+    def evidence(self, now_s: float, cut_short: bool, troubled: bool, fresh: bool, told: CopiesTold) -> DayEvidence:
         """At rest. `fresh`: the venue had no orders before this run; `told`: what its engines said of accounts."""
         self.tick(now_s)
         away = {place.id for place in self._machines.engines.values() if not place.serving}

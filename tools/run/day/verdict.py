@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
 
-from proto.cluster import Instrument
 from proto.columns import BAND, TIF_DAY, TIF_GTC, TIF_GTD, TIF_SHIFT
 from proto.feed import AUCTION, CLOSED, OPEN, STATE_NAMES, Statistics
-from tools.flow.findings import FAILS, HOLDS, UNKNOWN, Finding, of
+from proto.instrument import Instrument
+from tools.findings import FAILS, HOLDS, UNKNOWN, Finding, of
 from tools.ladder import price_text, quantity_text
 from tools.run.day.plan import EXPECTED, Day
 from tools.run.day.watch import InstrumentDay, Phase, Uncross

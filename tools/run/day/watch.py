@@ -70,7 +70,7 @@ class Uncross:
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class StatisticsCheck:
     """Statistics that the feed gave, and what its trades came to.
 
     whole   none of the trades can have been missed
@@ -110,7 +110,7 @@ class InstrumentDay:
         self.engine = engine
         self.phases: list[Phase] = []
         self.uncrosses: list[Uncross] = []
-        self.sessions: list[Session] = []
+        self.sessions: list[StatisticsCheck] = []
         self.indication: Indication | None = NOTHING  # at present; None: not known
         self.doubted = False  # at any time
         self._whole = False
@@ -190,7 +190,7 @@ class InstrumentDay:
         if roll:
             self._whole, self._unsure = True, False
         self._changed = False
-        self.sessions.append(Session(time_ns, said, added, self._whole and not self._unsure, roll))
+        self.sessions.append(StatisticsCheck(time_ns, said, added, self._whole and not self._unsure, roll))
 
 
 def tradeable(book: MirrorBook | None) -> int:

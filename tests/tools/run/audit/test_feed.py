@@ -2,8 +2,8 @@
 
 import pytest
 
-from proto.cluster import FIFO, PRO_RATA
 from proto.feed import ADD, AUCTION, DELETE, END, EXECUTE, MODIFY, OPEN, SELL, STATUS, TRADE, Row, Status
+from proto.instrument import FIFO, PRO_RATA
 from tests.audited import HeardInstrument
 from tools.run.audit.breaches import BOOKS, CROSSED, PRIORITY, SIDES
 from tools.run.audit.feed import shared_by_size

@@ -5,9 +5,9 @@ from decimal import Decimal
 import pytest
 
 from proto import cluster
-from proto.cluster import FIFO, PRO_RATA
 from proto.feed import AUCTION, CLOSED, OPEN
-from tools.run.day.plan import BAND, COLLAR, JUMP, ROLL, Agenda, Day, Step, day_of, ruled
+from proto.instrument import FIFO, PRO_RATA
+from tools.run.day.plan import BAND, COLLAR, JUMP, ROLL, Agenda, Day, PhaseChange, day_of, ruled
 from tools.run.layout import made_up
 
 DAY = Day(100.0, shocked=2, jump=JUMP)
@@ -16,11 +16,11 @@ VENUE = made_up(3, 6)
 
 def test_the_steps_of_a_day_are_shares_of_its_length() -> None:
     assert DAY.steps == (
-        Step(12.0, "opening auction", AUCTION, "opening auction"),
-        Step(20.0, "trading", OPEN, "open"),
-        Step(78.0, "closing auction", AUCTION, "closing auction"),
-        Step(90.0, "closed", CLOSED, "closed: day orders expire"),
-        Step(95.0, "closed", ROLL, "the day's roll: statistics begin anew"),
+        PhaseChange(12.0, "opening auction", AUCTION, "opening auction"),
+        PhaseChange(20.0, "trading", OPEN, "open"),
+        PhaseChange(78.0, "closing auction", AUCTION, "closing auction"),
+        PhaseChange(90.0, "closed", CLOSED, "closed: day orders expire"),
+        PhaseChange(95.0, "closed", ROLL, "the day's roll: statistics begin anew"),
     )
     assert [step.at_s for step in Day(10.0, 1, JUMP).steps] == pytest.approx([1.2, 2.0, 7.8, 9.0, 9.5])
 

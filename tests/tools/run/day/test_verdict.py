@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from proto.cluster import Instrument
 from proto.columns import BAND
 from proto.feed import (
     ADD,
@@ -24,8 +23,9 @@ from proto.feed import (
     Statistics,
     Status,
 )
+from proto.instrument import Instrument
 from tests.audited import HeardInstrument
-from tools.flow.findings import FAILS, HOLDS, UNKNOWN, Finding
+from tools.findings import FAILS, HOLDS, UNKNOWN, Finding
 from tools.run.day.plan import Day
 from tools.run.day.verdict import DayEvidence, day_to_json, happened, in_order, judge_day
 from tools.run.drop_copies import OpenOrder

@@ -6,7 +6,6 @@ from decimal import Decimal
 import pytest
 
 from engine.core.commands import Roll
-from proto.cluster import PRO_RATA, Instrument
 from proto.columns import BAND
 from proto.feed import (
     ADD,
@@ -27,6 +26,7 @@ from proto.feed import (
     Statistics,
     Status,
 )
+from proto.instrument import PRO_RATA, Instrument
 from tests.audited import HeardInstrument
 from tests.exchange import Exchange
 from tools.flow.traders import made_traders

@@ -6,15 +6,15 @@ from decimal import Decimal
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from proto.cluster import FIFO, PRO_RATA, Instrument
 from proto.columns import ACCEPTED, CANCELED, FLAG_SELL, MAKER, TRADED, ReportRow
 from proto.feed import ADD, END, EXECUTE, OPEN, SELL
+from proto.instrument import FIFO, PRO_RATA, Instrument
 from tests.audited import END_NS, AuditedVenue, HeardInstrument
 from tests.exchange import Exchange
 from tests.flows import ADDED, ENGINE, INSTRUMENTS, Flow, Player, flows
 from tools.flow.traders import made_traders
-from tools.run.audit.books import Live, Shown, reconcile, resting
 from tools.run.audit.breaches import BOOKS, PRIORITY, SIDES, Breaches
+from tools.run.audit.reconcile import Live, Shown, reconcile, resting
 from tools.run.audit.reports import ReportAudit
 
 MAKES = ReportRow(ACCEPTED, 1, 1, 11, 1, FLAG_SELL, 100, 10, 10, 0, 0, 0)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from proto.columns import AUCTION_TRADE, MAKER
 from tools.run.audit.breaches import BOOKS, LIFE, PRIORITY, SIDES, Breaches
-from tools.run.audit.feed import FeedAudit, Shares, Told, shared_by_size
+from tools.run.audit.feed import FeedAudit, Shares, TradeTold, shared_by_size
 from tools.run.audit.reports import Life, ReportAudit, Side
 
 
@@ -60,7 +60,9 @@ def reconcile(feed: FeedAudit, reports: ReportAudit, until_ns: int) -> Breaches:
     return out
 
 
-def _two_sides(out: Breaches, key: tuple[int, int], told: Told, sides: Sequence[Side], owner: dict[int, int]) -> None:
+def _two_sides(
+    out: Breaches, key: tuple[int, int], told: TradeTold, sides: Sequence[Side], owner: dict[int, int]
+) -> None:
     what = f"instrument {key[0]} trade {key[1]:,}"
     if sorted(side.sell for side in sides) != [0, 1]:
         bought = sum(not side.sell for side in sides)

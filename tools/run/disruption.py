@@ -12,7 +12,7 @@ from tools.run.machines import KilledMeanwhile, Machines
 from tools.run.polling import Poller
 
 
-class Trouble:
+class Disruption:
     """Kills, restarts, pauses, joins and leaves. `now_s` is the time since trading began, `say` tells people."""
 
     def __init__(

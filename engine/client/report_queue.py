@@ -12,7 +12,7 @@ from proto.orders_pb2 import ReportBatch
 UNREAD_MAX: Final = 262_144  # reports kept for who reads; of more, the oldest are lost, which reading says
 
 
-class Inbox:
+class ReportQueue:
     """Batches in the order they came. What is lost on the way stands where it would have come, and is raised there.
 
     Whoever does not read holds nobody up: beyond UNREAD_MAX reports the oldest are dropped, and told as lost.

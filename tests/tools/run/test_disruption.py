@@ -8,9 +8,9 @@ import pytest
 
 from tools.chaos.plan import FaultSpec, TimedFault, parse
 from tools.child import Patience
+from tools.run.disruption import Disruption
 from tools.run.evidence import Outage
 from tools.run.machines import KilledMeanwhile
-from tools.run.trouble import Trouble
 
 
 class Pausable:
@@ -63,11 +63,11 @@ class Venue:
         return SimpleNamespace(by_home={1: 5, 2: int(100 * self.now_s)})
 
 
-def troubled(faults: str, *restarts: Any) -> Trouble:
-    async def run() -> Trouble:
+def troubled(faults: str, *restarts: Any) -> Disruption:
+    async def run() -> Disruption:
         venue: Any = Venue(list(restarts))
         spec = parse(faults)
-        trouble = Trouble(spec, venue, venue, venue, lambda: float(venue.now_s), venue.said.append)
+        trouble = Disruption(spec, venue, venue, venue, lambda: float(venue.now_s), venue.said.append)
         for fault in spec.timed:
             venue.now_s = fault.at_s
             await trouble._trouble(fault)
@@ -108,7 +108,7 @@ def test_a_restart_waits_for_a_kill_that_takes_its_time() -> None:
 
         venue.look, venue.kill, venue.restart = slow_look, kill, restart
         spec = parse("kill=engine-1@1,restart=engine-1@2")
-        trouble = Trouble(spec, venue, venue, venue, lambda: 9.0, venue.said.append)
+        trouble = Disruption(spec, venue, venue, venue, lambda: 9.0, venue.said.append)
         trouble.begin()
         await asyncio.sleep(0)
         await asyncio.sleep(0)
@@ -123,7 +123,7 @@ def test_a_restart_waits_for_a_kill_that_takes_its_time() -> None:
 def test_one_that_is_paused_on_its_way_back_goes_on_all_the_same() -> None:
     async def run() -> tuple[bool, list[str]]:
         venue: Any = Venue([])
-        trouble = Trouble(parse(""), venue, venue, venue, lambda: 9.0, venue.said.append)
+        trouble = Disruption(parse(""), venue, venue, venue, lambda: 9.0, venue.said.append)
         trouble._is_away("engine-1", "killed")
         (pause,) = parse("pause=engine-1@2:1").timed
         await trouble._trouble(pause)
@@ -134,7 +134,7 @@ def test_one_that_is_paused_on_its_way_back_goes_on_all_the_same() -> None:
 
 def test_a_kind_that_nobody_carries_out_is_no_pause() -> None:
     venue: Any = Venue([])
-    trouble = Trouble(FaultSpec(), venue, venue, venue, lambda: 9.0, venue.said.append)
+    trouble = Disruption(FaultSpec(), venue, venue, venue, lambda: 9.0, venue.said.append)
     with pytest.raises(AssertionError):
         asyncio.run(trouble._trouble(TimedFault("freeze", "engine-1", 1.0)))
     assert not venue.said
