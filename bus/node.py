@@ -31,7 +31,7 @@ from bus.stream.feed_client import FeedClient
 from bus.stream.levels import ShownLevel, by_order, by_price
 from bus.stream.mirror import BUY_SIDE, SELL_SIDE, MirrorBook
 from bus.stream.sequencer import RangeResult
-from proto import connect, feed
+from proto import connect
 from proto.dial import advertised
 from proto.instrument import Instrument
 from proto.snapshot import Snapshot
@@ -86,21 +86,15 @@ class MirrorSource:
         client = self._clients.get((instrument.engine, instrument.channel))
         book = client.mirror.books.get(instrument.id) if client is not None else None
         if client is None or book is None:
-            return Look(instrument, 0, 0, 0, Standing.UNKNOWN, 0, feed.Status(0, 0), None, None, 0, 0, 0, [], [])
+            return Look(instrument, 0, 0, Standing.UNKNOWN, 0, MirrorBook(instrument.id).outline(), [], [])
         epoch, sequence = client.position
         return Look(
             instrument,
             epoch,
             sequence,
-            book.sequence,
             client.standing(instrument.id),
             client.age_ns(self._clock_ns()),
-            book.status,
-            book.statistics,
-            book.indication,
-            book.last_price,
-            book.last_quantity,
-            book.last_trade_id,
+            book.outline(),
             _levels(book, BUY_SIDE, depth, orders),
             _levels(book, SELL_SIDE, depth, orders),
         )

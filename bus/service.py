@@ -22,9 +22,9 @@ from bus.stream.ledger import Gap
 from bus.stream.levels import ShownLevel
 from bus.stream.sequencer import RangeResult
 from proto import feed, marketdata_pb2, marketdata_pb2_grpc
-from proto.feed import Indication, Statistics, Status
+from proto.feed import Statistics
 from proto.instrument import Instrument, message_of
-from proto.snapshot import Snapshot, chunks, encode_snapshot
+from proto.snapshot import BookSnapshot, Snapshot, chunks, encode_snapshot
 
 ENCODINGS: Final = 64  # kept, all streams and selections together
 SNAPSHOTS_PER_PEER: Final = 16  # at once, over one connection
@@ -40,20 +40,14 @@ class NotServed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A book to look at. `age_ns` is the time since its stream was last heard."""
+    """A book to look at: all but its orders, and the levels shown. `age_ns`: since its stream was last heard."""
 
     instrument: Instrument
     epoch: int
     sequence: int
-    instrument_seq: int
     standing: Standing
     age_ns: int
-    status: Status
-    statistics: Statistics | None
-    indication: Indication | None
-    last_price: int
-    last_quantity: int
-    last_trade_id: int
+    book: BookSnapshot
     bids: list[ShownLevel]
     asks: list[ShownLevel]
 
@@ -139,7 +133,6 @@ class MarketData:
         self._telling: set[str] = set()  # peers
         self.snapshots = 0
         self.served = 0
-        self.ranges = 0
         self._clock = 0  # of arrivals, and of snapshots taken
         self._encoded: OrderedDict[_Key, tuple[_Position, _Chunks]] = OrderedDict()
         self._encoding: dict[_Key, _Encoding] = {}
@@ -168,7 +161,6 @@ class MarketData:
                 del self._serving[peer]
 
     async def GetRange(self, request: marketdata_pb2.RangeRequest, context: Any) -> marketdata_pb2.RangeReply:
-        self.ranges += 1
         found = self.source.find(request.engine, request.channel, request.epoch, request.first_seq, request.last_seq)
         if found is None:
             return marketdata_pb2.RangeReply(status=marketdata_pb2.RANGE_UNKNOWN_STREAM)
@@ -229,7 +221,7 @@ class MarketData:
         message = message_of(instrument)
         look = self.source.look(instrument.symbol, 1, False)
         if look is not None:
-            message.trading_state = feed.STATE_NAMES[look.status.state]
+            message.trading_state = feed.STATE_NAMES[look.book.status.state]
             _say_statistics(message.statistics, look)
         return message
 
@@ -359,7 +351,7 @@ def gap_message(gap: Gap) -> marketdata_pb2.Gap:
 
 
 def book_message(look: Look) -> marketdata_pb2.Book:
-    instrument = look.instrument
+    instrument, book = look.instrument, look.book
     message = marketdata_pb2.Book(
         symbol=instrument.symbol,
         instrument=instrument.id,
@@ -367,22 +359,22 @@ def book_message(look: Look) -> marketdata_pb2.Book:
         channel=instrument.channel,
         epoch=look.epoch,
         sequence=look.sequence,
-        instrument_sequence=look.instrument_seq,
+        instrument_sequence=book.instrument_seq,
         state=f"BOOK_{look.standing.name}",
         age_ns=look.age_ns,
-        trading_state=feed.STATE_NAMES[look.status.state],
-        trading_state_reason=look.status.reason,
+        trading_state=feed.STATE_NAMES[book.status.state],
+        trading_state_reason=book.status.reason,
         bids=map(_level, look.bids),
         asks=map(_level, look.asks),
-        last_price=look.last_price,
-        last_quantity=look.last_quantity,
-        last_trade_id=look.last_trade_id,
+        last_price=book.last_price,
+        last_quantity=book.last_quantity,
+        last_trade_id=book.last_trade_id,
         tick_size=format(instrument.tick_size, "f"),
         lot_size=format(instrument.lot_size, "f"),
     )
     _say_statistics(message.statistics, look)
-    if look.indication is not None:
-        price, volume, imbalance = look.indication
+    if book.indication is not None:
+        price, volume, imbalance = book.indication
         message.indication.CopyFrom(marketdata_pb2.Indication(price=price, volume=volume, imbalance=imbalance))
     return message
 
@@ -391,12 +383,13 @@ def _say_statistics(message: marketdata_pb2.Statistics, look: Look) -> None:
     if look.standing is Standing.UNKNOWN:
         return
     message.SetInParent()
-    if look.statistics is not None:
-        opened, high, low, last, volume, turnover, trades = look.statistics
+    statistics = look.book.statistics
+    if statistics is not None:
+        opened, high, low, last, volume, turnover, trades = statistics
         bounded = min(turnover, feed.TIME_MAX)
         said = marketdata_pb2.Statistics(
             open=opened, high=high, low=low, last=last, volume=volume, turnover=bounded, trades=trades,
-            vwap=_vwap(look.statistics, look.instrument.tick_size),
+            vwap=_vwap(statistics, look.instrument.tick_size),
         )  # fmt: skip
         message.CopyFrom(said)
 

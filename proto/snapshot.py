@@ -207,18 +207,18 @@ def _book(fields: _Book) -> BookSnapshot:
     ):
         raise FeedError(f"instrument {instrument}, sequence {sequence}, last trade {trade_id}, {quantity} at {price}")
     book = BookSnapshot(
-        instrument,
-        read_definition(definition) if definition else None,
-        read_status(status),
-        sequence,
-        price,
-        quantity,
-        trade_id,
-        next_id,
-        read_statistics(statistics) if statistics else None,
-        read_indication(indication) if indication else None,
-        _side(bids, 1),
-        _side(asks, -1),
+        instrument=instrument,
+        definition=read_definition(definition) if definition else None,
+        status=read_status(status),
+        instrument_seq=sequence,
+        last_price=price,
+        last_quantity=quantity,
+        last_trade_id=trade_id,
+        next_trade_id=next_id,
+        statistics=read_statistics(statistics) if statistics else None,
+        indication=read_indication(indication) if indication else None,
+        bids=_side(bids, 1),
+        asks=_side(asks, -1),
     )
     ids = {order[0] for order in book.bids}
     ids.update(order[0] for order in book.asks)

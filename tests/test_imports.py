@@ -214,8 +214,22 @@ def test_programs_are_known() -> None:
 @pytest.mark.parametrize("name", [*PROGRAMS, "engine.__main__", "bus.__main__", "tools.bench.__main__"])
 def test_a_program_ends_without_a_traceback_whatever_becomes_of_its_output(name: str) -> None:
     source = MODULES[name].read_text()
-    ends = ("    program.run(", "    sys.exit(outcome(main,", "    return program.outcome(")
-    assert any(end in source for end in ends), "see proto/program.py"
+    assert "    program.run(" in source, "see proto/program.py"
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_program_that_is_interrupted_while_it_is_loaded_shows_no_traceback(name: str) -> None:
+    """It is loaded by proto/program.py, and nothing of ours or of others' before that."""
+    before: list[str] = []
+    for node in ast.parse(MODULES[name].read_text()).body:
+        if isinstance(node, ast.If) and "program.run(" in ast.unparse(node):
+            assert before == ["proto.program"]
+            return
+        if isinstance(node, ast.ImportFrom) and node.module != "__future__":
+            before += [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            before += [alias.name for alias in node.names]
+    pytest.fail("it is not run as a program")
 
 
 @pytest.mark.parametrize("package", CONNECTS)

@@ -32,6 +32,7 @@ from typing import IO, Any, Final
 
 STOP_S: Final = 15.0  # from SIGTERM to SIGKILL
 POLL_S: Final = 0.02
+TALLY_S: Final = 0.5
 LINE_MAX: Final = 1 << 20
 PATIENCE: Final = "LOBMESH_PATIENCE"
 QUIET_START_S: Final = 1.0  # in which a process of ours serves on a machine that does nothing else
@@ -98,6 +99,13 @@ def say(line: dict[str, Any]) -> None:
 def ready(name: str, **more: Any) -> None:
     """The first line: from now on it serves."""
     say({"ready": True, "name": name, "pid": os.getpid(), **more})
+
+
+async def say_tally(tally: Callable[[], dict[str, Any]]) -> None:
+    """Say what there is so far, twice a second, without an end."""
+    while True:
+        await asyncio.sleep(TALLY_S)
+        say({"tally": tally()})
 
 
 async def told() -> AsyncIterator[dict[str, Any]]:

@@ -49,6 +49,7 @@ from tools.chaos.plan import (
     parse_answers,
 )
 from tools.chaos.script import with_script
+from tools.child import ready, say
 
 HIGH_WATER_MARK: Final = 8_192
 SLOW_HIGH_WATER_MARK: Final = 64  # a slow reader lets messages wait at their publisher
@@ -180,7 +181,7 @@ class Proxy:
         if order.get("report"):
             counts = {name: line.plan.counts for name, line in self.lines.items()}
             answers = {name: machine.plan.counts for name, machine in self.machines.items()}
-            print_line({"counts": counts} | ({"answers": answers} if answers else {}))
+            say({"counts": counts} | ({"answers": answers} if answers else {}))
             return
         if order.get("begin"):
             self.begin(time.monotonic_ns())
@@ -195,11 +196,6 @@ class Proxy:
         if line.upstream in poller:
             poller.unregister(line.upstream)
         line.connect(str(order["upstream"]))
-
-
-def print_line(line: dict[str, Any]) -> None:
-    with contextlib.suppress(BrokenPipeError):
-        print(json.dumps(line), flush=True)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -229,7 +225,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="SPEC",
         help=f"what their snapshots meet, as KIND=CHANCE: {', '.join(ANSWER_FAULTS)}",
     )
-    out.add_argument("--seed", type=int, default=1)
+    out.add_argument("--seed", type=int, default=1, help="of the chances; default 1")
     return out
 
 
@@ -269,10 +265,11 @@ def _upstreams(upstreams: Sequence[str], names: Sequence[str], listen: Sequence[
 
 def _check_addresses(machines: Iterable[str], feeds: Iterable[str]) -> None:
     """Raises: FaultError for what cannot be an address. Where a socket is no TCP one, ZeroMQ is left to say so."""
-    addresses = [text for text in machines if text]
-    addresses += [re.sub(r"\*$", "0", text.removeprefix(TCP)) for text in feeds if text.startswith(TCP)]
-    if wrong := [fault for text in addresses if (fault := wrong_address(text))]:
-        raise FaultError(wrong)
+    wrong = [wrong_address(text, somebody=True) for text in machines if text]
+    addresses = [re.sub(r"\*$", "0", text.removeprefix(TCP)) for text in feeds if text.startswith(TCP)]
+    wrong += [wrong_address(text) for text in addresses]
+    if told := [fault for fault in wrong if fault]:
+        raise FaultError(told)
 
 
 def _named(given: Sequence[str], names: Sequence[str], what: str) -> dict[str, str]:
@@ -320,15 +317,13 @@ def _serve(
         listening = {name: line.endpoint for name, line in lines.items()}
         if not wait:
             proxy.begin(time.monotonic_ns())
-        ready = {"ready": True, "name": "faults", "listen": listening, "pid": os.getpid()}
-        if machines:
-            try:
-                ready["market_data"] = {name: machine.serve() for name, machine in machines.items()}
-            except RuntimeError as e:
-                print(f"faults: {e}", file=sys.stderr)
-                return 3
         try:
-            print_line(ready)
+            serving = {name: machine.serve() for name, machine in machines.items()}
+        except RuntimeError as e:
+            print(f"faults: {e}", file=sys.stderr)
+            return 3
+        try:
+            ready("faults", listen=listening, **({"market_data": serving} if serving else {}))
         except OSError as e:
             print(f"faults: standard output: {e.strerror}", file=sys.stderr)
             return 3

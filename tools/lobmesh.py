@@ -4,14 +4,17 @@ lobmesh run --faults "drop=0.05"        as  python run_cluster.py --faults "drop
 lobmesh tail 127.0.0.1:4001             as  python -m tools.tail_feed 127.0.0.1:4001
 """
 
+from proto import program
+
+if __name__ == "__main__":  # before the rest is loaded: an interrupt meanwhile is no traceback
+    program.run("tools.lobmesh", "lobmesh")
+
 import importlib
-import importlib.metadata
 import sys
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from proto import program
-from proto.dial import USAGE, Parser
+USAGE: Final = 2
 
 
 class Program(NamedTuple):
@@ -49,9 +52,10 @@ def usage() -> str:
 
 def version() -> str:
     """What is installed; a checkout has no version of its own."""
+    metadata = importlib.import_module("importlib.metadata")
     try:
-        return importlib.metadata.version("lobmesh")
-    except importlib.metadata.PackageNotFoundError:
+        return str(metadata.version("lobmesh"))
+    except metadata.PackageNotFoundError:
         return "from its checkout"
 
 
@@ -69,10 +73,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"lobmesh: {f'{word!r} is none of' if word else 'say one of'} {known}", file=sys.stderr)
         return USAGE
     module, called, first, _ = PROGRAMS[word]
-    Parser.renamed = (called, f"lobmesh {word}")
+
+    def loaded() -> int:
+        importlib.import_module("proto.dial").Parser.renamed = (called, f"lobmesh {word}")
+        return int(importlib.import_module(module).main([*first, *rest[:-1]]))
+
     name = called.split()[-1].removeprefix("tools.").removesuffix(".py")
-    return program.outcome(lambda: importlib.import_module(module).main([*first, *rest[:-1]]), name)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return program.outcome(loaded, name)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from proto import program
+
+if __name__ == "__main__":  # before the rest is loaded: an interrupt meanwhile is no traceback
+    program.run("tools.log", "log")
+
 import argparse
 import json
 import sys
@@ -12,7 +17,7 @@ from typing import Any, Final
 from engine.log.contract import LogDamaged, LogError
 from engine.log.copies import copy
 from engine.log.salvage import salvage, verify
-from proto import logs, program
+from proto import logs
 from proto.dial import Parser, path
 
 EXIT_OK: Final = 0
@@ -92,7 +97,3 @@ def _tell(rows: list[dict[str, Any]]) -> None:
             print(f"{'✓' if row['sound'] else '✗'} {row['file']:16} {row['found']}")
         else:
             print("\n".join(f"{name:{width}}  {value:,}" for name, value in row.items()))
-
-
-if __name__ == "__main__":
-    program.run("tools.log", "log")

@@ -8,6 +8,11 @@ There is no second truth: a compiled module carries the hash of its source and r
 changed. Nothing needs the build; it is made in a directory of its own, and only what came out is copied.
 """
 
+from proto import program
+
+if __name__ == "__main__":  # before the rest is loaded: an interrupt meanwhile is no traceback
+    program.run("tools.native", "native")
+
 import ast
 import hashlib
 import importlib
@@ -22,7 +27,6 @@ from pathlib import Path
 from typing import Final
 
 from proto.dial import Parser
-from proto.program import outcome
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 GROUP: Final = "lobmesh"
@@ -150,7 +154,3 @@ def binaries(root: Path) -> Iterator[Path]:
 
 def _path(module: str) -> str:
     return module.replace(".", "/") + ".py"
-
-
-if __name__ == "__main__":
-    sys.exit(outcome(main, "native"))

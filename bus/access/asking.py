@@ -164,7 +164,6 @@ class Recovery:
         taps: Sequence[Tap] = (),
     ) -> None:
         self.calls = 0
-        self.failures = 0
         self._sources = sources
         self._done = done
         self._clock_ns = clock_ns
@@ -212,11 +211,9 @@ class Recovery:
                 stream = (client.engine, client.channel, asked.epoch)
                 reply = await self._machine(target).range(*stream, asked.first, asked.last, left_s)
             except grpc.aio.AioRpcError as e:
-                self.failures += 1
                 why = f"{target}: {e.code().name.lower()}: {e.details()}"
                 continue
             except FeedError as e:
-                self.failures += 1
                 why = f"{target}: {e}"
                 continue
             if reply.status == marketdata_pb2.RANGE_OK:

@@ -304,10 +304,6 @@ class Directory:
         """Entries to be confirmed, by name."""
         return tuple(self._doubted[name] for name in sorted(self._doubted))
 
-    def conflicts(self) -> tuple[Conflict, ...]:
-        """Why each refused entry is refused, by the claimant's name."""
-        return tuple(self._told[name] for name in sorted(self._told))
-
     def conflict(self, name: str) -> Conflict | None:
         """Why the machine of that name is refused, if it is."""
         return self._told.get(name)

@@ -216,19 +216,23 @@ class MirrorBook:
 
     def snapshot(self) -> BookSnapshot:
         """All of it. O(orders)."""
+        return self.outline()._replace(bids=list(self.orders(BUY_SIDE)), asks=list(self.orders(SELL_SIDE)))
+
+    def outline(self) -> BookSnapshot:
+        """All but the orders."""
         return BookSnapshot(
-            self.instrument,
-            self.definition,
-            self.status,
-            self.sequence,
-            self.last_price,
-            self.last_quantity,
-            self.last_trade_id,
-            self.last_trade_id + 1,
-            self.statistics,
-            self.indication,
-            list(self.orders(BUY_SIDE)),
-            list(self.orders(SELL_SIDE)),
+            instrument=self.instrument,
+            definition=self.definition,
+            status=self.status,
+            instrument_seq=self.sequence,
+            last_price=self.last_price,
+            last_quantity=self.last_quantity,
+            last_trade_id=self.last_trade_id,
+            next_trade_id=self.last_trade_id + 1,
+            statistics=self.statistics,
+            indication=self.indication,
+            bids=[],
+            asks=[],
         )
 
     def check(self) -> None:

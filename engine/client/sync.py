@@ -33,8 +33,6 @@ from proto.orders_pb2 import ReportBatch
 P = ParamSpec("P")
 T = TypeVar("T")
 
-EXIT_S: Final = 6.0  # how long the end of the program may wait for sessions to close
-
 
 class _Loop:
     """The event loop of all clients, in its thread, from the first one on to the end of the program."""

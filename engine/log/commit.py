@@ -132,8 +132,7 @@ class Committer:
     ) -> None:
         self.state = CommitState.READY
         self.failure = ""
-        self.groups = 0  # records appended
-        self.commands = 0  # commands in them
+        self.commands = 0  # in records that were appended
         self._core = core
         self._epoch = epoch
         self._clock_ns = clock_ns
@@ -247,7 +246,6 @@ class Committer:
         assert position == self._position + len(done)
         first = self._position + 1
         self._position = position
-        self.groups += len(done)
         self._syncing = []
         self._in_flight = 0
         self._start()

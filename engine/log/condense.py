@@ -8,6 +8,11 @@ engine.
 
 from __future__ import annotations
 
+from proto import program
+
+if __name__ == "__main__":  # before the rest is loaded: an interrupt meanwhile is no traceback
+    program.run("engine.log.condense", "condense")
+
 import argparse
 import asyncio
 import gc
@@ -27,7 +32,6 @@ from engine.log.state import AccountHistory, dump, load
 from engine.log.view import SqliteLogView
 from proto import logs
 from proto.dial import Parser
-from proto.program import outcome
 
 EXIT_OK: Final = 0
 EXIT_DIFFERS: Final = 1
@@ -164,7 +168,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"condense: {e}", file=sys.stderr)
         return EXIT_CANNOT_READ
     return EXIT_OK
-
-
-if __name__ == "__main__":
-    sys.exit(outcome(main, "condense"))

@@ -7,6 +7,11 @@ as void, who decided so and why, and every replay heeds it from then on, whateve
 
 from __future__ import annotations
 
+from proto import program
+
+if __name__ == "__main__":  # before the rest is loaded: an interrupt meanwhile is no traceback
+    program.run("engine.log.skip", "skip")
+
 import argparse
 import sys
 import time
@@ -20,7 +25,6 @@ from engine.log.replay import Inapplicable, StartRefused, replay, restore
 from engine.log.sqlite import SqliteLog
 from proto import logs
 from proto.dial import Parser
-from proto.program import outcome
 
 EXIT_OK: Final = 0
 EXIT_NOT_SKIPPED: Final = 1
@@ -85,7 +89,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_CANNOT_READ
     print(f"record {args.record} counts as void from now on: record {at} says so")
     return EXIT_OK
-
-
-if __name__ == "__main__":
-    sys.exit(outcome(main, "skip"))

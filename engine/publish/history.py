@@ -10,6 +10,11 @@ It ends when its standard input does, so that it does not outlive the engine.
 
 from __future__ import annotations
 
+from proto import program
+
+if __name__ == "__main__":  # before the rest is loaded: an interrupt meanwhile is no traceback
+    program.run("engine.publish.history", "history")
+
 import argparse
 import asyncio
 import gc
@@ -36,7 +41,6 @@ from proto import logs, marketdata_pb2
 from proto.columns import DELTA_WIDTH, ChannelDeltas, Outcome
 from proto.dial import Parser
 from proto.feed import END
-from proto.program import outcome
 
 REPLY_BYTES: Final = 256 << 10
 DELTAS_MAX: Final = 1_000_000  # in one history
@@ -414,7 +418,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"history: {e}", file=sys.stderr)
         return EXIT_CANNOT_READ
     return EXIT_OK
-
-
-if __name__ == "__main__":
-    sys.exit(outcome(main, "history"))

@@ -171,15 +171,9 @@ class EngineFeed:
             instrument,
             self.publisher.epoch,
             self.publisher.next_seq(instrument.channel) - 1,
-            self.publisher.instrument_seq(instrument.channel, instrument.id),
             Standing.VALID,
             0,
-            self._status(instrument.id),
-            self._summary(instrument.id),
-            self._indication(instrument.id),
-            book.last_price,
-            book.last_quantity,
-            book.next_trade_id - 1,
+            self._book(instrument.channel, instrument.id),
             _levels(book, BUY, depth, orders),
             _levels(book, SELL, depth, orders),
         )
@@ -202,18 +196,18 @@ class EngineFeed:
         """All but the orders."""
         book, market = self._venue.books[name], self._venue.markets[name]
         return BookSnapshot(
-            name,
-            None if market.delisted else market.instrument.told,
-            self._status(name),
-            self.publisher.instrument_seq(channel, name),
-            book.last_price,
-            book.last_quantity,
-            book.next_trade_id - 1,
-            book.next_trade_id,
-            self._summary(name),
-            self._indication(name),
-            [],
-            [],
+            instrument=name,
+            definition=None if market.delisted else market.instrument.told,
+            status=self._status(name),
+            instrument_seq=self.publisher.instrument_seq(channel, name),
+            last_price=book.last_price,
+            last_quantity=book.last_quantity,
+            last_trade_id=book.next_trade_id - 1,
+            next_trade_id=book.next_trade_id,
+            statistics=self._summary(name),
+            indication=self._indication(name),
+            bids=[],
+            asks=[],
         )
 
     def _summary(self, name: int) -> Statistics | None:

@@ -6,6 +6,11 @@ It speaks as tools/child.py says, and waits for the word to go; at its end it sa
 made of the file. A report is preceded by {"acknowledged": {...}}, what the account was told.
 """
 
+from proto import program
+
+if __name__ == "__main__":  # before the rest is loaded: an interrupt meanwhile is no traceback
+    program.run("tools.flow.replay_flow", "replay_flow")
+
 import argparse
 import asyncio
 import random
@@ -29,8 +34,7 @@ from proto.dial import Parser
 from proto.feed import END
 from proto.instrument import Instrument
 from proto.orders import report_columns
-from proto.program import outcome
-from tools.child import patience_asked, ready, run, say, told
+from tools.child import patience_asked, ready, run, say, say_tally, told
 from tools.findings import FAILS, HOLDS, NOTE, UNKNOWN, Finding
 from tools.flow import workload
 from tools.flow.lobster_check import LEVELS_JUDGED
@@ -39,7 +43,6 @@ from tools.flow.order_counts import OrderCounts
 from tools.flow.recorded import RecordedFlow, UsedBeforeError
 from tools.flow.sizes import Levels, Sizes
 
-TALLY_S: Final = 0.5
 JOIN_S: Final = 10.0
 ANSWERS_S: Final = 30.0  # for the last answers and the last event on the feed
 POLL_S: Final = 0.01
@@ -148,7 +151,7 @@ class Replay:
         """Send all, and wait until it is answered and on the feed; the seconds to the last answer."""
         began = time.monotonic()
         reading = asyncio.create_task(self._read(session))
-        telling = asyncio.create_task(self._tell())
+        telling = asyncio.create_task(say_tally(self.tally.to_json))
         try:
             sent = 0
             for batch in self.flow.batches(instrument.id, self._args.batch):
@@ -197,11 +200,6 @@ class Replay:
                 self.tally.report(batch.home, self._args.account, row, now_ns)
                 self.flow.reported(row)
 
-    async def _tell(self) -> None:
-        while True:
-            await asyncio.sleep(TALLY_S)
-            say({"tally": self.tally.to_json()})
-
     async def _listen(self) -> None:
         """Do what is told, to the end of it."""
         try:
@@ -245,7 +243,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"replay: {type(e).__name__}: {e}", file=sys.stderr)
         return 3
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(outcome(main, "replay_flow"))

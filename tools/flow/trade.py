@@ -9,6 +9,11 @@ A report is preceded by {"acknowledged": {...}}, an account a line. It is told b
 are, and {"jump": {INSTRUMENT: TICKS, ...}}, that they are worth so much more.
 """
 
+from proto import program
+
+if __name__ == "__main__":  # before the rest is loaded: an interrupt meanwhile is no traceback
+    program.run("tools.flow.trade", "trade")
+
 import argparse
 import asyncio
 import itertools
@@ -26,15 +31,13 @@ from proto.columns import ACCEPTED, CANCEL, OUTCOME_UNKNOWN, TRADED, UNAVAILABLE
 from proto.dial import Parser
 from proto.orders import report_columns
 from proto.orders_pb2 import ReportBatch
-from proto.program import outcome
-from tools.child import patience_asked, ready, run, say, told
+from tools.child import patience_asked, ready, run, say, say_tally, told
 from tools.flow.order_counts import Latencies, OrderCounts
 from tools.flow.traders import FIRST_ACCOUNT, Agent, Command, MarketMaker, made_traders
 
 PACE_S: Final = 0.05  # each agent acts so often
 BATCH_MAX: Final = 256
 OPENING_MAX: Final = 100_000
-TALLY_S: Final = 0.5
 AGAIN_S: Final = 0.5  # until a command whose outcome is unknown is sent again; doubles, up to
 AGAIN_S_MAX: Final = 4.0
 ANSWERS_S: Final = 10.0  # how long the last answers may take
@@ -212,7 +215,7 @@ class Traders:
             listener = asyncio.create_task(self._listen())
             tasks.append(listener)
             await self._open()
-            tasks.append(asyncio.create_task(self._tell()))
+            tasks.append(asyncio.create_task(say_tally(self.tally.to_json)))
             await self._trade()
             await self._finish()
             await listener
@@ -265,11 +268,6 @@ class Traders:
                 await trader.chase(time.monotonic())
             await asyncio.sleep(PACE_S)
 
-    async def _tell(self) -> None:
-        while True:
-            await asyncio.sleep(TALLY_S)
-            say({"tally": self.tally.to_json()})
-
     async def _listen(self) -> None:
         """Do what is told, to the end of it."""
         try:
@@ -318,7 +316,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     run(lambda: Traders(venue, args.join, args.traders, args.rate, args.seed, args.first_id).run())
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(outcome(main, "trade"))

@@ -9,15 +9,18 @@ It speaks as tools/child.py says: after each reader the sums so far, {"came": N,
 "differing": [...], "counters": {...}}.
 """
 
+from proto import program
+
+if __name__ == "__main__":  # before the rest is loaded: an interrupt meanwhile is no traceback
+    program.run("tools.run.late_joiners", "late_joiners")
+
 import argparse
 import asyncio
-import sys
 from collections.abc import Sequence
 from typing import Any, Final
 
 from bus.reader import Feed
 from proto.dial import Parser
-from proto.program import outcome
 from tools.child import patience_asked, ready, run, say
 
 STAY_S: Final = 3.0  # the longest that a reader waits for its books, on a quiet machine
@@ -81,7 +84,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     run(lambda: come_and_go(args.machine, args.every))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(outcome(main, "late_joiners"))

@@ -154,7 +154,7 @@ def test_a_look_at_a_book_agrees_with_its_snapshot(bench: Bench) -> None:
     (book,) = bench.snapshot([10]).books
     look = bench.feed.look("E1A", 0, True)
     assert look is not None
-    assert (look.standing, look.instrument_seq, look.last_trade_id) == (
+    assert (look.standing, look.book.instrument_seq, look.book.last_trade_id) == (
         Standing.VALID, book.instrument_seq, book.last_trade_id,
     )  # fmt: skip
     for levels, orders in ((look.bids, book.bids), (look.asks, book.asks)):
