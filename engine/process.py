@@ -38,7 +38,7 @@ from engine.publish.history import Historian
 from engine.publish.source import EngineFeed
 from proto import logs
 from proto.cluster import Cluster, EngineEntry, load
-from proto.dial import Parser, address, advertised, endpoint, machine_name, operator_token, path, target, whole
+from proto.dial import Parser, address, advertised, called, endpoint, machine_name, operator_token, path, target, whole
 from proto.instrument import ENGINE_MAX, Instrument
 
 SWITCH_S: Final = 0.0005  # of the interpreter: with its default of 5 ms a busy loop starves the log's thread
@@ -401,8 +401,13 @@ def _open_log(data: Path, *, new: bool) -> SqliteLog:
 
 
 def _cannot_start(args: argparse.Namespace, error: Exception) -> int:
-    way = f"; what can be read of it: python -m tools.log verify {args.data}" if isinstance(error, LogDamaged) else ""
-    print(f"engine: {args.name} cannot start: {error}{way}", file=sys.stderr)
+    way = (
+        f"; what can be read of it: {called('tools.log', 'log')} verify {args.data}"
+        if isinstance(error, LogDamaged)
+        else ""
+    )
+    why = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else error
+    print(f"engine: {args.name} cannot start: {why}{way}", file=sys.stderr)
     return EXIT_CANNOT_START
 
 

@@ -5,14 +5,16 @@
 It quotes one lot on each side, two ticks from where it would like to trade, and leans against its position: each lot
 that it holds moves both quotes a tick down. A fill is answered with new quotes. When it ends, or is cut off, the venue
 cancels what it left (`cancel_on_disconnect`).
+
+Exit 0 after SECONDS and on Ctrl-C; 1 if the venue would not, or nobody answers within ten seconds; 2 for wrong usage.
 """
 
 import asyncio
 import sys
 from contextlib import suppress
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 
-from engine.client import BUY, SELL, TRADED, Client, RefusedError, Report, Session
+from engine.client import BUY, SELL, TRADED, Client, ClientError, RefusedError, Report, Session
 
 HALF_SPREAD_TICKS = 2
 
@@ -49,8 +51,8 @@ class Maker:
         print(f"{report.side} {report.quantity} @ {report.price}: holds {self.position} lots", flush=True)
 
 
-async def main(address: str, symbol: str, fair: str, seconds: str = "inf") -> None:
-    client = Client(address, account=4712, cancel_on_disconnect=True)
+async def make(address: str, symbol: str, fair: str, seconds: str = "inf") -> None:
+    client = Client(address, account=4712, cancel_on_disconnect=True, patience_s=10)
     async with client.session() as session:
         try:
             async with asyncio.timeout(float(seconds) if seconds != "inf" else None):
@@ -59,6 +61,22 @@ async def main(address: str, symbol: str, fair: str, seconds: str = "inf") -> No
             print("that was the time", flush=True)
 
 
+def main() -> int:
+    if len(sys.argv) not in (4, 5):
+        print("market_maker: HOST:PORT SYMBOL PRICE [SECONDS]", file=sys.stderr)
+        return 2
+    try:
+        asyncio.run(make(*sys.argv[1:]))
+    except KeyboardInterrupt:
+        pass
+    except (ClientError, ValueError) as error:
+        print(f"market_maker: {error}", file=sys.stderr)
+        return 1
+    except InvalidOperation:
+        print(f"market_maker: {sys.argv[3]!r} is no price", file=sys.stderr)
+        return 2
+    return 0
+
+
 if __name__ == "__main__":
-    with suppress(KeyboardInterrupt):
-        asyncio.run(main(*sys.argv[1:]))
+    sys.exit(main())

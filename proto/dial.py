@@ -156,6 +156,11 @@ def _is_any(host: str) -> bool:
     return host in _ANY_HOST or (_is_ip(bare) and ip_address(bare).is_unspecified)
 
 
+def called(module: str, word: str) -> str:
+    """How another of these programs is started, in the way that this one was: by its module, or as `lobmesh WORD`."""
+    return f"lobmesh {word}" if Parser.renamed[1].startswith("lobmesh ") else f"python -m {module}"
+
+
 class UsageError(ValueError):
     """What was asked for does not fit together, or cannot be had."""
 

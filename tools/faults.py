@@ -225,7 +225,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="SPEC",
         help=f"what their snapshots meet, as KIND=CHANCE: {', '.join(ANSWER_FAULTS)}",
     )
-    out.add_argument("--seed", type=int, default=1)
+    out.add_argument("--seed", type=int, default=1, help="of the chances; default 1")
     return out
 
 
@@ -265,10 +265,11 @@ def _upstreams(upstreams: Sequence[str], names: Sequence[str], listen: Sequence[
 
 def _check_addresses(machines: Iterable[str], feeds: Iterable[str]) -> None:
     """Raises: FaultError for what cannot be an address. Where a socket is no TCP one, ZeroMQ is left to say so."""
-    addresses = [text for text in machines if text]
-    addresses += [re.sub(r"\*$", "0", text.removeprefix(TCP)) for text in feeds if text.startswith(TCP)]
-    if wrong := [fault for text in addresses if (fault := wrong_address(text))]:
-        raise FaultError(wrong)
+    wrong = [wrong_address(text, somebody=True) for text in machines if text]
+    addresses = [re.sub(r"\*$", "0", text.removeprefix(TCP)) for text in feeds if text.startswith(TCP)]
+    wrong += [wrong_address(text) for text in addresses]
+    if told := [fault for fault in wrong if fault]:
+        raise FaultError(told)
 
 
 def _named(given: Sequence[str], names: Sequence[str], what: str) -> dict[str, str]:

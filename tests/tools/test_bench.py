@@ -210,3 +210,15 @@ def test_a_part_that_breaks_down_does_not_take_the_others_with_it(
 def test_a_section_that_never_ends_is_left_alone() -> None:
     with pytest.raises(ValueError, match="is not followed by"):
         show.put("<!-- bench core -->\n", "core", "text")
+
+
+@pytest.mark.parametrize("where", ["absent/figures.md", "."])
+def test_a_file_that_cannot_be_written_is_said_before_anything_is_measured(
+    where: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["core", "--quick", "--write", str(tmp_path / where)]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    with pytest.raises(SystemExit) as left:
+        main(["core", "--rounds", "-1"])
+    assert left.value.code == 2

@@ -408,6 +408,7 @@ def test_a_wrong_spec_is_wrong_usage_and_said_on_stderr(capsys: pytest.CaptureFi
     ("arguments", "says"),
     [
         (["--market-data", "foo"], "'foo' is not HOST:PORT"),
+        (["--market-data", "127.0.0.1:0"], "'127.0.0.1:0': nobody is at port 0"),
         (["--upstream", "tcp://127.0.0.1:1", "--listen", "tcp://127.0.0.1:17001x"],
          "'127.0.0.1:17001x' is not HOST:PORT"),
         (["--market-data", "127.0.0.1:65536", "--upstream", "tcp://[::1]:70000"],

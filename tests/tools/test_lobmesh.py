@@ -2,7 +2,7 @@
 
 import pytest
 
-from proto.dial import Parser
+from proto.dial import Parser, called
 from tools import lobmesh
 from tools.lobmesh import PROGRAMS, main
 
@@ -66,3 +66,10 @@ def test_ctrl_c_while_a_program_is_loaded_is_no_traceback(monkeypatch: pytest.Mo
 def test_it_says_its_version_also_where_it_is_not_installed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("lobmesh ")
+
+
+def test_a_run_says_how_to_look_and_trade_as_it_was_called() -> None:
+    """Installed, there is `lobmesh` in any directory, and a `python` that knows the modules perhaps in none."""
+    assert called("tools.tail_feed", "tail") == "python -m tools.tail_feed"
+    code(["run", "--help"])
+    assert (called("tools.tail_feed", "tail"), called("tools.orders", "orders")) == ("lobmesh tail", "lobmesh orders")

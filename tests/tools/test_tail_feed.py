@@ -848,6 +848,9 @@ def test_snapshots_that_are_refused_or_cut_on_the_way_are_asked_for_until_one_is
             given = f"--market-data {engine.ready['grpc']} --answers fail=0.4,cut=0.6 --seed 6"
             proxy = await children.start(Child("faults", "tools.faults", given.split(), tmp_path / "faults.log"))
             source = (await proxy.wait_ready(20))["market_data"]["machine-1"]
+            with tail(source, "--source", "127.0.0.1:1") as program:  # where nobody is
+                (*_, alarm) = await asyncio.to_thread(lines_until, program, "alarm")
+            assert alarm["what"] == "--source 127.0.0.1:1: unavailable; trying on"
             with tail(source, "--source", source, "--from-snapshot") as program:
                 book = (await asyncio.to_thread(lines_until, program, "book"))[-1]
             assert (book["state"], book["sequence"]) == ("valid", 2)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from proto.dial import Parser
+from proto.dial import USAGE, Parser, whole
 from tools.bench import codec, core, entry, feed, flows, log, peers, recovery, scale, show
 from tools.bench.measure import BenchOptions, PartReport, say, this_machine
 
@@ -33,6 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Exit 0 when everything was measured, 1 when a part broke down (the others are measured all the same), 2 for wrong
     usage."""
     args = parser().parse_args(argv)
+    if args.write and (args.write.is_dir() or not args.write.parent.is_dir()):  # said before the minutes, not after
+        say(f"--write {args.write}: is a directory, or in none")
+        return USAGE
     data = None if args.synthetic else flows.find_data()
     options = BenchOptions(args.quick, args.seed, args.rounds, data, getattr(args, "peers", False))
     runs = chosen(args.part, options.peers)
@@ -75,7 +78,9 @@ def parser() -> argparse.ArgumentParser:
         part.add_argument("--quick", action="store_true", help="fewer rounds and smaller sizes: every name, roughly")
         part.add_argument("--json", action="store_true", help="one JSON object a result instead of tables")
         part.add_argument("--seed", type=int, default=7, help="of what is synthesised (default 7)")
-        part.add_argument("--rounds", type=int, default=0, help="rounds of each comparison (0: as many as needed)")
+        part.add_argument(
+            "--rounds", type=whole(0, 10_000), default=0, help="rounds of each comparison (0: as many as needed)"
+        )
         part.add_argument("--synthetic", action="store_true", help="synthesise the flow even where recorded flow is")
         if name in ("core", "all"):
             part.add_argument(

@@ -16,7 +16,7 @@ EXAMPLES: Final = """\
 examples, with any machine of the venue at HOST:PORT (or its address in LOBMESH_AT, and no --at):
 
   a trader
-    python -m tools.orders --at HOST:PORT --account 7 new ALFA buy 10 100.25 --tif day
+    python -m tools.orders --at HOST:PORT --account 7 new ALFA buy 10 100.25 --tif day --id 1
     python -m tools.orders --at HOST:PORT --account 7 new ALFA sell 5 --type stop --stop-price 99
     python -m tools.orders --at HOST:PORT --account 7 replace ALFA 1 8 100.50    order 1: 8 in all, at 100.50
     python -m tools.orders --at HOST:PORT --account 7 cancel ALFA 1
@@ -32,7 +32,7 @@ examples, with any machine of the venue at HOST:PORT (or its address in LOBMESH_
   an operator (--operator-token-file FILE where the engine asks for a token)
     python -m tools.orders --at HOST:PORT state ALFA auction                     pre-open, open, halted, auction, closed
     python -m tools.orders --at HOST:PORT halt ALFA                              and: resume ALFA
-    python -m tools.orders --at HOST:PORT --account 7 kill                       everywhere; or, of all: kill ALFA
+    python -m tools.orders --at HOST:PORT --account 7 kill                       everywhere; kill ALFA: everybody's
     python -m tools.orders --at HOST:PORT --account 7 unkill
     python -m tools.orders --at HOST:PORT bust ALFA 12                           trade 12 is void
     python -m tools.orders --at HOST:PORT correct ALFA 12 5 100.25               it was 5 at 100.25
@@ -41,8 +41,10 @@ examples, with any machine of the venue at HOST:PORT (or its address in LOBMESH_
     python -m tools.orders --at HOST:PORT delist GOLD                            --here: by this engine, not by its home
     python -m tools.orders --at HOST:PORT clock-ok                               its clock jumped, and is right
 
-All prices are in units of price, all quantities in units, limits too: 100.25, not 10,025 ticks. On a terminal the
-answers are a table, otherwise, and with --json, a JSON object a line. A list that is not whole says so, and exits 1.
+An order is known by its client order id: the --id it was entered with, or else one from the clock, which the answer
+tells. All prices are in units of price, all quantities in units, limits too: 100.25, not 10,025 ticks. On a terminal
+the answers are a table, otherwise, and with --json, a JSON object a line. A list that is not whole says so, and exits
+1. What the types, times in force and modes do: engine/RULES.md.
 
 exit codes: 0 it is done; 1 it was refused, or a list is not whole; 2 wrong usage; 3 nobody answers
 
@@ -115,36 +117,57 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
+_TARGET: Final = "which order: the id it was entered with"
+
+
 def _trading(verbs: Any) -> None:
     new = verbs.add_parser("new", help="enter an order")
     new.add_argument("symbol", type=symbol)
     new.add_argument("side", choices=("buy", "sell"))
     new.add_argument("quantity", type=decimal)
     new.add_argument("price", type=decimal, nargs="?", default=None, help="of a pegged order: its worst")
-    new.add_argument("--type", choices=TYPES, default="limit")
-    new.add_argument("--tif", choices=FORCES, default="gtc")
-    for name in ("--stop-price", "--display", "--minimum", "--offset"):
-        new.add_argument(name, type=decimal, default=None)
-    new.add_argument("--expires-ns", type=time_ns, default=0)
-    new.add_argument("--oco", type=number, default=0, help="the client order id of the order it is linked to")
-    new.add_argument("--post-only", action="store_true")
-    new.add_argument("--all-or-none", action="store_true")
+    new.add_argument("--type", choices=TYPES, default="limit", help="default limit")
+    new.add_argument("--tif", choices=FORCES, default="gtc", help="time in force; default gtc: until canceled")
+    for name, metavar, meaning in (
+        ("--stop-price", "PRICE", "a stop: the last trade that sets it off"),
+        ("--display", "QUANTITY", "an iceberg: what is shown at a time"),
+        ("--minimum", "QUANTITY", "it trades so much at first, or waits"),
+        ("--offset", "PRICE", "a peg: how far from what it follows"),
+    ):
+        new.add_argument(name, type=decimal, default=None, metavar=metavar, help=meaning)
+    new.add_argument(
+        "--expires-ns", type=time_ns, default=0, metavar="TIME", help="of --tif gtd: nanoseconds since 1970, UTC"
+    )
+    new.add_argument(
+        "--oco", type=number, default=0, metavar="ID", help="one cancels the other: the id of the order it is linked to"
+    )
+    new.add_argument("--post-only", action="store_true", help="refused if it would trade at once")
+    new.add_argument("--all-or-none", action="store_true", help="it trades whole, or waits")
     replace = verbs.add_parser("replace", help="change an order")
     replace.add_argument("symbol", type=symbol)
-    replace.add_argument("target", type=number)
+    replace.add_argument("target", type=number, help=_TARGET)
     replace.add_argument("quantity", type=decimal)
     replace.add_argument("price", type=decimal, nargs="?", default=None, help="not of a stop, which has --stop-price")
-    replace.add_argument("--meaning", choices=MEANINGS, default="total")
-    replace.add_argument("--stop-price", type=decimal, default=None)
+    replace.add_argument(
+        "--meaning",
+        choices=MEANINGS,
+        default="total",
+        help="what the quantity is: all with what is filled, what is left, how much less",
+    )
+    replace.add_argument("--stop-price", type=decimal, default=None, metavar="PRICE", help="of a stop")
     cancel = verbs.add_parser("cancel", help="cancel an order")
     cancel.add_argument("symbol", type=symbol)
-    cancel.add_argument("target", type=number)
+    cancel.add_argument("target", type=number, help=_TARGET)
     mass = verbs.add_parser("mass-cancel", help="cancel all, or all of a symbol")
     mass.add_argument("symbol", type=symbol, nargs="?", default=None)
     for verb in (new, replace, cancel, mass):
-        verb.add_argument("--id", type=number, default=0, help="the client order id of this command")
+        verb.add_argument(
+            "--id", type=number, default=0, help="the client order id of this command; else one from the clock"
+        )
     for verb in (new, replace):
-        verb.add_argument("--stp", choices=MODES, default="cancel-newest")
+        verb.add_argument(
+            "--stp", choices=MODES, default="cancel-newest", help="what if it meets an order of its own account"
+        )
 
 
 def _looking(verbs: Any) -> None:

@@ -1,10 +1,12 @@
 """What is printed: a table on a terminal, else one JSON object a line; words, symbols, and prices in units of price.
 
-A table leaves columns out, from the right, where the terminal is too narrow for them, and never a digit.
+A table leaves columns out, from the right, where the terminal is too narrow for them, and says so on stderr; and
+never a digit.
 """
 
 import json
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -13,7 +15,7 @@ from typing import Any, Final, TextIO
 from engine.client.report import KINDS, LIQUIDITY, REASONS, SIDES, Report, word, words
 from proto import marketdata_pb2 as md
 from proto import orders_pb2 as pb
-from proto.columns import NOTHING_TO_CHANGE, REFUSED, TOO_LATE, UNKNOWN
+from proto.columns import MASS_CANCELED, NOTHING_TO_CHANGE, REFUSED, TOO_LATE, UNKNOWN
 from proto.instrument import FIELDS, Instrument
 from proto.orders import decimal_text, notional_text
 from proto.refusals import explain
@@ -65,6 +67,9 @@ class Printer:
                 room -= width + 2
                 if room >= -2 or not self._widths:
                     self._widths[name] = width
+            if out := list(columns)[len(self._widths) :]:
+                names = ", ".join(out).replace("_", " ")
+                print(f"orders: too narrow for {names}; --json has all", file=sys.stderr)
             self._say(self._row([name.replace("_", " ").strip() for name in self._widths]))
         for line in lines:
             self._say(self._row([_cell(name, line.get(name)) for name in self._widths]))
@@ -91,7 +96,7 @@ def of_report(report: Report) -> Line:
     line |= {name: "" if number.is_nan() else str(number) for name, number in numbers.items()}
     if report.definition is None and report.row.instrument:  # delisted, and nobody knows its units any more
         line |= {"price_ticks": report.row.price, "quantity_lots": report.row.quantity}
-    return line | {"command": report.command, "detail": report.detail}
+    return _of_no_order(line) | {"command": report.command, "detail": report.detail}
 
 
 def of_answer(report: pb.Report) -> list[Line]:
@@ -100,10 +105,21 @@ def of_answer(report: pb.Report) -> list[Line]:
         report, str(word(KINDS, report.kind)), word(REASONS, report.reason), SIDES[report.side],
         word(LIQUIDITY, report.liquidity),
     )  # fmt: skip
-    if not report.quantity:  # refused before anybody looked at the rest of it
-        line["side"] = ""
     line |= {name: getattr(report, name) for name in ("price", "quantity", "open", "filled", "detail")}
-    return [line, *(one for then in report.then for one in of_answer(then))]
+    return [_of_no_order(line), *(one for then in report.then for one in of_answer(then))]
+
+
+def _of_no_order(line: Line) -> Line:
+    """A report that is about no order says nothing of one: no side, and no price, quantity, ... of an unknown order.
+
+    So are those of a mass cancel, whose quantity is how many orders it canceled, of a cancel or a replace that found
+    nothing, and of what was refused before anybody looked at the rest of it.
+    """
+    if line["kind"] == str(KINDS[MASS_CANCELED]):
+        return line | {"side": ""}
+    if line["kind"] in (str(KINDS[REFUSED]), str(KINDS[UNKNOWN])) and not Decimal(line["quantity"] or 0):
+        return line | dict.fromkeys(("side", "price", "quantity", "open", "filled"), "")
+    return line
 
 
 def _report(report: Any, kind: str, reason: object, side: object, liquidity: object) -> Line:

@@ -30,7 +30,7 @@ def page(verdict: Verdict, width: int = 100, ascii_only: bool = False) -> list[t
 
 def _wrapped(style: str, start: str, text: str, width: int) -> list[tuple[str, str]]:
     lines: list[tuple[str, str]] = []
-    room = max(width - len(start), 30)
+    room = max(width - len(start), 20)
     line = ""
     for word in text.split(" "):
         if line and len(line) + 1 + len(word) > room:

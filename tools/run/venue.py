@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from proto import cluster as cluster_file
+from proto.dial import called
 from proto.snapshot import Snapshot
 from tools.child import Children, StartError
 from tools.flow.order_counts import Counted
@@ -198,8 +199,8 @@ class ClusterRun:
         symbol = machines.venue.instruments[0].symbol
         fabric, engine = (each[0].asked.target for each in (machines.serving_fabrics(), machines.serving_engines()))
         self.board.addresses = [
-            f"watch it: python -m tools.tail_feed {fabric} --symbol {symbol}",
-            f"trade there: python -m tools.orders --at {engine} book {symbol}",
+            f"watch it: {called('tools.tail_feed', 'tail')} {fabric} --symbol {symbol}",
+            f"trade there: {called('tools.orders', 'orders')} --at {engine} book {symbol}",
         ]
         for line in self.board.addresses:
             self._happened(line)

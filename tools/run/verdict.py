@@ -441,12 +441,14 @@ def _rates(evidence: Evidence) -> Finding:
         text = f"{orders / seconds:,.0f} orders/s and {trades / seconds:,.0f} trades/s over {seconds:.1f} s"
     p50, p99 = counted.latencies.quantile(0.5), counted.latencies.quantile(0.99)
     details: tuple[str, ...] = ()
+    if before.answered:  # or whoever divides what was sent by the seconds finds another rate
+        details += (f"beside {of(before.answered, 'order')} answered before these seconds, in the opening",)
     if p50 is not None and p99 is not None:
         text += f"; acknowledged in {milliseconds(p50)} (p50), {milliseconds(p99)} (p99)"
         away = [o for o in evidence.outages if o.name.startswith("engine")]
         if p99 >= SLOW_NS and away:
             names = ", ".join(dict.fromkeys(outage.name for outage in away))
-            details = (f"the slowest waited for {names} to come back, and count with all that time",)
+            details += (f"the slowest waited for {names} to come back, and count with all that time",)
     return Finding(NOTE, "rates", text, details)
 
 

@@ -13,7 +13,7 @@ import grpc
 from bus.access.asking import Tap
 from bus.access.directory import Entry
 from bus.access.exchange import DirectoryError, ask
-from bus.reader import Feed
+from bus.reader import Feed, Trouble
 from proto.dial import wrong_address
 from tools.tail.ending import CannotConnect, CannotOpen
 from tools.tail.listener import Listener, chosen
@@ -55,6 +55,8 @@ async def follow(args: argparse.Namespace, writer: Writer | None, out: TextIO) -
         seed=SEED if writer else None,
     ) as feed:  # fmt: skip
         tasks: list[Coroutine[Any, Any, None]] = [_take(listener, feed), listener.hear(feed)]
+        if args.source:
+            tasks.append(_source(listener, feed, args.source))
         if args.verify:
             tasks.append(listener.verify(feed))
         if args.stats:
@@ -67,6 +69,14 @@ async def follow(args: argparse.Namespace, writer: Writer | None, out: TextIO) -
 async def _take(listener: Listener, feed: Feed) -> None:
     async for event in feed.events():
         listener.take(event, feed)
+
+
+async def _source(listener: Listener, feed: Feed, source: str) -> None:
+    """Say of the one machine that is asked that it does not answer: what waits for it waits without a word."""
+    try:
+        await _entries(source)
+    except CannotConnect as e:
+        listener.take(Trouble(f"--source {e}; trying on"), feed)
 
 
 async def _venue(args: argparse.Namespace) -> tuple[tuple[Entry, ...], Listener]:

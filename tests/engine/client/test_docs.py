@@ -134,3 +134,15 @@ def test_the_market_maker_quotes_leans_and_leaves_nothing(address: str) -> None:
             while maker.open_orders().orders:  # the venue cancels them
                 assert time.monotonic() < deadline
                 time.sleep(0.02)
+
+
+@pytest.mark.parametrize("name", ["quickstart_orders", "market_maker"])
+def test_an_example_says_in_one_line_what_it_wants(name: str) -> None:
+    for words, code, says in (
+        ((), 2, "HOST:PORT SYMBOL PRICE"), (("nowhere", "ALFA", "95.00"), 1, "nowhere"),
+    ):  # fmt: skip
+        with example(name, *words) as process:
+            out, err = process.communicate(timeout=patience(30))
+        assert (process.returncode, out, err.count("\n")) == (code, "", 1), err
+        assert err.startswith(f"{name}: ")
+        assert says in err

@@ -39,6 +39,13 @@ def test_help_begins_with_examples_and_every_example_can_be_said(capsys: pytest.
         args = parser().parse_args(["127.0.0.1:5001" if word == "HOST:PORT" else word for word in line])
         assert options.wanting(args) == ""
         verbs.add(args.verb)
+    entered: dict[str, str] = {}  # an order by its ids: each example's target is one that those before it made
+    for line in said:
+        args = parser().parse_args(["127.0.0.1:5001" if word == "HOST:PORT" else word for word in line])
+        if args.verb in ("replace", "cancel"):
+            assert entered[str(args.target)] == args.symbol
+        if args.verb == "new":
+            entered[str(args.id)] = args.symbol
     assert verbs == {*options.OF_ACCOUNT, *options.OF_OPERATOR, "book", "instruments", "state"} - {"resume"}
 
 
@@ -57,6 +64,7 @@ WRONG: list[tuple[list[str], str]] = [
     ([*AT, "--account", "7", "new", "ALFA", "buy", "5", "1O0"], "'1O0' is not a decimal number"),
     ([*AT, "--account", "7", "new", "ALFA", "buy", "5", "100", "--type", "lottery"], "invalid choice: 'lottery'"),
     ([*AT, "--account", "7", "cancel", "ALFA", "x"], "'x' is no whole number"),
+    ([*AT, "--operator-token-file", "/", "halt", "ALFA"], "--operator-token-file: /: Is a directory\n"),
     ([*AT, "state", "ALFA", "asleep"], "invalid choice: 'asleep'"),
     ([*AT, "book", "ALFA", "--depth", "4294967296"], "is no whole number"),
     ([*AT, "--account", "7", "mass-cancel", ""], "'' is not a symbol"),

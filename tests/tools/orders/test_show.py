@@ -9,7 +9,7 @@ import pytest
 from engine.client import Report
 from proto import marketdata_pb2 as md
 from proto import orders_pb2 as pb
-from proto.columns import SELL, TRADED, ReportRow
+from proto.columns import BUY, MASS_CANCELED, REFUSED, SELL, TRADED, ReportRow
 from proto.instrument import FIELDS, Instrument
 from proto.orders import decimal_text
 from tools.orders import show
@@ -54,7 +54,9 @@ def test_a_report_is_a_line_in_words_and_units() -> None:
     )
 
 
-def test_a_narrow_terminal_has_fewer_columns_and_every_digit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_narrow_terminal_has_fewer_columns_and_every_digit(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     wide = show.of_report(REPORT._replace(row=ROW._replace(price=(1 << 40) - 1)))
     for width, last in ((60, "open"), (80, "client order id"), (300, "seq")):
         monkeypatch.setenv("COLUMNS", str(width))
@@ -63,6 +65,9 @@ def test_a_narrow_terminal_has_fewer_columns_and_every_digit(monkeypatch: pytest
         assert len(heading) <= width
         assert row.split()[:6] == ["traded", "GOLD", "sell", "30", "10.05", "10"]
         assert f" {decimal_text((1 << 40) - 1, GOLD.tick_size)} " in other
+        names = [name.replace("_", " ") for name in show.REPORTS]
+        rest = ", ".join(names[names.index(last) + 1 :])  # what a column short of everything says
+        assert capsys.readouterr().err == (f"orders: too narrow for {rest}; --json has all\n" if rest else "")
     assert "2026" not in row
     assert " 09:31:58.969 " in row
 
@@ -106,3 +111,15 @@ def test_only_what_was_not_done_is_a_refusal() -> None:
     assert (line["side"], show.refusal(line)) == ("", "refused: killed: the kill switch is on")
     unknown = pb.Report(kind=pb.REPORT_UNKNOWN, reason=pb.REASON_OUTCOME_UNKNOWN, detail="ask again")
     assert show.refusal(show.of_answer(unknown)[0]) == "unknown: outcome-unknown: ask again"
+
+
+def test_a_report_about_no_order_has_no_side_and_no_price() -> None:
+    """What the columns hold there is zero, and zero is a buy."""
+    nothing = ROW._replace(kind=REFUSED, flags=BUY, price=0, quantity=0, open=0, filled=0, order_id=0)
+    swept = ROW._replace(kind=MASS_CANCELED, flags=BUY, price=0, quantity=3, open=0, instrument=0)
+    for row, definition, quantity in ((nothing, GOLD, ""), (swept, None, "3")):
+        line = show.of_report(REPORT._replace(row=row, definition=definition))
+        assert (line["side"], line["quantity"], line["price"]) == ("", quantity, "")
+    for kind, quantity, shown in ((pb.REPORT_REFUSED, "0", ""), (pb.REPORT_MASS_CANCELED, "3", "3")):
+        (line,) = show.of_answer(pb.Report(kind=kind, side=pb.SIDE_BUY, quantity=quantity))
+        assert (line["side"], line["quantity"], line["price"]) == ("", shown, "")

@@ -107,6 +107,11 @@ def test_a_good_run_holds_and_the_page_says_all_of_it() -> None:
     ]
 
 
+def test_the_page_fits_a_terminal_of_sixty_columns() -> None:
+    lines = [text for _, text in page(judge(evidence()), width=60)]
+    assert max(map(len, lines)) <= 60
+
+
 def test_the_json_says_the_same_as_the_page() -> None:
     verdict = judge(evidence())
     said = verdict.to_json()
@@ -477,6 +482,9 @@ def test_rates_are_told_over_no_moment_and_a_slow_answer_with_its_reason() -> No
     counted = Counted.from_json(slow.to_json())
     away = v.Outage("engine-2", "killed", 3.0, 7.0, 2_000)
     assert finding(judge(evidence(counted=counted)), "rates").details == ()
+    assert finding(judge(evidence(counted=counted, opening=counted)), "rates").details == (
+        "beside 4 orders answered before these seconds, in the opening",
+    )
     assert finding(judge(evidence(counted=counted, outages=(away,))), "rates").details == (
         "the slowest waited for engine-2 to come back, and count with all that time",
     )
