@@ -7,8 +7,10 @@ order. Nothing is judged here: whether a batch may pass is the door's to say (en
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from decimal import ROUND_HALF_EVEN, Context, Decimal, Inexact, InvalidOperation
 from itertools import zip_longest
+from operator import attrgetter
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -41,6 +43,7 @@ from proto.orders_pb2 import (
 BATCH_MAX: Final = 4_096  # commands that an engine takes in one batch
 DECIMAL_TEXT_MAX: Final = 64  # characters
 
+_TERMS: Final = attrgetter(*Terms._fields)  # the columns of a CommandBatch beside the plain ones
 LIMITLESS: Final = 1 << 70  # a number that no column holds
 _DECIMAL: Final = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,6})?")
 # Wide enough for any tick of 36 digits times any number of ticks; a result it cannot hold exactly is an error.
@@ -74,8 +77,9 @@ def read_batch(account: int, session: int, stp: int, commands: bytes) -> Batch:
     op = message.op[:]
     zeros = [0] * len(op)
     terms: list[Terms] | None = None
-    if message.stop_price or message.display or message.minimum or message.expires_ns or message.offset or message.oco:
-        terms = _terms(message, len(op))
+    beside = _TERMS(message)
+    if any(beside):
+        terms = _terms(beside, len(op))
     return Batch(
         account,
         session,
@@ -91,14 +95,9 @@ def read_batch(account: int, session: int, stp: int, commands: bytes) -> Batch:
     )
 
 
-def _terms(message: CommandBatch, count: int) -> list[Terms]:
+def _terms(beside: tuple[Sequence[int], ...], count: int) -> list[Terms]:
     """The columns beside the plain ones, by row. Columns of another length give rows that `check` refuses."""
-    columns = [
-        list(column) or [0] * count
-        for column in (
-            message.stop_price, message.display, message.minimum, message.expires_ns, message.offset, message.oco,
-        )
-    ]  # fmt: skip
+    columns = [list(column) or [0] * count for column in beside]
     return [Terms(*row) for row in zip_longest(*columns, fillvalue=-LIMITLESS)]
 
 

@@ -53,6 +53,7 @@ from proto.columns import (
     TIF_MASK,
     TOO_MANY_TRADES,
     TRADED,
+    TYPE_LIMIT,
     TYPE_MARKET,
     TYPE_MASK,
     TYPE_STOP,
@@ -92,7 +93,7 @@ class Trading:
         if flags & TIF_MASK == TIF_GTD:
             assert terms is not None
             self.deadlines.add(order, terms.expires_ns)
-        if terms is None and flags & TYPE_MASK <= TYPE_MARKET and not flags & ALL_OR_NONE:
+        if terms is None and flags & TYPE_MASK in (TYPE_LIMIT, TYPE_MARKET) and not flags & ALL_OR_NONE:
             return
         more = order.extend()
         more.terms = terms

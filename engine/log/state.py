@@ -106,13 +106,8 @@ class _More(msgspec.Struct, array_like=True, gc=False):
     partner: int
 
 
-PLAIN_FIELDS: Final = (
-    "entered", "terms", "where", "stp", "display", "tips", "minimum", "all_or_none", "stop_price", "fired",
-    "offset", "cap",
-)  # fmt: skip
-
-
 OTHER_ORDERS: Final = ("tip", "whole", "partner")
+PLAIN_FIELDS: Final = tuple(name for name in _More.__struct_fields__ if name not in (*OTHER_ORDERS, "special"))
 
 
 class _Desk(msgspec.Struct, array_like=True, gc=False):

@@ -96,6 +96,12 @@ def venue(tmp_path: Path) -> Iterator[Venue]:
         yield venue
 
 
+async def book(endpoint: str) -> marketdata_pb2.Book:
+    async with grpc.aio.insecure_channel(endpoint) as channel:
+        stub = marketdata_pb2_grpc.MarketDataStub(channel)  # type: ignore[no-untyped-call]
+        return await stub.GetBook(marketdata_pb2.BookRequest(symbol="E1A", by_order=True))  # type: ignore[no-any-return]
+
+
 @pytest.mark.processes
 def test_it_says_where_it_serves_in_one_line_and_stops_cleanly(venue: Venue) -> None:
     grpc_endpoint = venue.start(1)
@@ -338,11 +344,6 @@ def test_a_damaged_log_is_not_served(venue: Venue) -> None:
 
 @pytest.mark.processes
 def test_an_epoch_is_opened_at_each_start_and_a_book_is_there_again(venue: Venue) -> None:
-    async def book(endpoint: str) -> marketdata_pb2.Book:
-        async with grpc.aio.insecure_channel(endpoint) as channel:
-            stub = marketdata_pb2_grpc.MarketDataStub(channel)  # type: ignore[no-untyped-call]
-            return await stub.GetBook(marketdata_pb2.BookRequest(symbol="E1A", by_order=True))  # type: ignore[no-any-return]
-
     async def first(endpoint: str) -> marketdata_pb2.Book:
         async with Client([endpoint], 7).session() as session:
             await session.new("E1A", BUY, "1.50", 5)
@@ -576,11 +577,6 @@ def test_a_paused_home_engine_costs_its_own_instruments_only(venue: Venue) -> No
 
 @pytest.mark.processes
 def test_an_engine_that_has_snapshots_made_restarts_from_them_after_kill_9(venue: Venue) -> None:
-    async def book(endpoint: str) -> marketdata_pb2.Book:
-        async with grpc.aio.insecure_channel(endpoint) as channel:
-            stub = marketdata_pb2_grpc.MarketDataStub(channel)  # type: ignore[no-untyped-call]
-            return await stub.GetBook(marketdata_pb2.BookRequest(symbol="E1A", by_order=True))  # type: ignore[no-any-return]
-
     async def enter(endpoint: str, count: int) -> marketdata_pb2.Book:
         async with Client([endpoint], 7).session() as buyer, Client([endpoint], 8).session() as seller:
             for nth in range(count):
@@ -618,11 +614,6 @@ def test_an_engine_that_has_snapshots_made_restarts_from_them_after_kill_9(venue
 
 @pytest.mark.processes
 def test_an_engine_told_to_drops_what_two_snapshots_cover_and_comes_back_with_the_same_book(venue: Venue) -> None:
-    async def book(endpoint: str) -> marketdata_pb2.Book:
-        async with grpc.aio.insecure_channel(endpoint) as channel:
-            stub = marketdata_pb2_grpc.MarketDataStub(channel)  # type: ignore[no-untyped-call]
-            return await stub.GetBook(marketdata_pb2.BookRequest(symbol="E1A", by_order=True))  # type: ignore[no-any-return]
-
     async def enter(endpoint: str, count: int) -> None:
         async with Client([endpoint], 7).session() as session:
             for nth in range(count):

@@ -19,6 +19,7 @@ from proto import marketdata_pb2 as md
 from proto import marketdata_pb2_grpc as md_grpc
 from proto import orders_pb2 as pb
 from proto import orders_pb2_grpc as pb_grpc
+from proto.columns import Terms
 from proto.connect import channel
 from proto.dial import BEARER
 from proto.instrument import FIELDS
@@ -175,9 +176,8 @@ def asked_of_engine(args: argparse.Namespace, id: int) -> tuple[str, Any]:
             return "NewOrder", pb.NewOrderRequest(
                 **own, side=pb.SIDE_SELL if args.side == "sell" else pb.SIDE_BUY, type=TYPES[args.type],
                 time_in_force=FORCES[args.tif], price=args.price, quantity=args.quantity, post_only=args.post_only,
-                self_trade_prevention=MODES[args.stp], stop_price=args.stop_price, display=args.display,
-                minimum=args.minimum, all_or_none=args.all_or_none, expires_ns=args.expires_ns, offset=args.offset,
-                oco=args.oco,
+                self_trade_prevention=MODES[args.stp], all_or_none=args.all_or_none,
+                **{name: getattr(args, name) for name in Terms._fields},
             )  # fmt: skip
         case "replace":
             return "ReplaceOrder", pb.ReplaceOrderRequest(

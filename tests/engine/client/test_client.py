@@ -7,6 +7,7 @@ import threading
 from dataclasses import replace
 from decimal import Decimal
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import grpc
@@ -52,6 +53,7 @@ from proto.columns import (
     TYPE_MARKET,
     UNAVAILABLE,
     UNKNOWN,
+    Terms,
 )
 from proto.orders import read_batch, unwrap, write_batch, write_reports
 from tests.engines import Engines, Stuck, cluster_of, run, until
@@ -187,6 +189,17 @@ def test_what_cannot_be_sent_is_said_and_leaves_nothing_behind() -> None:
             assert (await session.new(**order)).client_order_id == 5  # its id was never taken
             assert [report.client_order_id for report in await read(session, 1)] == [5]
             await asyncio.wait_for(session.close(), 1)
+
+    run(test)
+
+
+def test_every_term_of_an_order_is_sent() -> None:
+    async def test(engines: Engines) -> None:
+        async with Seeds(engines).client().session() as session:
+            for name in Terms._fields:  # none of which goes with a plain order of five lots
+                whole = signature(session.new).parameters[name].default == 0
+                with pytest.raises(RefusedError):
+                    await session.new("E1A", BUY, price="1.50", quantity=5, **{name: 6 if whole else "6"})  # type: ignore[arg-type]
 
     run(test)
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import grpc
+from google.protobuf.descriptor import FieldDescriptor
 
 from proto import orders_pb2 as pb
 from proto.columns import (
@@ -18,6 +19,7 @@ from proto.columns import (
     REFUSED,
     REPLACED,
     UNKNOWN_INSTRUMENT,
+    Terms,
 )
 from proto.refusals import DETAIL_MAX
 from tests.engines import Engines, order, run, status_of
@@ -193,6 +195,17 @@ def test_what_the_venue_refuses_is_logged_and_numbered() -> None:
         await engines.operator().SetState(pb.SetStateRequest(symbol="E1A", state=pb.TRADING_STATE_HALTED))
         assert (await stub.NewOrder(order(4))).detail.endswith("E1A is halted")
         assert engines[1].log.position == 7
+
+    run(test)
+
+
+def test_every_term_of_an_order_is_passed_on() -> None:
+    async def test(engines: Engines) -> None:
+        stub = engines.stub()
+        for id, name in enumerate(Terms._fields, 1):  # none of which goes with a plain order of five lots
+            text = pb.NewOrderRequest.DESCRIPTOR.fields_by_name[name].type == FieldDescriptor.TYPE_STRING
+            report = await stub.NewOrder(order(id, **{name: "6" if text else 6}))
+            assert report.kind == REFUSED, name
 
     run(test)
 

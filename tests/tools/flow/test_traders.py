@@ -29,12 +29,12 @@ from proto.columns import (
     TRADED,
     TRIGGERED,
     TYPE_MASK,
-    TYPE_PEG_BID,
     TYPE_SHIFT,
     TYPE_STOP_LIMIT,
     UNAVAILABLE,
     WRONG_STATE,
     ReportRow,
+    is_peg,
 )
 from proto.feed import AUCTION, CLOSED, OPEN, PRE_OPEN
 from proto.instrument import Instrument
@@ -66,7 +66,7 @@ def test_agents_know_exactly_the_orders_that_rest_for_them() -> None:
         orders = exchange.venue.open_orders(agent.account)
         live = {o.client_order_id: (o.instrument, o.side, o.open) for o in orders}
         assert {i: (o.instrument, o.sell, o.open) for i, o in agent.orders.items()} == live
-        told = {o.client_order_id: o.price for o in orders if o.flags & TYPE_MASK < TYPE_PEG_BID}  # pegs move unsaid
+        told = {o.client_order_id: o.price for o in orders if not is_peg(o.flags)}  # pegs move unsaid
         assert {i: agent.orders[i].price for i in told} == told
         asleep = {o.client_order_id: o.more.stop_price for o in orders if o.more and not o.more.fired}
         assert {i: order.stop_price for i, order in agent.orders.items() if order.stop_price} == {
