@@ -45,6 +45,7 @@ TYPE_PEG_MID: Final = 7 << TYPE_SHIFT
 TYPES: Final = (
     TYPE_LIMIT, TYPE_MARKET, TYPE_STOP, TYPE_STOP_LIMIT, TYPE_ICEBERG, TYPE_PEG_BID, TYPE_PEG_OFFER, TYPE_PEG_MID,
 )  # fmt: skip
+PEGS: Final = frozenset((TYPE_PEG_BID, TYPE_PEG_OFFER, TYPE_PEG_MID))
 TIF_SHIFT: Final = 4
 TIF_MASK: Final = 7 << TIF_SHIFT
 TIF_GTC: Final = 0 << TIF_SHIFT
@@ -177,7 +178,7 @@ def is_stop(flags: int) -> bool:
 
 
 def is_peg(flags: int) -> bool:
-    return flags & TYPE_MASK in (TYPE_PEG_BID, TYPE_PEG_OFFER, TYPE_PEG_MID)
+    return flags & TYPE_MASK in PEGS
 
 
 def is_priced(flags: int) -> bool:

@@ -46,16 +46,20 @@ def drawn(seed: int) -> list[str]:
 
 
 def _processes(chance: random.Random, engines: int, seconds: int) -> Iterator[str]:
-    """Kills and restarts, one after the other; a pause; a machine that joins or leaves."""
+    """Kills and restarts, one after the other; a pause of what is not down; a machine that joins or leaves."""
     at_s = 1.0
+    down: set[tuple[str, int]] = set()  # by whole seconds
     while engines > 1 and at_s < seconds - 3 and chance.random() < 0.6:
         name = f"{chance.choice(('engine', 'fabric'))}-{chance.randint(1, engines)}"
         down_s = chance.choice((0.3, 1.0, 2.0))
         yield f"kill={name}@{at_s:g}"
         yield f"restart={name}@{at_s + down_s:g}"
+        down |= {(name, second) for second in range(int(at_s), int(at_s + down_s) + 1)}
         at_s += down_s + 2
     if chance.random() < 0.3:
-        yield f"pause={chance.choice(('engine', 'fabric'))}-{chance.randint(1, engines)}@{chance.randint(1, 3)}:1"
+        name, at = f"{chance.choice(('engine', 'fabric'))}-{chance.randint(1, engines)}", chance.randint(1, 3)
+        if (name, at) not in down:
+            yield f"pause={name}@{at}:1"
     if chance.random() < 0.3:
         yield f"join@{chance.randint(1, seconds - 2)}"
 
