@@ -63,10 +63,6 @@ STATES: Final = _named("TRADING_STATE_", pb.TradingState.keys())
 MEANINGS: Final = _named("QUANTITY_", pb.QuantityMeaning.keys())
 
 OF_ACCOUNT: Final = ("new", "replace", "cancel", "mass-cancel", "open", "executions")
-OF_OPERATOR: Final = (
-    "halt", "resume", "kill", "unkill", "bust", "correct", "roll", "add-instrument", "delist",
-    "clock-ok",
-)  # fmt: skip
 
 
 number, small, time_ns = whole(0, (1 << 64) - 1), whole(0, (1 << 32) - 1), whole(0, (1 << 63) - 1)
