@@ -154,6 +154,10 @@ MORE = list(product(
 PLAIN = [0, 0, 0, TIF_DAY, TIF_IOC]
 PLAIN_FATES = list(product([*[NEW] * 9, *[CANCEL] * 6, *[REPLACE] * 4], [1, 2, 3], [0, 1, 2], [0] * 9 + [1], [True]))
 PLAIN_TERMS = list(product([2, 3, 3, 4, 1, 5], [1, 2, 3, 4, 5, 9], [0], [1, 2, 3, 4, 5, 6, 8], [0]))
+# Small day orders, and a market that opens and closes.
+DAY = [TIF_DAY, TIF_DAY, TIF_GTC]
+DAY_FATES = list(product([*[NEW] * 12, CANCEL, REPLACE, STATE, STATE], [1, 2, 3], [0, 1, 2], [0], [True]))
+DAY_TERMS = list(product([2, 3, 3, 4, 1, 5], [1, 1, 2, 3], [0], [1, 2, 3, 4, 5, 6, 8], [0]))
 
 
 _INDEX = 3  # bytes that say which of a list
@@ -173,18 +177,22 @@ def steps_of(fates: Sequence[Any], kinds: Sequence[int], terms: Sequence[Any], m
     return st.binary(min_size=_INDEX * len(lists), max_size=_INDEX * len(lists)).map(step)
 
 
-# Of everything, and of plain orders only: these go ways of their own where nothing else is about.
+# Of everything; of plain orders only, which go ways of their own where nothing else is about; of days.
 # In short flows what ends others' doings may come more often than in one that goes on.
 SHORT_FATES = [*FATES, *[fate for fate in FATES if fate[0] == KILL] * 5, *[(DELIST, 1, 0, 0, False)] * 150]
-STEPS = (steps_of(SHORT_FATES, KINDS, TERMS, MORE), steps_of(PLAIN_FATES, PLAIN, PLAIN_TERMS, MORE[:1]))
+STEPS = (
+    steps_of(SHORT_FATES, KINDS, TERMS, MORE),
+    steps_of(PLAIN_FATES, PLAIN, PLAIN_TERMS, MORE[:1]),
+    steps_of(DAY_FATES, DAY, DAY_TERMS, MORE),
+)
 Flow = tuple[int, list[Step]]  # the instrument that it is mostly about, and what happens
 
 
 @st.composite
 def flows(draw: st.DrawFn) -> Flow:
-    home, plain = draw(st.sampled_from([(1, False), (3, False), (4, False), (2, False), (1, True), (1, True)]))
+    home, which = draw(st.sampled_from([(1, 0), (3, 0), (4, 0), (2, 0), (1, 1), (1, 1), (1, 2)]))
     size = draw(st.integers(0, FLOW_MAX))
-    return home, draw(st.lists(STEPS[plain], min_size=size, max_size=FLOW_MAX))
+    return home, draw(st.lists(STEPS[which], min_size=size, max_size=FLOW_MAX))
 
 
 class Door(Protocol):
