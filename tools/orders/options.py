@@ -32,7 +32,7 @@ examples, with any machine of the venue at HOST:PORT (or its address in LOBMESH_
   an operator (--operator-token-file FILE where the engine asks for a token)
     python -m tools.orders --at HOST:PORT state ALFA auction                     pre-open, open, halted, auction, closed
     python -m tools.orders --at HOST:PORT halt ALFA                              and: resume ALFA
-    python -m tools.orders --at HOST:PORT --account 7 kill                       everywhere; kill ALFA: everybody's
+    python -m tools.orders --at HOST:PORT --account 7 kill                       everywhere; kill ALFA: there only
     python -m tools.orders --at HOST:PORT --account 7 unkill
     python -m tools.orders --at HOST:PORT bust ALFA 12                           trade 12 is void
     python -m tools.orders --at HOST:PORT correct ALFA 12 5 100.25               it was 5 at 100.25
