@@ -17,9 +17,6 @@ from tests.patience import patience
 settings.register_profile("any machine", deadline=None)  # how long an example takes is the machine's affair
 settings.load_profile("any machine")
 
-# A worker of pytest-xdist ignores interrupts, and so would every child of it.
-signal.signal(signal.SIGINT, signal.default_int_handler)
-
 _refused = False
 
 
@@ -35,6 +32,8 @@ sys.addaudithook(_audit)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     global _refused  # an audit hook cannot be taken out again, so there is one for all tests
     _refused = item.get_closest_marker("processes") is None
+    # A worker of pytest-xdist ignores interrupts, and so would its children; a program in process may leave a handler.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return (yield)
     finally:
