@@ -266,7 +266,7 @@ def later_reports(data: bytes, after: int) -> bytes:
 def ticks_of(text: str, tick_size: Decimal) -> int:
     """A price of whole ticks, of either sign. Raises: BadValueError (BAD_PRICE)."""
     if not text:
-        raise BadValueError(BAD_PRICE, "a price is needed")
+        raise BadValueError(BAD_PRICE, f"a price is needed, in steps of {tick_size:f}")
     ticks = _units(text, tick_size)
     if ticks is None or abs(ticks) >= PRICE_LIMIT:
         raise BadValueError(BAD_PRICE, f"price {shown(text)} is not on a tick of {tick_size:f}, or too far from zero")
