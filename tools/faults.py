@@ -230,7 +230,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit 0 when told to end, 2 for wrong usage, 3 when an address cannot be used or the ready line not be written."""
+    """Exit 0 when told to end, 2 for wrong usage, 3 when an address cannot be used, 74 when nothing can be written."""
     args = parser().parse_args(argv)
     try:
         spec = with_script(args.faults, args.script)
@@ -322,11 +322,7 @@ def _serve(
         except RuntimeError as e:
             print(f"faults: {e}", file=sys.stderr)
             return 3
-        try:
-            ready("faults", listen=listening, **({"market_data": serving} if serving else {}))
-        except OSError as e:
-            print(f"faults: standard output: {e.strerror}", file=sys.stderr)
-            return 3
+        ready("faults", listen=listening, **({"market_data": serving} if serving else {}))
         proxy.run()
         return 0
     finally:

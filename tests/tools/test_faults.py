@@ -448,13 +448,16 @@ def test_what_stdin_says_that_is_no_order_is_told_in_a_line_and_it_goes_on() -> 
 
 
 @pytest.mark.processes
-def test_a_ready_line_that_cannot_be_written_ends_it_with_3() -> None:
+def test_a_ready_line_that_cannot_be_written_ends_it_as_any_program_does() -> None:
     command = [sys.executable, "-m", "tools.faults", "--line", "a"]
     with Path("/dev/full").open("w") as full:
         ended = subprocess.run(
             command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=patience(30)
         )
-    assert (ended.returncode, ended.stderr) == (3, "faults: standard output: No space left on device\n")
+    assert (ended.returncode, ended.stderr) == (
+        74,
+        "faults: what it says cannot be written: No space left on device\n",
+    )
 
 
 def test_a_script_that_cannot_be_read_is_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
