@@ -17,7 +17,7 @@ from tools.run.evidence import Seen, counter
 from tools.run.machines import Machines, Place
 from tools.run.polling import LIVE, answer
 
-STEP_S: Final = 10.0  # within which everybody is in step, on a quiet machine: a hole at an end costs calls of 2 s
+STEP_S: Final = 5.0  # within which everybody is in step, on a quiet machine
 POLL_S: Final = 0.05
 CALL_S: Final = 1.0
 ACCOUNT: Final = 999_999  # who tries the joined instrument, with an order that is canceled
